@@ -1,0 +1,36 @@
+"""The project's exceptions: one line each, saying what is wrong, where, and the remedy.
+
+The command line prints the line and leaves with exit code 2. This module imports nothing.
+"""
+
+
+class RecsysError(Exception):
+    """Something the caller can mend; the message is one line that names it and the remedy."""
+
+
+class DataError(RecsysError):
+    """A log or a prepared dataset is missing, malformed or does not fit what was asked of it."""
+
+
+class ConfigError(RecsysError, ValueError):
+    """A configuration file, key or value is not understood or out of range."""
+
+
+class ArgumentError(RecsysError, ValueError):
+    """A function was called with a tensor, shape, dtype or option that it does not accept."""
+
+
+class UnknownIdError(RecsysError, LookupError):
+    """A user or item id is not in the vocabulary."""
+
+
+class RunError(RecsysError):
+    """A run folder, checkpoint or saved model is missing, incomplete or corrupt."""
+
+
+class RetrievalError(RecsysError):
+    """An item index is missing, corrupt or belongs to another model."""
+
+
+class MissingDependencyError(RecsysError, ImportError):
+    """An optional library is not installed; the message names the extra that brings it."""
