@@ -1,0 +1,218 @@
+"""Mamba: a selective state-space encoder (Gu and Dao 2023, arXiv:2312.00752; Mamba4Rec, arXiv:2403.03900).
+
+Glossary: N events, D = d_model, E = d_inner = expand * D, S = d_state, R = dt_rank = ceil(D / 16).
+Parameters bear mamba-ssm's names and shapes (in_proj, conv1d, x_proj, dt_proj, A_log, D, out_proj), so
+that weights of one Mamba-1 layer move between the two unchanged.
+
+Differs from Mamba4Rec:
+- The default block is pre-norm with a residual around each part; ``block = "mamba4rec"`` is theirs.
+- The step size starts in [0.001, 0.1] as in mamba-ssm. Mamba4Rec's initializer overwrites that with
+  zero bias (a step of 0.69); ``dt_init = "zero"`` reproduces it.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from recsys.config import require
+from recsys.encoders.base import EncoderConfig, SequenceEncoder, dropout
+from recsys.encoders.registry import register_encoder
+from recsys.jagged import SequenceBatch
+from recsys.kernels.conv import causal_conv, causal_conv_step
+from recsys.kernels.scan import selective_scan, selective_scan_step
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MambaConfig(EncoderConfig):
+    """Configuration of :class:`Mamba`."""
+
+    d_state: int = 16
+    """State dimensions per channel; 1 to 256. mamba-ssm: 16, Mamba4Rec: 32."""
+    d_conv: int = 4
+    """Width of the causal convolution, in events; 2 to 4."""
+    expand: int = 2
+    """d_inner = expand * d_model; 1 or more."""
+    d_ff: int = 256
+    """Width of the feed-forward layer after each mixer; 1 or more."""
+    block: Literal["prenorm", "mamba4rec"] = "prenorm"
+    """prenorm: x + f(LN(x)) for mixer and feed-forward; mamba4rec: as published, LN(x + f(x)), the
+    first residual left out when there is a single layer."""
+    dt_init: Literal["mamba", "zero"] = "mamba"
+    """Start of the step size: log-uniform in [0.001, 0.1], or a zero bias."""
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        EncoderConfig.__post_init__(self)
+        require(1 <= self.d_state <= 256, "encoder.d_state", self.d_state, "between 1 and 256")
+        require(2 <= self.d_conv <= 4, "encoder.d_conv", self.d_conv, "2, 3 or 4")
+        require(self.expand >= 1, "encoder.expand", self.expand, "at least 1")
+        require(self.d_ff >= 1, "encoder.d_ff", self.d_ff, "at least 1")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MambaState:
+    """Streaming state of n users, of a size that does not grow with their history.
+
+    Attributes:
+        conv: one (n, E, d_conv - 1) per layer, the last inputs of the convolution.
+        scan: one (n, E, S) float32 per layer.
+    """
+
+    conv: tuple[Tensor, ...]
+    scan: tuple[Tensor, ...]
+
+
+PAPER = {
+    "encoder": {"block": "mamba4rec", "n_layers": 1, "d_state": 32, "dropout": 0.2, "dt_init": "zero"},
+    "training": {"learning_rate": 1e-3, "weight_decay": 0.0, "warmup_steps": 0},
+}
+
+
+@register_encoder("mamba", config=MambaConfig, presets={"tuned": {}, "paper": PAPER})
+class Mamba(SequenceEncoder):
+    """Selective state-space encoder; linear in the length of a history, constant per new event."""
+
+    causal = True
+
+    def __init__(self, config: EncoderConfig, n_items: int) -> None:
+        super().__init__(config, n_items)
+        self.embedding_norm = nn.LayerNorm(config.d_model, eps=1e-12)
+        self.blocks = nn.ModuleList(MambaBlock(self.config) for _ in range(config.n_layers))
+        prenorm = self.config.block == "prenorm"
+        self.final_norm = nn.LayerNorm(config.d_model) if prenorm else nn.Identity()
+
+    def initialize(self, generator: torch.Generator) -> None:
+        """The common start, then the state-space parameters as in mamba-ssm."""
+        super().initialize(generator)
+        for block in self.blocks:
+            block.mixer.initialize(generator, self.config.dt_init)
+
+    def forward(self, batch: SequenceBatch, *, generator: torch.Generator | None = None) -> Tensor:
+        """Hidden states (N, D); see :meth:`SequenceEncoder.forward`."""
+        x = self._embed(batch.items, generator)
+        for block in self.blocks:
+            x = block(x, batch.offsets, generator)
+        return self.final_norm(x)  # type: ignore[no-any-return]
+
+    def initial_state(self, n: int) -> MambaState:
+        """Zero states of n users."""
+        return MambaState(*zip(*(block.mixer.initial_state(n) for block in self.blocks), strict=True))
+
+    def step(
+        self, state: MambaState, items: Tensor, timestamps: Tensor | None = None
+    ) -> tuple[Tensor, MambaState]:
+        """One event per user in O(E S), whatever the length of the history."""
+        x = self._embed(items, None)
+        states = []
+        for block, conv, scan in zip(self.blocks, state.conv, state.scan, strict=True):
+            x, new = block.step(x, (conv, scan))
+            states.append(new)
+        return self.final_norm(x), MambaState(*zip(*states, strict=True))
+
+    def _embed(self, items: Tensor, generator: torch.Generator | None) -> Tensor:
+        x = dropout(self.item_embedding(items), self.config.dropout, generator)
+        return self.embedding_norm(x) if self.config.block == "mamba4rec" else x  # type: ignore[no-any-return]
+
+
+class MambaBlock(nn.Module):
+    """A mixer and a feed-forward layer, each with its residual and norm."""
+
+    def __init__(self, config: MambaConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.mixer_norm = nn.LayerNorm(config.d_model, eps=1e-12)
+        self.mixer = MambaMixer(config)
+        self.feed_forward_norm = nn.LayerNorm(config.d_model, eps=1e-12)
+        self.up = nn.Linear(config.d_model, config.d_ff)
+        self.down = nn.Linear(config.d_ff, config.d_model)
+
+    def forward(self, x: Tensor, offsets: Tensor, generator: torch.Generator | None) -> Tensor:
+        prenorm = self.config.block == "prenorm"
+        mixed = self.mixer(self.mixer_norm(x) if prenorm else x, offsets)
+        return self._after_mixer(x, mixed, generator)
+
+    def step(self, x: Tensor, state: tuple[Tensor, Tensor]) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """(n, D) one event of each user."""
+        prenorm = self.config.block == "prenorm"
+        mixed, state = self.mixer.step(self.mixer_norm(x) if prenorm else x, state)
+        return self._after_mixer(x, mixed, None), state
+
+    def _after_mixer(self, x: Tensor, mixed: Tensor, generator: torch.Generator | None) -> Tensor:
+        p = self.config.dropout
+        if self.config.block == "prenorm":
+            x = x + dropout(mixed, p, generator)
+            return x + self._feed_forward(self.feed_forward_norm(x), generator)
+        mixed = dropout(mixed, p, generator)
+        x = self.mixer_norm(mixed if self.config.n_layers == 1 else mixed + x)
+        return self.feed_forward_norm(x + self._feed_forward(x, generator))  # type: ignore[no-any-return]
+
+    def _feed_forward(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
+        p = self.config.dropout
+        return dropout(self.down(dropout(F.gelu(self.up(x)), p, generator)), p, generator)
+
+
+class MambaMixer(nn.Module):
+    """One Mamba-1 layer, (N, D) -> (N, D): gate, convolution, selective scan (Mamba, Algorithm 2)."""
+
+    def __init__(self, config: MambaConfig) -> None:
+        super().__init__()
+        d_inner = config.expand * config.d_model
+        self.d_state = config.d_state
+        self.dt_rank = math.ceil(config.d_model / 16)
+        self.in_proj = nn.Linear(config.d_model, 2 * d_inner, bias=False)
+        self.conv1d = nn.Conv1d(d_inner, d_inner, config.d_conv, groups=d_inner)
+        self.x_proj = nn.Linear(d_inner, self.dt_rank + 2 * config.d_state, bias=False)
+        self.dt_proj = nn.Linear(self.dt_rank, d_inner)
+        self.A_log = nn.Parameter(torch.empty(d_inner, config.d_state))
+        self.D = nn.Parameter(torch.ones(d_inner))
+        self.out_proj = nn.Linear(d_inner, config.d_model, bias=False)
+
+    def initialize(self, generator: torch.Generator, dt_init: str) -> None:
+        """Start convolution, A, D and the step size as mamba-ssm does, from ``generator``."""
+        with torch.no_grad():
+            bound = self.conv1d.weight.shape[-1] ** -0.5
+            self.conv1d.weight.uniform_(-bound, bound, generator=generator)
+            self.conv1d.bias.uniform_(-bound, bound, generator=generator)  # type: ignore[union-attr]
+            self.A_log.copy_(torch.arange(1, self.d_state + 1).log().expand_as(self.A_log))
+            self.D.fill_(1.0)
+            if dt_init == "mamba":
+                bound = self.dt_rank**-0.5
+                self.dt_proj.weight.uniform_(-bound, bound, generator=generator)
+                log_dt = torch.empty_like(self.dt_proj.bias).uniform_(
+                    math.log(0.001), math.log(0.1), generator=generator
+                )
+                dt = log_dt.exp().clamp(min=1e-4)
+                # Inverse of softplus, so that the first step size is dt.
+                self.dt_proj.bias.copy_(dt + torch.log(-torch.expm1(-dt)))
+
+    def forward(self, x: Tensor, offsets: Tensor) -> Tensor:
+        u, z = self.in_proj(x).chunk(2, dim=-1)  # (N, E) each
+        u = causal_conv(u, self.conv1d.weight[:, 0], self.conv1d.bias, offsets, activation="silu")
+        delta, B, C = self._project(u)
+        y = selective_scan(u, delta, self._A(), B, C, self.D, z, self.dt_proj.bias, offsets)
+        return self.out_proj(y)  # type: ignore[no-any-return]
+
+    def initial_state(self, n: int) -> tuple[Tensor, Tensor]:
+        """Zero states of n users: (n, E, d_conv - 1) and (n, E, S)."""
+        d_inner, _, width = self.conv1d.weight.shape
+        weight = self.in_proj.weight
+        return weight.new_zeros(n, d_inner, width - 1), self.A_log.new_zeros(n, d_inner, self.d_state)
+
+    def step(self, x: Tensor, state: tuple[Tensor, Tensor]) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """(n, D) one event of each user."""
+        u, z = self.in_proj(x).chunk(2, dim=-1)
+        u, conv = causal_conv_step(state[0], u, self.conv1d.weight[:, 0], self.conv1d.bias, activation="silu")
+        delta, B, C = self._project(u)
+        y, scan = selective_scan_step(state[1], u, delta, self._A(), B, C, self.D, z, self.dt_proj.bias)
+        return self.out_proj(y), (conv, scan)
+
+    def _project(self, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        dt, B, C = self.x_proj(u).split((self.dt_rank, self.d_state, self.d_state), dim=-1)
+        return F.linear(dt, self.dt_proj.weight), B, C
+
+    def _A(self) -> Tensor:
+        return -torch.exp(self.A_log.float())

@@ -1,0 +1,263 @@
+"""Transformer blocks over packed sequences, shared by SASRec and BERT4Rec.
+
+A block never sees a batch: it hands its queries, keys and values to a *pass*, which knows whether
+whole sequences (:class:`PackedPass`) or single new events (:class:`StepPass`) are being encoded. So
+forward and streaming run the same block code.
+
+Shapes: N rows (events), D = d_model, H heads, E = D / H, L = max_length.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from recsys.config import require
+from recsys.encoders.base import EncoderConfig, dropout
+from recsys.jagged import SequenceBatch
+from recsys.kernels.attention import attention_step, jagged_attention
+
+Positions = Literal["learned", "reversed", "rotary", "none"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TransformerConfig(EncoderConfig):
+    """What SASRec and BERT4Rec share beyond :class:`EncoderConfig`."""
+
+    n_heads: int = 2
+    """Attention heads; must divide d_model into heads of even width."""
+    d_ff: int = 256
+    """Width of the feed-forward layer; 1 or more. Four times d_model is the Transformer's own."""
+    attention_dropout: float = 0.0
+    """Probability of dropping an attention weight in training; 0 up to (not including) 1."""
+    positions: Positions = "rotary"
+    """learned: a vector per index from the window's start; reversed: per index from its end; rotary:
+    rotated queries and keys (RoFormer); none."""
+    block: Literal["gated", "prenorm", "postnorm", "sasrec"] = "gated"
+    """gated: pre-norm, SwiGLU, gated residuals (LiGR); prenorm and postnorm: GELU; sasrec: as published
+    in 2018."""
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        EncoderConfig.__post_init__(self)
+        require(
+            self.n_heads >= 1 and self.d_model % (2 * self.n_heads) == 0,
+            "encoder.n_heads",
+            self.n_heads,
+            f"a divisor of d_model = {self.d_model} that leaves heads of even width",
+        )
+        require(self.d_ff >= 1, "encoder.d_ff", self.d_ff, "at least 1")
+        require(
+            0 <= self.attention_dropout < 1,
+            "encoder.attention_dropout",
+            self.attention_dropout,
+            "at least 0 and below 1",
+        )
+
+
+class Pass(Protocol):
+    """One encoding pass: how attention reaches the other events, and where dropout comes from."""
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """(N, H, E) attended values of the next layer in order."""
+
+    def drop(self, x: Tensor) -> Tensor:
+        """Dropout on activations."""
+
+
+class PackedPass:
+    """Whole packed sequences; keeps each layer's keys and values when asked, to start a stream."""
+
+    def __init__(
+        self,
+        batch: SequenceBatch,
+        config: TransformerConfig,
+        *,
+        causal: bool,
+        generator: torch.Generator | None,
+        keep_cache: bool = False,
+    ) -> None:
+        self._batch = batch
+        self._config = config
+        self._causal = causal
+        self._generator = generator
+        self._rotation = _rotation(batch.positions(), config) if config.positions == "rotary" else None
+        self.cache: list[tuple[Tensor, Tensor]] | None = [] if keep_cache else None
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Attention within each sequence, (N, H, E)."""
+        if self._rotation is not None:
+            q, k = _rotate(q, self._rotation), _rotate(k, self._rotation)
+        if self.cache is not None:
+            self.cache.append((k, v))
+        return jagged_attention(
+            q,
+            k,
+            v,
+            self._batch.offsets,
+            causal=self._causal,
+            max_length=self._batch.max_length,
+            dropout_p=self._config.attention_dropout if self._generator is not None else 0.0,
+            generator=self._generator,
+        )
+
+    def drop(self, x: Tensor) -> Tensor:
+        """Dropout on activations."""
+        return dropout(x, self._config.dropout, self._generator)
+
+
+class StepPass:
+    """One new event of each of n users, against caches of keys and values that it extends in place."""
+
+    def __init__(self, keys: Tensor, values: Tensor, lengths: Tensor, config: TransformerConfig) -> None:
+        """Take caches (layers, n, L, H, E) and the number of events before this one, (n,)."""
+        self._keys = keys
+        self._values = values
+        self._lengths = lengths
+        self._rotation = _rotation(lengths, config) if config.positions == "rotary" else None
+        self._layer = 0
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Attention of each user's new event to the user's events so far, (n, H, E)."""
+        if self._rotation is not None:
+            q, k = _rotate(q, self._rotation), _rotate(k, self._rotation)
+        keys, values = self._keys[self._layer], self._values[self._layer]
+        users = torch.arange(len(self._lengths), device=q.device)
+        keys[users, self._lengths] = k
+        values[users, self._lengths] = v
+        self._layer += 1
+        return attention_step(q, keys, values, self._lengths + 1)
+
+    def drop(self, x: Tensor) -> Tensor:
+        """Streaming happens at inference: nothing is dropped."""
+        return x
+
+
+def make_block(config: TransformerConfig) -> nn.Module:
+    """A block of the kind that ``config.block`` names."""
+    kinds = {"gated": GatedBlock, "prenorm": PrenormBlock, "postnorm": PostnormBlock, "sasrec": SasrecBlock}
+    return kinds[config.block](config)
+
+
+class SelfAttention(nn.Module):
+    """Multi-head self-attention, (N, D) -> (N, D)."""
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        self.n_heads = config.n_heads
+        self.qkv = nn.Linear(config.d_model, 3 * config.d_model)
+        self.out = nn.Linear(config.d_model, config.d_model)
+
+    def forward(self, x: Tensor, through: Pass) -> Tensor:
+        q, k, v = self.qkv(x).view(len(x), 3, self.n_heads, -1).unbind(1)
+        return self.out(through.attend(q, k, v).reshape(x.shape))  # type: ignore[no-any-return]
+
+
+class FeedForward(nn.Module):
+    """Two linear layers with GELU between, (N, D) -> (N, D)."""
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        self.up = nn.Linear(config.d_model, config.d_ff)
+        self.down = nn.Linear(config.d_ff, config.d_model)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.down(F.gelu(self.up(x)))  # type: ignore[no-any-return]
+
+
+class PrenormBlock(nn.Module):
+    """x + f(LN(x)) for attention and feed-forward."""
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        self.attention_norm = nn.LayerNorm(config.d_model)
+        self.attention = SelfAttention(config)
+        self.feed_forward_norm = nn.LayerNorm(config.d_model)
+        self.feed_forward = FeedForward(config)
+
+    def forward(self, x: Tensor, through: Pass) -> Tensor:
+        x = x + through.drop(self.attention(self.attention_norm(x), through))
+        return x + through.drop(self.feed_forward(self.feed_forward_norm(x)))
+
+
+class PostnormBlock(nn.Module):
+    """LN(x + f(x)), as in BERT."""
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        self.attention = SelfAttention(config)
+        self.attention_norm = nn.LayerNorm(config.d_model)
+        self.feed_forward = FeedForward(config)
+        self.feed_forward_norm = nn.LayerNorm(config.d_model)
+
+    def forward(self, x: Tensor, through: Pass) -> Tensor:
+        x = self.attention_norm(x + through.drop(self.attention(x, through)))
+        return self.feed_forward_norm(x + through.drop(self.feed_forward(x)))  # type: ignore[no-any-return]
+
+
+class GatedBlock(nn.Module):
+    """Pre-norm block with SwiGLU and residuals gated by the un-normed input (LiGR, arXiv:2502.03417).
+
+    x + sigmoid(W1 x) * attention(LN(x)), then x + sigmoid(W2 x) * SwiGLU(LN(x)).
+    """
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        d = config.d_model
+        self.attention_norm = nn.LayerNorm(d)
+        self.attention = SelfAttention(config)
+        self.attention_gate = nn.Linear(d, d)
+        self.feed_forward_norm = nn.LayerNorm(d)
+        self.up = nn.Linear(d, 2 * config.d_ff, bias=False)
+        self.down = nn.Linear(config.d_ff, d, bias=False)
+        self.feed_forward_gate = nn.Linear(d, d)
+
+    def forward(self, x: Tensor, through: Pass) -> Tensor:
+        mixed = through.drop(self.attention(self.attention_norm(x), through))
+        x = torch.addcmul(x, torch.sigmoid(self.attention_gate(x)), mixed)
+        value, gate = self.up(self.feed_forward_norm(x)).chunk(2, dim=-1)
+        hidden = through.drop(self.down(F.silu(gate) * value))
+        return torch.addcmul(x, torch.sigmoid(self.feed_forward_gate(x)), hidden)
+
+
+class SasrecBlock(nn.Module):
+    """The block of SASRec as its authors coded it (arXiv:1808.09781, their ``modules.py``).
+
+    The query alone is normalized, the residual adds the *normalized* query, there is no output
+    projection, and the feed-forward layer is ReLU between two dropouts.
+    """
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        d = config.d_model
+        self.n_heads = config.n_heads
+        self.attention_norm = nn.LayerNorm(d, eps=1e-8)
+        self.q = nn.Linear(d, d)
+        self.kv = nn.Linear(d, 2 * d)
+        self.feed_forward_norm = nn.LayerNorm(d, eps=1e-8)
+        self.up = nn.Linear(d, config.d_ff)
+        self.down = nn.Linear(config.d_ff, d)
+
+    def forward(self, x: Tensor, through: Pass) -> Tensor:
+        query = self.attention_norm(x)
+        q = self.q(query).view(len(x), self.n_heads, -1)
+        k, v = self.kv(x).view(len(x), 2, self.n_heads, -1).unbind(1)
+        x = self.feed_forward_norm(query + through.attend(q, k, v).reshape(x.shape))
+        return x + through.drop(self.down(through.drop(F.relu(self.up(x)))))  # type: ignore[no-any-return]
+
+
+def _rotation(positions: Tensor, config: TransformerConfig) -> tuple[Tensor, Tensor]:
+    """Cosines and sines (N, 1, E/2) of RoFormer's angles, position * 10000^(-2i/E) (arXiv:2104.09864)."""
+    half = config.d_model // config.n_heads // 2
+    rate = torch.exp(torch.arange(half, device=positions.device) * (-math.log(10_000.0) / half))
+    angles = positions.to(torch.float32)[:, None, None] * rate
+    return angles.cos(), angles.sin()
+
+
+def _rotate(x: Tensor, rotation: tuple[Tensor, Tensor]) -> Tensor:
+    cos, sin = rotation
+    a, b = x.chunk(2, dim=-1)
+    return torch.cat((a * cos - b * sin, a * sin + b * cos), dim=-1).to(x.dtype)

@@ -1,0 +1,150 @@
+"""The one shape of the data inside the engine: sequences packed end to end, with offsets.
+
+Shape letters used throughout the engine: N events of a batch, B sequences, D = ``d_model``,
+V items of the catalog.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from recsys.errors import ArgumentError
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SequenceBatch:
+    """B sequences of N events in all, packed without padding.
+
+    Attributes:
+        items: (N,) int64, item indices in [0, V); BERT4Rec's mask token is V.
+        offsets: (B+1,) int32; sequence b is ``items[offsets[b]:offsets[b+1]]`` and may be empty.
+        lengths: B host integers, so that nobody has to ask the device for them.
+        timestamps: (N,) int64 unix seconds, or None for logs that carry order alone.
+    """
+
+    items: Tensor
+    offsets: Tensor
+    lengths: npt.NDArray[np.int64]
+    timestamps: Tensor | None = None
+
+    @classmethod
+    def from_lengths(
+        cls, items: npt.ArrayLike, lengths: npt.ArrayLike, timestamps: npt.ArrayLike | None = None
+    ) -> "SequenceBatch":
+        """Pack items that already lie end to end.
+
+        Args:
+            items: (N,) integers.
+            lengths: (B,) integers summing to N.
+            timestamps: (N,) unix seconds or None.
+
+        Raises:
+            ArgumentError: the lengths do not sum to N, or there are not N timestamps.
+        """
+        flat = np.array(items, dtype=np.int64)
+        sizes = np.asarray(lengths, dtype=np.int64)
+        if int(sizes.sum()) != len(flat) or (len(sizes) and int(sizes.min()) < 0):
+            raise ArgumentError(f"lengths sum to {int(sizes.sum())} but there are {len(flat)} items")
+        offsets = np.zeros(len(sizes) + 1, dtype=np.int32)
+        np.cumsum(sizes, out=offsets[1:])
+        times = None
+        if timestamps is not None:
+            times = torch.from_numpy(np.array(timestamps, dtype=np.int64))
+            if len(times) != len(flat):
+                raise ArgumentError(f"{len(times)} timestamps for {len(flat)} items")
+        return cls(torch.from_numpy(flat), torch.from_numpy(offsets), sizes, times)
+
+    @classmethod
+    def from_sequences(cls, sequences: Sequence[npt.ArrayLike]) -> "SequenceBatch":
+        """Pack a list of item-index sequences, any of which may be empty."""
+        arrays = [np.asarray(s, dtype=np.int64) for s in sequences]
+        flat = np.concatenate(arrays) if arrays else np.zeros(0, dtype=np.int64)
+        return cls.from_lengths(flat, [len(a) for a in arrays])
+
+    @property
+    def batch_size(self) -> int:
+        """B, the number of sequences."""
+        return len(self.lengths)
+
+    @property
+    def n_events(self) -> int:
+        """N, the number of events."""
+        return int(self.items.shape[0])
+
+    @property
+    def max_length(self) -> int:
+        """Length of the longest sequence, 0 for an empty batch."""
+        return int(self.lengths.max()) if len(self.lengths) else 0
+
+    def positions(self) -> Tensor:
+        """(N,) int64: index of each event inside its sequence, counted from 0."""
+        starts = np.repeat(np.cumsum(self.lengths) - self.lengths, self.lengths)
+        return self._on_device(np.arange(self.n_events, dtype=np.int64) - starts)
+
+    def reversed_positions(self) -> Tensor:
+        """(N,) int64: index of each event counted from the end of its sequence, 0 for the last."""
+        ends = np.repeat(np.cumsum(self.lengths), self.lengths)
+        return self._on_device(ends - 1 - np.arange(self.n_events, dtype=np.int64))
+
+    def last_rows(self) -> Tensor:
+        """(B,) int64: row of each sequence's last event.
+
+        Raises:
+            ArgumentError: a sequence is empty and so has no last event.
+        """
+        if len(self.lengths) and int(self.lengths.min()) == 0:
+            raise ArgumentError("an empty sequence has no last event; give every user at least one event")
+        return self._on_device(np.cumsum(self.lengths) - 1)
+
+    def next_item_rows(self) -> Tensor:
+        """(N - B',) int64: rows whose successor lies in the same sequence (B' non-empty sequences)."""
+        keep = np.ones(self.n_events, dtype=bool)
+        keep[(np.cumsum(self.lengths) - 1)[self.lengths > 0]] = False
+        return self._on_device(np.flatnonzero(keep))
+
+    def append(self, item: int) -> "SequenceBatch":
+        """A batch with ``item`` after the last event of every sequence, empty ones included."""
+        ends = np.cumsum(self.lengths)
+        rows = self._on_device(np.delete(np.arange(len(ends) + self.n_events), ends + np.arange(len(ends))))
+        items = torch.full((self.n_events + self.batch_size,), item, device=self.items.device)
+        items[rows] = self.items
+        offsets = self.offsets + torch.arange(
+            self.batch_size + 1, dtype=self.offsets.dtype, device=self.offsets.device
+        )
+        return SequenceBatch(items, offsets, self.lengths + 1)
+
+    def with_items(self, items: Tensor) -> "SequenceBatch":
+        """The same sequences with other items of the same shape, as Cloze masking needs."""
+        return replace(self, items=items)
+
+    def to(self, device: torch.device | str) -> "SequenceBatch":
+        """The batch with its tensors on ``device``."""
+        times = None if self.timestamps is None else self.timestamps.to(device, non_blocking=True)
+        return SequenceBatch(
+            self.items.to(device, non_blocking=True),
+            self.offsets.to(device, non_blocking=True),
+            self.lengths,
+            times,
+        )
+
+    def _on_device(self, array: npt.NDArray[np.int64]) -> Tensor:
+        return torch.from_numpy(np.ascontiguousarray(array)).to(self.items.device, non_blocking=True)
+
+
+def flat_ranges(starts: npt.NDArray[np.int64], ends: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Concatenated ``arange(starts[i], ends[i])``, without a Python loop.
+
+    Args:
+        starts: (R,) int64.
+        ends: (R,) int64, each at least its start.
+
+    Returns:
+        (sum(ends - starts),) int64.
+    """
+    lengths = ends - starts
+    before = np.cumsum(lengths) - lengths
+    return np.arange(int(lengths.sum()), dtype=np.int64) + np.repeat(starts - before, lengths)

@@ -1,0 +1,87 @@
+"""What an encoder is trained to predict: the next item (causal encoders) or hidden items (Cloze).
+
+Both return the rows of the batch that carry a target, so that linear cross-entropy sees only those.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from recsys.encoders.base import SequenceEncoder
+from recsys.jagged import SequenceBatch
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Task:
+    """One batch as the encoder is to see it.
+
+    Attributes:
+        batch: the input; for Cloze some items are the mask token.
+        rows: (M,) int64 rows of ``batch`` whose hidden state predicts a target.
+        targets: (M,) int64 item indices.
+    """
+
+    batch: SequenceBatch
+    rows: Tensor
+    targets: Tensor
+
+
+def make_task(encoder: SequenceEncoder, batch: SequenceBatch, rng: np.random.Generator) -> Task:
+    """The training task of ``encoder`` on a batch: next item if it is causal, else Cloze."""
+    if encoder.causal:
+        return next_item(batch)
+    return cloze(
+        batch,
+        encoder.n_items,
+        rng,
+        mask_probability=encoder.config.mask_probability,
+        last_mask_probability=encoder.config.last_mask_probability,
+    )
+
+
+def next_item(batch: SequenceBatch) -> Task:
+    """Every event but a sequence's last predicts its successor (SASRec's shifted sequence)."""
+    rows = batch.next_item_rows()
+    return Task(batch, rows, batch.items[rows + 1])
+
+
+def cloze(
+    batch: SequenceBatch,
+    mask_item: int,
+    rng: np.random.Generator,
+    *,
+    mask_probability: float,
+    last_mask_probability: float,
+) -> Task:
+    """Hide events and predict them (BERT4Rec, section 3.5).
+
+    Of a sequence of n events, max(1, round(n * mask_probability)) are hidden at random; with
+    ``last_mask_probability`` only the last one is, as at inference.
+
+    Args:
+        batch: packed sequences.
+        mask_item: index of the mask token.
+        rng: source of the choice.
+        mask_probability: share of events hidden.
+        last_mask_probability: share of sequences of which only the last event is hidden.
+    """
+    lengths = batch.lengths
+    sequence = np.repeat(np.arange(len(lengths)), lengths)
+    starts = np.cumsum(lengths) - lengths
+    # Rank of each event in a random order of its own sequence: the first `count` are hidden.
+    order = np.lexsort((rng.random(len(sequence)), sequence))
+    rank = np.empty(len(sequence), dtype=np.int64)
+    rank[order] = np.arange(len(sequence)) - starts[sequence]
+    count = np.maximum(1, np.rint(lengths * mask_probability)).astype(np.int64)
+    hidden = rank < count[sequence]
+    last_only = (rng.random(len(lengths)) < last_mask_probability)[sequence]
+    last = np.arange(len(sequence)) == (starts + lengths - 1)[sequence]
+    hidden = np.where(last_only, last, hidden)
+
+    rows = torch.from_numpy(np.flatnonzero(hidden)).to(batch.items.device)
+    items = batch.items.clone()
+    targets = items[rows]
+    items[rows] = mask_item
+    return Task(batch.with_items(items), rows, targets)
