@@ -1,0 +1,151 @@
+"""Softmax attention over a batch of sequences packed without padding.
+
+Legend: N events, B sequences, H heads, Dh head size, L cache length.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+from recsys.errors import ArgumentError
+from recsys.kernels.attention import reference
+from recsys.kernels.attention.choose import choose_backend
+from recsys.kernels.attention.dropout import draw_seed
+
+__all__ = ["attention_step", "jagged_attention"]
+
+
+def jagged_attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    offsets: Tensor,
+    *,
+    causal: bool,
+    max_length: int,
+    dropout_p: float = 0.0,
+    generator: torch.Generator | None = None,
+    scale: float | None = None,
+    backend: str | None = None,
+) -> Tensor:
+    """Attend within each sequence of a jagged batch.
+
+    For a sequence with rows s..e and each head:  out = dropout(softmax(scale * q k^T)) v, where the softmax
+    of event i runs over the sequence's events (over events up to i if `causal`).
+
+    Args:
+        q: (N, H, Dh) float32, float64, bfloat16 or float16. Queries.
+        k: (N, H, Dh), dtype and device of q. Keys.
+        v: (N, H, Dh), dtype and device of q. Values.
+        offsets: (B + 1,) int32, non-decreasing, first 0, last N. Empty sequences are allowed.
+        causal: whether an event sees only itself and earlier events of its sequence.
+        max_length: an upper bound on the sequences' lengths, known without reading `offsets`.
+        dropout_p: probability of dropping an attention weight, in [0, 1); kept weights are divided by
+            1 - dropout_p. 0 in evaluation.
+        generator: source of the dropout mask; None is the default generator of the device. A call with
+            dropout_p > 0 draws exactly one `torch.randint(0, 2**63 - 1, ())` from it and the mask is a fixed
+            function of that number and of (sequence, head, query, key): see `dropout.keep_mask`.
+        scale: factor on the scores; None is 1 / sqrt(Dh).
+        backend: "reference", "cpu" or None to choose by device.
+
+    Returns:
+        (N, H, Dh), dtype of q. Differentiable in q, k, v.
+
+    Raises:
+        ArgumentError: an argument does not fit; the message names it and the shapes.
+
+    Cost: O(sum of squared lengths) time and O(N) memory beside the inputs ("cpu").
+    Numerics: "cpu" computes in float32; a sequence's output has the same bits whatever else is in the batch.
+    Source: Vaswani et al. 2017 (arXiv:1706.03762), equation 1; online softmax of Milakov and Gimelshein 2018
+    (arXiv:1805.02867); backward as in Dao et al. 2022 (arXiv:2205.14135), algorithm 4.
+    """
+    _check_events(q, k, v, offsets, max_length)
+    if not 0.0 <= dropout_p < 1.0:
+        raise ArgumentError(f"dropout_p is {dropout_p}: give a probability in [0, 1)")
+    chosen = choose_backend("attention", backend, q)
+    scale = 1.0 / math.sqrt(q.shape[2]) if scale is None else float(scale)
+    seed = draw_seed(generator, q.device) if dropout_p > 0.0 else 0
+    if chosen == "cpu":
+        from recsys.kernels.attention import cpu
+
+        return cpu.jagged_attention(
+            q, k, v, offsets, causal=causal, scale=scale, dropout_p=dropout_p, seed=seed
+        )
+    return reference.jagged_attention(
+        q, k, v, offsets, causal=causal, scale=scale, dropout_p=dropout_p, seed=seed
+    )
+
+
+def attention_step(
+    q: Tensor, k_cache: Tensor, v_cache: Tensor, lengths: Tensor, *, scale: float | None = None
+) -> Tensor:
+    """Attend from one new event of each sequence to its cached keys and values.
+
+    The caller writes the new event's key and value into the caches first and counts it in `lengths`.
+
+    Args:
+        q: (B, H, Dh), any floating dtype.
+        k_cache: (B, L, H, Dh), dtype of q. Keys; rows past a sequence's length are never used.
+        v_cache: (B, L, H, Dh), dtype of q. Values, likewise.
+        lengths: (B,) int32 or int64, valid cache rows of each sequence, in [0, L].
+        scale: factor on the scores; None is 1 / sqrt(Dh).
+
+    Returns:
+        (B, H, Dh), dtype of q; zeros where the length is 0.
+
+    Raises:
+        ArgumentError: an argument does not fit; the message names it and the shapes.
+    """
+    if q.dim() != 3:
+        raise ArgumentError(f"q has shape {tuple(q.shape)}: give (B, H, Dh)")
+    expected = (q.shape[0], k_cache.shape[1] if k_cache.dim() == 4 else -1, q.shape[1], q.shape[2])
+    for name, cache in (("k_cache", k_cache), ("v_cache", v_cache)):
+        if tuple(cache.shape) != expected:
+            raise ArgumentError(
+                f"{name} has shape {tuple(cache.shape)} and q {tuple(q.shape)}: "
+                "give caches (B, L, H, Dh) with the B, H, Dh of q"
+            )
+        if cache.dtype != q.dtype:
+            raise ArgumentError(f"{name} is {cache.dtype} and q {q.dtype}: give one dtype")
+    if tuple(lengths.shape) != (q.shape[0],) or lengths.is_floating_point():
+        raise ArgumentError(
+            f"lengths is {lengths.dtype} of shape {tuple(lengths.shape)} and q has shape {tuple(q.shape)}: "
+            "give integers (B,)"
+        )
+    scale = 1.0 / math.sqrt(q.shape[2]) if scale is None else float(scale)
+    return reference.attention_step(q, k_cache, v_cache, lengths, scale=scale)
+
+
+def _check_events(q: Tensor, k: Tensor, v: Tensor, offsets: Tensor, max_length: int) -> None:
+    if q.dim() != 3 or not q.is_floating_point():
+        raise ArgumentError(f"q is {q.dtype} of shape {tuple(q.shape)}: give floating (N, H, Dh)")
+    for name, x in (("k", k), ("v", v)):
+        if x.shape != q.shape:
+            raise ArgumentError(
+                f"{name} has shape {tuple(x.shape)} and q {tuple(q.shape)}: give equal shapes"
+            )
+        if x.dtype != q.dtype or x.device != q.device:
+            raise ArgumentError(
+                f"{name} is {x.dtype} on {x.device} and q {q.dtype} on {q.device}: give one dtype and device"
+            )
+    if offsets.dim() != 1 or offsets.numel() == 0 or offsets.dtype != torch.int32:
+        raise ArgumentError(
+            f"offsets is {offsets.dtype} of shape {tuple(offsets.shape)}: give int32 (B + 1,) from 0 to N"
+        )
+    if offsets.device.type != "cpu":
+        return  # reading them would stall the device
+    if int(offsets[0]) != 0 or int(offsets[-1]) != q.shape[0]:
+        raise ArgumentError(
+            f"offsets runs from {int(offsets[0])} to {int(offsets[-1])} and q has {q.shape[0]} rows: "
+            "start at 0 and end at the number of rows"
+        )
+    if offsets.numel() > 1:
+        lengths = offsets.diff()
+        if int(lengths.min()) < 0:
+            raise ArgumentError("offsets decreases: give the running sum of the sequences' lengths")
+        if int(lengths.max()) > max_length:
+            raise ArgumentError(
+                f"max_length is {max_length} and the longest sequence has {int(lengths.max())} events: "
+                "give an upper bound"
+            )

@@ -1,0 +1,83 @@
+"""Jagged softmax attention in plain PyTorch: the definition that every backend is tested against.
+
+For a sequence with rows s..e of q, k, v and a head h:  out = dropout(softmax(scale * q k^T + mask)) v.
+
+Legend: N events, B sequences, H heads, Dh head size, L length of one sequence.
+"""
+
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from recsys.kernels.attention.dropout import keep_mask
+
+
+def jagged_attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    offsets: Tensor,
+    *,
+    causal: bool,
+    scale: float,
+    dropout_p: float = 0.0,
+    seed: int = 0,
+) -> Tensor:
+    """Attend within each sequence, one sequence after another, in the dtype of the inputs.
+
+    Args:
+        q: (N, H, Dh), any floating dtype.
+        k: (N, H, Dh).
+        v: (N, H, Dh).
+        offsets: (B + 1,) row bounds of the sequences.
+        causal: whether an event sees only itself and earlier events.
+        scale: factor on the scores.
+        dropout_p: probability of dropping an attention weight.
+        seed: 64-bit number from which the dropout mask follows (see `dropout.keep_mask`).
+
+    Returns:
+        (N, H, Dh), dtype of q. Differentiable in q, k, v.
+    """
+    outputs = []
+    bounds = offsets.tolist()
+    for sequence, (start, end) in enumerate(pairwise(bounds)):
+        if start == end:
+            continue
+        q_s, k_s, v_s = (x[start:end].transpose(0, 1) for x in (q, k, v))  # (H, L, Dh)
+        scores = (q_s @ k_s.transpose(1, 2)) * scale  # (H, L, L)
+        if causal:
+            future = torch.ones(end - start, end - start, dtype=torch.bool, device=q.device).triu(1)
+            scores = scores.masked_fill(future, float("-inf"))
+        probabilities = scores.softmax(dim=-1)
+        if dropout_p > 0.0:
+            keep = keep_mask(seed, sequence, q.shape[1], end - start, dropout_p, device=q.device)
+            probabilities = probabilities * keep / (1.0 - dropout_p)
+        outputs.append((probabilities @ v_s).transpose(0, 1))
+    return torch.cat(outputs) if outputs else q * 0.0
+
+
+def attention_step(q: Tensor, k_cache: Tensor, v_cache: Tensor, lengths: Tensor, *, scale: float) -> Tensor:
+    """Attend from one new event per sequence to its cached keys and values.
+
+    Args:
+        q: (B, H, Dh).
+        k_cache: (B, L, H, Dh); only the first `lengths[b]` rows of b are read.
+        v_cache: (B, L, H, Dh), likewise.
+        lengths: (B,) integers in [0, L].
+        scale: factor on the scores.
+
+    Returns:
+        (B, H, Dh); zeros where the length is 0.
+    """
+    valid = torch.arange(k_cache.shape[1], device=q.device) < lengths[:, None]  # (B, L)
+    # Rows past the length may hold anything, NaN included, so they are replaced and not multiplied by zero.
+    k_valid = k_cache.masked_fill(~valid[:, :, None, None], 0.0)
+    v_valid = v_cache.masked_fill(~valid[:, :, None, None], 0.0)
+    scores = torch.einsum("bhd,blhd->bhl", q, k_valid) * scale
+    scores = scores.masked_fill(~valid[:, None, :], float("-inf"))
+    largest = scores.amax(dim=-1, keepdim=True).clamp_min(torch.finfo(scores.dtype).min)
+    weights = (scores - largest).exp()
+    total = weights.sum(dim=-1, keepdim=True)
+    weights = weights / torch.where(total == 0.0, torch.ones_like(total), total)
+    return torch.einsum("bhl,blhd->bhd", weights, v_valid)
