@@ -1,6 +1,6 @@
 """What an encoder is trained to predict: the next item (causal encoders) or hidden items (Cloze).
 
-Both return the rows of the batch that carry a target, so that linear cross-entropy sees only those.
+Both say which rows carry a target, so that linear cross-entropy sees only those.
 """
 
 from dataclasses import dataclass
@@ -19,13 +19,18 @@ class Task:
 
     Attributes:
         batch: the input; for Cloze some items are the mask token.
-        rows: (M,) int64 rows of ``batch`` whose hidden state predicts a target.
+        rows: (M,) int64 rows of ``batch`` whose hidden state predicts a target; None for all of them.
         targets: (M,) int64 item indices.
     """
 
     batch: SequenceBatch
-    rows: Tensor
+    rows: Tensor | None
     targets: Tensor
+
+    @property
+    def n_targets(self) -> int:
+        """M, the events supervised."""
+        return int(self.targets.shape[0])
 
 
 def make_task(encoder: SequenceEncoder, batch: SequenceBatch, rng: np.random.Generator) -> Task:
@@ -42,9 +47,16 @@ def make_task(encoder: SequenceEncoder, batch: SequenceBatch, rng: np.random.Gen
 
 
 def next_item(batch: SequenceBatch) -> Task:
-    """Every event but a sequence's last predicts its successor (SASRec's shifted sequence)."""
+    """Every event but a sequence's last predicts its successor (SASRec's shifted sequence).
+
+    The last event only serves as a target, so the encoder does not see it at all.
+    """
     rows = batch.next_item_rows()
-    return Task(batch, rows, batch.items[rows + 1])
+    shortened = (batch.lengths - 1).clip(min=0)
+    offsets = torch.from_numpy(np.concatenate(([0], np.cumsum(shortened))).astype(np.int32))
+    times = None if batch.timestamps is None else batch.timestamps[rows]
+    inputs = SequenceBatch(batch.items[rows], offsets.to(batch.offsets.device), shortened, times)
+    return Task(inputs, None, batch.items[rows + 1])
 
 
 def cloze(

@@ -133,7 +133,7 @@ class BERT4Rec(SequenceEncoder):
         return self.forward(masked)[masked.last_rows()]
 
     def initial_state(self, n: int) -> BERT4RecState:
-        """n users without history."""
+        """N users without history."""
         device = self.item_embedding.weight.device
         return BERT4RecState(
             torch.zeros(n, self.history_length, dtype=torch.int64, device=device),
@@ -146,7 +146,9 @@ class BERT4Rec(SequenceEncoder):
         """One event per user. Every step encodes the whole window: attention here is bidirectional."""
         window = torch.cat((state.items[:, 1:], items[:, None]), dim=1)
         lengths = (state.lengths + 1).clamp(max=self.history_length)
-        recent = torch.arange(self.history_length, device=window.device) >= self.history_length - lengths[:, None]
+        recent = (
+            torch.arange(self.history_length, device=window.device) >= self.history_length - lengths[:, None]
+        )
         batch = SequenceBatch.from_lengths(window[recent].cpu().numpy(), lengths.cpu().numpy())
         hidden = self.user_state(batch.to(window.device))
         return hidden, replace(state, items=window, lengths=lengths)

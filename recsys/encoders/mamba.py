@@ -131,6 +131,7 @@ class MambaBlock(nn.Module):
         self.down = nn.Linear(config.d_ff, config.d_model)
 
     def forward(self, x: Tensor, offsets: Tensor, generator: torch.Generator | None) -> Tensor:
+        """Packed rows (N, D) to rows (N, D)."""
         prenorm = self.config.block == "prenorm"
         mixed = self.mixer(self.mixer_norm(x) if prenorm else x, offsets)
         return self._after_mixer(x, mixed, generator)
@@ -190,6 +191,7 @@ class MambaMixer(nn.Module):
                 self.dt_proj.bias.copy_(dt + torch.log(-torch.expm1(-dt)))
 
     def forward(self, x: Tensor, offsets: Tensor) -> Tensor:
+        """Packed rows (N, D) to rows (N, D)."""
         u, z = self.in_proj(x).chunk(2, dim=-1)  # (N, E) each
         u = causal_conv(u, self.conv1d.weight[:, 0], self.conv1d.bias, offsets, activation="silu")
         delta, B, C = self._project(u)

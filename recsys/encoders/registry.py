@@ -12,7 +12,11 @@ from recsys.errors import ConfigError
 if TYPE_CHECKING:
     from recsys.encoders.base import EncoderConfig, SequenceEncoder
 
-BUILT_IN = {"sasrec": "recsys.encoders.sasrec", "bert4rec": "recsys.encoders.bert4rec", "mamba": "recsys.encoders.mamba"}
+BUILT_IN = {
+    "sasrec": "recsys.encoders.sasrec",
+    "bert4rec": "recsys.encoders.bert4rec",
+    "mamba": "recsys.encoders.mamba",
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -151,9 +151,9 @@ class SASRec(SequenceEncoder):
         """Encode the windows of some users whole, refill their caches, return their last states."""
         lengths = state.lengths[users] + 1
         taken = torch.arange(self.config.max_length, device=users.device) < lengths[:, None]
-        batch = SequenceBatch.from_lengths(
-            state.items[users][taken].cpu().numpy(), lengths.cpu().numpy()
-        ).to(users.device)
+        batch = SequenceBatch.from_lengths(state.items[users][taken].cpu().numpy(), lengths.cpu().numpy()).to(
+            users.device
+        )
         through = self._pass(batch, None, keep_cache=True)
         hidden = self._encode(batch, through)
         rows = users.repeat_interleave(lengths)

@@ -152,6 +152,7 @@ class SelfAttention(nn.Module):
         self.out = nn.Linear(config.d_model, config.d_model)
 
     def forward(self, x: Tensor, through: Pass) -> Tensor:
+        """Rows (N, D) to rows (N, D)."""
         q, k, v = self.qkv(x).view(len(x), 3, self.n_heads, -1).unbind(1)
         return self.out(through.attend(q, k, v).reshape(x.shape))  # type: ignore[no-any-return]
 
@@ -165,6 +166,7 @@ class FeedForward(nn.Module):
         self.down = nn.Linear(config.d_ff, config.d_model)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Rows (N, D) to rows (N, D)."""
         return self.down(F.gelu(self.up(x)))  # type: ignore[no-any-return]
 
 
@@ -179,6 +181,7 @@ class PrenormBlock(nn.Module):
         self.feed_forward = FeedForward(config)
 
     def forward(self, x: Tensor, through: Pass) -> Tensor:
+        """Rows (N, D) to rows (N, D)."""
         x = x + through.drop(self.attention(self.attention_norm(x), through))
         return x + through.drop(self.feed_forward(self.feed_forward_norm(x)))
 
@@ -194,6 +197,7 @@ class PostnormBlock(nn.Module):
         self.feed_forward_norm = nn.LayerNorm(config.d_model)
 
     def forward(self, x: Tensor, through: Pass) -> Tensor:
+        """Rows (N, D) to rows (N, D)."""
         x = self.attention_norm(x + through.drop(self.attention(x, through)))
         return self.feed_forward_norm(x + through.drop(self.feed_forward(x)))  # type: ignore[no-any-return]
 
@@ -216,6 +220,7 @@ class GatedBlock(nn.Module):
         self.feed_forward_gate = nn.Linear(d, d)
 
     def forward(self, x: Tensor, through: Pass) -> Tensor:
+        """Rows (N, D) to rows (N, D)."""
         mixed = through.drop(self.attention(self.attention_norm(x), through))
         x = torch.addcmul(x, torch.sigmoid(self.attention_gate(x)), mixed)
         value, gate = self.up(self.feed_forward_norm(x)).chunk(2, dim=-1)
@@ -242,6 +247,7 @@ class SasrecBlock(nn.Module):
         self.down = nn.Linear(config.d_ff, d)
 
     def forward(self, x: Tensor, through: Pass) -> Tensor:
+        """Rows (N, D) to rows (N, D)."""
         query = self.attention_norm(x)
         q = self.q(query).view(len(x), self.n_heads, -1)
         k, v = self.kv(x).view(len(x), 2, self.n_heads, -1).unbind(1)

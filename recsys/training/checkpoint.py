@@ -1,0 +1,163 @@
+"""What a run needs to go on as if it had never stopped.
+
+Batches, masks and dropout are addressed by (seed, epoch, step), so a checkpoint holds no random
+state: weights, averaged weights, the best weights so far, AdamW's moments, and where training stood.
+
+On disk: ``checkpoint/tensors-<step>.safetensors`` and ``checkpoint/state.json``, which names that file
+and its sha256 and is renamed into place last; the file of an earlier state is removed after.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from recsys.errors import RunError
+from recsys.files import read_json, replacing, sha256_of, write_json
+
+FORMAT = 1
+
+
+@dataclass(slots=True)
+class Progress:
+    """Where a training run stands.
+
+    Attributes:
+        epoch: epochs finished.
+        step: steps finished in the running epoch.
+        global_step: optimization steps finished in all.
+        loss_sum, n_targets: over the running epoch's steps so far.
+        best: best validation score, or None before the first evaluation.
+        best_epoch: epoch of the best score, counted from 1.
+        bad_evaluations: evaluations since the best.
+        stopped: early stopping has ended the run.
+        history: one record per finished epoch.
+    """
+
+    epoch: int = 0
+    step: int = 0
+    global_step: int = 0
+    loss_sum: float = 0.0
+    n_targets: int = 0
+    best: float | None = None
+    best_epoch: int = 0
+    bad_evaluations: int = 0
+    stopped: bool = False
+    history: list[dict[str, Any]] = field(default_factory=list)
+
+
+def save_checkpoint(
+    folder: Path, progress: Progress, tensors: Mapping[str, Tensor], fingerprint: Mapping[str, str]
+) -> None:
+    """Write a checkpoint; the earlier one stays valid until this one is whole.
+
+    Args:
+        folder: the run's ``checkpoint`` folder.
+        progress: where training stands.
+        tensors: everything to be restored, by name.
+        fingerprint: what must be equal for the checkpoint to be resumed (configuration, data).
+
+    Raises:
+        RunError: the disk is full or the folder cannot be written.
+    """
+    from safetensors.torch import save_file
+
+    path = folder / f"tensors-{progress.global_step}.safetensors"
+    with replacing(path) as temporary:
+        save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, temporary)
+    state = {
+        "format": FORMAT,
+        "tensors": path.name,
+        "sha256": sha256_of(path),
+        "fingerprint": dict(fingerprint),
+        "progress": {name: getattr(progress, name) for name in Progress.__dataclass_fields__},
+    }
+    write_json(folder / "state.json", state)
+    for other in folder.glob("tensors-*.safetensors"):
+        if other.name != path.name:
+            other.unlink(missing_ok=True)
+
+
+def load_checkpoint(folder: Path, fingerprint: Mapping[str, str]) -> tuple[Progress, dict[str, Tensor]]:
+    """Read the newest checkpoint.
+
+    Args:
+        folder: the run's ``checkpoint`` folder.
+        fingerprint: of the run that wants to go on.
+
+    Raises:
+        RunError: none there, damaged, or made with another configuration or other data.
+    """
+    from safetensors.torch import load_file
+
+    state_path = folder / "state.json"
+    if not state_path.exists():
+        raise RunError(f"{folder}: no checkpoint to resume; leave out --resume to start anew")
+    state = read_json(state_path)
+    try:
+        if state["format"] != FORMAT:
+            raise RunError(f"{state_path}: checkpoint format {state['format']} is not {FORMAT}; train anew")
+        path = folder / str(state["tensors"])
+        for what, value in fingerprint.items():
+            if state["fingerprint"].get(what) != value:
+                raise RunError(
+                    f"{folder}: the checkpoint was made with another {what}; resume with the same one, or "
+                    "train into another --out"
+                )
+        if not path.exists() or sha256_of(path) != state["sha256"]:
+            raise RunError(f"{path}: missing or damaged (its sha256 is not the recorded one); train anew")
+        progress = Progress(**state["progress"])
+    except (KeyError, TypeError, AttributeError):
+        raise RunError(f"{state_path}: not a checkpoint of this project; the file is damaged") from None
+    return progress, load_file(path)
+
+
+def pack(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    average: Mapping[str, Tensor],
+    best: Mapping[str, Tensor],
+) -> dict[str, Tensor]:
+    """All tensors of a run under distinct names."""
+    packed = {f"model/{name}": value for name, value in model.state_dict().items()}
+    packed |= {f"average/{name}": value for name, value in average.items()}
+    packed |= {f"best/{name}": value for name, value in best.items()}
+    names = {parameter: name for name, parameter in model.named_parameters()}
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            for key, value in optimizer.state.get(parameter, {}).items():
+                packed[f"optimizer/{names[parameter]}/{key}"] = value
+    return packed
+
+
+def unpack(
+    packed: Mapping[str, Tensor], model: nn.Module, optimizer: torch.optim.Optimizer
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Restore model and optimizer in place; returns the averaged and the best weights.
+
+    Raises:
+        RunError: the tensors are not those of this model.
+    """
+    parts: dict[str, dict[str, Tensor]] = {"model": {}, "average": {}, "best": {}, "optimizer": {}}
+    for name, value in packed.items():
+        part, _, rest = name.partition("/")
+        parts[part][rest] = value
+    try:
+        model.load_state_dict(parts["model"])
+    except RuntimeError:
+        raise RunError("the checkpoint's tensors are not those of this encoder; train anew") from None
+    parameters = dict(model.named_parameters())
+    for name, value in parts["optimizer"].items():
+        parameter_name, _, key = name.rpartition("/")
+        parameter = parameters[parameter_name]
+        # The step count stays on the CPU unless AdamW is fused on a GPU; moments follow the parameter.
+        device = parameter.device
+        optimizer.state[parameter][key] = value.to(device)
+    device = next(iter(parameters.values())).device
+    return (
+        {name: value.to(device) for name, value in parts["average"].items()},
+        {name: value.to(device) for name, value in parts["best"].items()},
+    )

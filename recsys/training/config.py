@@ -1,0 +1,66 @@
+"""How a run is trained."""
+
+from dataclasses import dataclass
+
+from recsys.config import require
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainingConfig:
+    """Optimization, stopping and the seed of a training run."""
+
+    seed: int = 0
+    """Decides weights, batches, masks and dropout; 0 or more."""
+    epochs: int = 200
+    """Most passes over the training events; 1 or more. Early stopping usually ends the run before."""
+    batch_events: int = 4096
+    """Events per optimization step, a budget for packed sequences; 2 or more."""
+    learning_rate: float = 1e-3
+    """Peak step size of AdamW; above 0. 1e-3 is what most published recipes use."""
+    betas: tuple[float, float] = (0.9, 0.98)
+    """AdamW's averaging factors, each at least 0 and below 1; (0.9, 0.98) as in SASRec and eSASRec."""
+    weight_decay: float = 0.0
+    """AdamW's decay of weight matrices per step (times the learning rate); 0 or more. Norms, biases and
+    state-space parameters are never decayed."""
+    warmup_steps: int = 100
+    """Steps over which the learning rate rises linearly from 0; 0 or more."""
+    gradient_clip: float = 1.0
+    """Largest norm of the whole gradient; 0 turns clipping off."""
+    label_smoothing: float = 0.0
+    """Share of the target's probability spread over the catalog; 0 up to (not including) 1."""
+    temperature: float = 1.0
+    """Scores are divided by it before the softmax, in training only; above 0."""
+    ema_decay: float = 0.0
+    """Averaging factor per step of the weights that are evaluated and kept; 0 keeps the last weights."""
+    patience: int = 10
+    """Evaluations without a better validation NDCG@10 before training stops; 1 or more."""
+    evaluate_every: int = 1
+    """Epochs between evaluations on the validation events; 1 or more."""
+    validation_users: int = 10_000
+    """Most users that a validation during training ranks, drawn once by the seed; 1 or more."""
+    amp: bool = True
+    """Mixed precision (bfloat16) on a CUDA device; has no part in CPU training."""
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        require(self.seed >= 0, "training.seed", self.seed, "0 or more")
+        require(self.epochs >= 1, "training.epochs", self.epochs, "1 or more")
+        require(self.batch_events >= 2, "training.batch_events", self.batch_events, "2 or more")
+        require(self.learning_rate > 0, "training.learning_rate", self.learning_rate, "above 0")
+        require(
+            all(0 <= b < 1 for b in self.betas), "training.betas", self.betas, "two numbers from 0 to below 1"
+        )
+        require(self.weight_decay >= 0, "training.weight_decay", self.weight_decay, "0 or more")
+        require(self.warmup_steps >= 0, "training.warmup_steps", self.warmup_steps, "0 or more")
+        require(self.gradient_clip >= 0, "training.gradient_clip", self.gradient_clip, "0 or more")
+        require(
+            0 <= self.label_smoothing < 1,
+            "training.label_smoothing",
+            self.label_smoothing,
+            "at least 0 and below 1",
+        )
+        require(self.temperature > 0, "training.temperature", self.temperature, "above 0")
+        require(0 <= self.ema_decay < 1, "training.ema_decay", self.ema_decay, "at least 0 and below 1")
+        require(self.patience >= 1, "training.patience", self.patience, "1 or more")
+        require(self.evaluate_every >= 1, "training.evaluate_every", self.evaluate_every, "1 or more")
+        require(self.validation_users >= 1, "training.validation_users", self.validation_users, "1 or more")

@@ -1,0 +1,272 @@
+"""The training loop: epochs of packed batches, early stopping, exact resume."""
+
+import contextlib
+import hashlib
+import json
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from recsys.config import to_dict
+from recsys.datasets.store import SequenceStore
+from recsys.encoders.base import SequenceEncoder
+from recsys.errors import DataError, RunError
+from recsys.files import write_text
+from recsys.kernels.cross_entropy import linear_cross_entropy
+from recsys.objectives import make_task
+from recsys.training.batches import EpochPlan, plan_epoch
+from recsys.training.checkpoint import Progress, load_checkpoint, pack, save_checkpoint, unpack
+from recsys.training.config import TrainingConfig
+from recsys.training.estimate import Estimate, estimate
+from recsys.training.optimizer import make_optimizer, set_learning_rate
+from recsys.training.reporting import SilentReporter
+
+SELECTION_METRIC = "ndcg@10"
+
+
+class Trainer:
+    """Trains one encoder on one prepared dataset.
+
+    Args:
+        encoder: on the device to train on; holds the best weights after :meth:`run`.
+        store: prepared data; only training events are learned from.
+        config: optimization and stopping.
+        validate: metrics of the encoder on the validation events, by name; must hold ``ndcg@10``.
+            None trains for ``config.epochs`` and keeps the last weights.
+        folder: run folder for ``checkpoint/`` and ``metrics.jsonl``; None keeps all in memory.
+        reporter: told of every step and epoch.
+        checkpoint_seconds: longest time without a checkpoint; one is written after every epoch anyway.
+    """
+
+    def __init__(
+        self,
+        encoder: SequenceEncoder,
+        store: SequenceStore,
+        config: TrainingConfig,
+        *,
+        validate: Callable[[SequenceEncoder], Mapping[str, float]] | None = None,
+        folder: Path | None = None,
+        reporter: SilentReporter | None = None,
+        checkpoint_seconds: float = 300.0,
+    ) -> None:
+        self.encoder = encoder
+        self.store = store
+        self.config = config
+        self.progress = Progress()
+        self._validate = validate
+        self._folder = folder
+        self._reporter = reporter or SilentReporter()
+        self._checkpoint_seconds = checkpoint_seconds
+        self._device = encoder.item_weight.device
+        self._generator = torch.Generator(self._device)
+        self._optimizer = make_optimizer(encoder, config)
+        self._average: dict[str, Tensor] = {}
+        if config.ema_decay:
+            self._average = {n: p.detach().clone() for n, p in encoder.named_parameters()}
+        self._best: dict[str, Tensor] = {}
+
+    def run(self, *, resume: bool = False) -> Progress:
+        """Train until early stopping or the last epoch; the encoder then holds the best weights.
+
+        Args:
+            resume: go on from the folder's checkpoint.
+
+        Raises:
+            DataError: no user has two training events.
+            RunError: nothing to resume, a checkpoint of something else, or the loss is no longer finite.
+        """
+        if resume:
+            if self._folder is None:
+                raise RunError("there is no run folder to resume from")
+            self.progress, tensors = load_checkpoint(self._folder / "checkpoint", self._fingerprint())
+            self._average, self._best = unpack(tensors, self.encoder, self._optimizer)
+        plan = self._plan(self.progress.epoch)
+        if plan.n_steps == 0:
+            raise DataError(f"{self.store.path}: no user has two training events; nothing can be learned")
+        self._reporter.started(self._estimate(plan), self.progress, self.config.epochs)
+        while self.progress.epoch < self.config.epochs and not self.progress.stopped:
+            self._run_epoch(plan)
+            plan = self._plan(self.progress.epoch)
+        if self._best:
+            self.encoder.load_state_dict(self._best)
+        elif self._average:
+            self.encoder.load_state_dict(self._average, strict=False)
+        self.encoder.eval()
+        self._reporter.finished(self.progress)
+        return self.progress
+
+    def loss(self, plan: EpochPlan, epoch: int, step: int) -> tuple[Tensor, int]:
+        """Mean loss of one step, with gradients, and how many events it supervises.
+
+        Everything random in it is addressed by (seed, epoch, step).
+        """
+        seeds = np.random.SeedSequence([self.config.seed, epoch, step])
+        self._generator.manual_seed(int(seeds.generate_state(1, np.uint64)[0] >> 1))
+        batch = plan.batch(self.store, step)
+        task = make_task(self.encoder, batch, np.random.default_rng(seeds.spawn(1)[0]))
+        inputs = task.batch.to(self._device)
+        targets = task.targets.to(self._device, non_blocking=True)
+        with self._autocast():
+            hidden = self.encoder(inputs, generator=self._generator)
+            if task.rows is not None:
+                hidden = hidden[task.rows.to(self._device, non_blocking=True)]
+            loss = linear_cross_entropy(
+                hidden,
+                self.encoder.item_weight,
+                targets,
+                label_smoothing=self.config.label_smoothing,
+                temperature=self.config.temperature,
+            )
+        return loss, task.n_targets
+
+    def _run_epoch(self, plan: EpochPlan) -> None:
+        progress, started, saved = self.progress, time.perf_counter(), time.monotonic()
+        self.encoder.train()
+        targets_before = progress.n_targets
+        # Losses stay on the device until asked for, so that a GPU is not held up every step.
+        pending: list[tuple[Tensor, int]] = []
+        while progress.step < plan.n_steps:
+            loss, n_targets = self.loss(plan, progress.epoch, progress.step)
+            self._optimizer.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            if self.config.gradient_clip:
+                torch.nn.utils.clip_grad_norm_(self.encoder.parameters(), self.config.gradient_clip)
+            set_learning_rate(self._optimizer, self.config, progress.global_step)
+            self._optimizer.step()
+            self._update_average()
+            pending.append((loss.detach(), n_targets))
+            progress.step += 1
+            progress.global_step += 1
+            if len(pending) >= 16 or progress.step == plan.n_steps:
+                self._collect(pending)
+                self._reporter.stepped(progress, plan.n_steps)
+            if time.monotonic() - saved > self._checkpoint_seconds:
+                self._collect(pending)
+                self._checkpoint()
+                saved = time.monotonic()
+        seconds = time.perf_counter() - started
+        self._finish_epoch(seconds, (progress.n_targets - targets_before) / max(seconds, 1e-9))
+
+    def _collect(self, pending: list[tuple[Tensor, int]]) -> None:
+        for loss, n_targets in pending:
+            self.progress.loss_sum += float(loss) * n_targets
+            self.progress.n_targets += n_targets
+        pending.clear()
+        if not np.isfinite(self.progress.loss_sum):
+            raise RunError(
+                f"the loss is not finite in epoch {self.progress.epoch + 1}; lower training.learning_rate "
+                f"(now {self.config.learning_rate}) or set training.gradient_clip"
+            )
+
+    def _finish_epoch(self, seconds: float, events_per_second: float) -> None:
+        progress = self.progress
+        progress.epoch += 1
+        record: dict[str, Any] = {
+            "epoch": progress.epoch,
+            "loss": progress.loss_sum / max(progress.n_targets, 1),
+            "seconds": seconds,
+            "events_per_second": events_per_second,
+        }
+        due = progress.epoch % self.config.evaluate_every == 0 or progress.epoch == self.config.epochs
+        if self._validate is not None and due:
+            started = time.perf_counter()
+            metrics = self._evaluate()
+            record |= {"valid": dict(metrics), "validation_seconds": time.perf_counter() - started}
+            self._select(metrics[SELECTION_METRIC])
+        progress.history.append(record)
+        progress.step, progress.loss_sum, progress.n_targets = 0, 0.0, 0
+        self._checkpoint()
+        if self._folder is not None:
+            lines = [json.dumps(line) + "\n" for line in progress.history]
+            write_text(self._folder / "metrics.jsonl", "".join(lines))
+        self._reporter.epoch_ended(record, progress)
+
+    def _evaluate(self) -> Mapping[str, float]:
+        assert self._validate is not None
+        self.encoder.eval()
+        with self._averaged():
+            return self._validate(self.encoder)
+
+    def _select(self, score: float) -> None:
+        progress = self.progress
+        if progress.best is None or score > progress.best:
+            progress.best, progress.best_epoch, progress.bad_evaluations = score, progress.epoch, 0
+            with self._averaged():
+                self._best = {n: v.detach().clone() for n, v in self.encoder.state_dict().items()}
+        else:
+            progress.bad_evaluations += 1
+            progress.stopped = progress.bad_evaluations >= self.config.patience
+
+    def _update_average(self) -> None:
+        if self._average:
+            # A young average would be dominated by the random start: ramp the factor up.
+            decay = min(
+                self.config.ema_decay, (self.progress.global_step + 1) / (self.progress.global_step + 10)
+            )
+            with torch.no_grad():
+                values = [p for _, p in self.encoder.named_parameters()]
+                torch._foreach_lerp_(list(self._average.values()), values, 1 - decay)
+
+    @contextlib.contextmanager
+    def _averaged(self) -> Any:
+        """The encoder with averaged weights in place, if there are any."""
+        if not self._average:
+            yield
+            return
+        kept = {n: p.detach().clone() for n, p in self.encoder.named_parameters()}
+        self.encoder.load_state_dict(self._average, strict=False)
+        try:
+            yield
+        finally:
+            self.encoder.load_state_dict(kept, strict=False)
+
+    def _autocast(self) -> contextlib.AbstractContextManager[Any]:
+        if self.config.amp and self._device.type == "cuda":
+            return torch.autocast("cuda", dtype=torch.bfloat16)
+        return contextlib.nullcontext()
+
+    def _plan(self, epoch: int) -> EpochPlan:
+        return plan_epoch(
+            self.store,
+            max_length=self.encoder.config.max_length,
+            causal=self.encoder.causal,
+            batch_events=self.config.batch_events,
+            seed=self.config.seed,
+            epoch=epoch,
+        )
+
+    def _estimate(self, plan: EpochPlan) -> Estimate:
+        self.encoder.train()
+        epoch = self.progress.epoch
+        copies = 2 + (1 if self._average else 0) + (1 if self._validate else 0)
+        return estimate(
+            self.encoder,
+            lambda step: self.loss(plan, epoch, step)[0],
+            plan,
+            self.encoder.config.max_length,
+            copies,
+        )
+
+    def _checkpoint(self) -> None:
+        if self._folder is not None:
+            tensors = pack(self.encoder, self._optimizer, self._average, self._best)
+            save_checkpoint(self._folder / "checkpoint", self.progress, tensors, self._fingerprint())
+
+    def _fingerprint(self) -> dict[str, str]:
+        # More epochs or more patience do not change what was done so far, so both may differ.
+        training = {k: v for k, v in to_dict(self.config).items() if k not in ("epochs", "patience")}
+        encoder = {"class": type(self.encoder).__qualname__, **to_dict(self.encoder.config)}
+        return {
+            "training configuration": _digest(training),
+            "encoder configuration": _digest(encoder),
+            "dataset": self.store.fingerprint,
+        }
+
+
+def _digest(value: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
