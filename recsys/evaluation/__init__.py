@@ -1,0 +1,1 @@
+"""From ranks to a report: targets, metrics, confidence, slices, baselines and protocols."""

@@ -1,0 +1,200 @@
+"""Evaluate a model on a prepared log: one pass over the users, then every figure that the report shows."""
+
+import time
+import warnings
+from collections.abc import Sequence
+from pathlib import PurePath
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from recsys.errors import ArgumentError, DataError
+from recsys.evaluation.bootstrap import confidence_intervals
+from recsys.evaluation.card import protocol_card
+from recsys.evaluation.metrics import DEFAULT_KS, Floats, Ranks, check_ks, mean_metrics, per_user_metrics
+from recsys.evaluation.protocol import Protocol, get_protocol
+from recsys.evaluation.ranking_pass import HiddenFunction, RankTable, rank_catalog, rank_sampled
+from recsys.evaluation.result import EvaluationResult
+from recsys.evaluation.slices import slice_metrics
+from recsys.evaluation.spans import Ints
+from recsys.evaluation.targets import EvaluationTargets, PreparedLog, Split, select_targets
+
+
+def evaluate_hidden(
+    hidden_fn: HiddenFunction,
+    item_weight: Tensor,
+    store: PreparedLog,
+    *,
+    split: Split = "test",
+    protocol: str | Protocol = "default",
+    ks: Sequence[int] = DEFAULT_KS,
+    batch_rows: int = 1024,
+    device: torch.device | str | None = None,
+    seed: int = 0,
+    progress: bool = True,
+    users: Ints | None = None,
+    lists: bool = True,
+    resamples: int = 1000,
+    encoder: str = "unknown",
+) -> EvaluationResult:
+    """Rank the split's targets by the inner product of hidden states and item vectors, and report.
+
+    Args:
+        hidden_fn: called with (b,) int64 rows and the `EvaluationTargets`; returns the (b, d) state of the
+            user of each row, read from the events history_start[row]:history_end[row] (and, if the model
+            knows the time of the request, that of request_position[row]). It is asked for the first row of
+            each user only: a user's rows share the state.
+        item_weight: (V, d) item vectors; the dtype in which scores are computed.
+        store: the prepared log.
+        split: "test" or "valid".
+        protocol: a preset's name or a `Protocol`.
+        ks: cut-offs.
+        batch_rows: rows ranked at once.
+        device: where to rank; None stays with item_weight.
+        seed: of the bootstrap, and of sampled users and negatives.
+        progress: whether a bar may be drawn (on a terminal, past two seconds).
+        users: (M,) int64 users to consider; None for everyone.
+        lists: whether to make top lists for coverage and novelty, a second and third product over the
+            catalog.
+        resamples: bootstrap resamples; 0 leaves the intervals out.
+        encoder: the model's name in the report.
+
+    Returns:
+        `EvaluationResult`.
+
+    Raises:
+        ArgumentError: an argument does not fit, or the model gives scores that are not finite.
+        DataError: the split leaves nobody to count.
+    """
+    began = time.perf_counter()
+    rules = get_protocol(protocol)
+    cuts = check_ks(ks)
+    if batch_rows < 1:
+        raise ArgumentError(f"batch_rows={batch_rows} must be at least 1")
+    if item_weight.dim() != 2 or item_weight.shape[0] != store.n_items:
+        raise ArgumentError(
+            f"item_weight has shape {tuple(item_weight.shape)}: give one vector for each of the "
+            f"{store.n_items} items of the dataset"
+        )
+    if rules.warning:
+        warnings.warn(rules.warning, stacklevel=2)
+    # One stream per purpose: intervals do not change with the number of negatives drawn before.
+    streams = np.random.SeedSequence(seed).spawn(3)
+    user_draws, negative_draws, bootstrap_draws = (np.random.default_rng(stream) for stream in streams)
+    targets = _choose_targets(store, split, rules, users, user_draws)
+    if targets.n_users == 0:
+        raise DataError(
+            f"the {split} split has no user with a history and a target: prepare the log otherwise"
+        )
+
+    with torch.inference_mode():
+        weight = item_weight.detach()
+        weight = weight if device is None else weight.to(device)
+        if rules.sampled:
+            table = rank_sampled(
+                hidden_fn,
+                weight,
+                store,
+                targets,
+                rules,
+                negative_draws,
+                batch_rows=batch_rows,
+                progress=progress,
+            )
+        else:
+            table = rank_catalog(
+                hidden_fn,
+                weight,
+                store,
+                targets,
+                rules,
+                list_ks=cuts if lists else (),
+                batch_rows=batch_rows,
+                progress=progress,
+            )
+    result = summarize(table, targets, store, rules, cuts, bootstrap_draws, resamples=resamples, seed=seed)
+    result.encoder = encoder
+    result.seconds = time.perf_counter() - began
+    return result
+
+
+def summarize(
+    table: RankTable,
+    targets: EvaluationTargets,
+    store: PreparedLog,
+    protocol: Protocol,
+    ks: Sequence[int],
+    generator: np.random.Generator,
+    *,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> EvaluationResult:
+    """Turn ranks into a report; the ranks may have been gathered from several passes.
+
+    Args:
+        table: ranks of every row.
+        targets: the rows.
+        store: the prepared log.
+        protocol: the choices.
+        ks: cut-offs.
+        generator: source of the bootstrap's draws.
+        resamples: bootstrap resamples; 0 leaves the intervals out.
+        seed: noted on the card.
+    """
+
+    def per_user(ranks: Ranks) -> dict[str, Floats]:
+        return per_user_metrics(ranks, targets.row_offsets, ks, ndcg_ideal=protocol.ndcg_ideal)
+
+    headline = protocol.seen if protocol.seen in table.model else "removed"
+    users = {seen: per_user(ranks) for seen, ranks in table.model.items()}
+    means = {seen: mean_metrics(values) for seen, values in users.items()}
+    return EvaluationResult(
+        dataset=_dataset_name(store),
+        encoder="unknown",
+        split=targets.split,
+        users=targets.n_users,
+        rows=targets.n_rows,
+        metrics=means[headline],
+        metrics_seen_kept=means.get("kept", {}),
+        metrics_seen_removed=means.get("removed", {}),
+        popularity={seen: mean_metrics(per_user(ranks)) for seen, ranks in table.popularity.items()},
+        confidence=confidence_intervals(users[headline], generator, resamples=resamples) if resamples else {},
+        slices=slice_metrics(table.model[headline], targets, np.asarray(store.item_counts())),
+        lists=table.lists,
+        protocol=protocol_card(protocol, store.meta, targets, n_items=store.n_items, seed=seed),
+        per_user=users[headline],
+        user=targets.user[targets.first_rows],
+        ranks=table.model,
+        seconds=0.0,
+    )
+
+
+def _choose_targets(
+    store: PreparedLog, split: Split, protocol: Protocol, users: Ints | None, generator: np.random.Generator
+) -> EvaluationTargets:
+    def select(chosen: Ints | None) -> EvaluationTargets:
+        return select_targets(
+            store,
+            split,
+            protocol.targets,
+            drop_seen_targets=protocol.drop_seen_targets,
+            min_events=protocol.min_events,
+            users=chosen,
+        )
+
+    targets = select(users)
+    limits = [protocol.max_users, protocol.max_valid_users if split == "valid" else None]
+    most = min((limit for limit in limits if limit is not None), default=targets.n_users)
+    if targets.n_users <= most:
+        return targets
+    return select(generator.choice(targets.user[targets.first_rows], size=most, replace=False))
+
+
+def _dataset_name(store: PreparedLog) -> str:
+    name = store.meta.get("name")
+    if isinstance(name, str) and name:
+        return name
+    source = store.meta.get("source")
+    file = source.get("file") or source.get("name") if isinstance(source, dict) else source
+    return PurePath(str(file)).name if file else "unnamed"

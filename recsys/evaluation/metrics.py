@@ -1,0 +1,97 @@
+"""Ranking metrics from the ranks of the targets: HR, recall, NDCG and MRR at k, averaged over users.
+
+Ranks are 1-based. For a user with targets t of rank r(t), T targets in all:
+
+- hr@k = 1 if some r(t) <= k, else 0.
+- recall@k = #{t: r(t) <= k} / T. With one target it equals hr@k.
+- mrr@k = 1 / min r(t) if min r(t) <= k, else 0.
+- ndcg@k = DCG / IDCG, DCG = sum over r(t) <= k of 1 / log2(r(t) + 1) and IDCG = sum over i = 1..min(T, k)
+  of 1 / log2(i + 1): the "achievable" ideal, the standard (Järvelin and Kekäläinen 2002, binary gains). With
+  one target IDCG is 1. The "constant" ideal always sums over i = 1..k, as RecTools does unless told
+  divide_by_achievable=True; for k = 10 and one target it is 4.5436 times lower.
+
+A metric is the mean over the counted users, each with the same weight however many targets it has.
+Average ranks (ties shared) may be halves; the same formulas hold.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from recsys.errors import ArgumentError
+
+DEFAULT_KS = (1, 5, 10, 20)
+NdcgIdeal = Literal["achievable", "constant"]
+Floats = NDArray[np.float64]
+# 1-based: int64, or float64 where ties share a rank.
+Ranks = NDArray[np.number[Any]]
+
+
+def check_ks(ks: Sequence[int]) -> tuple[int, ...]:
+    """Sort the cut-offs and refuse what is not a positive whole number."""
+    whole = [int(k) for k in ks if int(k) == k and k >= 1]
+    if not whole or len(whole) != len(ks):
+        raise ArgumentError(f"ks={list(ks)!r} must be positive whole numbers, for example 1,5,10,20")
+    return tuple(sorted(set(whole)))
+
+
+def per_user_metrics(
+    ranks: ArrayLike,
+    row_offsets: ArrayLike | None = None,
+    ks: Sequence[int] = DEFAULT_KS,
+    *,
+    ndcg_ideal: NdcgIdeal = "achievable",
+) -> dict[str, Floats]:
+    """Compute each metric for each user.
+
+    Args:
+        ranks: (R,) int or float, 1-based rank of each target.
+        row_offsets: (U+1,) int64 grouping the rows by user, no group empty; None means one target per user.
+        ks: cut-offs.
+        ndcg_ideal: "achievable" (standard) or "constant" (RecTools' default).
+
+    Returns:
+        A dict from "hr@1", ..., "ndcg@20" to (U,) float64.
+
+    Raises:
+        ArgumentError: a rank below 1 or not finite, groups that do not cover the rows, a bad cut-off.
+    """
+    if ndcg_ideal not in ("achievable", "constant"):
+        raise ArgumentError(f"ndcg_ideal={ndcg_ideal!r} is not known: choose 'achievable' or 'constant'")
+    cuts = check_ks(ks)
+    rank = np.asarray(ranks, dtype=np.float64)
+    if rank.ndim != 1 or not np.all(np.isfinite(rank)) or np.any(rank < 1):
+        raise ArgumentError("ranks must be a vector of finite numbers from 1: a rank is missing or below 1")
+    offsets = np.arange(len(rank) + 1) if row_offsets is None else np.asarray(row_offsets, dtype=np.int64)
+    sizes = np.diff(offsets)
+    if len(offsets) < 1 or offsets[0] != 0 or offsets[-1] != len(rank) or np.any(sizes < 1):
+        raise ArgumentError(
+            f"row_offsets must rise from 0 to {len(rank)}, the number of ranks, without empty groups"
+        )
+
+    best = _reduce(np.minimum, rank, offsets)
+    discount = 1.0 / np.log2(rank + 1.0)
+    ideal = np.cumsum(1.0 / np.log2(np.arange(max(cuts)) + 2.0))
+    metrics: dict[str, Floats] = {}
+    for k in cuts:
+        inside = rank <= k
+        metrics[f"hr@{k}"] = (best <= k).astype(np.float64)
+        metrics[f"recall@{k}"] = _reduce(np.add, inside.astype(np.float64), offsets) / sizes
+        reach = np.minimum(sizes, k) if ndcg_ideal == "achievable" else np.full(len(sizes), k)
+        metrics[f"ndcg@{k}"] = _reduce(np.add, np.where(inside, discount, 0.0), offsets) / ideal[reach - 1]
+        metrics[f"mrr@{k}"] = np.where(best <= k, 1.0 / best, 0.0)
+    return {f"{name}@{k}": metrics[f"{name}@{k}"] for name in ("hr", "recall", "ndcg", "mrr") for k in cuts}
+
+
+def mean_metrics(per_user: dict[str, Floats]) -> dict[str, float]:
+    """Average each metric over users; 0.0 where nobody is counted."""
+    return {name: float(values.mean()) if len(values) else 0.0 for name, values in per_user.items()}
+
+
+def _reduce(operation: np.ufunc, values: Floats, offsets: NDArray[np.int64]) -> Floats:
+    if len(offsets) == 1:
+        return np.zeros(0)
+    reduced: Floats = operation.reduceat(values, offsets[:-1])
+    return reduced

@@ -1,0 +1,132 @@
+"""What an evaluation hands back: figures, how sure they are, where they hold, and how they were made."""
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys.evaluation.card import render_card
+from recsys.evaluation.metrics import Ranks
+from recsys.evaluation.slices import Slices
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+Metrics = dict[str, float]
+
+
+@dataclass(kw_only=True, slots=True)
+class EvaluationResult:
+    """Figures of one model on one split.
+
+    Attributes:
+        dataset: name of the log.
+        encoder: name of the model.
+        split: "test" or "valid".
+        users: counted users.
+        rows: ranked targets.
+        metrics: the headline, hr@k, recall@k, ndcg@k and mrr@k, under the protocol's seen rule.
+        metrics_seen_kept: the same with history items left in the ranking; empty if the protocol samples.
+        metrics_seen_removed: the same without them (the target stays a candidate).
+        popularity: the popularity baseline under "kept" and "removed".
+        confidence: 95% percentile interval of each headline metric; empty if not asked for.
+        slices: hr@10 and ndcg@10 of the headline by history length, popularity, new or repeated.
+        lists: coverage@k and novelty@k under "kept" and "removed"; empty if not asked for.
+        protocol: the protocol card.
+        per_user: (U,) float64 headline metrics of each counted user.
+        user: (U,) int64 index of each counted user in the store.
+        ranks: (R,) ranks of the targets under "kept" and "removed".
+        seconds: wall time of the whole evaluation.
+    """
+
+    dataset: str
+    encoder: str
+    split: str
+    users: int
+    rows: int
+    metrics: Metrics
+    metrics_seen_kept: Metrics
+    metrics_seen_removed: Metrics
+    popularity: dict[str, Metrics]
+    confidence: dict[str, tuple[float, float]]
+    slices: Slices
+    lists: dict[str, Metrics]
+    protocol: dict[str, Any]
+    per_user: dict[str, NDArray[np.float64]] = field(repr=False)
+    user: NDArray[np.int64] = field(repr=False)
+    ranks: dict[str, Ranks] = field(repr=False)
+    seconds: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values only, without the per-user arrays."""
+        return {
+            "dataset": self.dataset,
+            "encoder": self.encoder,
+            "split": self.split,
+            "users": self.users,
+            "targets": self.rows,
+            "metrics": dict(self.metrics),
+            "metrics_seen_kept": dict(self.metrics_seen_kept),
+            "metrics_seen_removed": dict(self.metrics_seen_removed),
+            "popularity": {seen: dict(metrics) for seen, metrics in self.popularity.items()},
+            "confidence": {name: list(interval) for name, interval in self.confidence.items()},
+            "lists": {seen: dict(metrics) for seen, metrics in self.lists.items()},
+            "slices": self.slices,
+            "protocol": self.protocol,
+            "seconds": self.seconds,
+        }
+
+    def table(self) -> "Table":
+        """Return a rich table: one line per metric, seen items removed and kept, popularity beside.
+
+        recall@k is left out where every user has one target, as it is then hr@k.
+        """
+        from rich.table import Table
+
+        table = Table(title=f"{self.encoder} on {self.dataset}, {self.split}, {self.users:,} users")
+        table.add_column("metric")
+        columns = self._columns()
+        for name in columns:
+            table.add_column(name, justify="right")
+        if self.confidence:
+            table.add_column("95% interval", justify="right")
+        for metric in self._shown_metrics():
+            cells = [f"{values[metric]:.4f}" for values in columns.values()]
+            if self.confidence:
+                low, high = self.confidence[metric]
+                cells.append(f"{low:.4f} to {high:.4f}")
+            table.add_row(metric, *cells)
+        for metric in next(iter(self.lists.values()), {}):
+            cells = [
+                f"{self.lists[seen][metric]:.4f}" if seen in self.lists and model else ""
+                for seen, model in self._column_kinds()
+            ]
+            table.add_row(metric, *cells, *([""] if self.confidence else []))
+        return table
+
+    def describe_protocol(self) -> str:
+        """Return the protocol card as text."""
+        return render_card(self.protocol)
+
+    def _shown_metrics(self) -> list[str]:
+        single = self.rows == self.users
+        return [metric for metric in self.metrics if not (single and metric.startswith("recall@"))]
+
+    def _column_kinds(self) -> list[tuple[str, bool]]:
+        """(seen rule, whether the model's) of each column; the headline's rule first."""
+        order = sorted(self.popularity, key=lambda seen: self._metrics_of(seen) != self.metrics)
+        return [(seen, True) for seen in order] + [(seen, False) for seen in order]
+
+    def _columns(self) -> dict[str, Metrics]:
+        sampled = not self.metrics_seen_kept
+        columns = {}
+        for seen, model in self._column_kinds():
+            name = "sampled" if sampled else f"seen {seen}"
+            columns[name if model else f"popularity, {name}"] = (
+                self._metrics_of(seen) if model else self.popularity[seen]
+            )
+        return columns
+
+    def _metrics_of(self, seen: str) -> Metrics:
+        return self.metrics_seen_kept if seen == "kept" else self.metrics_seen_removed
