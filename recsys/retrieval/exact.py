@@ -1,0 +1,73 @@
+"""The `exact` kind: the ranking kernel over the whole catalog, the reference for every other kind."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from recsys.retrieval.filters import Filters
+from recsys.retrieval.metric import Metric, Proposals, longest, order_exactly, rounding_margins
+
+# Items proposed past k, so that rounding seldom leaves the k-th place in doubt.
+_SLACK = 8
+
+
+class ExactBackend:
+    """Inner products by `recsys.kernels.ranking.top_k`; runs wherever the vectors are.
+
+    For l2 the kernel ranks 2 q.v - |v|^2, whose order is that of -|q - v|^2, and the best are scored again
+    without the cancellation.
+    """
+
+    def __init__(self, vectors: Tensor, metric: Metric) -> None:
+        self.vectors = vectors
+        self._metric = metric
+        self._longest = 0.0
+        self._augmented = vectors
+        if metric == "l2":
+            self._longest = longest(vectors.cpu().numpy())
+            squares = vectors.double().square().sum(dim=1, keepdim=True).float()
+            self._augmented = torch.cat([vectors, -squares], dim=1)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(V, d)."""
+        return self.vectors.shape[0], self.vectors.shape[1]
+
+    def search(self, queries: Tensor, k: int, filters: Filters) -> tuple[Tensor, Tensor]:
+        """Return the k best permitted items of each query; see `SearchBackend`."""
+        from recsys.kernels.ranking import top_k
+
+        device = self.vectors.device
+        queries = queries.to(device)
+        exclude = None
+        if filters.excludes:
+            exclude = torch.from_numpy(filters.ids).to(device), torch.from_numpy(filters.offsets).to(device)
+        candidates = None if filters.candidates is None else torch.from_numpy(filters.candidates).to(device)
+        if self._metric != "l2":
+            found = top_k(queries, self.vectors, k, exclude, candidates=candidates)
+            return found.scores, found.ids
+
+        plain = queries.cpu().numpy()
+        margins = rounding_margins(plain, self._longest, self._metric)
+        asked = min(k + _SLACK, len(self.vectors))
+        doubled = torch.cat([2 * queries, torch.ones_like(queries[:, :1])], dim=1)
+        near = top_k(doubled, self._augmented, asked, exclude, candidates=candidates)
+        squares = np.einsum("bd,bd->b", plain, plain, dtype=np.float64)
+        last = near.scores[:, -1].cpu().numpy().astype(np.float64) - squares
+        proposals = Proposals(near.ids.cpu().numpy(), last if asked < len(self.vectors) else last - np.inf)
+        scores, ids = order_exactly(
+            plain,
+            self.vectors.cpu().numpy(),
+            proposals,
+            k,
+            metric=self._metric,
+            margins=margins,
+            filters=filters,
+            rows=np.arange(len(plain), dtype=np.int64),
+        )
+        return torch.from_numpy(scores).to(device), torch.from_numpy(ids).to(device)
+
+
+def build(vectors: Tensor, metric: Metric) -> ExactBackend:
+    """Build the backend over a copy of the vectors."""
+    return ExactBackend(vectors.clone(), metric)

@@ -1,0 +1,242 @@
+"""The item index: nearest items to a query state, under filters, with exactly k answers where k exist."""
+
+from pathlib import Path
+from typing import Any, NamedTuple, cast, overload
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from recsys.errors import ArgumentError
+from recsys.retrieval.backends import SearchBackend, build_backend, choose_kind
+from recsys.retrieval.bundle import Manifest, read_bundle, write_bundle
+from recsys.retrieval.filters import merge_filters
+from recsys.retrieval.metric import METRICS, Metric, normalized
+
+
+class NeighborTensors(NamedTuple):
+    """Answers to tensor queries."""
+
+    scores: Tensor
+    """(b, k) float32, best first; -inf where no candidate was left."""
+
+    ids: Tensor
+    """(b, k) int64; -1 where no candidate was left."""
+
+
+class NeighborArrays(NamedTuple):
+    """Answers to array queries."""
+
+    scores: NDArray[np.float32]
+    """(b, k) float32, best first; -inf where no candidate was left."""
+
+    ids: NDArray[np.int64]
+    """(b, k) int64; -1 where no candidate was left."""
+
+
+class ItemIndex:
+    """An immutable index over item vectors; make one with `build` or `load`.
+
+    Attributes:
+        kind: what it is, "exact" or "flat".
+        asked_kind: what was asked for, maybe "auto".
+        reason: why it is of this kind, in words.
+        metric: "inner_product", "l2" or "cosine".
+        fingerprint: of the encoder that made the vectors.
+        n_items: number of vectors V.
+        width: length of each vector d.
+    """
+
+    def __init__(
+        self,
+        backend: SearchBackend,
+        *,
+        kind: str,
+        asked_kind: str,
+        reason: str,
+        metric: Metric,
+        fingerprint: str,
+    ) -> None:
+        self._backend = backend
+        self.kind = kind
+        self.asked_kind = asked_kind
+        self.reason = reason
+        self.metric: Metric = metric
+        self.fingerprint = fingerprint
+        self.n_items, self.width = backend.shape
+
+    @classmethod
+    def build(
+        cls,
+        vectors: Tensor | NDArray[np.floating[Any]],
+        *,
+        kind: str = "auto",
+        metric: str = "inner_product",
+        fingerprint: str,
+    ) -> "ItemIndex":
+        """Index a copy of the vectors; the vector in row i is item i.
+
+        Args:
+            vectors: (V, d) floating, finite; kept as float32.
+            kind: "exact" (the ranking kernel, on any device), "flat" (FAISS) or "auto" (flat where FAISS is
+                installed and the vectors are on the CPU, else exact).
+            metric: "inner_product", "l2" (score = -squared distance) or "cosine".
+            fingerprint: names the encoder that made the vectors; `load` compares it.
+
+        Raises:
+            ArgumentError: a shape, dtype, kind or metric does not fit, or a vector is not finite.
+            MissingDependencyError: kind="flat" without a sound FAISS installation.
+        """
+        if metric not in METRICS:
+            raise ArgumentError(f"metric={metric!r} is not known: choose one of {', '.join(METRICS)}")
+        checked = _check_vectors("vectors", vectors)
+        if checked.shape[0] == 0 or checked.shape[1] == 0:
+            raise ArgumentError(
+                f"vectors has shape {tuple(checked.shape)}: give at least one item and one column"
+            )
+        resolved, reason = choose_kind(kind, checked)
+        known_metric = cast(Metric, metric)
+        if metric == "cosine":
+            checked = torch.from_numpy(normalized(checked.cpu().numpy())).to(checked.device)
+        return cls(
+            build_backend(resolved, checked, known_metric),
+            kind=resolved,
+            asked_kind=kind,
+            reason=reason,
+            metric=known_metric,
+            fingerprint=fingerprint,
+        )
+
+    @property
+    def vectors(self) -> Tensor:
+        """(V, d) float32 vectors as they are searched; for cosine, normalized."""
+        return self._backend.vectors
+
+    @overload
+    def search(
+        self,
+        queries: Tensor,
+        k: int,
+        *,
+        exclude: tuple[Any, Any] | None = None,
+        allow: Any = None,
+        deny: Any = None,
+    ) -> NeighborTensors: ...
+
+    @overload
+    def search(
+        self,
+        queries: NDArray[np.floating[Any]],
+        k: int,
+        *,
+        exclude: tuple[Any, Any] | None = None,
+        allow: Any = None,
+        deny: Any = None,
+    ) -> NeighborArrays: ...
+
+    def search(
+        self,
+        queries: Tensor | NDArray[np.floating[Any]],
+        k: int,
+        *,
+        exclude: tuple[Any, Any] | None = None,
+        allow: Any = None,
+        deny: Any = None,
+    ) -> NeighborTensors | NeighborArrays:
+        """Find the k best items of each query, by (score descending, id ascending).
+
+        Args:
+            queries: (b, d) floating, finite.
+            k: answers per query, at least 1; may exceed the number of items.
+            exclude: (ids (E,), offsets (b+1,)): what each query must not get, as arrays or tensors.
+            allow: (A,) ids that may be returned at all; None for every item.
+            deny: (D,) ids that are never returned.
+
+        Returns:
+            scores (b, k) float32 and ids (b, k) int64, tensors for tensors and arrays for arrays. Where
+            fewer than k items are permitted, ids end in -1 and scores in -inf; never otherwise.
+
+        Raises:
+            ArgumentError: a shape does not fit, a query is not finite, k < 1, or an id is out of range.
+        """
+        if isinstance(k, bool) or int(k) != k or k < 1:
+            raise ArgumentError(f"k={k!r} must be a whole number of at least 1")
+        asked = _check_vectors("queries", queries)
+        if asked.shape[1] != self.width:
+            raise ArgumentError(
+                f"queries has width {asked.shape[1]}: the index holds vectors of width {self.width}"
+            )
+        filters = merge_filters(self.n_items, len(asked), exclude, allow, deny)
+        if len(asked) == 0 or (filters.candidates is not None and len(filters.candidates) == 0):
+            scores = torch.full((len(asked), k), -torch.inf)
+            ids = torch.full((len(asked), k), -1, dtype=torch.int64)
+        else:
+            if self.metric == "cosine":
+                asked = torch.from_numpy(normalized(asked.cpu().numpy()))
+            scores, ids = self._backend.search(asked, int(k), filters)
+        if isinstance(queries, Tensor):
+            return NeighborTensors(scores.to(queries.device), ids.to(queries.device))
+        return NeighborArrays(scores.cpu().numpy(), ids.cpu().numpy())
+
+    def save(self, folder: str | Path) -> None:
+        """Write `vectors.safetensors` and `manifest.json`; an index already there is replaced as a whole.
+
+        Raises:
+            RetrievalError: the folder holds something else, or cannot be written.
+        """
+        manifest = Manifest(
+            kind=self.asked_kind,
+            metric=self.metric,
+            items=self.n_items,
+            width=self.width,
+            fingerprint=self.fingerprint,
+        )
+        write_bundle(folder, manifest, self.vectors.cpu().contiguous())
+
+    @classmethod
+    def load(
+        cls, folder: str | Path, fingerprint: str | None = None, *, kind: str | None = None
+    ) -> "ItemIndex":
+        """Open a saved index after checking every byte of it.
+
+        Args:
+            folder: where `save` wrote.
+            fingerprint: the encoder's; None does not compare.
+            kind: open as this kind instead of the recorded one.
+
+        Raises:
+            RetrievalError: a file is missing, damaged or of an unknown version, or the fingerprint differs.
+            MissingDependencyError: the kind needs a library that is not installed.
+        """
+        manifest, vectors = read_bundle(folder, fingerprint)
+        asked = manifest.kind if kind is None else kind
+        resolved, reason = choose_kind(asked, vectors)
+        # Saved vectors are as searched: normalizing again could change their last bits.
+        metric = cast(Metric, manifest.metric)
+        return cls(
+            build_backend(resolved, vectors, metric),
+            kind=resolved,
+            asked_kind=asked,
+            reason=reason,
+            metric=metric,
+            fingerprint=manifest.fingerprint,
+        )
+
+
+def _check_vectors(name: str, vectors: Tensor | NDArray[np.floating[Any]]) -> Tensor:
+    if isinstance(vectors, np.ndarray) and vectors.dtype.kind == "f":
+        # torch has no read-only tensors; asarray would warn about a memory map.
+        tensor = torch.from_numpy(np.array(vectors, dtype=np.float32))
+    elif isinstance(vectors, Tensor) and vectors.is_floating_point():
+        tensor = vectors.detach().to(torch.float32).contiguous()
+    else:
+        kind = getattr(vectors, "dtype", type(vectors).__name__)
+        raise ArgumentError(f"{name} is {kind}: give floating numbers, (rows, width)")
+    if tensor.dim() != 2:
+        raise ArgumentError(f"{name} has shape {tuple(tensor.shape)}: give two dimensions, (rows, width)")
+    finite = torch.isfinite(tensor)
+    if not bool(finite.all()):
+        row = int((~finite).any(dim=1).nonzero()[0, 0])
+        raise ArgumentError(f"{name} row {row} holds NaN or infinity: every number must be finite float32")
+    return tensor
