@@ -1,2 +1,53 @@
-"""x."""
+"""Sequential recommendation with compiled kernels: SASRec, BERT4Rec and Mamba behind one call.
+
+Everything here is loaded on first use, so that ``import recsys`` costs nothing.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from recsys.datasets.prepare import prepare
+    from recsys.datasets.readers import read_interactions
+    from recsys.datasets.store import SequenceStore
+    from recsys.encoders import build_encoder, register_encoder
+    from recsys.jagged import SequenceBatch
+    from recsys.recommender import Recommender, load
+    from recsys.retrieval.item_index import ItemIndex
+
+_HOMES = {
+    "ItemIndex": "recsys.retrieval.item_index",
+    "Recommender": "recsys.recommender",
+    "SequenceBatch": "recsys.jagged",
+    "SequenceStore": "recsys.datasets.store",
+    "build_encoder": "recsys.encoders",
+    "load": "recsys.recommender",
+    "prepare": "recsys.datasets.prepare",
+    "read_interactions": "recsys.datasets.readers",
+    "register_encoder": "recsys.encoders",
+}
+
+__all__ = [
+    "ItemIndex",
+    "Recommender",
+    "SequenceBatch",
+    "SequenceStore",
+    "__version__",
+    "build_encoder",
+    "load",
+    "prepare",
+    "read_interactions",
+    "register_encoder",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'recsys' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})

@@ -1,0 +1,120 @@
+"""From raw ids, as users know them, to packed item indices, as encoders want them."""
+
+import warnings
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from recsys.errors import ArgumentError, UnknownIdError
+from recsys.jagged import flat_ranges
+
+if TYPE_CHECKING:
+    from recsys.datasets.store import SequenceStore
+    from recsys.datasets.vocabulary import Vocabulary
+
+OnUnknown = Literal["raise", "warn", "ignore"]
+Array = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Queries:
+    """Histories of R requests, packed.
+
+    Attributes:
+        labels: R raw user ids, or the position of each history in the call.
+        items: (N,) int64 item indices.
+        timestamps: (N,) int64 unix seconds, or None.
+        offsets: (R+1,) int64; a request whose ids are all unknown has an empty history.
+    """
+
+    labels: list[Any]
+    items: Array
+    timestamps: Array | None
+    offsets: Array
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+def of_users(
+    users: Iterable[Any] | None, store: "SequenceStore", vocabulary: "Vocabulary", on_unknown: OnUnknown
+) -> Queries:
+    """Requests of users of the training log, with everything that the log knows of them.
+
+    Args:
+        users: raw user ids; None for all users of the log, in its order.
+        store: the run's data.
+        vocabulary: of users.
+        on_unknown: what to do with ids that are not in it; "warn" and "ignore" leave them out.
+    """
+    if users is None:
+        rows = np.arange(store.n_users)
+        labels = list(vocabulary.decode(rows))
+    else:
+        asked = _as_list(users, "users")
+        found = np.asarray(vocabulary.encode(asked), dtype=np.int64)
+        _complain("user", [u for u, row in zip(asked, found, strict=True) if row < 0], on_unknown)
+        labels = [u for u, row in zip(asked, found, strict=True) if row >= 0]
+        rows = found[found >= 0]
+    starts = np.asarray(store.offsets[:-1], dtype=np.int64)[rows]
+    ends = np.asarray(store.offsets[1:], dtype=np.int64)[rows]
+    flat = flat_ranges(starts, ends)
+    times = None if store.timestamps is None else np.asarray(store.timestamps[flat])
+    return Queries(labels, np.asarray(store.items[flat], dtype=np.int64), times, _offsets(ends - starts))
+
+
+def of_histories(
+    histories: Sequence[Iterable[Any]], vocabulary: "Vocabulary", on_unknown: OnUnknown
+) -> Queries:
+    """Requests of anyone, from raw item ids, oldest first.
+
+    Args:
+        histories: one sequence of raw item ids per request.
+        vocabulary: of items.
+        on_unknown: what to do with items that are not in it; "warn" and "ignore" leave them out.
+    """
+    if isinstance(histories, str):
+        raise ArgumentError("histories must be a list of lists of item ids, not a string")
+    sequences = [_as_list(history, "histories") for history in histories]
+    flat = [item for history in sequences for item in history]
+    found = np.asarray(vocabulary.encode(flat), dtype=np.int64) if flat else np.zeros(0, dtype=np.int64)
+    _complain("item", [item for item, row in zip(flat, found, strict=True) if row < 0], on_unknown)
+    owner = np.repeat(np.arange(len(sequences)), [len(history) for history in sequences])[found >= 0]
+    counts = np.bincount(owner, minlength=len(sequences)).astype(np.int64)
+    return Queries(list(range(len(sequences))), found[found >= 0], None, _offsets(counts))
+
+
+def encode_items(
+    ids: Iterable[Any] | None, vocabulary: "Vocabulary", on_unknown: OnUnknown, what: str
+) -> Array | None:
+    """Item indices of an allow-list, a deny-list or a list of query items; None stays None."""
+    if ids is None:
+        return None
+    asked = _as_list(ids, what)
+    found = np.asarray(vocabulary.encode(asked), dtype=np.int64) if asked else np.zeros(0, dtype=np.int64)
+    _complain("item", [item for item, row in zip(asked, found, strict=True) if row < 0], on_unknown)
+    return found[found >= 0]
+
+
+def _as_list(ids: Iterable[Any], what: str) -> list[Any]:
+    if isinstance(ids, str | bytes):
+        raise ArgumentError(f"{what} must be a list of ids, not the single string {ids!r}")
+    return ids.tolist() if hasattr(ids, "tolist") else list(ids)
+
+
+def _complain(kind: str, unknown: list[Any], on_unknown: OnUnknown) -> None:
+    if on_unknown not in ("raise", "warn", "ignore"):
+        raise ArgumentError(f"on_unknown = {on_unknown!r} is not raise, warn or ignore")
+    if not unknown or on_unknown == "ignore":
+        return
+    shown = ", ".join(map(repr, unknown[:3])) + (f" and {len(unknown) - 3} more" if len(unknown) > 3 else "")
+    if on_unknown == "raise":
+        raise UnknownIdError(f"unknown {kind} {shown}: not in the training log; on_unknown='warn' leaves it out")
+    warnings.warn(f"unknown {kind} {shown} left out: not in the training log", stacklevel=4)
+
+
+def _offsets(lengths: Array) -> Array:
+    return np.concatenate((np.zeros(1, dtype=np.int64), np.cumsum(lengths, dtype=np.int64)))

@@ -1,0 +1,498 @@
+"""The facade: fit on a log, evaluate, recommend, save. Raw ids in, raw ids out."""
+
+import tempfile
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from recsys.config import build, to_dict
+from recsys.datasets.link import link_or_copy
+from recsys.datasets.prepare import prepare
+from recsys.datasets.store import SequenceStore
+from recsys.datasets.vocabulary import Vocabulary
+from recsys.encoders.base import EncoderConfig, SequenceEncoder
+from recsys.encoders.inference import encode_histories
+from recsys.encoders.registry import build_encoder, encoder_config, encoder_name, preset as preset_values
+from recsys.errors import ArgumentError, RecsysError
+from recsys.evaluation.evaluate import evaluate_hidden
+from recsys.evaluation.protocol import Protocol
+from recsys.evaluation.result import EvaluationResult
+from recsys.evaluation.targets import EvaluationTargets
+from recsys.queries import Array, OnUnknown, Queries, encode_items, of_histories, of_users
+from recsys.retrieval.item_index import ItemIndex
+from recsys.run_folder import RunFolder, fingerprint, read_run, write_config, write_model
+from recsys.training.config import TrainingConfig
+from recsys.training.plots import plot_training
+from recsys.training.reporting import ConsoleReporter, SilentReporter
+from recsys.training.trainer import Trainer
+
+if TYPE_CHECKING:
+    import polars
+
+Data = "SequenceStore | str | Path | polars.DataFrame"
+# Users encoded and searched at once by `recommend`.
+REQUESTS_PER_BATCH = 4096
+
+
+class NotFittedError(RecsysError):
+    """The recommender has not been fitted or loaded."""
+
+
+class Recommender:
+    """A sequence encoder, its training and its index behind one object.
+
+    Args:
+        encoder: ``"sasrec"``, ``"bert4rec"``, ``"mamba"``, or a registered name.
+        preset: ``"tuned"`` (the strongest recipe measured) or ``"paper"`` (as published).
+        encoder_options: fields of the encoder's configuration that differ from the preset.
+        training_options: fields of :class:`~recsys.training.config.TrainingConfig` that differ from it.
+        seed: of weights, batches, masks and dropout; ``training_options["seed"]`` has precedence.
+        device: ``"auto"`` (a GPU if there is one), ``"cpu"`` or ``"cuda"``.
+        index: kind of item index, ``"auto"``, ``"flat"`` (FAISS) or ``"exact"``.
+
+    Attributes:
+        encoder_: the trained encoder.
+        store_: the prepared data it was trained on.
+        history_: one record per epoch.
+
+    Example:
+        >>> model = Recommender("sasrec").fit("ml-100k")  # doctest: +SKIP
+        >>> model.recommend(histories=[[50, 181, 174]], k=3)  # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        encoder: str = "sasrec",
+        *,
+        preset: str = "tuned",
+        encoder_options: Mapping[str, object] | None = None,
+        training_options: Mapping[str, object] | None = None,
+        seed: int = 0,
+        device: str = "auto",
+        index: str = "auto",
+    ) -> None:
+        self.encoder = encoder
+        self.preset = preset
+        self.encoder_options = encoder_options
+        self.training_options = training_options
+        self.seed = seed
+        self.device = device
+        self.index = index
+
+    def configs(self) -> tuple[EncoderConfig, TrainingConfig]:
+        """The full configuration that `fit` will use.
+
+        Raises:
+            ConfigError: unknown encoder, preset or field, or a value out of range.
+        """
+        base = preset_values(self.encoder, self.preset)
+        encoder = {**base.get("encoder", {}), **(self.encoder_options or {})}
+        training = {**base.get("training", {}), "seed": self.seed, **(self.training_options or {})}
+        return encoder_config(self.encoder, encoder), build(TrainingConfig, training, where="training")
+
+    def fit(
+        self, data: Any, *, out: str | Path | None = None, resume: bool = False, quiet: bool = True
+    ) -> "Recommender":
+        """Train on a log and build the item index.
+
+        Args:
+            data: a :class:`SequenceStore`, a prepared folder, a log file, a known name, or a polars frame
+                with columns user_id, item_id, timestamp.
+            out: run folder, written as training goes; None keeps everything in memory.
+            resume: go on from the checkpoint in ``out`` as if never interrupted.
+            quiet: say nothing on standard error.
+
+        Raises:
+            DataError, ConfigError, RunError: see the message.
+        """
+        encoder_settings, training = self.configs()
+        device = choose_device(self.device)
+        run = None if out is None else RunFolder(Path(out))
+        self._open(data, run)
+        if run is not None:
+            write_config(run, encoder_settings, training)
+        encoder = build_encoder(self.encoder, self.store_.n_items, encoder_settings, seed=training.seed)
+        encoder.to(device)
+        trainer = Trainer(
+            encoder,
+            self.store_,
+            training,
+            validate=self._validation(training),
+            folder=None if run is None else run.path,
+            reporter=SilentReporter() if quiet else ConsoleReporter(),
+        )
+        progress = trainer.run(resume=resume)
+        self.encoder_, self.training_ = encoder, training
+        self.history_ = progress.history
+        if run is not None:
+            write_model(run, encoder, preset=self.preset)
+            plot_training(progress.history, run.plots)
+        self._index = None
+        return self
+
+    def evaluate(
+        self,
+        data: Any = None,
+        *,
+        split: str = "test",
+        protocol: str | Protocol = "default",
+        ks: Sequence[int] = (1, 5, 10, 20),
+        progress: bool = False,
+    ) -> EvaluationResult:
+        """Rank every catalog item for every user of a split.
+
+        Args:
+            data: a prepared dataset with the same vocabulary; None for the one trained on.
+            split: ``"test"`` or ``"valid"``.
+            protocol: a preset's name or a :class:`Protocol`.
+            ks: cut-offs.
+            progress: whether a bar may be drawn.
+        """
+        encoder = self._fitted()
+        store = self.store_ if data is None else open_store(data)
+        if store.n_items != encoder.n_items:
+            raise ArgumentError(
+                f"{store.path}: {store.n_items} items but the model knows {encoder.n_items}; evaluate on data "
+                "prepared with the run's vocabulary"
+            )
+        return evaluate_hidden(
+            _hidden_function(encoder, store),
+            encoder.item_weight,
+            store,
+            split=split,  # type: ignore[arg-type]
+            protocol=protocol,
+            ks=ks,
+            seed=self.training_.seed,
+            progress=progress,
+            encoder=encoder_name(encoder),
+        )
+
+    def recommend(
+        self,
+        users: Iterable[Any] | None = None,
+        histories: Sequence[Iterable[Any]] | None = None,
+        *,
+        k: int = 10,
+        exclude_seen: bool = True,
+        allow: Iterable[Any] | None = None,
+        deny: Iterable[Any] | None = None,
+        on_unknown: OnUnknown = "raise",
+    ) -> "polars.DataFrame":
+        """What comes next, for known users or for any history of item ids.
+
+        Args:
+            users: raw ids of users of the training log; with neither users nor histories, all of them.
+            histories: raw item ids of anyone, oldest first, one sequence per request.
+            k: answers per request; exactly k whenever k candidates exist.
+            exclude_seen: leave out items of the history.
+            allow: only these items may be answered.
+            deny: these items may not.
+            on_unknown: ``"raise"``; ``"warn"`` and ``"ignore"`` leave unknown ids out. A history of which
+                nothing is known gets the most popular items.
+
+        Returns:
+            Frame user_id, item_id, score, rank (from 1), sorted by request and rank, with title where the
+            catalog has titles; user_id is the position in ``histories`` for those.
+
+        Raises:
+            UnknownIdError: an id is unknown and ``on_unknown="raise"``.
+            ArgumentError: both users and histories, k < 1, or lists of the wrong kind.
+        """
+        import polars as pl
+
+        queries = self._queries(users, histories, on_unknown)
+        scores, ids = self._search(queries, k, exclude_seen, allow, deny, on_unknown)
+        request, place = np.nonzero(ids >= 0)
+        rows = ids[request, place]
+        items = self._item_vocabulary
+        columns: dict[str, Any] = {
+            "user_id": pl.Series([queries.labels[i] for i in request]),
+            "item_id": pl.Series(items.decode(rows)),
+            "score": pl.Series(scores[request, place].astype(np.float32)),
+            "rank": pl.Series((place + 1).astype(np.int32)),
+        }
+        if items.titles is not None:
+            columns["title"] = items.titles[rows]
+        return pl.DataFrame(columns)
+
+    def recommend_arrays(
+        self,
+        users: Iterable[Any] | None = None,
+        histories: Sequence[Iterable[Any]] | None = None,
+        *,
+        k: int = 10,
+        exclude_seen: bool = True,
+        allow: Iterable[Any] | None = None,
+        deny: Iterable[Any] | None = None,
+        on_unknown: OnUnknown = "raise",
+    ) -> tuple[Any, Any]:
+        """As :meth:`recommend`, for programs.
+
+        Returns:
+            ids: (R, k) raw item ids, None past the last answer; scores: (R, k) float32, -inf there.
+        """
+        queries = self._queries(users, histories, on_unknown)
+        scores, ids = self._search(queries, k, exclude_seen, allow, deny, on_unknown)
+        raw = np.full(ids.shape, None, dtype=object)
+        raw[ids >= 0] = np.asarray(list(self._item_vocabulary.decode(ids[ids >= 0])), dtype=object)
+        return raw, scores
+
+    def similar_items(self, items: Iterable[Any], k: int = 10) -> "polars.DataFrame":
+        """Nearest items by cosine of item vectors.
+
+        Args:
+            items: raw item ids.
+            k: neighbours per item; the item itself is left out.
+
+        Returns:
+            Frame item_id, similar_item_id, score (cosine), rank, with title where there are titles.
+
+        Raises:
+            UnknownIdError: an item is not in the catalog.
+        """
+        import polars as pl
+
+        encoder = self._fitted()
+        vocabulary = self._item_vocabulary
+        rows = encode_items(items, vocabulary, "raise", "items")
+        assert rows is not None
+        weight = encoder.item_weight.detach().float().cpu()
+        index = ItemIndex.build(weight, kind="exact", metric="cosine", fingerprint=fingerprint(encoder))
+        offsets = np.arange(len(rows) + 1, dtype=np.int64)
+        scores, ids = (np.asarray(a) for a in index.search(weight[rows], k, exclude=(rows, offsets)))
+        request, place = np.nonzero(ids >= 0)
+        found = ids[request, place]
+        columns: dict[str, Any] = {
+            "item_id": vocabulary.decode(rows[request]),
+            "similar_item_id": vocabulary.decode(found),
+            "score": scores[request, place].astype(np.float32),
+            "rank": (place + 1).astype(np.int32),
+        }
+        if vocabulary.titles is not None:
+            columns["title"] = vocabulary.titles[found]
+        return pl.DataFrame(columns)
+
+    def build_index(self, kind: str | None = None) -> ItemIndex:
+        """Build the item index anew, of another kind if one is named."""
+        encoder = self._fitted()
+        self._index = ItemIndex.build(
+            encoder.item_weight.detach().float().cpu(),
+            kind=kind or self.index,  # type: ignore[arg-type]
+            metric="inner_product",
+            fingerprint=fingerprint(encoder),
+        )
+        return self._index
+
+    @property
+    def index_(self) -> ItemIndex:
+        """The item index, built on first use."""
+        return self._index or self.build_index()
+
+    def save(self, path: str | Path) -> None:
+        """Write a run folder that `load` and the command line open."""
+        encoder = self._fitted()
+        run = RunFolder(Path(path))
+        link_or_copy(self.store_, run.data)
+        write_config(run, encoder.config, self.training_)
+        write_model(run, encoder, preset=self.preset)
+        if self._index is not None:
+            self._index.save(run.index)
+
+    @classmethod
+    def load(cls, path: str | Path, *, device: str = "auto", index: str = "auto") -> "Recommender":
+        """Open a finished run folder.
+
+        Raises:
+            RunError, DataError, RetrievalError: missing, unfinished or damaged; the message says which file.
+        """
+        run = RunFolder(Path(path))
+        encoder, training, preset = read_run(path)
+        model = cls(
+            encoder_name(encoder),
+            preset=preset,
+            encoder_options=to_dict(encoder.config),
+            training_options=to_dict(training),
+            seed=training.seed,
+            device=device,
+            index=index,
+        )
+        model.store_ = SequenceStore.open(run.data)
+        model.encoder_ = encoder.to(choose_device(device))
+        model.training_ = training
+        model.history_ = []
+        model._index = None
+        if run.index.exists():
+            model._index = ItemIndex.load(run.index, fingerprint=fingerprint(encoder))
+        model._vocabularies()
+        return model
+
+    def _fitted(self) -> SequenceEncoder:
+        if not hasattr(self, "encoder_"):
+            raise NotFittedError("this Recommender is not fitted; call fit(data), or recsys.load(path)")
+        return self.encoder_
+
+    def _open(self, data: Any, run: RunFolder | None) -> None:
+        """Open or prepare the data; a run folder gets its own copy, so that it answers alone."""
+        if run is not None and run.data.exists():
+            self.store_ = SequenceStore.open(run.data)
+            given = open_store(data) if is_prepared(data) else None
+            if given is not None and given.fingerprint != self.store_.fingerprint:
+                raise ArgumentError(f"{run.path}: holds a run on other data; train into another --out")
+        elif is_prepared(data):
+            given = open_store(data)
+            self.store_ = given if run is None else link_or_copy(given, run.data)
+        else:
+            self._temporary = tempfile.TemporaryDirectory(prefix="recsys-") if run is None else None
+            folder = Path(self._temporary.name) / "data" if self._temporary else RunFolder(run.path).data  # type: ignore[union-attr]
+            self.store_ = prepare(data, folder)
+        self._vocabularies()
+
+    def _vocabularies(self) -> None:
+        self._item_vocabulary = Vocabulary.items_of(self.store_)
+        self._user_vocabulary = Vocabulary.users_of(self.store_)
+
+    def _validation(self, training: TrainingConfig) -> Any:
+        """Metrics on the validation events, of at most `validation_users` users drawn once."""
+        store = self.store_
+        rng = np.random.default_rng(training.seed)
+        drawn = None
+        if store.n_users > training.validation_users:
+            drawn = np.sort(rng.choice(store.n_users, training.validation_users, replace=False))
+
+        def validate(encoder: SequenceEncoder) -> Mapping[str, float]:
+            return evaluate_hidden(
+                _hidden_function(encoder, store),
+                encoder.item_weight,
+                store,
+                split="valid",
+                ks=(10,),
+                progress=False,
+                users=drawn,
+                lists=False,
+                resamples=0,
+            ).metrics
+
+        has_targets = bool((np.asarray(store.test_start) > np.asarray(store.valid_start)).any())
+        return validate if has_targets else None
+
+    def _queries(
+        self,
+        users: Iterable[Any] | None,
+        histories: Sequence[Iterable[Any]] | None,
+        on_unknown: OnUnknown,
+    ) -> Queries:
+        self._fitted()
+        if users is not None and histories is not None:
+            raise ArgumentError("pass users or histories, not both")
+        if histories is not None:
+            return of_histories(histories, self._item_vocabulary, on_unknown)
+        return of_users(users, self.store_, self._user_vocabulary, on_unknown)
+
+    def _search(
+        self,
+        queries: Queries,
+        k: int,
+        exclude_seen: bool,
+        allow: Iterable[Any] | None,
+        deny: Iterable[Any] | None,
+        on_unknown: OnUnknown,
+    ) -> tuple[Any, Any]:
+        if k < 1:
+            raise ArgumentError(f"k = {k} must be at least 1")
+        allowed = encode_items(allow, self._item_vocabulary, on_unknown, "allow")
+        denied = encode_items(deny, self._item_vocabulary, on_unknown, "deny")
+        scores = np.full((len(queries), k), -np.inf, dtype=np.float32)
+        ids = np.full((len(queries), k), -1, dtype=np.int64)
+        known = np.diff(queries.offsets) > 0
+        if not known.all():
+            warnings.warn(
+                f"{int((~known).sum())} requests have no known item: they get the most popular ones",
+                stacklevel=3,
+            )
+        for batch in np.array_split(np.flatnonzero(known), max(1, -(-int(known.sum()) // REQUESTS_PER_BATCH))):
+            if len(batch):
+                self._search_known(queries, batch, exclude_seen, allowed, denied, scores, ids)
+        for row in np.flatnonzero(~known):
+            scores[row], ids[row] = self._most_popular(k, allowed, denied)
+        return scores, ids
+
+    def _search_known(
+        self,
+        queries: Queries,
+        batch: Array,
+        exclude_seen: bool,
+        allowed: Array | None,
+        denied: Array | None,
+        scores: Any,
+        ids: Any,
+    ) -> None:
+        starts, ends = queries.offsets[batch], queries.offsets[batch + 1]
+        hidden = encode_histories(self._fitted(), queries.items, queries.timestamps, starts, ends)
+        exclude = None
+        if exclude_seen:
+            from recsys.jagged import flat_ranges
+
+            lengths = np.concatenate(([0], np.cumsum(ends - starts)))
+            exclude = (queries.items[flat_ranges(starts, ends)], lengths.astype(np.int64))
+        found = self.index_.search(
+            hidden.float().cpu(), ids.shape[1], exclude=exclude, allow=allowed, deny=denied
+        )
+        scores[batch], ids[batch] = (np.asarray(a) for a in found)
+
+    def _most_popular(self, k: int, allowed: Array | None, denied: Array | None) -> tuple[Any, Any]:
+        """The k most frequent training items and their share of training events as score."""
+        counts = self.store_.item_counts().astype(np.float64)
+        candidate = np.ones(len(counts), dtype=bool)
+        if allowed is not None:
+            candidate[:] = False
+            candidate[allowed] = True
+        if denied is not None:
+            candidate[denied] = False
+        order = np.lexsort((np.arange(len(counts)), -counts))
+        order = order[candidate[order]][:k]
+        scores = np.full(k, -np.inf, dtype=np.float32)
+        ids = np.full(k, -1, dtype=np.int64)
+        scores[: len(order)], ids[: len(order)] = counts[order] / max(counts.sum(), 1.0), order
+        return scores, ids
+
+
+def load(path: str | Path, *, device: str = "auto", index: str = "auto") -> Recommender:
+    """Open a finished run folder; see :meth:`Recommender.load`."""
+    return Recommender.load(path, device=device, index=index)
+
+
+def choose_device(name: str) -> torch.device:
+    """The device that a name means: ``auto`` is a GPU if torch sees one.
+
+    Raises:
+        ArgumentError: ``cuda`` without a usable GPU, or an unknown name.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name.split(":")[0] not in ("cpu", "cuda"):
+        raise ArgumentError(f"device {name!r} is not auto, cpu or cuda")
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise ArgumentError("device 'cuda': torch sees no GPU here; use --device cpu or auto")
+    return torch.device(name)
+
+
+def is_prepared(data: Any) -> bool:
+    """Whether ``data`` is an open store or the folder of one."""
+    return isinstance(data, SequenceStore) or (isinstance(data, str | Path) and Path(data).is_dir())
+
+
+def open_store(data: Any) -> SequenceStore:
+    """The store itself, or the one in a prepared folder."""
+    return data if isinstance(data, SequenceStore) else SequenceStore.open(data)
+
+
+def _hidden_function(encoder: SequenceEncoder, store: SequenceStore) -> Any:
+    def hidden(rows: Array, targets: EvaluationTargets) -> torch.Tensor:
+        starts, ends = targets.history_start[rows], targets.history_end[rows]
+        return encode_histories(encoder, store.items, store.timestamps, starts, ends)
+
+    return hidden
