@@ -1,5 +1,7 @@
+import importlib.util
 import subprocess
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +13,9 @@ from numpy.typing import NDArray
 from recsys.errors import ArgumentError
 from recsys.retrieval.item_index import ItemIndex
 
-KINDS = ("exact", "flat")
+without_faiss = importlib.util.find_spec("faiss") is None
+needs_faiss = pytest.mark.skipif(without_faiss, reason="FAISS is not installed")
+KINDS = ("exact", pytest.param("flat", marks=needs_faiss))
 METRICS = ("inner_product", "l2", "cosine")
 
 
@@ -26,10 +30,7 @@ def oracle(
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Every score in float64 and a plain sort."""
     v, q = vectors.astype(np.float64), queries.astype(np.float64)
-    if metric == "l2":
-        scores = -np.square(q[:, None] - v[None]).sum(axis=2)
-    else:
-        scores = q @ v.T
+    scores = -np.square(q[:, None] - v[None]).sum(axis=2) if metric == "l2" else q @ v.T
     out_scores = np.full((len(q), k), -np.inf)
     out_ids = np.full((len(q), k), -1, dtype=np.int64)
     for row in range(len(q)):
@@ -111,3 +112,140 @@ def test_answers_on_real_numbers_are_those_of_float64_up_to_rounding(
     for row, place in zip(*np.nonzero(~same), strict=True):
         assert abs(want_scores[row, place] - scores[row, place]) < 2e-5
         assert ids[row, place] not in exclude[row]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_hand_worked_l2_search_scores_minus_the_squared_distance(kind: str) -> None:
+    index = ItemIndex.build(np.array([[0.0, 0], [3, 4], [1, 0]]), kind=kind, metric="l2", fingerprint="f")
+    scores, ids = index.search(np.array([[0.0, 0.0]]), 3)
+    assert ids.tolist() == [[0, 2, 1]]
+    assert scores.tolist() == [[0.0, -1.0, -25.0]]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_l2_keeps_small_distances_between_long_vectors(kind: str) -> None:
+    vectors = np.full((50, 4), 1000.0, dtype=np.float32)
+    vectors[:, 0] += np.arange(50, dtype=np.float32)[::-1] / 64
+    index = ItemIndex.build(vectors, kind=kind, metric="l2", fingerprint="f")
+    scores, ids = index.search(np.full((1, 4), 1000.0, dtype=np.float32), 3)
+    assert ids.tolist() == [[49, 48, 47]]
+    np.testing.assert_allclose(scores, [[0, -1 / 64**2, -4 / 64**2]], rtol=1e-6)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_cosine_ignores_lengths_and_leaves_the_given_vectors_alone(kind: str) -> None:
+    vectors = np.array([[10.0, 0], [0.1, 0.1], [0, 0]], dtype=np.float32)
+    given = vectors.copy()
+    index = ItemIndex.build(vectors, kind=kind, metric="cosine", fingerprint="f")
+    scores, ids = index.search(np.array([[5.0, 5.0]], dtype=np.float32), 3)
+    assert ids.tolist() == [[1, 0, 2]]
+    np.testing.assert_allclose(scores, [[1, 0.5**0.5, 0]], rtol=1e-6)
+    np.testing.assert_array_equal(vectors, given)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_later_changes_of_the_given_vectors_do_not_reach_the_index(kind: str) -> None:
+    weight = torch.eye(3)
+    index = ItemIndex.build(weight, kind=kind, fingerprint="f")
+    weight.zero_()
+    assert index.search(torch.eye(3), 1).ids.tolist() == [[0], [1], [2]]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_tensors_are_answered_by_tensors_and_arrays_by_arrays(kind: str) -> None:
+    index = ItemIndex.build(torch.eye(3), kind=kind, fingerprint="f")
+    tensors = index.search(torch.eye(3, dtype=torch.float64, requires_grad=True), 2)
+    arrays = index.search(np.eye(3), 2)
+    assert tensors.scores.dtype == torch.float32
+    assert tensors.ids.dtype == torch.int64
+    assert arrays.scores.dtype == np.float32
+    assert arrays.ids.dtype == np.int64
+    np.testing.assert_array_equal(tensors.ids.numpy(), arrays.ids)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_queries_and_empty_allow_lists_have_empty_answers(kind: str) -> None:
+    index = ItemIndex.build(np.eye(3), kind=kind, fingerprint="f")
+    assert index.search(np.zeros((0, 3)), 2).ids.shape == (0, 2)
+    nothing = index.search(np.eye(3), 2, allow=[])
+    assert np.all(nothing.ids == -1)
+    assert np.all(nothing.scores == -np.inf)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_long_deny_list_gives_the_same_as_a_short_one(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(3)
+    index = ItemIndex.build(rng.standard_normal((200, 8)), kind=kind, fingerprint="f")
+    queries, deny = rng.standard_normal((4, 8)), rng.permutation(200)[:150]
+    short = index.search(queries, 60, deny=deny)
+    monkeypatch.setattr("recsys.retrieval.filters.DENY_AS_EXCLUSION", 10)
+    long = index.search(queries, 60, deny=deny)
+    np.testing.assert_array_equal(short.ids, long.ids)
+    assert np.all((short.ids >= 0).sum(axis=1) == 50)
+
+
+BAD_SEARCHES: list[tuple[str, dict[str, Any]]] = [
+    ("k=0", {"k": 0}),
+    ("k=1.5", {"k": 1.5}),
+    ("k=True", {"k": True}),
+    ("width 2", {"queries": np.zeros((1, 2))}),
+    ("two dimensions", {"queries": np.zeros(3)}),
+    ("queries row 1 holds NaN", {"queries": np.array([[0, 0, 0], [0, np.nan, 0]])}),
+    ("queries is int64", {"queries": np.zeros((1, 3), dtype=np.int64)}),
+    ("allow holds 4", {"allow": [0, 4]}),
+    ("deny holds -1", {"deny": np.array([-1])}),
+    ("deny is float64", {"deny": np.array([0.5])}),
+    ("exclude ids holds 9", {"exclude": (np.array([9]), np.array([0, 1]))}),
+    ("exclude offsets must be 2", {"exclude": (np.array([1]), np.array([0, 0, 1]))}),
+    ("exclude offsets must be 2", {"exclude": (np.array([1, 2]), np.array([0, 1]))}),
+    ("exclude must be a pair", {"exclude": [1, 2]}),
+    ("scores overflow", {"queries": np.full((1, 3), 3e38)}),
+]
+
+
+@pytest.mark.parametrize(("words", "change"), BAD_SEARCHES, ids=[words for words, _ in BAD_SEARCHES])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_bad_search_is_refused_in_one_line(kind: str, words: str, change: dict[str, Any]) -> None:
+    index = ItemIndex.build(
+        np.array([[3, 0, 0], [0, 1, 0], [3.0, 3, 3]]), kind=kind, metric="l2", fingerprint="f"
+    )
+    arguments: dict[str, Any] = {"queries": np.zeros((1, 3)), "k": 1} | change
+    with pytest.raises(ArgumentError) as caught:
+        index.search(arguments.pop("queries"), arguments.pop("k"), **arguments)
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("words", "vectors", "options"),
+    [
+        ("vectors row 1 holds NaN", np.array([[0.0], [np.inf]]), {}),
+        ("at least one item", np.zeros((0, 3)), {}),
+        ("two dimensions", np.zeros(3), {}),
+        ("kind 'ivf' is not known", np.eye(2), {"kind": "ivf"}),
+        ("metric='dot' is not known", np.eye(2), {"metric": "dot"}),
+    ],
+)
+def test_a_bad_build_is_refused(words: str, vectors: NDArray[np.float64], options: dict[str, str]) -> None:
+    with pytest.raises(ArgumentError, match=words):
+        ItemIndex.build(vectors, fingerprint="f", **options)
+
+
+@needs_faiss
+def test_auto_is_flat_where_faiss_is_installed_and_says_why() -> None:
+    index = ItemIndex.build(np.eye(3), kind="auto", fingerprint="f")
+    assert index.kind == "flat"
+    assert "FAISS" in index.reason
+
+
+def test_auto_is_exact_where_faiss_is_missing_and_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "faiss", None)
+    index = ItemIndex.build(np.eye(3), kind="auto", fingerprint="f")
+    assert index.kind == "exact"
+    assert "recsys-engine[faiss]" in index.reason
+    assert index.search(np.eye(3), 1).ids.tolist() == [[0], [1], [2]]
+
+
+def test_importing_the_index_does_not_import_faiss() -> None:
+    code = "import sys, recsys.retrieval.item_index; sys.exit('faiss' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,34 @@
+import sys
+from types import ModuleType
+
+import pytest
+
+from recsys.errors import MissingDependencyError
+from recsys.retrieval import faiss_library
+
+
+def test_a_missing_faiss_is_an_error_that_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "faiss", None)
+    with pytest.raises(MissingDependencyError, match=r"not installed: pip install 'recsys-engine\[faiss\]'"):
+        faiss_library.load_faiss()
+
+
+def test_two_faiss_distributions_are_refused_and_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    versions = {"faiss-cpu": "1.15.1", "faiss-gpu": "1.14.3"}
+
+    def version(name: str) -> str:
+        if name not in versions:
+            raise faiss_library.PackageNotFoundError(name)
+        return versions[name]
+
+    monkeypatch.setattr(faiss_library, "version", version)
+    with pytest.raises(MissingDependencyError, match="pip uninstall faiss-cpu faiss-gpu") as caught:
+        faiss_library.load_faiss()
+    assert "faiss-cpu 1.15.1, faiss-gpu 1.14.3" in str(caught.value)
+
+
+def test_what_is_left_of_an_uninstalled_faiss_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(faiss_library, "installed_distributions", list)
+    monkeypatch.setitem(sys.modules, "faiss", ModuleType("faiss"))
+    with pytest.raises(MissingDependencyError, match="installed in part"):
+        faiss_library.load_faiss()
