@@ -1,4 +1,5 @@
 import sys
+from importlib.metadata import PackageNotFoundError
 from types import ModuleType
 
 import pytest
@@ -18,7 +19,7 @@ def test_two_faiss_distributions_are_refused_and_named(monkeypatch: pytest.Monke
 
     def version(name: str) -> str:
         if name not in versions:
-            raise faiss_library.PackageNotFoundError(name)
+            raise PackageNotFoundError(name)
         return versions[name]
 
     monkeypatch.setattr(faiss_library, "version", version)
