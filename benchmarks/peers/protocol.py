@@ -1,0 +1,133 @@
+"""The conversation with one side of a comparison: a JSON line in, a JSON line out.
+
+A side is a program that lives as long as the comparison. It is asked to ``prepare`` once and then to
+``train`` slice by slice, so that sides can take turns on one machine. Only the standard library is
+used here, because the sides run in other libraries' environments.
+"""
+
+import contextlib
+import json
+import os
+import resource
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+MIN_STEPS = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """What every side is to train; the same for both sides of a pair.
+
+    Attributes:
+        log: NumPy file of (N, 3) int64: user, item, position (0, 1, ... within each user), sorted by
+            user and position. The last two events of each user are not to be trained on.
+        max_length: most events of the past that a prediction may see.
+        d_ff: width of the feed-forward layer.
+        block: kind of Transformer block, for the side that can choose.
+        positions: kind of position information, for the side that can choose.
+        batch_size: what a batch is counted in depends on the side: prefix rows, sequences or events.
+    """
+
+    log: str
+    d_model: int
+    n_layers: int
+    n_heads: int
+    d_ff: int
+    max_length: int
+    dropout: float
+    learning_rate: float
+    batch_size: int
+    seed: int
+    threads: int
+    block: str
+    positions: str
+
+
+@dataclass(kw_only=True)
+class Slice:
+    """Counts one slice of training: whole steps until the time is used up."""
+
+    budget_s: float
+    started: float = field(default_factory=time.perf_counter)
+    seconds: float = 0.0
+    steps: int = 0
+    events: int = 0
+    loss_sum: float = 0.0
+
+    def count(self, events: int, loss: float = 0.0, *, steps: int = 1) -> bool:
+        """Record finished steps, with the sum of their losses, and say whether the slice is over."""
+        self.seconds = time.perf_counter() - self.started
+        self.steps += steps
+        self.events += events
+        self.loss_sum += loss
+        return self.seconds >= self.budget_s and self.steps >= MIN_STEPS
+
+
+class Side(Protocol):
+    """One library with its data loaded and its model built."""
+
+    facts: dict[str, Any]
+    """What is worth reporting: versions, parameters, items, training_events, batch_unit, ..."""
+
+    def train(self, part: Slice, batch_size: int) -> None:
+        """Train until ``part.count`` says that the slice is over; go on from where it stopped before."""
+
+
+def serve(prepare: Callable[[Task], Side]) -> None:
+    """Answer requests from standard input until it closes."""
+    # Libraries print to standard output; the answers get a channel of their own.
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    side: Side | None = None
+    for line in sys.stdin:
+        request = json.loads(line)
+        try:
+            _reset_peak_memory()
+            started = time.perf_counter()
+            if request["op"] == "prepare":
+                task = Task(**request["task"])
+                side = prepare(task)
+                answer = dict(side.facts) | {"prepare_seconds": time.perf_counter() - started}
+            else:
+                assert side is not None, "prepare comes first"
+                answer = _train(side, float(request["seconds"]), int(request["batch_size"]))
+            answer["peak_mib"] = _peak_memory_mib()
+        except Exception as error:
+            traceback.print_exc()
+            answer = {"error": f"{type(error).__name__}: {error}".splitlines()[0]}
+        answers.write(json.dumps(answer) + "\n")
+        answers.flush()
+
+
+def _train(side: Side, seconds: float, batch_size: int) -> dict[str, Any]:
+    part = Slice(budget_s=seconds)
+    side.train(part, batch_size)
+    return {
+        "events": part.events,
+        "steps": part.steps,
+        "seconds": part.seconds,
+        "events_per_second": part.events / part.seconds,
+        "loss": part.loss_sum / part.steps,
+    }
+
+
+def _reset_peak_memory() -> None:
+    """Let the kernel count the process's peak anew (Linux only)."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+
+
+def _peak_memory_mib() -> float:
+    """Largest resident size since the last reset, or of the whole life where it cannot be reset."""
+    try:
+        status = Path("/proc/self/status").read_text(encoding="ascii")
+        return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM")) / 1024
+    except (OSError, StopIteration):
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak / (2**20 if sys.platform == "darwin" else 2**10)
