@@ -147,8 +147,8 @@ def summarize(
         return per_user_metrics(ranks, targets.row_offsets, ks, ndcg_ideal=protocol.ndcg_ideal)
 
     headline = protocol.seen if protocol.seen in table.model else "removed"
-    users = {seen: per_user(ranks) for seen, ranks in table.model.items()}
-    means = {seen: mean_metrics(values) for seen, values in users.items()}
+    users = per_user(table.model[headline])
+    means = {seen: mean_metrics(per_user(ranks)) for seen, ranks in table.model.items()}
     return EvaluationResult(
         dataset=_dataset_name(store),
         encoder="unknown",
@@ -159,11 +159,11 @@ def summarize(
         metrics_seen_kept=means.get("kept", {}),
         metrics_seen_removed=means.get("removed", {}),
         popularity={seen: mean_metrics(per_user(ranks)) for seen, ranks in table.popularity.items()},
-        confidence=confidence_intervals(users[headline], generator, resamples=resamples) if resamples else {},
+        confidence=confidence_intervals(users, generator, resamples=resamples) if resamples else {},
         slices=slice_metrics(table.model[headline], targets, np.asarray(store.item_counts())),
         lists=table.lists,
         protocol=protocol_card(protocol, store.meta, targets, n_items=store.n_items, seed=seed),
-        per_user=users[headline],
+        per_user=users,
         user=targets.user[targets.first_rows],
         ranks=table.model,
         seconds=0.0,

@@ -6,6 +6,7 @@
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,12 +25,10 @@ class ListMetrics:
 
     def __init__(self, item_counts: NDArray[np.int64], ks: Sequence[int]) -> None:
         self.ks = check_ks(ks)
-        counts = np.maximum(item_counts, 1).astype(np.float64)
-        self._bits = -np.log2(counts / max(int(item_counts.sum()), 1))
-        # The smallest place (from 1) at which each item was recommended tells its coverage at every k.
-        self._best_place = np.full(len(item_counts), np.iinfo(np.int32).max, dtype=np.int32)
-        self._bits_sum = np.zeros(max(self.ks))
-        self._places = np.zeros(max(self.ks), dtype=np.int64)
+        self._bits = -np.log2(np.maximum(item_counts, 1) / max(int(item_counts.sum()), 1))
+        # How often each item was recommended up to each cut-off and past the one before it: whole numbers,
+        # so that the order of batches changes nothing.
+        self._times = np.zeros((len(self.ks), len(item_counts)), dtype=np.int64)
 
     def update(self, ids: NDArray[np.int64]) -> None:
         """Add lists, best first.
@@ -44,23 +43,17 @@ class ListMetrics:
             raise ArgumentError(f"ids has shape {ids.shape}: give lists of at least {max(self.ks)} places")
         if ids.size and (ids.min() < -1 or ids.max() >= len(self._bits)):
             raise ArgumentError(f"ids must lie in [-1, {len(self._bits)}): one lies outside")
-        for place in range(max(self.ks)):
-            column = ids[:, place]
-            column = column[column >= 0]
-            self._bits_sum[place] += self._bits[column].sum()
-            self._places[place] += len(column)
-            self._best_place[column] = np.minimum(self._best_place[column], place + 1)
+        for place, (low, high) in enumerate(pairwise((0, *self.ks))):
+            column = ids[:, low:high].ravel()
+            self._times[place] += np.bincount(column[column >= 0], minlength=len(self._bits))
 
     def result(self) -> dict[str, float]:
         """Return coverage@k and novelty@k for each k; 0.0 where nothing was recommended."""
-        metrics = {
-            f"coverage@{k}": float(np.count_nonzero(self._best_place <= k)) / max(len(self._bits), 1)
-            for k in self.ks
-        }
-        for k in self.ks:
-            places = int(self._places[:k].sum())
-            metrics[f"novelty@{k}"] = float(self._bits_sum[:k].sum()) / places if places else 0.0
-        return metrics
+        times = np.cumsum(self._times, axis=0)
+        covered = np.count_nonzero(times, axis=1) / max(len(self._bits), 1)
+        bits = times @ self._bits / np.maximum(times.sum(axis=1), 1)
+        metrics = {f"coverage@{k}": float(share) for k, share in zip(self.ks, covered, strict=True)}
+        return metrics | {f"novelty@{k}": float(mean) for k, mean in zip(self.ks, bits, strict=True)}
 
 
 def list_metrics(

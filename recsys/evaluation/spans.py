@@ -45,12 +45,13 @@ def distinct_items(items: NDArray[np.int32], starts: Ints, ends: Ints, n_items: 
     """
     positions, offsets = expand_spans(starts, ends)
     rows = np.repeat(np.arange(len(starts), dtype=np.int64), np.diff(offsets))
-    keys = np.unique(rows * n_items + items[positions])
-    counts = (
-        np.bincount(keys // n_items, minlength=len(starts)) if len(keys) else np.zeros(len(starts), np.int64)
-    )
-    distinct_offsets = np.zeros(len(starts) + 1, dtype=np.int64)
-    np.cumsum(counts, out=distinct_offsets[1:])
+    # np.unique hashes, which takes several times as long on keys that are nearly in order.
+    keys = np.sort(rows * n_items + items[positions])
+    fresh = np.ones(len(keys), dtype=np.bool_)
+    fresh[1:] = keys[1:] != keys[:-1]
+    keys = keys[fresh]
+    row_starts = np.arange(len(starts) + 1, dtype=np.int64) * n_items
+    distinct_offsets = np.searchsorted(keys, row_starts).astype(np.int64)
     return keys % n_items, distinct_offsets
 
 

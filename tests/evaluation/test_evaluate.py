@@ -1,0 +1,237 @@
+import json
+from io import StringIO
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from recsys.errors import ArgumentError, DataError
+from recsys.evaluation.evaluate import evaluate_hidden
+from recsys.evaluation.list_metrics import list_metrics
+from recsys.evaluation.metrics import mean_metrics, per_user_metrics
+from recsys.evaluation.protocol import PROTOCOLS, Protocol
+from recsys.evaluation.targets import EvaluationTargets, select_targets
+
+
+class Model:
+    """Whole-number states and vectors: ties are massive and every score is exact."""
+
+    def __init__(self, store: Any, seed: int = 0, width: int = 4) -> None:
+        generator = torch.Generator().manual_seed(seed)
+        self.weight = torch.randint(-1, 2, (store.n_items, width), generator=generator).float()
+        self.states = torch.randint(-2, 3, (store.n_users, width), generator=generator).float()
+        self.asked: list[int] = []
+
+    def __call__(self, rows: Any, targets: EvaluationTargets) -> Tensor:
+        self.asked += targets.user[rows].tolist()
+        return self.states[torch.from_numpy(targets.user[rows])]
+
+
+def brute_force(
+    store: Any, model: Model, targets: EvaluationTargets, ties: str, removed: bool
+) -> list[float]:
+    ranks = []
+    for row in range(targets.n_rows):
+        scores = (model.weight @ model.states[int(targets.user[row])]).tolist()
+        target = int(targets.target[row])
+        others = set(range(store.n_items)) - {target}
+        if removed:
+            others -= set(store.items[targets.history_start[row] : targets.history_end[row]].tolist())
+        greater = sum(scores[i] > scores[target] for i in others)
+        equal = sum(scores[i] == scores[target] for i in others)
+        ranks.append(1 + greater + {"pessimistic": 1.0, "optimistic": 0.0, "average": 0.5}[ties] * equal)
+    return ranks
+
+
+@pytest.mark.parametrize("split", ["valid", "test"])
+@pytest.mark.parametrize("name", ["default", "recbole", "rectools", "gsasrec"])
+def test_every_full_protocol_gives_the_figures_of_ranking_item_by_item(
+    random_store: Any, name: str, split: Any
+) -> None:
+    store = random_store(7, segment=3)
+    model, rules = Model(store), PROTOCOLS[name]
+    result = evaluate_hidden(model, model.weight, store, split=split, protocol=name, batch_rows=16)
+    targets = select_targets(store, split, rules.targets, drop_seen_targets=rules.drop_seen_targets)
+    for removed, found in ((False, result.metrics_seen_kept), (True, result.metrics_seen_removed)):
+        ranks = brute_force(store, model, targets, rules.ties, removed)
+        expected = mean_metrics(per_user_metrics(ranks, targets.row_offsets, ndcg_ideal=rules.ndcg_ideal))
+        assert found == pytest.approx(expected)
+    assert result.metrics == (
+        result.metrics_seen_kept if rules.seen == "kept" else result.metrics_seen_removed
+    )
+    assert (result.users, result.rows) == (targets.n_users, targets.n_rows)
+    assert mean_metrics(result.per_user) == result.metrics
+    assert result.user.tolist() == sorted(set(targets.user.tolist()))
+
+
+def test_the_state_is_asked_for_once_per_user(random_store: Any) -> None:
+    store = random_store(7, segment=4)
+    model = Model(store)
+    result = evaluate_hidden(model, model.weight, store, protocol="rectools", batch_rows=5, lists=False)
+    assert result.rows > result.users
+    assert model.asked == result.user.tolist()
+
+
+@pytest.mark.parametrize("protocol", ["default", "rectools"])
+def test_the_batch_size_changes_no_figure(random_store: Any, protocol: str) -> None:
+    store = random_store(8, segment=3)
+    model = Model(store)
+    results = [
+        evaluate_hidden(model, model.weight, store, protocol=protocol, batch_rows=rows).to_json()
+        for rows in (1, 7, 999)
+    ]
+    for result in results:
+        result.pop("seconds")
+    assert results[0] == results[1] == results[2]
+
+
+def test_lists_are_those_of_sorting_all_scores(random_store: Any) -> None:
+    store = random_store(9)
+    model = Model(store)
+    result = evaluate_hidden(model, model.weight, store, ks=(1, 5))
+    targets = select_targets(store)
+    for seen, removed in (("kept", False), ("removed", True)):
+        ids = np.full((targets.n_users, 5), -1)
+        for row in range(targets.n_rows):
+            scores = (model.weight @ model.states[int(targets.user[row])]).tolist()
+            history = set(store.items[targets.history_start[row] : targets.history_end[row]].tolist())
+            pool = [i for i in range(store.n_items) if not removed or i not in history]
+            best = sorted(pool, key=lambda i: (-scores[i], i))[:5]
+            ids[row, : len(best)] = best
+        assert result.lists[seen] == pytest.approx(list_metrics(ids, store.item_counts(), (1, 5)))
+
+
+def test_a_constant_scorer_does_not_score(random_store: Any) -> None:
+    store = random_store(7)
+    for name in ("default", "recbole"):
+        result = evaluate_hidden(
+            lambda rows, _: torch.ones(len(rows), 2), torch.ones(store.n_items, 2), store, protocol=name
+        )
+        assert result.metrics["hr@10"] == 0.0
+
+
+def test_a_scorer_that_knows_the_target_is_perfect(random_store: Any) -> None:
+    store = random_store(7)
+    weight = torch.eye(store.n_items)
+    result = evaluate_hidden(lambda rows, t: weight[torch.from_numpy(t.target[rows])], weight, store)
+    assert set(result.metrics.values()) == {1.0}
+    assert result.confidence["ndcg@10"] == (1.0, 1.0)
+
+
+def test_a_popularity_scorer_gets_the_popularity_baselines_figures(random_store: Any) -> None:
+    store = random_store(11)
+    weight = torch.from_numpy(store.item_counts()).float()[:, None]
+    result = evaluate_hidden(lambda rows, _: torch.ones(len(rows), 1), weight, store)
+    assert result.popularity == {"kept": result.metrics_seen_kept, "removed": result.metrics_seen_removed}
+
+
+def test_a_sampled_protocol_warns_and_has_one_kind_of_figure(random_store: Any) -> None:
+    store = random_store(7, n_items=300)
+    model = Model(store)
+    with pytest.warns(UserWarning, match="100 sampled negatives"):
+        result = evaluate_hidden(model, model.weight, store, protocol="sasrec")
+    assert result.metrics_seen_kept == {}
+    assert result.metrics == result.metrics_seen_removed
+    assert list(result.popularity) == ["removed"]
+    assert result.protocol["warning"]
+    with pytest.warns(UserWarning, match="sampled"):
+        again = evaluate_hidden(model, model.weight, store, protocol="sasrec")
+    with pytest.warns(UserWarning, match="sampled"):
+        other = evaluate_hidden(model, model.weight, store, protocol="sasrec", seed=1)
+    assert again.metrics == result.metrics
+    assert other.metrics != result.metrics
+
+
+def test_sampled_users_are_drawn_by_the_seed(random_store: Any) -> None:
+    store = random_store(7)
+    model = Model(store)
+    few = Protocol(name="few", split="any", max_valid_users=10)
+    drawn = [
+        evaluate_hidden(model, model.weight, store, split="valid", protocol=few, seed=seed).user.tolist()
+        for seed in (0, 0, 1)
+    ]
+    assert len(drawn[0]) == 10
+    assert drawn[0] == drawn[1] != drawn[2]
+    assert evaluate_hidden(model, model.weight, store, protocol=few).users > 10
+
+
+def test_the_report_is_plain_json_with_the_promised_keys(random_store: Any) -> None:
+    store = random_store(7, meta={"name": "toy", "source": {"file": "toy.csv"}})
+    model = Model(store)
+    result = evaluate_hidden(model, model.weight, store, encoder="sasrec", ks=[10])
+    report = json.loads(json.dumps(result.to_json(), allow_nan=False))
+    assert (report["dataset"], report["encoder"], report["split"]) == ("toy", "sasrec", "test")
+    assert report["users"] == result.users
+    assert list(report["metrics"]) == ["hr@10", "recall@10", "ndcg@10", "mrr@10"]
+    low, high = report["confidence"]["hr@10"]
+    assert low <= report["metrics"]["hr@10"] <= high
+    assert report["protocol"]["candidates"] == "full catalog"
+    assert set(report["slices"]) == {"history_length", "popularity", "target"}
+    assert set(report["lists"]["kept"]) == {"coverage@10", "novelty@10"}
+
+
+@pytest.mark.parametrize("protocol", ["default", "recbole", "rectools"])
+def test_the_table_shows_the_headline_first(random_store: Any, protocol: str) -> None:
+    from rich.console import Console
+
+    store = random_store(7, segment=2)
+    model = Model(store)
+    result = evaluate_hidden(model, model.weight, store, protocol=protocol)
+    console = Console(width=200, record=True, file=StringIO())
+    console.print(result.table())
+    text = console.export_text()
+    line = next(line for line in text.splitlines() if "hr@10" in line)
+    assert f"{result.metrics['hr@10']:.4f}" == line.split("│")[2].strip()
+    assert ("recall@10" in text) == (protocol == "rectools")
+    assert "coverage@10" in text
+    assert PROTOCOLS[protocol].name in result.describe_protocol()
+
+
+def test_intervals_and_lists_can_be_left_out(random_store: Any) -> None:
+    store = random_store(7)
+    model = Model(store)
+    result = evaluate_hidden(model, model.weight, store, lists=False, resamples=0)
+    assert result.confidence == {}
+    assert result.lists == {}
+    assert result.table().row_count == 12
+
+
+def test_scores_are_computed_in_the_vectors_dtype_and_without_gradients(random_store: Any) -> None:
+    store = random_store(7)
+    weight = torch.randn(store.n_items, 3, dtype=torch.float64, requires_grad=True)
+    result = evaluate_hidden(lambda rows, _: torch.ones(len(rows), 3), weight, store)
+    assert weight.grad is None
+    assert result.users > 0
+
+
+def test_a_model_of_nan_is_refused(random_store: Any) -> None:
+    store = random_store(7)
+    with pytest.raises(ArgumentError, match="finite"):
+        evaluate_hidden(
+            lambda rows, _: torch.full((len(rows), 2), float("nan")), torch.ones(store.n_items, 2), store
+        )
+
+
+def test_arguments_that_do_not_fit_are_refused(random_store: Any) -> None:
+    store = random_store(7)
+    weight = torch.ones(store.n_items, 2)
+
+    def hidden(rows: Any, _: EvaluationTargets) -> Tensor:
+        return torch.ones(len(rows), 2)
+
+    with pytest.raises(ArgumentError, match="one vector for each of the 40 items"):
+        evaluate_hidden(hidden, weight[1:], store)
+    with pytest.raises(ArgumentError, match="hidden_fn returned shape"):
+        evaluate_hidden(lambda rows, _: torch.ones(len(rows), 3), weight, store)
+    with pytest.raises(ArgumentError, match="batch_rows=0"):
+        evaluate_hidden(hidden, weight, store, batch_rows=0)
+    with pytest.raises(ArgumentError, match="ks="):
+        evaluate_hidden(hidden, weight, store, ks=[0])
+
+
+def test_a_split_without_anybody_is_an_error(make_store: Any) -> None:
+    store = make_store([([0, 1], [], [])], n_items=2)
+    with pytest.raises(DataError, match="the valid split has no user"):
+        evaluate_hidden(lambda rows, _: torch.ones(len(rows), 2), torch.ones(2, 2), store, split="valid")
