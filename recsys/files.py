@@ -5,7 +5,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -57,7 +57,12 @@ def write_text(path: str | Path, text: str) -> None:
 
 def write_json(path: str | Path, value: Mapping[str, Any]) -> None:
     """Write indented JSON whole or not at all."""
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, default=_plain) + "\n")
+    write_text(path, to_json(value) + "\n")
+
+
+def to_json(value: Mapping[str, Any]) -> str:
+    """Indented JSON; numpy scalars and arrays become plain values."""
+    return json.dumps(value, indent=2, ensure_ascii=False, default=_plain)
 
 
 def read_json(path: str | Path) -> dict[str, Any]:
@@ -84,7 +89,6 @@ def sha256_of(path: str | Path) -> str:
 
 
 def _plain(value: Any) -> Any:
-    convert: Callable[[], Any] | None = getattr(value, "item", None) or getattr(value, "tolist", None)
-    if convert is None:
+    if not hasattr(value, "tolist"):
         raise TypeError(f"{type(value).__name__} is not JSON")
-    return convert()
+    return value.tolist()

@@ -13,7 +13,7 @@ from recsys.jagged import flat_ranges
 
 if TYPE_CHECKING:
     from recsys.datasets.store import SequenceStore
-    from recsys.datasets.vocabulary import Vocabulary
+    from recsys.datasets.store_vocabulary import Vocabulary
 
 OnUnknown = Literal["raise", "warn", "ignore"]
 Array = npt.NDArray[np.int64]
@@ -112,7 +112,9 @@ def _complain(kind: str, unknown: list[Any], on_unknown: OnUnknown) -> None:
         return
     shown = ", ".join(map(repr, unknown[:3])) + (f" and {len(unknown) - 3} more" if len(unknown) > 3 else "")
     if on_unknown == "raise":
-        raise UnknownIdError(f"unknown {kind} {shown}: not in the training log; on_unknown='warn' leaves it out")
+        raise UnknownIdError(
+            f"unknown {kind} {shown}: not in the training log; on_unknown='warn' leaves it out"
+        )
     warnings.warn(f"unknown {kind} {shown} left out: not in the training log", stacklevel=4)
 
 

@@ -1,28 +1,28 @@
 """The facade: fit on a log, evaluate, recommend, save. Raw ids in, raw ids out."""
 
 import tempfile
-import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
+from recsys.answers import Answers, Names, Wanted, answer, similar
 from recsys.config import build, to_dict
 from recsys.datasets.link import link_or_copy
 from recsys.datasets.prepare import prepare
 from recsys.datasets.store import SequenceStore
-from recsys.datasets.vocabulary import Vocabulary
 from recsys.encoders.base import EncoderConfig, SequenceEncoder
 from recsys.encoders.inference import encode_histories
-from recsys.encoders.registry import build_encoder, encoder_config, encoder_name, preset as preset_values
+from recsys.encoders.registry import build_encoder, encoder_config, encoder_name
+from recsys.encoders.registry import preset as preset_values
 from recsys.errors import ArgumentError, RecsysError
 from recsys.evaluation.evaluate import evaluate_hidden
 from recsys.evaluation.protocol import Protocol
 from recsys.evaluation.result import EvaluationResult
 from recsys.evaluation.targets import EvaluationTargets
-from recsys.queries import Array, OnUnknown, Queries, encode_items, of_histories, of_users
+from recsys.queries import Array, OnUnknown, of_histories, of_users
 from recsys.retrieval.item_index import ItemIndex
 from recsys.run_folder import RunFolder, fingerprint, read_run, write_config, write_model
 from recsys.training.config import TrainingConfig
@@ -32,10 +32,6 @@ from recsys.training.trainer import Trainer
 
 if TYPE_CHECKING:
     import polars
-
-Data = "SequenceStore | str | Path | polars.DataFrame"
-# Users encoded and searched at once by `recommend`.
-REQUESTS_PER_BATCH = 4096
 
 
 class NotFittedError(RecsysError):
@@ -95,7 +91,13 @@ class Recommender:
         return encoder_config(self.encoder, encoder), build(TrainingConfig, training, where="training")
 
     def fit(
-        self, data: Any, *, out: str | Path | None = None, resume: bool = False, quiet: bool = True
+        self,
+        data: Any,
+        *,
+        out: str | Path | None = None,
+        resume: bool = False,
+        quiet: bool = True,
+        notify: Callable[[str], None] | None = None,
     ) -> "Recommender":
         """Train on a log and build the item index.
 
@@ -104,7 +106,8 @@ class Recommender:
                 with columns user_id, item_id, timestamp.
             out: run folder, written as training goes; None keeps everything in memory.
             resume: go on from the checkpoint in ``out`` as if never interrupted.
-            quiet: say nothing on standard error.
+            quiet: show no estimate, progress or result on standard error.
+            notify: told where a known log came from and what was noticed in the data.
 
         Raises:
             DataError, ConfigError, RunError: see the message.
@@ -112,7 +115,7 @@ class Recommender:
         encoder_settings, training = self.configs()
         device = choose_device(self.device)
         run = None if out is None else RunFolder(Path(out))
-        self._open(data, run)
+        self._open(data, run, notify)
         if run is not None:
             write_config(run, encoder_settings, training)
         encoder = build_encoder(self.encoder, self.store_.n_items, encoder_settings, seed=training.seed)
@@ -156,8 +159,8 @@ class Recommender:
         store = self.store_ if data is None else open_store(data)
         if store.n_items != encoder.n_items:
             raise ArgumentError(
-                f"{store.path}: {store.n_items} items but the model knows {encoder.n_items}; evaluate on data "
-                "prepared with the run's vocabulary"
+                f"{store.path}: {store.n_items} items but the model knows {encoder.n_items}; evaluate on "
+                "data prepared with the run's vocabulary"
             )
         return evaluate_hidden(
             _hidden_function(encoder, store),
@@ -202,22 +205,8 @@ class Recommender:
             UnknownIdError: an id is unknown and ``on_unknown="raise"``.
             ArgumentError: both users and histories, k < 1, or lists of the wrong kind.
         """
-        import polars as pl
-
-        queries = self._queries(users, histories, on_unknown)
-        scores, ids = self._search(queries, k, exclude_seen, allow, deny, on_unknown)
-        request, place = np.nonzero(ids >= 0)
-        rows = ids[request, place]
-        items = self._item_vocabulary
-        columns: dict[str, Any] = {
-            "user_id": pl.Series([queries.labels[i] for i in request]),
-            "item_id": pl.Series(items.decode(rows)),
-            "score": pl.Series(scores[request, place].astype(np.float32)),
-            "rank": pl.Series((place + 1).astype(np.int32)),
-        }
-        if items.titles is not None:
-            columns["title"] = items.titles[rows]
-        return pl.DataFrame(columns)
+        wanted = Wanted(k=k, exclude_seen=exclude_seen, allow=allow, deny=deny)
+        return self._answer(users, histories, wanted, on_unknown).frame(self._names)
 
     def recommend_arrays(
         self,
@@ -235,11 +224,8 @@ class Recommender:
         Returns:
             ids: (R, k) raw item ids, None past the last answer; scores: (R, k) float32, -inf there.
         """
-        queries = self._queries(users, histories, on_unknown)
-        scores, ids = self._search(queries, k, exclude_seen, allow, deny, on_unknown)
-        raw = np.full(ids.shape, None, dtype=object)
-        raw[ids >= 0] = np.asarray(list(self._item_vocabulary.decode(ids[ids >= 0])), dtype=object)
-        return raw, scores
+        wanted = Wanted(k=k, exclude_seen=exclude_seen, allow=allow, deny=deny)
+        return self._answer(users, histories, wanted, on_unknown).arrays(self._names)
 
     def similar_items(self, items: Iterable[Any], k: int = 10) -> "polars.DataFrame":
         """Nearest items by cosine of item vectors.
@@ -254,27 +240,8 @@ class Recommender:
         Raises:
             UnknownIdError: an item is not in the catalog.
         """
-        import polars as pl
-
         encoder = self._fitted()
-        vocabulary = self._item_vocabulary
-        rows = encode_items(items, vocabulary, "raise", "items")
-        assert rows is not None
-        weight = encoder.item_weight.detach().float().cpu()
-        index = ItemIndex.build(weight, kind="exact", metric="cosine", fingerprint=fingerprint(encoder))
-        offsets = np.arange(len(rows) + 1, dtype=np.int64)
-        scores, ids = (np.asarray(a) for a in index.search(weight[rows], k, exclude=(rows, offsets)))
-        request, place = np.nonzero(ids >= 0)
-        found = ids[request, place]
-        columns: dict[str, Any] = {
-            "item_id": vocabulary.decode(rows[request]),
-            "similar_item_id": vocabulary.decode(found),
-            "score": scores[request, place].astype(np.float32),
-            "rank": (place + 1).astype(np.int32),
-        }
-        if vocabulary.titles is not None:
-            columns["title"] = vocabulary.titles[found]
-        return pl.DataFrame(columns)
+        return similar(encoder.item_weight.detach().float().cpu(), self._names, items, k)
 
     def build_index(self, kind: str | None = None) -> ItemIndex:
         """Build the item index anew, of another kind if one is named."""
@@ -303,8 +270,16 @@ class Recommender:
             self._index.save(run.index)
 
     @classmethod
-    def load(cls, path: str | Path, *, device: str = "auto", index: str = "auto") -> "Recommender":
+    def load(
+        cls, path: str | Path, *, device: str = "auto", index: str = "auto", with_index: bool = True
+    ) -> "Recommender":
         """Open a finished run folder.
+
+        Args:
+            path: the folder.
+            device: as in the constructor.
+            index: kind of index to build where none is saved.
+            with_index: open the saved index, too.
 
         Raises:
             RunError, DataError, RetrievalError: missing, unfinished or damaged; the message says which file.
@@ -325,9 +300,9 @@ class Recommender:
         model.training_ = training
         model.history_ = []
         model._index = None
-        if run.index.exists():
+        if with_index and run.index.exists():
             model._index = ItemIndex.load(run.index, fingerprint=fingerprint(encoder))
-        model._vocabularies()
+        model._names = Names(model.store_)
         return model
 
     def _fitted(self) -> SequenceEncoder:
@@ -335,7 +310,7 @@ class Recommender:
             raise NotFittedError("this Recommender is not fitted; call fit(data), or recsys.load(path)")
         return self.encoder_
 
-    def _open(self, data: Any, run: RunFolder | None) -> None:
+    def _open(self, data: Any, run: RunFolder | None, notify: Callable[[str], None] | None) -> None:
         """Open or prepare the data; a run folder gets its own copy, so that it answers alone."""
         if run is not None and run.data.exists():
             self.store_ = SequenceStore.open(run.data)
@@ -348,12 +323,8 @@ class Recommender:
         else:
             self._temporary = tempfile.TemporaryDirectory(prefix="recsys-") if run is None else None
             folder = Path(self._temporary.name) / "data" if self._temporary else RunFolder(run.path).data  # type: ignore[union-attr]
-            self.store_ = prepare(data, folder)
-        self._vocabularies()
-
-    def _vocabularies(self) -> None:
-        self._item_vocabulary = Vocabulary.items_of(self.store_)
-        self._user_vocabulary = Vocabulary.users_of(self.store_)
+            self.store_ = prepare(data, folder, notify=notify)
+        self._names = Names(self.store_)
 
     def _validation(self, training: TrainingConfig) -> Any:
         """Metrics on the validation events, of at most `validation_users` users drawn once."""
@@ -379,85 +350,21 @@ class Recommender:
         has_targets = bool((np.asarray(store.test_start) > np.asarray(store.valid_start)).any())
         return validate if has_targets else None
 
-    def _queries(
+    def _answer(
         self,
         users: Iterable[Any] | None,
         histories: Sequence[Iterable[Any]] | None,
+        wanted: Wanted,
         on_unknown: OnUnknown,
-    ) -> Queries:
-        self._fitted()
+    ) -> Answers:
+        encoder = self._fitted()
         if users is not None and histories is not None:
             raise ArgumentError("pass users or histories, not both")
         if histories is not None:
-            return of_histories(histories, self._item_vocabulary, on_unknown)
-        return of_users(users, self.store_, self._user_vocabulary, on_unknown)
-
-    def _search(
-        self,
-        queries: Queries,
-        k: int,
-        exclude_seen: bool,
-        allow: Iterable[Any] | None,
-        deny: Iterable[Any] | None,
-        on_unknown: OnUnknown,
-    ) -> tuple[Any, Any]:
-        if k < 1:
-            raise ArgumentError(f"k = {k} must be at least 1")
-        allowed = encode_items(allow, self._item_vocabulary, on_unknown, "allow")
-        denied = encode_items(deny, self._item_vocabulary, on_unknown, "deny")
-        scores = np.full((len(queries), k), -np.inf, dtype=np.float32)
-        ids = np.full((len(queries), k), -1, dtype=np.int64)
-        known = np.diff(queries.offsets) > 0
-        if not known.all():
-            warnings.warn(
-                f"{int((~known).sum())} requests have no known item: they get the most popular ones",
-                stacklevel=3,
-            )
-        for batch in np.array_split(np.flatnonzero(known), max(1, -(-int(known.sum()) // REQUESTS_PER_BATCH))):
-            if len(batch):
-                self._search_known(queries, batch, exclude_seen, allowed, denied, scores, ids)
-        for row in np.flatnonzero(~known):
-            scores[row], ids[row] = self._most_popular(k, allowed, denied)
-        return scores, ids
-
-    def _search_known(
-        self,
-        queries: Queries,
-        batch: Array,
-        exclude_seen: bool,
-        allowed: Array | None,
-        denied: Array | None,
-        scores: Any,
-        ids: Any,
-    ) -> None:
-        starts, ends = queries.offsets[batch], queries.offsets[batch + 1]
-        hidden = encode_histories(self._fitted(), queries.items, queries.timestamps, starts, ends)
-        exclude = None
-        if exclude_seen:
-            from recsys.jagged import flat_ranges
-
-            lengths = np.concatenate(([0], np.cumsum(ends - starts)))
-            exclude = (queries.items[flat_ranges(starts, ends)], lengths.astype(np.int64))
-        found = self.index_.search(
-            hidden.float().cpu(), ids.shape[1], exclude=exclude, allow=allowed, deny=denied
-        )
-        scores[batch], ids[batch] = (np.asarray(a) for a in found)
-
-    def _most_popular(self, k: int, allowed: Array | None, denied: Array | None) -> tuple[Any, Any]:
-        """The k most frequent training items and their share of training events as score."""
-        counts = self.store_.item_counts().astype(np.float64)
-        candidate = np.ones(len(counts), dtype=bool)
-        if allowed is not None:
-            candidate[:] = False
-            candidate[allowed] = True
-        if denied is not None:
-            candidate[denied] = False
-        order = np.lexsort((np.arange(len(counts)), -counts))
-        order = order[candidate[order]][:k]
-        scores = np.full(k, -np.inf, dtype=np.float32)
-        ids = np.full(k, -1, dtype=np.int64)
-        scores[: len(order)], ids[: len(order)] = counts[order] / max(counts.sum(), 1.0), order
-        return scores, ids
+            queries = of_histories(histories, self._names.items, on_unknown)
+        else:
+            queries = of_users(users, self.store_, self._names.users, on_unknown)
+        return answer(encoder, self.index_, self._names, queries, wanted, on_unknown)
 
 
 def load(path: str | Path, *, device: str = "auto", index: str = "auto") -> Recommender:
