@@ -12,3 +12,11 @@ def choose_backend(operation: str, backend: str | None, tensor: Tensor) -> str:
     if backend not in ("reference", "cpu"):
         raise ArgumentError(f"backend is {backend!r}: give reference, cpu or None")
     return backend
+
+
+def launch_threads() -> int:
+    """Threads for one launch: as many as torch uses, as far as numba has them."""
+    import numba
+    import torch
+
+    return int(min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS))

@@ -1,0 +1,309 @@
+"""The compiled loops of CPU attention: forward and backward over pieces of the batch.
+
+Legend: L length of the sequence, `lanes` queries of a block (LANES or PANEL, the last ones idle). Tensors are
+flat with the strides of events and heads; score tiles are (keys, lanes).
+"""
+
+from typing import Any
+
+import numpy as np
+from numba import njit, prange
+
+from recsys.kernels.attention.mask_lanes import keep_or_zero, query_word
+from recsys.kernels.vector import (
+    LANES,
+    PANEL,
+    add,
+    exp2,
+    load,
+    maximum,
+    multiply,
+    next_ticket,
+    product,
+    select_le,
+    splat,
+    store,
+    subtract,
+)
+
+_ZERO = np.float32(0.0)
+_ONE = np.float32(1.0)
+_LOWEST = np.float32(-np.inf)
+_LOG2_E = np.float32(1.4426950408889634)
+
+
+@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def _transpose(source: Any, at: int, row: int, count: int, width: int, lanes: int, target: Any) -> None:
+    """Lay `count` rows of `width` as columns of a (width, lanes) tile; idle lanes are zero."""
+    for lane in range(count):
+        first = at + lane * row
+        for d in range(width):
+            target[d * lanes + lane] = source[first + d]
+    for lane in range(count, lanes):
+        for d in range(width):
+            target[d * lanes + lane] = _ZERO
+
+
+@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def forward_worker(
+    counter: Any,
+    pieces: Any,
+    bounds: Any,
+    longest: int,
+    q: Any,
+    q_row: int,
+    q_head: int,
+    k: Any,
+    k_row: int,
+    k_head: int,
+    v: Any,
+    v_row: int,
+    v_head: int,
+    width: int,
+    heads: int,
+    causal: bool,
+    scale: Any,
+    drop: Any,
+    boost: Any,
+    out: Any,
+    largest: Any,
+    inverse: Any,
+) -> None:
+    """Compute out, and each softmax's largest score and inverse sum, until the pieces are used up."""
+    scores = np.empty(longest * PANEL, dtype=np.float32)
+    q_tile = np.empty(width * PANEL, dtype=np.float32)
+    row_words = np.zeros(PANEL, dtype=np.int32)
+    top = np.empty(PANEL, dtype=np.float32)
+    total = np.empty(PANEL, dtype=np.float32)
+    rate = splat(scale * _LOG2_E)
+    while True:
+        piece = next_ticket(counter)
+        if piece >= pieces.shape[0]:
+            return
+        sequence, head = pieces[piece, 0], pieces[piece, 1]
+        start = np.int64(bounds[sequence])
+        length = np.int64(bounds[sequence + 1]) - start
+        for block in range(pieces[piece, 2], pieces[piece, 3], PANEL):
+            count = min(PANEL, length - block)
+            lanes = PANEL if count > LANES else LANES
+            keys = block + count if causal else length
+            _transpose(q, (start + block) * q_row + head * q_head, q_row, count, width, lanes, q_tile)
+            product(
+                scores, 0, lanes, k, start * k_row + head * k_head, k_row, 1, q_tile, 0, lanes, keys, lanes,
+                width, False,
+            )  # fmt: skip
+            if drop[2] > 0:
+                for lane in range(count):
+                    row_words[lane] = query_word(drop, sequence, head, block + lane)
+            for at in range(0, lanes, LANES):
+                clear = min(keys, block + at + 1) if causal else keys  # keys that every lane sees
+                best = splat(_LOWEST)
+                for key in range(clear):
+                    best = maximum(best, load(scores, key * lanes + at))
+                for key in range(clear, keys):
+                    score = load(scores, key * lanes + at)
+                    best = maximum(best, select_le(key, block + at, score, best))
+                sum_ = splat(_ZERO)
+                for key in range(keys):
+                    weight = exp2(multiply(subtract(load(scores, key * lanes + at), best), rate))
+                    if key >= clear:
+                        weight = select_le(key, block + at, weight, splat(_ZERO))
+                    sum_ = add(sum_, weight)
+                    if drop[2] > 0:
+                        weight = keep_or_zero(row_words, at, key, drop[2], weight)
+                    store(scores, key * lanes + at, weight)
+                store(top, at, best)
+                store(total, at, sum_)
+            product(
+                out, ((start + block) * heads + head) * width, heads * width, scores, 0, 1, lanes,
+                v, start * v_row + head * v_head, v_row, count, width, keys, False,
+            )  # fmt: skip
+            for lane in range(count):
+                event = (start + block + lane) * heads + head
+                largest[event] = top[lane]
+                inverse[event] = _ONE / total[lane]
+                factor = splat(boost * inverse[event])
+                for d in range(0, width, LANES):
+                    store(out, event * width + d, multiply(load(out, event * width + d), factor))
+
+
+@njit(cache=True, nogil=True, parallel=True)  # type: ignore[untyped-decorator]
+def forward_threads(
+    threads: int,
+    counter: Any,
+    pieces: Any,
+    bounds: Any,
+    longest: int,
+    q: Any,
+    q_row: int,
+    q_head: int,
+    k: Any,
+    k_row: int,
+    k_head: int,
+    v: Any,
+    v_row: int,
+    v_head: int,
+    width: int,
+    heads: int,
+    causal: bool,
+    scale: Any,
+    drop: Any,
+    boost: Any,
+    out: Any,
+    largest: Any,
+    inverse: Any,
+) -> None:
+    """Run `forward_worker` on several threads."""
+    for _ in prange(threads):
+        forward_worker(
+            counter, pieces, bounds, longest, q, q_row, q_head, k, k_row, k_head, v, v_row, v_head, width,
+            heads, causal, scale, drop, boost, out, largest, inverse,
+        )  # fmt: skip
+
+
+@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def backward_worker(
+    counter: Any,
+    pieces: Any,
+    bounds: Any,
+    longest: int,
+    q: Any,
+    q_row: int,
+    q_head: int,
+    k: Any,
+    k_row: int,
+    k_head: int,
+    v: Any,
+    v_row: int,
+    v_head: int,
+    g: Any,
+    g_row: int,
+    g_head: int,
+    width: int,
+    heads: int,
+    causal: bool,
+    scale: Any,
+    drop: Any,
+    boost: Any,
+    out: Any,
+    largest: Any,
+    inverse: Any,
+    dq: Any,
+    dk: Any,
+    dv: Any,
+) -> None:
+    """Compute dq, dk, dv (zero on entry) from g, the gradient of out, until the pieces are used up."""
+    weights = np.empty(longest * PANEL, dtype=np.float32)
+    slopes = np.empty(longest * PANEL, dtype=np.float32)
+    q_tile = np.empty(width * PANEL, dtype=np.float32)
+    g_tile = np.empty(width * PANEL, dtype=np.float32)
+    row_words = np.zeros(PANEL, dtype=np.int32)
+    top = np.empty(PANEL, dtype=np.float32)
+    part = np.empty(PANEL, dtype=np.float32)
+    delta = np.empty(PANEL, dtype=np.float32)
+    rate = splat(scale * _LOG2_E)
+    to_scale, to_boost = splat(scale), splat(boost)
+    row = heads * width
+    while True:
+        piece = next_ticket(counter)
+        if piece >= pieces.shape[0]:
+            return
+        sequence, head = pieces[piece, 0], pieces[piece, 1]
+        start = np.int64(bounds[sequence])
+        length = np.int64(bounds[sequence + 1]) - start
+        all_queries = pieces[piece, 2] == 0 and pieces[piece, 3] == length
+        all_keys = pieces[piece, 4] == 0 and pieces[piece, 5] == length
+        key0 = pieces[piece, 4]
+        k_at = (start + key0) * k_row + head * k_head
+        v_at = (start + key0) * v_row + head * v_head
+        for block in range(pieces[piece, 2], pieces[piece, 3], PANEL):
+            count = min(PANEL, length - block)
+            keys = (min(pieces[piece, 5], block + count) if causal else pieces[piece, 5]) - key0
+            if keys <= 0:
+                continue
+            lanes = PANEL if count > LANES else LANES
+            q_at = (start + block) * q_row + head * q_head
+            g_at = (start + block) * g_row + head * g_head
+            _transpose(q, q_at, q_row, count, width, lanes, q_tile)
+            _transpose(g, g_at, g_row, count, width, lanes, g_tile)
+            for lane in range(lanes):
+                top[lane] = part[lane] = delta[lane] = _ZERO
+            for lane in range(count):
+                event = (start + block + lane) * heads + head
+                top[lane] = largest[event]
+                part[lane] = inverse[event]
+                dot = _ZERO
+                for d in range(width):
+                    dot += g_tile[d * lanes + lane] * out[event * width + d]
+                delta[lane] = dot
+                if drop[2] > 0:
+                    row_words[lane] = query_word(drop, sequence, head, block + lane)
+            product(
+                weights, 0, lanes, k, k_at, k_row, 1, q_tile, 0, lanes, keys, lanes, width, False
+            )  # fmt: skip
+            product(
+                slopes, 0, lanes, v, v_at, v_row, 1, g_tile, 0, lanes, keys, lanes, width, False
+            )  # fmt: skip
+            for at in range(0, lanes, LANES):
+                clear = block + at + 1 - key0 if causal else keys
+                best, share, mean = load(top, at), load(part, at), load(delta, at)
+                for key in range(keys):
+                    place = key * lanes + at
+                    weight = multiply(exp2(multiply(subtract(load(weights, place), best), rate)), share)
+                    slope = load(slopes, place)
+                    if key >= clear:
+                        weight = select_le(key0 + key, block + at, weight, splat(_ZERO))
+                    if drop[2] > 0:
+                        kept = multiply(keep_or_zero(row_words, at, key0 + key, drop[2], weight), to_boost)
+                        slope = multiply(keep_or_zero(row_words, at, key0 + key, drop[2], slope), to_boost)
+                        store(weights, place, kept)
+                    else:
+                        store(weights, place, weight)
+                    store(slopes, place, multiply(multiply(weight, subtract(slope, mean)), to_scale))
+            if all_queries:
+                at = ((start + key0) * heads + head) * width
+                product(dv, at, row, weights, 0, lanes, 1, g, g_at, g_row, keys, width, count, True)
+                product(dk, at, row, slopes, 0, lanes, 1, q, q_at, q_row, keys, width, count, True)
+            if all_keys:
+                at = ((start + block) * heads + head) * width
+                product(dq, at, row, slopes, 0, 1, lanes, k, k_at, k_row, count, width, keys, False)
+
+
+@njit(cache=True, nogil=True, parallel=True)  # type: ignore[untyped-decorator]
+def backward_threads(
+    threads: int,
+    counter: Any,
+    pieces: Any,
+    bounds: Any,
+    longest: int,
+    q: Any,
+    q_row: int,
+    q_head: int,
+    k: Any,
+    k_row: int,
+    k_head: int,
+    v: Any,
+    v_row: int,
+    v_head: int,
+    g: Any,
+    g_row: int,
+    g_head: int,
+    width: int,
+    heads: int,
+    causal: bool,
+    scale: Any,
+    drop: Any,
+    boost: Any,
+    out: Any,
+    largest: Any,
+    inverse: Any,
+    dq: Any,
+    dk: Any,
+    dv: Any,
+) -> None:
+    """Run `backward_worker` on several threads."""
+    for _ in prange(threads):
+        backward_worker(
+            counter, pieces, bounds, longest, q, q_row, q_head, k, k_row, k_head, v, v_row, v_head, g, g_row,
+            g_head, width, heads, causal, scale, drop, boost, out, largest, inverse, dq, dk, dv,
+        )  # fmt: skip

@@ -1,0 +1,43 @@
+"""Explicit SIMD for the numba kernels: vectors of float32, a small matrix product, a work counter.
+
+LLVM's auto-vectorizer gives up on loops with selects, bit tricks or short trip counts, silently and by a
+factor of ten. The kernels therefore name their vectors. Nothing here uses fast-math: every result has one
+order of operations, so it has the same bits whatever the thread count, and NaN survives.
+"""
+
+from recsys.kernels.vector.lanes import (
+    LANES,
+    above_mask,
+    add,
+    divide,
+    exp2,
+    fma,
+    load,
+    maximum,
+    multiply,
+    select_le,
+    splat,
+    store,
+    subtract,
+)
+from recsys.kernels.vector.product import PANEL, product
+from recsys.kernels.vector.tickets import next_ticket
+
+__all__ = [
+    "LANES",
+    "PANEL",
+    "above_mask",
+    "add",
+    "divide",
+    "exp2",
+    "fma",
+    "load",
+    "maximum",
+    "multiply",
+    "next_ticket",
+    "product",
+    "select_le",
+    "splat",
+    "store",
+    "subtract",
+]

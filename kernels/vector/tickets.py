@@ -1,0 +1,25 @@
+"""A shared counter from which the threads of one launch take their next piece of work.
+
+numba's prange cuts its range into equal parts beforehand; one long sequence or one busy core then keeps all
+others waiting. Which thread takes which piece never changes a result: each piece has its own outputs.
+"""
+
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+from recsys.kernels.vector.lanes import element_pointer
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def next_ticket(typing_context: Any, counter: Any) -> Any:
+    """Return counter[0] (int64) and add one to it, atomically."""
+
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        word = ir.IntType(64)
+        pointer = element_pointer(context, builder, signature.args[0], args[0], word(0))
+        return builder.atomic_rmw("add", pointer, word(1), "monotonic")
+
+    return types.int64(counter), emit
