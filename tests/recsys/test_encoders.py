@@ -1,0 +1,274 @@
+"""One contract for all encoders, built in and to come."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from recsys.encoders import (
+    build_encoder,
+    encoder_config,
+    encoder_name,
+    preset,
+    register_encoder,
+    registration,
+)
+from recsys.encoders.base import EncoderConfig, SequenceEncoder, dropout
+from recsys.encoders.registry import changed_fields
+from recsys.errors import ArgumentError, ConfigError
+from recsys.jagged import SequenceBatch
+
+V = 50
+SMALL: dict[str, object] = {"d_model": 32, "n_layers": 2, "max_length": 24, "dropout": 0.3}
+VARIANTS: list[tuple[str, dict[str, object]]] = [
+    ("sasrec", {}),
+    ("sasrec", {"block": "prenorm", "positions": "learned"}),
+    ("sasrec", {"block": "postnorm", "positions": "none"}),
+    ("sasrec", {"block": "sasrec", "positions": "reversed", "n_heads": 1, "scale_embedding": True}),
+    ("bert4rec", {}),
+    ("bert4rec", {"block": "postnorm", "positions": "reversed"}),
+    ("mamba", {}),
+    ("mamba", {"block": "mamba4rec", "dt_init": "zero", "n_layers": 1}),
+    ("mamba", {"block": "mamba4rec", "d_conv": 2, "d_state": 5}),
+]
+IDS = ["-".join([name, *map(str, options.values())]) for name, options in VARIANTS]
+
+
+def _encoder(name: str, options: dict[str, object], seed: int = 0) -> SequenceEncoder:
+    config = encoder_config(name, {**SMALL, **options})
+    encoder = build_encoder(name, V, config, seed=seed).eval()
+    # Weights of 0.02 make every encoder nearly linear: enlarge them so that mistakes show.
+    with torch.no_grad():
+        for parameter in encoder.parameters():
+            if parameter.ndim >= 2 and parameter.shape[-1] > 4:
+                parameter.mul_(5)
+    return encoder
+
+
+def _sequences(lengths: list[int], seed: int = 0) -> list[list[int]]:
+    rng = np.random.default_rng(seed)
+    return [rng.integers(0, V, n).tolist() for n in lengths]
+
+
+def _close(a: Tensor, b: Tensor, tolerance: float = 2e-5) -> None:
+    torch.testing.assert_close(a, b, rtol=tolerance, atol=tolerance)
+
+
+@pytest.fixture(params=VARIANTS, ids=IDS)
+def encoder(request: pytest.FixtureRequest) -> SequenceEncoder:
+    return _encoder(*request.param)
+
+
+def test_hidden_states_have_one_row_per_event(encoder: SequenceEncoder) -> None:
+    batch = SequenceBatch.from_sequences(_sequences([3, 0, 7, 1]))
+    with torch.no_grad():
+        hidden = encoder(batch)
+    assert hidden.shape == (11, 32)
+    assert torch.isfinite(hidden).all()
+    assert encoder.item_weight.shape == (V, 32)
+
+
+def test_a_batch_gives_what_its_sequences_give_alone(encoder: SequenceEncoder) -> None:
+    sequences = _sequences([5, 1, 20, 2, 13])
+    with torch.no_grad():
+        together = encoder(SequenceBatch.from_sequences(sequences))
+        alone = torch.cat([encoder(SequenceBatch.from_sequences([s])) for s in sequences])
+    _close(together, alone)
+
+
+def test_the_order_of_users_changes_nothing(encoder: SequenceEncoder) -> None:
+    sequences = _sequences([5, 1, 20, 2, 13])
+    with torch.no_grad():
+        states = encoder.user_state(SequenceBatch.from_sequences(sequences))
+        turned = encoder.user_state(SequenceBatch.from_sequences(sequences[::-1]))
+    _close(states, turned.flip(0))
+
+
+def test_one_user_never_reaches_another(encoder: SequenceEncoder) -> None:
+    first, second = _sequences([9, 9])
+    with torch.no_grad():
+        before = encoder(SequenceBatch.from_sequences([first, second]))
+        after = encoder(SequenceBatch.from_sequences([first, second[::-1]]))
+    assert torch.equal(before[:9], after[:9])
+    assert not torch.equal(before[9:], after[9:])
+
+
+def test_causal_encoders_are_blind_to_the_future(encoder: SequenceEncoder) -> None:
+    if encoder.config.__class__.__name__ != "MambaConfig" and encoder.config.positions == "reversed":
+        pytest.skip("positions counted from the end know the length")
+    (sequence,) = _sequences([20])
+    for t in (0, 7, 18):
+        changed = [*sequence[: t + 1], *((i + 1) % V for i in sequence[t + 1 :])]
+        with torch.no_grad():
+            before = encoder(SequenceBatch.from_sequences([sequence, sequence]))
+            after = encoder(SequenceBatch.from_sequences([changed, sequence]))
+        same = torch.equal(before[: t + 1], after[: t + 1])
+        assert same == encoder.causal
+        assert not torch.equal(before[t + 1 : 20], after[t + 1 : 20])
+
+
+def test_streaming_gives_what_encoding_at_once_gives(encoder: SequenceEncoder) -> None:
+    sequences = np.array(_sequences([40, 40, 40]))
+    state = encoder.initial_state(3)
+    window = encoder.history_length
+    bounded = encoder.config.__class__.__name__ != "MambaConfig"
+    with torch.no_grad():
+        for t in range(40):
+            hidden, state = encoder.step(state, torch.from_numpy(sequences[:, t]))
+            start = max(0, t + 1 - window) if bounded else 0
+            batch = SequenceBatch.from_sequences(list(sequences[:, start : t + 1]))
+            _close(hidden, encoder.user_state(batch), 1e-4)
+
+
+def test_users_in_one_stream_need_not_be_equally_far(encoder: SequenceEncoder) -> None:
+    if not hasattr(encoder.initial_state(1), "lengths"):
+        pytest.skip("the state does not depend on how far a user is")
+    sequences = np.array(_sequences([30, 30]))
+    window = encoder.history_length
+    with torch.no_grad():
+        states = []
+        for user, steps in ((0, 3), (1, window)):
+            state = encoder.initial_state(1)
+            for t in range(steps):
+                _, state = encoder.step(state, torch.from_numpy(sequences[user : user + 1, t]))
+            states.append(state)
+        fields: dict[str, Any] = {}
+        for name in states[0].__dataclass_fields__:
+            parts = [getattr(s, name) for s in states]
+            fields[name] = torch.cat(parts, dim=1 if parts[0].ndim > 2 else 0)
+        joined = type(states[0])(**fields)
+        hidden, _ = encoder.step(joined, torch.from_numpy(sequences[[0, 1], [3, window]]))
+        expected = encoder.user_state(
+            SequenceBatch.from_sequences([sequences[0, :4], sequences[1, 1 : window + 1]])
+        )
+    _close(hidden, expected, 1e-4)
+
+
+def test_dropout_follows_its_generator(encoder: SequenceEncoder) -> None:
+    batch = SequenceBatch.from_sequences(_sequences([9, 4]))
+    with torch.no_grad():
+        plain = encoder(batch)
+        first = encoder(batch, generator=torch.Generator().manual_seed(1))
+        again = encoder(batch, generator=torch.Generator().manual_seed(1))
+        other = encoder(batch, generator=torch.Generator().manual_seed(2))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    assert not torch.equal(first, plain)
+
+
+def test_every_parameter_receives_a_gradient(encoder: SequenceEncoder) -> None:
+    hidden = encoder(SequenceBatch.from_sequences(_sequences([24, 5, 1])))
+    (hidden * torch.randn(hidden.shape, generator=torch.Generator().manual_seed(0))).sum().backward()  # type: ignore[no-untyped-call]
+    silent = [n for n, p in encoder.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
+    assert silent == []
+
+
+def test_weights_survive_saving(encoder: SequenceEncoder) -> None:
+    name = encoder_name(encoder)
+    copy = build_encoder(name, V, encoder.config, seed=9).eval()
+    copy.load_state_dict(encoder.state_dict())
+    batch = SequenceBatch.from_sequences(_sequences([9, 4]))
+    with torch.no_grad():
+        assert torch.equal(encoder(batch), copy(batch))
+
+
+@pytest.mark.parametrize("name", ["sasrec", "bert4rec", "mamba"])
+def test_the_seed_decides_the_weights(name: str) -> None:
+    first, again, other = (_encoder(name, {}, seed).state_dict() for seed in (0, 0, 1))
+    assert all(torch.equal(first[n], again[n]) for n in first)
+    assert not torch.equal(first["item_embedding.weight"], other["item_embedding.weight"])
+
+
+@pytest.mark.parametrize("name", ["sasrec", "bert4rec"])
+def test_a_sequence_longer_than_the_window_is_refused(name: str) -> None:
+    with pytest.raises(ArgumentError, match="25 events exceeds max_length = 24"):
+        _encoder(name, {})(SequenceBatch.from_sequences(_sequences([25])))
+
+
+def test_bert4rec_answers_an_empty_history() -> None:
+    encoder = _encoder("bert4rec", {})
+    with torch.no_grad():
+        states = encoder.user_state(SequenceBatch.from_sequences([[], [1, 2]]))
+    assert states.shape == (2, 32)
+    assert encoder.history_length == 23
+
+
+def test_mamba_bears_the_names_and_shapes_of_mamba_ssm() -> None:
+    mixer = _encoder("mamba", {"d_model": 64, "d_state": 16}).get_submodule("blocks.0.mixer")
+    shapes = {name: tuple(p.shape) for name, p in mixer.named_parameters()}
+    assert shapes == {
+        "A_log": (128, 16),
+        "D": (128,),
+        "in_proj.weight": (256, 64),
+        "conv1d.weight": (128, 1, 4),
+        "conv1d.bias": (128,),
+        "x_proj.weight": (36, 128),
+        "dt_proj.weight": (128, 4),
+        "dt_proj.bias": (128,),
+        "out_proj.weight": (64, 128),
+    }
+
+
+def test_mamba4rec_has_the_published_number_of_parameters() -> None:
+    # 290,944 for 3,416 items and a padding row, by the log that SIGMA's authors published.
+    values = {**preset("mamba", "paper")["encoder"], "d_model": 64}
+    encoder = build_encoder("mamba", 3417, encoder_config("mamba", values))
+    assert sum(p.numel() for p in encoder.parameters()) == 290_944
+
+
+def test_mamba_starts_with_step_sizes_in_the_stated_range() -> None:
+    encoder = build_encoder("mamba", V, encoder_config("mamba", {}))
+    bias = encoder.get_parameter("blocks.0.mixer.dt_proj.bias")
+    dt = torch.nn.functional.softplus(bias)
+    assert 0.00099 <= float(dt.min()) < float(dt.max()) <= 0.1001
+
+
+@pytest.mark.parametrize("name", ["sasrec", "bert4rec", "mamba"])
+@pytest.mark.parametrize("which", ["tuned", "paper"])
+def test_every_preset_builds(name: str, which: str) -> None:
+    encoder = build_encoder(name, V, encoder_config(name, preset(name, which).get("encoder", {})))
+    assert encoder(SequenceBatch.from_sequences([[1, 2, 3]])).shape[0] == 3
+
+
+def test_an_unknown_name_is_refused_with_the_nearest() -> None:
+    with pytest.raises(ConfigError, match="unknown encoder 'sasrek'; did you mean 'sasrec'"):
+        registration("sasrek")
+    with pytest.raises(ConfigError, match="sasrec has no preset 'tunned'; did you mean 'tuned'"):
+        preset("sasrec", "tunned")
+    with pytest.raises(ConfigError, match="SASRecConfig"):
+        build_encoder("sasrec", V, encoder_config("mamba", {}))
+
+
+def test_a_third_party_encoder_joins_with_one_decorator() -> None:
+    @register_encoder("last-item", config=EncoderConfig)
+    class LastItem(SequenceEncoder):
+        causal = True
+
+        def forward(self, batch: SequenceBatch, *, generator: torch.Generator | None = None) -> Tensor:
+            return self.item_embedding(batch.items)  # type: ignore[no-any-return]
+
+        def initial_state(self, n: int) -> None:
+            return None
+
+        def step(self, state: Any, items: Tensor, timestamps: Tensor | None = None) -> tuple[Tensor, Any]:
+            return self.item_embedding(items), None
+
+    encoder = build_encoder("last-item", V, encoder_config("last-item", {"d_model": 8}))
+    assert encoder_name(encoder) == "last-item"
+    assert encoder.user_state(SequenceBatch.from_sequences([[3], [4, 5]])).shape == (2, 8)
+    with pytest.raises(ConfigError, match="is taken by"):
+        register_encoder("last-item", config=EncoderConfig)(type("Other", (LastItem,), {}))
+
+
+def test_changed_fields_are_those_that_differ() -> None:
+    assert changed_fields(encoder_config("sasrec", {"d_model": 32})) == {"d_model": 32}
+
+
+def test_dropout_keeps_the_mean() -> None:
+    x = torch.ones(200_000)
+    kept = dropout(x, 0.3, torch.Generator().manual_seed(0))
+    assert set(kept.unique().tolist()) == {0.0, float(np.float32(1) / np.float32(0.7))}
+    # Four standard deviations of the mean of 200,000 draws.
+    assert abs(float(kept.mean()) - 1) < 4 * (0.3 / 0.7 / 200_000) ** 0.5

@@ -1,0 +1,85 @@
+"""Imports point one way: the rooms of docs/architecture.md, held by reading every import statement."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+# A module may import modules of its own room and of the rooms listed for it, and nothing else of ours.
+ENGINE = ["encoders", "objectives", "jagged", "config", "errors", "kernels", "datasets", "files"]
+ALLOWED = {
+    "errors": [],
+    "config": ["errors"],
+    "files": ["errors"],
+    "kernels": ["errors"],
+    "datasets": ["errors"],
+    "jagged": ["errors"],
+    "encoders": ["jagged", "config", "errors", "kernels"],
+    "objectives": ["encoders", "jagged"],
+    "training": ENGINE,
+    "evaluation": ["errors", "files", "jagged", "kernels", "datasets"],
+    "retrieval": ["errors", "files", "kernels"],
+    "queries": ["errors", "jagged", "datasets"],
+    "answers": ["errors", "jagged", "datasets", "encoders", "queries", "retrieval"],
+    "run_folder": ["config", "encoders", "errors", "files", "training"],
+    "recommender": [*ENGINE, "training", "evaluation", "retrieval", "queries", "answers", "run_folder"],
+    "cli": [*ENGINE, "evaluation", "recommender", "run_folder"],
+}
+THIRD_PARTY = {
+    "kernels": {"torch", "triton", "numba", "numpy", "llvmlite"},
+    "datasets": {"polars", "numpy", "pyarrow", "platformdirs", "rich"},
+}
+
+
+def _modules() -> list[tuple[str, Path]]:
+    found = []
+    for folder in ("kernels", "datasets"):
+        found += [(folder, path) for path in sorted((ROOT / folder).rglob("*.py"))]
+    for path in sorted((ROOT / "recsys").glob("*.py")):
+        found.append((path.stem, path))
+    for path in sorted((ROOT / "recsys").glob("*/*.py")):
+        if path.parent.name not in ("kernels", "datasets"):
+            found.append((path.parent.name, path))
+    return [(room, path) for room, path in found if room != "__init__"]
+
+
+def _imported(path: Path) -> set[str]:
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative imports are not used here"
+            names.add(node.module or "")
+            if node.module == "recsys":
+                names |= {f"recsys.{alias.name}" for alias in node.names}
+    return names
+
+
+def test_the_walk_sees_every_room() -> None:
+    assert {room for room, _ in _modules()} == set(ALLOWED)
+
+
+@pytest.mark.parametrize(
+    ("room", "path"), _modules(), ids=lambda x: str(x.relative_to(ROOT)) if isinstance(x, Path) else x
+)
+def test_imports_point_downwards(room: str, path: Path) -> None:
+    for name in _imported(path):
+        parts = name.split(".")
+        if parts[0] == "recsys" and len(parts) > 1:
+            target = parts[1]
+            assert target in {room, "__version__", *ALLOWED[room]}, f"{path} imports {name}"
+        assert parts[0] not in ("kernels", "datasets"), f"{path} imports {name} of someone else"
+
+
+@pytest.mark.parametrize(
+    ("room", "path"), _modules(), ids=lambda x: str(x.relative_to(ROOT)) if isinstance(x, Path) else x
+)
+def test_ground_floor_rooms_use_only_their_libraries(room: str, path: Path) -> None:
+    import sys
+
+    if room not in THIRD_PARTY:
+        return
+    outside = {name.split(".")[0] for name in _imported(path)} - {"recsys"} - set(sys.stdlib_module_names)
+    assert outside <= THIRD_PARTY[room], f"{path} imports {outside - THIRD_PARTY[room]}"
