@@ -17,6 +17,7 @@ class SmallStore:
     test_start: NDArray[np.int64]
     n_items: int
     meta: dict[str, Any] = field(default_factory=dict)
+    name: str = "toy"
 
     @property
     def n_users(self) -> int:

@@ -1,0 +1,43 @@
+"""Run every command and Python block of the README, as a reader would, in an empty folder.
+
+``make`` and ``pip`` lines are left out: the caller has just made the environment.
+"""
+
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+
+def main() -> int:
+    """Run the blocks in order; the first failure ends the run."""
+    readme = Path(sys.argv[1]).resolve()
+    blocks = re.findall(r"^```(sh|python)\n(.*?)^```", readme.read_text(), flags=re.S | re.M)
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    ran = 0
+    with tempfile.TemporaryDirectory() as folder:
+        for kind, text in blocks:
+            for command in _commands(kind, text):
+                print(f"README: {command if kind == 'sh' else 'python block'}", flush=True)
+                argv = ["bash", "-euc", command] if kind == "sh" else [sys.executable, "-c", command]
+                if subprocess.run(argv, cwd=folder, env=environment, check=False).returncode:
+                    print(f"README: failed: {command}", file=sys.stderr)
+                    return 1
+                ran += 1
+    print(f"README: {ran} commands ran")
+    return 0 if ran else 1
+
+
+def _commands(kind: str, text: str) -> list[str]:
+    if kind == "python":
+        return [text]
+    lines = text.replace("\\\n", " ").splitlines()
+    commands = [line.split("  #")[0].strip() for line in lines]
+    skipped = ("make ", "pip ", "git ", "#", "cd ")
+    return [c for c in commands if c and not c.startswith(skipped)]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

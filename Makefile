@@ -1,0 +1,52 @@
+# Everything runs in .venv, which `make install` makes and every other target needs.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+# One FAISS per environment: the GPU build where there is an NVIDIA driver, the CPU build elsewhere.
+EXTRAS := $(shell command -v nvidia-smi >/dev/null 2>&1 && echo gpu || echo faiss),dev
+
+.PHONY: help install demo test lint types check bench table clean
+
+help:
+	@echo "make demo      train SASRec on MovieLens 100K, test it, list ten titles for one user"
+	@echo "make test      run the tests"
+	@echo "make check     lint, types and tests"
+	@echo "make table     train all three encoders on MovieLens 100K and write the README's table"
+	@echo "make bench     SASRec training against RecBole and RecTools: make bench LOG=ratings.parquet"
+	@echo "make install   make .venv alone"
+
+install: $(INSTALLED)
+
+$(INSTALLED): pyproject.toml setup.py constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "Python 3.11 or later is needed: make PYTHON=python3.11 $(MAKECMDGOALS)" >&2; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$(EXTRAS)]'
+	@touch $@
+
+demo: $(INSTALLED)
+	$(BIN)/recsys train ml-100k --encoder sasrec --out demo --overwrite
+	$(BIN)/recsys recommend demo --user 1 --k 10
+	@echo "Curves: demo/plots/training.png"
+
+test: $(INSTALLED)
+	$(BIN)/python -m pytest -q
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(INSTALLED)
+	$(BIN)/mypy
+
+check: lint types test
+
+table: $(INSTALLED)
+	$(BIN)/python -m benchmarks.quality --dataset ml-100k --readme README.md
+
+bench: $(INSTALLED)
+	$(BIN)/python -m benchmarks.peers.sasrec_training --log $(LOG)
+
+clean:
+	rm -rf $(VENV) demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
