@@ -3,7 +3,6 @@
 import time
 import warnings
 from collections.abc import Sequence
-from pathlib import PurePath
 
 import numpy as np
 import torch
@@ -150,7 +149,7 @@ def summarize(
     users = per_user(table.model[headline])
     means = {seen: mean_metrics(per_user(ranks)) for seen, ranks in table.model.items()}
     return EvaluationResult(
-        dataset=_dataset_name(store),
+        dataset=store.name,
         encoder="unknown",
         split=targets.split,
         users=targets.n_users,
@@ -189,12 +188,3 @@ def _choose_targets(
     if targets.n_users <= most:
         return targets
     return select(generator.choice(targets.user[targets.first_rows], size=most, replace=False))
-
-
-def _dataset_name(store: PreparedLog) -> str:
-    name = store.meta.get("name")
-    if isinstance(name, str) and name:
-        return name
-    source = store.meta.get("source")
-    file = source.get("file") or source.get("name") if isinstance(source, dict) else source
-    return PurePath(str(file)).name if file else "unnamed"

@@ -17,6 +17,10 @@ class PreparedLog(Protocol):
     """What evaluation reads of a prepared dataset; `recsys.datasets.store.SequenceStore` has it."""
 
     @property
+    def name(self) -> str:
+        """The dataset's name."""
+
+    @property
     def items(self) -> NDArray[np.int32]:
         """(N,) int32 item of each event, users one after the other, each in time order."""
 

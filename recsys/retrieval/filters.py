@@ -92,7 +92,7 @@ def merge_filters(
         else:
             everyone = np.arange(n_rows, dtype=np.int64)[:, None] * n_items + denied
             keys = np.concatenate([keys, everyone.ravel()])
-    keys = np.unique(keys)
+    keys = _distinct(keys)
     merged_offsets = np.searchsorted(keys, np.arange(n_rows + 1, dtype=np.int64) * n_items).astype(np.int64)
     return Filters(n_items, n_rows, keys % n_items, merged_offsets, candidates, keys)
 
@@ -130,6 +130,15 @@ def _whole(name: str, values: Any) -> Ints:
             f"{name} is {array.dtype} of shape {array.shape}: give a flat list of whole numbers"
         )
     return array.astype(np.int64)
+
+
+def _distinct(keys: Ints) -> Ints:
+    """Ascending distinct keys; np.unique hashes, which takes several times as long here."""
+    ordered = np.sort(keys)
+    fresh = np.ones(len(ordered), dtype=np.bool_)
+    fresh[1:] = ordered[1:] != ordered[:-1]
+    distinct: Ints = ordered[fresh]
+    return distinct
 
 
 def _is_in(values: Ints, ordered: Ints) -> NDArray[np.bool_]:
