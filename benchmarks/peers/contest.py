@@ -50,8 +50,8 @@ PEERS = {
         max_length=200,
         block="postnorm",
         positions="learned",
-        batch_size=128,
-        sweep=(32, 64, 128, 256),
+        batch_size=64,
+        sweep=(16, 32, 64, 128),
         differs=_RECBOLE_DIFFERS,
     ),
     "recbole-50": Peer(

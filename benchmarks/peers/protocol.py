@@ -107,13 +107,17 @@ def serve(prepare: Callable[[Task], Side]) -> None:
 
 def _train(side: Side, seconds: float, batch_size: int) -> dict[str, Any]:
     part = Slice(budget_s=seconds)
+    wall, cpu = time.perf_counter(), time.process_time()
     side.train(part, batch_size)
+    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
     return {
         "events": part.events,
         "steps": part.steps,
         "seconds": part.seconds,
         "events_per_second": part.events / part.seconds,
         "loss": part.loss_sum / part.steps,
+        # Cores kept busy; well below the thread count, the machine was shared or the side waits.
+        "cores_busy": cpu / wall,
     }
 
 

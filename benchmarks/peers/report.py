@@ -65,6 +65,10 @@ def summarize(pair: PairResult) -> dict[str, Any]:
         "training_peak_mib": {
             side: max(part[side]["peak_mib"] for part in pair.rounds) for side in ("ours", "peer")
         },
+        "cores_busy": {
+            side: statistics.median(part[side]["cores_busy"] for part in pair.rounds)
+            for side in ("ours", "peer")
+        },
         "sweep": pair.sweep,
         "facts": pair.facts,
         "warm_up": pair.warm_up,
@@ -88,6 +92,7 @@ def print_table(result: dict[str, Any]) -> None:
         ("parameters", "right"),
         ("prepare s", "right"),
         ("peak MiB", "right"),
+        ("cores busy", "right"),
     ):
         table.add_column(heading, justify=justify)  # type: ignore[arg-type]
     for name, pair in result["pairs"].items():
@@ -135,7 +140,7 @@ def machine(threads: int) -> dict[str, Any]:
 
 def _cells(result: dict[str, Any], pair: dict[str, Any], side: str) -> list[str]:
     if "failure" in pair:
-        return ["", "failed", "", "", "", "", ""]
+        return ["", "failed", *[""] * 6]
     facts, rate, loss = pair["facts"][side], pair["events_per_second"][side], pair["loss"][side]
     size = pair["peer_batch_size"] if side == "peer" else result["config"]["batch_events"]
     ratio = pair["ratio"]
@@ -148,6 +153,7 @@ def _cells(result: dict[str, Any], pair: dict[str, Any], side: str) -> list[str]
         f"{facts['parameters']:,}",
         f"{facts['prepare_seconds']:.1f}",
         f"{pair['training_peak_mib'][side]:,.0f}",
+        f"{pair['cores_busy'][side]:.1f}",
     ]
 
 
