@@ -92,7 +92,9 @@ def commit() -> str:
 
 def main() -> None:
     """Run, write the record, print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--dataset", default="ml-100k", help="known name, log file or prepared folder")
     parser.add_argument("--encoders", default="sasrec,bert4rec,mamba")
     parser.add_argument("--seed", type=int, default=0)

@@ -15,6 +15,7 @@ from recsys.kernels.vector import (
     PANEL,
     add,
     exp2,
+    fma,
     load,
     maximum,
     multiply,
@@ -24,6 +25,8 @@ from recsys.kernels.vector import (
     splat,
     store,
     subtract,
+    sum_lanes,
+    transpose_square,
 )
 
 _ZERO = np.float32(0.0)
@@ -35,13 +38,10 @@ _LOG2_E = np.float32(1.4426950408889634)
 @njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
 def _transpose(source: Any, at: int, row: int, count: int, width: int, lanes: int, target: Any) -> None:
     """Lay `count` rows of `width` as columns of a (width, lanes) tile; idle lanes are zero."""
-    for lane in range(count):
-        first = at + lane * row
-        for d in range(width):
-            target[d * lanes + lane] = source[first + d]
-    for lane in range(count, lanes):
-        for d in range(width):
-            target[d * lanes + lane] = _ZERO
+    for lane in range(0, lanes, LANES):
+        there = min(count - lane, LANES)
+        for d in range(0, width, LANES):
+            transpose_square(target, d * lanes + lane, lanes, source, at + lane * row + d, row, there)
 
 
 @njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
@@ -76,6 +76,8 @@ def forward_worker(
     top = np.empty(PANEL, dtype=np.float32)
     total = np.empty(PANEL, dtype=np.float32)
     rate = splat(scale * _LOG2_E)
+    threshold = drop[2]
+    dropping = threshold > 0
     while True:
         piece = next_ticket(counter)
         if piece >= pieces.shape[0]:
@@ -92,7 +94,7 @@ def forward_worker(
                 scores, 0, lanes, k, start * k_row + head * k_head, k_row, 1, q_tile, 0, lanes, keys, lanes,
                 width, False,
             )  # fmt: skip
-            if drop[2] > 0:
+            if dropping:
                 for lane in range(count):
                     row_words[lane] = query_word(drop, sequence, head, block + lane)
             for at in range(0, lanes, LANES):
@@ -109,8 +111,8 @@ def forward_worker(
                     if key >= clear:
                         weight = select_le(key, block + at, weight, splat(_ZERO))
                     sum_ = add(sum_, weight)
-                    if drop[2] > 0:
-                        weight = keep_or_zero(row_words, at, key, drop[2], weight)
+                    if dropping:
+                        weight = keep_or_zero(row_words, at, key, threshold, weight)
                     store(scores, key * lanes + at, weight)
                 store(top, at, best)
                 store(total, at, sum_)
@@ -202,6 +204,8 @@ def backward_worker(
     part = np.empty(PANEL, dtype=np.float32)
     delta = np.empty(PANEL, dtype=np.float32)
     rate = splat(scale * _LOG2_E)
+    threshold = drop[2]
+    dropping = threshold > 0
     to_scale, to_boost = splat(scale), splat(boost)
     row = heads * width
     while True:
@@ -232,11 +236,11 @@ def backward_worker(
                 event = (start + block + lane) * heads + head
                 top[lane] = largest[event]
                 part[lane] = inverse[event]
-                dot = _ZERO
-                for d in range(width):
-                    dot += g_tile[d * lanes + lane] * out[event * width + d]
-                delta[lane] = dot
-                if drop[2] > 0:
+                dot = splat(_ZERO)
+                for d in range(0, width, LANES):
+                    dot = fma(load(g, g_at + lane * g_row + d), load(out, event * width + d), dot)
+                delta[lane] = sum_lanes(dot)
+                if dropping:
                     row_words[lane] = query_word(drop, sequence, head, block + lane)
             product(
                 weights, 0, lanes, k, k_at, k_row, 1, q_tile, 0, lanes, keys, lanes, width, False
@@ -253,9 +257,9 @@ def backward_worker(
                     slope = load(slopes, place)
                     if key >= clear:
                         weight = select_le(key0 + key, block + at, weight, splat(_ZERO))
-                    if drop[2] > 0:
-                        kept = multiply(keep_or_zero(row_words, at, key0 + key, drop[2], weight), to_boost)
-                        slope = multiply(keep_or_zero(row_words, at, key0 + key, drop[2], slope), to_boost)
+                    if dropping:
+                        kept = multiply(keep_or_zero(row_words, at, key0 + key, threshold, weight), to_boost)
+                        slope = multiply(keep_or_zero(row_words, at, key0 + key, threshold, slope), to_boost)
                         store(weights, place, kept)
                     else:
                         store(weights, place, weight)

@@ -19,6 +19,8 @@ from recsys.kernels.vector.lanes import (
     splat,
     store,
     subtract,
+    sum_lanes,
+    transpose_square,
 )
 from recsys.kernels.vector.product import PANEL, product
 from recsys.kernels.vector.tickets import next_ticket
@@ -40,4 +42,6 @@ __all__ = [
     "splat",
     "store",
     "subtract",
+    "sum_lanes",
+    "transpose_square",
 ]

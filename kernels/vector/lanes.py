@@ -198,3 +198,57 @@ def above_mask(typing_context: Any, a: Any, b: Any) -> Any:
         return builder.zext(bits, ir.IntType(64))
 
     return types.int64(LANES_TYPE, LANES_TYPE), emit
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def sum_lanes(typing_context: Any, value: Any) -> Any:
+    """Add the lanes of a vector, halves first."""
+
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        total, half = args[0], LANES // 2
+        while half:
+            swap = ir.Constant(INT_VECTOR, [lane ^ half for lane in range(LANES)])
+            total = builder.fadd(total, builder.shuffle_vector(total, total, swap))
+            half //= 2
+        return builder.extract_element(total, INT(0))
+
+    return types.float32(LANES_TYPE), emit
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def transpose_square(
+    typing_context: Any, target: Any, to: Any, to_row: Any, source: Any, at: Any, row: Any, count: Any
+) -> Any:
+    """Lay the first LANES elements of `count` rows of source as columns of target; the rest of it is zero.
+
+    Row i begins at source[at + i row], column d of target at target[to + d to_row]; 1 <= count.
+    """
+
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        target, to, to_row, source, at, row, count = args
+        word = ir.IntType(64)
+        first = element_pointer(context, builder, signature.args[3], source, at)
+        rows = []
+        for lane in range(LANES):
+            there = builder.icmp_signed("<", word(lane), count)
+            place = builder.select(there, builder.mul(row, word(lane)), word(0))
+            value = load_vector(builder, builder.gep(first, [place]))
+            rows.append(builder.select(there, value, constant(0.0)))
+        # Blocks of `step` x `step` change places across the diagonal, for ever larger blocks.
+        step = 1
+        while step < LANES:
+            upper = [x if not x & step else LANES + x - step for x in range(LANES)]
+            lower = [x + step if not x & step else LANES + x for x in range(LANES)]
+            for i in range(LANES):
+                if not i & step:
+                    a, b = rows[i], rows[i + step]
+                    rows[i] = builder.shuffle_vector(a, b, ir.Constant(INT_VECTOR, upper))
+                    rows[i + step] = builder.shuffle_vector(a, b, ir.Constant(INT_VECTOR, lower))
+            step *= 2
+        start = element_pointer(context, builder, signature.args[0], target, to)
+        for lane in range(LANES):
+            store_vector(builder, rows[lane], builder.gep(start, [builder.mul(to_row, word(lane))]))
+        return context.get_dummy_value()
+
+    number = types.int64
+    return types.void(target, number, number, source, number, number, number), emit

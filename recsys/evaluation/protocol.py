@@ -89,6 +89,7 @@ _PRESETS = (
     Protocol(
         name="default",
         split="as prepared",
+        seen="kept",
         notes=("A target that the history holds stays a candidate when seen items are removed.",),
     ),
     Protocol(
