@@ -1,0 +1,74 @@
+"""Write the files of a prepared dataset into a folder and describe them in meta.json."""
+
+import importlib.metadata
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys.datasets.schema import ITEM, USER
+from recsys.datasets.store import FORMAT, FORMAT_VERSION, META_FILE, sha256_of
+from recsys.datasets.store_vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    import polars as pl
+
+
+def write_dataset(
+    folder: Path,
+    *,
+    arrays: dict[str, NDArray[Any]],
+    users: "pl.Series",
+    items: "pl.DataFrame",
+    meta: dict[str, Any],
+) -> None:
+    """Write arrays, vocabularies and meta.json.
+
+    Args:
+        folder: an empty folder.
+        arrays: by name, as `recsys.datasets.store.SequenceStore` describes them.
+        users: (U,) ids in the order of their indices.
+        items: V rows with ``item_id`` first, in the order of their indices.
+        meta: what else to record; format, version, hashes and sizes are added.
+
+    Raises:
+        OSError: a file cannot be written.
+    """
+    for name, array in arrays.items():
+        with (folder / f"{name}.npy").open("wb") as file:
+            # The header by np.lib.format, the values by tofile, which reports a full disk as OSError.
+            np.lib.format.write_array(file, np.ascontiguousarray(array), allow_pickle=False)
+    write_parquet(users.alias(USER).to_frame(), folder / "users.parquet")
+    write_parquet(items, folder / "items.parquet")
+    names = [f"{name}.npy" for name in arrays] + ["users.parquet", "items.parquet"]
+    described = {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "recsys_version": _version(),
+        **meta,
+        "ids": {
+            "users": Vocabulary(users).digest(),
+            "items": Vocabulary(items[ITEM]).digest(),
+        },
+        "files": {
+            name: {"bytes": (folder / name).stat().st_size, "sha256": sha256_of(folder / name)}
+            for name in names
+        },
+    }
+    text = json.dumps(described, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    (folder / META_FILE).write_text(text, encoding="utf-8")
+
+
+def write_parquet(frame: "pl.DataFrame", path: Path) -> None:
+    """Write a frame; a full disk is an OSError."""
+    with path.open("wb") as file:
+        frame.write_parquet(file, compression="zstd")
+
+
+def _version() -> str:
+    try:
+        return importlib.metadata.version("recsys-engine")
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown"
