@@ -1,5 +1,6 @@
 import json
 from io import StringIO
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -235,3 +236,31 @@ def test_a_split_without_anybody_is_an_error(make_store: Any) -> None:
     store = make_store([([0, 1], [], [])], n_items=2)
     with pytest.raises(DataError, match="the valid split has no user"):
         evaluate_hidden(lambda rows, _: torch.ones(len(rows), 2), torch.ones(2, 2), store, split="valid")
+
+
+def test_a_prepared_log_is_evaluated_and_its_card_names_the_file_and_the_split(tmp_path: Path) -> None:
+    import polars as pl
+
+    from recsys.datasets.prepare import prepare
+
+    rng = np.random.default_rng(0)
+    log = pl.DataFrame(
+        {
+            "user_id": rng.integers(0, 30, 900),
+            "item_id": rng.integers(0, 50, 900),
+            "timestamp": 1_000_000_000 + rng.integers(0, 1000, 900) * 100,
+        }
+    )
+    log.write_csv(tmp_path / "log.csv")
+    store = prepare(tmp_path / "log.csv", tmp_path / "prepared", split="temporal")
+    result = evaluate_hidden(
+        lambda rows, _: torch.ones(len(rows), 2), torch.ones(store.n_items, 2), store, protocol="rectools"
+    )
+    card = result.protocol
+    assert card["file"] == "log.csv"
+    assert card["sha256"] == store.meta["source"]["sha256"]
+    assert card["split"] == "temporal"
+    assert card["tie_share"] == 0
+    assert card["cold_items_dropped"] == store.meta["split"]["cold_items"]
+    assert result.dataset == store.name
+    assert result.rows > result.users
