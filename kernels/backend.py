@@ -1,0 +1,78 @@
+"""Which implementation of an operation runs: chosen by device and dtype, or forced by name.
+
+An operation is a folder beside this file; its backends are the modules in it. "reference" runs anywhere.
+"""
+
+import importlib.util
+from functools import cache
+
+import torch
+from torch import Tensor
+
+from recsys.errors import ArgumentError, MissingDependencyError
+
+__all__ = ["BACKENDS", "choose_backend"]
+
+BACKENDS = ("reference", "cpu", "triton", "mamba-ssm")
+"""Names that `backend=` accepts, where the operation has the module."""
+
+_LIBRARY = {"cpu": "numba", "triton": "triton", "mamba-ssm": "mamba_ssm"}
+_EXTRA = {"triton": "gpu", "mamba-ssm": "mamba"}
+_COMPILED_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+
+
+@cache
+def _has_module(operation: str, backend: str) -> bool:
+    return importlib.util.find_spec(f"recsys.kernels.{operation}.{backend.replace('-', '_')}") is not None
+
+
+@cache
+def _has_library(backend: str) -> bool:
+    return backend not in _LIBRARY or importlib.util.find_spec(_LIBRARY[backend]) is not None
+
+
+def choose_backend(operation: str, backend: str | None, tensor: Tensor) -> str:
+    """Choose the backend of an operation, or check the one that was asked for.
+
+    Args:
+        operation: name of the operation's folder, such as "scan".
+        backend: one of `BACKENDS`, or None for the compiled kernel of the tensor's device ("cpu" or
+            "triton"), and "reference" for float64 tensors and where there is no compiled kernel.
+        tensor: the operation's main input; its device and dtype decide.
+
+    Returns:
+        The name of a backend that can run.
+
+    Raises:
+        ArgumentError: the name is unknown, or that backend takes neither this device nor this dtype.
+        MissingDependencyError: the backend's library is not installed.
+    """
+    device = "cuda" if tensor.is_cuda else tensor.device.type
+    if backend is None:
+        compiled = {"cpu": "cpu", "cuda": "triton"}.get(device)
+        usable = compiled and tensor.dtype in _COMPILED_DTYPES
+        if compiled and usable and _has_module(operation, compiled) and _has_library(compiled):
+            return compiled
+        return "reference"
+    known = [name for name in BACKENDS if _has_module(operation, name)]
+    if backend not in known:
+        raise ArgumentError(f"{operation}: backend is {backend!r}, use one of {', '.join(known)} or None")
+    if backend == "reference":
+        return backend
+    if not _has_library(backend):
+        extra = _EXTRA.get(backend)
+        remedy = f"pip install 'recsys-engine[{extra}]'" if extra else f"pip install {_LIBRARY[backend]}"
+        raise MissingDependencyError(
+            f"{operation}: backend {backend!r} needs {_LIBRARY[backend]}, which is not installed: {remedy}"
+        )
+    wanted = "cpu" if backend == "cpu" else "cuda"
+    if device != wanted:
+        raise ArgumentError(
+            f"{operation}: backend {backend!r} needs {wanted} tensors, not {device} ones: move them or use None"
+        )
+    if tensor.dtype not in _COMPILED_DTYPES:
+        raise ArgumentError(
+            f"{operation}: backend {backend!r} takes float32, bfloat16 or float16, not {tensor.dtype}: "
+            "cast, or use backend='reference'"
+        )
+    return backend

@@ -1,0 +1,134 @@
+"""The short causal convolution of Mamba over a batch of sequences packed without padding.
+
+Legend: N events, B sequences, d channels.
+"""
+
+import torch
+from torch import Tensor
+
+from recsys.errors import ArgumentError
+from recsys.kernels.arguments import check_offsets, check_offsets_values, check_shape
+from recsys.kernels.backend import choose_backend
+from recsys.kernels.conv import reference
+
+__all__ = ["causal_conv", "causal_conv_step"]
+
+WIDTHS = (2, 3, 4)
+"""Numbers of taps that the kernels are built for (those of causal-conv1d)."""
+
+
+def causal_conv(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    offsets: Tensor,
+    *,
+    activation: str | None = "silu",
+    initial_state: Tensor | None = None,
+    return_state: bool = False,
+    backend: str | None = None,
+) -> Tensor | tuple[Tensor, Tensor]:
+    """Convolve each channel of each sequence with its own short causal filter.
+
+    For the events t of a sequence:  y[t] = silu(bias + sum over k of weight[:, width - 1 - k] x[t - k]),
+    where x before the sequence's start is the initial state. Nothing is read across a boundary.
+
+    Args:
+        x: (N, d) float32, float64, bfloat16 or float16.
+        weight: (d, width), width 2, 3 or 4; the last column multiplies the current event. `Conv1d`'s weight
+            is (d, 1, width): give `weight[:, 0]`.
+        bias: (d,) or None.
+        offsets: (B + 1,) int32, non-decreasing, first 0, last N. Empty sequences are allowed.
+        activation: "silu" or None.
+        initial_state: (B, d, width - 1), the last inputs before each sequence, oldest first; None for zeros.
+        return_state: whether to return each sequence's last inputs too.
+        backend: "reference", "cpu" or None to choose by device and dtype.
+
+    Returns:
+        y (N, d) in the dtype of `x`; with `return_state` also the last inputs (B, d, width - 1), float32
+        (float64 where `x` is), to be given as `initial_state` of what follows. Differentiable in x, weight,
+        bias and initial_state, through both results.
+
+    Raises:
+        ArgumentError: an argument does not fit; the message names it and the shapes.
+
+    Cost: O(N d width) time, nothing stored beside inputs and outputs.
+    Numerics: half precision is computed in float32. "cpu" gives a sequence the same bits, in y and in the
+    gradients of x and initial_state, whatever else is in the batch and however many threads run.
+    Source: Gu and Dao 2023 (arXiv:2312.00752), figure 3; the conventions are causal-conv1d's.
+    """
+    name = "causal_conv"
+    _check(name, x, weight, bias, activation)
+    offsets = check_offsets(name, offsets, x.device)
+    if initial_state is not None:
+        shape = (offsets.shape[0] - 1, x.shape[1], weight.shape[1] - 1)
+        like = f"offsets {tuple(offsets.shape)} and weight {tuple(weight.shape)}"
+        check_shape(name, "initial_state", initial_state, "(B, d, width - 1)", shape, like)
+    chosen = choose_backend("conv", backend, x)
+    if not x.is_cuda and not torch.compiler.is_compiling():
+        check_offsets_values(name, offsets, x.shape[0])
+
+    dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
+    cast_bias = None if bias is None else bias.to(dtype)
+    initial = None if initial_state is None else initial_state.to(dtype)
+    if chosen == "cpu":
+        from recsys.kernels.conv import cpu
+
+        y, state = cpu.causal_conv(
+            x.to(dtype), weight.to(dtype), cast_bias, offsets, activation, initial, return_state
+        )
+    else:
+        y, state = reference.causal_conv(
+            x.to(dtype), weight.to(dtype), cast_bias, offsets, activation, initial
+        )
+    y = y.to(x.dtype)
+    return (y, state) if return_state else y
+
+
+def causal_conv_step(
+    state: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None, *, activation: str | None = "silu"
+) -> tuple[Tensor, Tensor]:
+    """Convolve one event of each of B users.
+
+    Args:
+        state: (B, d, width - 1). The last inputs before the event, oldest first; left as they are.
+        x: (B, d). The event.
+        weight: (d, width), as in `causal_conv`.
+        bias: (d,) or None.
+        activation: "silu" or None.
+
+    Returns:
+        y (B, d) in the dtype of `x` and the new state (B, d, width - 1) in the dtype of `state`.
+
+    Raises:
+        ArgumentError: an argument does not fit; the message names it and the shapes.
+    """
+    name = "causal_conv_step"
+    _check(name, x, weight, bias, activation)
+    shape = (x.shape[0], x.shape[1], weight.shape[1] - 1)
+    like = f"x {tuple(x.shape)} and weight {tuple(weight.shape)}"
+    check_shape(name, "state", state, "(B, d, width - 1)", shape, like)
+    dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
+    cast_bias = None if bias is None else bias.to(dtype)
+    y, new = reference.causal_conv_step(state.to(dtype), x.to(dtype), weight.to(dtype), cast_bias, activation)
+    return y.to(x.dtype), new.to(state.dtype)
+
+
+def _check(name: str, x: Tensor, weight: Tensor, bias: Tensor | None, activation: str | None) -> None:
+    if activation not in ("silu", None):
+        raise ArgumentError(f"{name}: activation is {activation!r}, use 'silu' or None")
+    if x.dim() != 2:
+        raise ArgumentError(f"{name}: x has shape {tuple(x.shape)}, want (N, d)")
+    channels = x.shape[1]
+    like = f"x {tuple(x.shape)}"
+    check_shape(name, "x", x, "(N, d)", (x.shape[0], channels), like)
+    if weight.dim() != 2 or weight.shape[1] not in WIDTHS:
+        raise ArgumentError(
+            f"{name}: weight has shape {tuple(weight.shape)}, want (d, width) = ({channels}, 2 to 4) to go "
+            f"with {like}; of a Conv1d give weight[:, 0]"
+        )
+    check_shape(name, "weight", weight, "(d, width)", (channels, weight.shape[1]), like)
+    check_shape(name, "bias", bias, "(d,)", (channels,), like)
+    for label, other in (("weight", weight), ("bias", bias)):
+        if other is not None and other.device != x.device:
+            raise ArgumentError(f"{name}: {label} is on {other.device}, want {x.device} like x")
