@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from recsys.datasets.folders import write_error
-from recsys.datasets.store import sha256_of
+from recsys.datasets.store_files import sha256_of
 from recsys.errors import DataError
 
 _TIMEOUT_S = 10.0

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from recsys.datasets.download import download
 from recsys.datasets.folders import replacing_folder
 from recsys.datasets.recbole_wheel import RunCommand, ml_100k_from_wheel, run_command
-from recsys.datasets.store import sha256_of
+from recsys.datasets.store_files import sha256_of
 from recsys.errors import DataError
 
 if TYPE_CHECKING:

@@ -5,7 +5,8 @@ import shutil
 from pathlib import Path
 
 from recsys.datasets.folders import replacing_folder
-from recsys.datasets.store import META_FILE, SequenceStore
+from recsys.datasets.store import SequenceStore
+from recsys.datasets.store_files import META_FILE
 from recsys.errors import DataError
 
 

@@ -1,7 +1,7 @@
 """Turn a log into a prepared dataset: read, check, encode, filter, split, write; all or nothing."""
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,50 +15,16 @@ from recsys.datasets.filters import k_core
 from recsys.datasets.folders import replacing_folder
 from recsys.datasets.item_metadata import item_rows, read_item_metadata
 from recsys.datasets.logs import open_log
+from recsys.datasets.prepare_options import SPLITS, PrepareOptions, file_sha256, least
 from recsys.datasets.sources import Source, find_source
-from recsys.datasets.store import SequenceStore, read_meta, sha256_of
+from recsys.datasets.store import SequenceStore
+from recsys.datasets.store_files import read_meta
 from recsys.datasets.store_writer import write_dataset
 from recsys.datasets.time_zones import check_time_zone, utc_offsets
 from recsys.errors import ArgumentError, DataError
 
 if TYPE_CHECKING:
     import polars as pl
-
-SPLITS = ("leave-one-out", "temporal")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Options:
-    """All that decides the result besides the log's bytes; recorded in meta.json."""
-
-    split: str
-    min_user_events: int
-    min_item_events: int
-    valid_fraction: float | None
-    test_fraction: float | None
-    valid_time: int | None
-    test_time: int | None
-    time_zone: str | None
-    items_sha256: str | None
-    format: str | None
-    user_column: str | None
-    item_column: str | None
-    timestamp_column: str | None
-    time_unit: str | None
-    separator: str | None
-    header: bool | None
-
-    def reading(self) -> dict[str, Any]:
-        """The options of `open_log`."""
-        return {
-            "format": self.format,
-            "user_column": self.user_column,
-            "item_column": self.item_column,
-            "timestamp_column": self.timestamp_column,
-            "time_unit": self.time_unit,
-            "separator": self.separator,
-            "header": self.header,
-        }
 
 
 def prepare(
@@ -132,16 +98,16 @@ def prepare(
     source = find_source(log, notify)
     items_path = Path(items).expanduser() if items is not None else source.items
     by_time = split == "temporal"
-    options = _Options(
+    options = PrepareOptions(
         split=split,
-        min_user_events=_least("min_user_events", min_user_events, min_events),
-        min_item_events=_least("min_item_events", min_item_events, min_events),
+        min_user_events=least("min_user_events", min_user_events, min_events),
+        min_item_events=least("min_item_events", min_item_events, min_events),
         valid_fraction=valid_fraction if by_time and valid_time is None else None,
         test_fraction=test_fraction if by_time and test_time is None else None,
         valid_time=valid_time if by_time else None,
         test_time=test_time if by_time else None,
         time_zone=time_zone,
-        items_sha256=_items_sha256(items_path),
+        items_sha256=file_sha256(items_path),
         format=format,
         user_column=user_column,
         item_column=item_column,
@@ -157,7 +123,7 @@ def prepare(
     return SequenceStore.open(folder)
 
 
-def _may_replace(folder: Path, source: Source, options: _Options, overwrite: bool) -> bool:
+def _may_replace(folder: Path, source: Source, options: PrepareOptions, overwrite: bool) -> bool:
     """Whether to write although the folder exists; False if it is already what was asked for."""
     if not folder.is_dir():
         raise DataError(f"{folder}: exists and is no folder; choose another one")
@@ -184,7 +150,7 @@ def _may_replace(folder: Path, source: Source, options: _Options, overwrite: boo
     return True
 
 
-def _build(folder: Path, source: Source, options: _Options, items_path: Path | None, name: str) -> None:
+def _build(folder: Path, source: Source, options: PrepareOptions, items_path: Path | None, name: str) -> None:
     checked = open_log(source.log, **options.reading())
     if options.split == "temporal" and not checked.has_times:
         raise ArgumentError(
@@ -254,7 +220,7 @@ def _build(folder: Path, source: Source, options: _Options, items_path: Path | N
     write_dataset(folder, arrays=arrays, users=events.user_ids, items=table, meta=meta)
 
 
-def _split(events: Events, options: _Options) -> tuple[Events, splitting.SplitMarks, dict[str, Any]]:
+def _split(events: Events, options: PrepareOptions) -> tuple[Events, splitting.SplitMarks, dict[str, Any]]:
     if options.split == "leave-one-out":
         keys = events.keys if events.per_second is not None else None
         return events, splitting.leave_one_out(events.offsets(), keys), {}
@@ -278,21 +244,3 @@ def _split(events: Events, options: _Options) -> tuple[Events, splitting.SplitMa
         "cold_users": events.user_ids.len() - kept.user_ids.len(),
     }
     return kept, splitting.temporal(kept.offsets(), kept.timestamps, cuts), facts
-
-
-def _least(name: str, own: int | None, both: int | None) -> int:
-    value = own if own is not None else both
-    if value is not None and value < 0:
-        raise ArgumentError(
-            f"{name if own is not None else 'min_events'}={value} is negative: pass 0 to keep all"
-        )
-    return value or 0
-
-
-def _items_sha256(path: Path | None) -> str | None:
-    if path is None:
-        return None
-    try:
-        return sha256_of(path)
-    except OSError as error:
-        raise DataError(f"{path}: {error.strerror or error}; check the path of the item file") from None

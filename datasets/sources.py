@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from recsys.datasets.known import KNOWN, fetch_known
 from recsys.datasets.schema import nearest
-from recsys.datasets.store import sha256_of
+from recsys.datasets.store_files import sha256_of
 from recsys.datasets.text_formats import check_file
 from recsys.errors import DataError
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys.datasets.schema import ITEM, USER
-from recsys.datasets.store import FORMAT, FORMAT_VERSION, META_FILE, sha256_of
+from recsys.datasets.store_files import FORMAT, FORMAT_VERSION, META_FILE, sha256_of
 from recsys.datasets.store_vocabulary import Vocabulary
 
 if TYPE_CHECKING:

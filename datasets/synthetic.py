@@ -13,6 +13,15 @@ from numpy.typing import NDArray
 
 from recsys.datasets.folders import write_error
 from recsys.datasets.schema import ITEM, TIMESTAMP, USER
+from recsys.datasets.synthetic_draws import (
+    DAY_S,
+    START_S,
+    distinct_rows,
+    steady_times,
+    walk,
+    within_users,
+)
+from recsys.datasets.synthetic_scores import expected_scores, scores_of_ranks
 from recsys.errors import ArgumentError
 
 if TYPE_CHECKING:
@@ -20,10 +29,6 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
-
-CUTOFFS = (1, 5, 10, 20)
-_START_S = 1_672_531_200  # 2023-01-01T00:00:00Z, a Sunday
-_DAY_S = 86_400
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -108,25 +113,25 @@ def markov_log(
     _check(min_length >= 3, "min_length", min_length, "at least 3")
     _check(mean_length >= min_length, "mean_length", mean_length, f"at least min_length ({min_length})")
     rng = np.random.default_rng(seed)
-    successors = _distinct_rows(n_items, branching, rng)
+    successors = distinct_rows(n_items, branching, rng)
     weights = decay ** np.arange(branching)
     weights = (1 - noise) * weights / weights.sum()
     lengths = min_length + rng.geometric(1 / (mean_length - min_length + 1), n_users) - 1
     offsets = np.concatenate(([0], np.cumsum(lengths)))
-    items = _walk(offsets, n_items, successors, np.cumsum(weights), rng)
+    items = walk(offsets, n_items, successors, np.cumsum(weights), rng)
 
     by_rank = weights + noise / n_items  # of the r-th best item, r < branching
-    by_rank = np.concatenate((by_rank, np.full(max(CUTOFFS), noise / n_items)))[:n_items]
+    by_rank = np.concatenate((by_rank, np.full(n_items - branching, noise / n_items)))
     last, before = items[offsets[1:] - 1], items[offsets[1:] - 2]
     found = successors[before] == last[:, None]
     # Items that are no successor are all alike, so an ideal list holds one at any of the places left.
     spread = np.full(n_users, np.inf)
     ranks = np.where(found.any(axis=1), found.argmax(axis=1), spread)
-    frame = _frame(lengths, items, _steady_times(offsets, rng))
+    frame = _frame(lengths, items, steady_times(offsets, rng))
     return SyntheticLog(
         frame=frame,
-        best=_expected(by_rank[None, :], np.ones(1)),
-        drawn=_scores_of_ranks(ranks, noise_rest=n_items - branching, first_free=branching),
+        best=expected_scores(by_rank[None, :], np.ones(1)),
+        drawn=scores_of_ranks(ranks, noise_rest=n_items - branching, first_free=branching),
         description=(
             f"Markov chain: {n_users:,} users, {n_items:,} items, {branching} successors each with"
             f" probabilities falling by {decay}, {noise:.0%} of steps uniform, seed {seed}"
@@ -196,12 +201,12 @@ def clock_log(
     group = np.repeat(user_group, lengths)
     items = order[group, part, np.minimum(rank, n_items - 1)]
 
-    part_s = _DAY_S // parts
-    days = _within_users(rng.integers(1, 3, n_events), offsets) + np.repeat(
+    part_s = DAY_S // parts
+    days = within_users(rng.integers(1, 3, n_events), offsets) + np.repeat(
         rng.integers(0, 365, n_users), lengths
     )
-    local = days * _DAY_S + part * part_s + rng.integers(0, part_s, n_events)
-    timestamps = _START_S + local - round(utc_offset_hours * 3_600)
+    local = days * DAY_S + part * part_s + rng.integers(0, part_s, n_events)
+    timestamps = START_S + local - round(utc_offset_hours * 3_600)
 
     last = offsets[1:] - 1
     sorted_marginal = -np.sort(-probabilities.mean(axis=1), axis=-1)
@@ -210,9 +215,9 @@ def clock_log(
     np.put_along_axis(places, order, np.broadcast_to(np.arange(n_items), order.shape), axis=-1)
     return SyntheticLog(
         frame=_frame(lengths, items, timestamps),
-        best=_expected(weights[None, :], np.ones(1)),
-        drawn=_scores_of_ranks(places[user_group, part[last], items[last]].astype(np.float64)),
-        without_clock=_expected(sorted_marginal, shares),
+        best=expected_scores(weights[None, :], np.ones(1)),
+        drawn=scores_of_ranks(places[user_group, part[last], items[last]].astype(np.float64)),
+        without_clock=expected_scores(sorted_marginal, shares),
         description=(
             f"Clock habits: {n_users:,} users in {groups} groups, {n_items:,} items, {parts} parts of the day"
             f" at UTC{utc_offset_hours:+g} h, preference falling by {decay}, {noise:.0%} uniform, seed {seed}"
@@ -227,56 +232,6 @@ def _check(holds: bool, name: str, value: float, wanted: str) -> None:
         raise ArgumentError(f"{name}={value} is out of range: it must be {wanted}")
 
 
-def _distinct_rows(n_items: int, width: int, rng: np.random.Generator) -> Ints:
-    """(n_items, width) int64, each row distinct items, none the row's own."""
-    rows = rng.integers(0, n_items - 1, (n_items, width))
-    if width * 4 > n_items:  # too many clashes to draw again: shuffle whole rows
-        rows = rng.permuted(np.tile(np.arange(n_items - 1), (n_items, 1)), axis=1)[:, :width]
-    else:
-        while True:
-            ordered = np.sort(rows, axis=1)
-            clash = (ordered[:, 1:] == ordered[:, :-1]).any(axis=1)
-            if not clash.any():
-                break
-            rows[clash] = rng.integers(0, n_items - 1, (int(clash.sum()), width))
-    return rows + (rows >= np.arange(n_items)[:, None])
-
-
-def _walk(
-    offsets: Ints, n_items: int, successors: Ints, cumulative: Floats, rng: np.random.Generator
-) -> Ints:
-    """Items of all users, all walking at once: the longest walks first, so that the living are a prefix."""
-    lengths = np.diff(offsets)
-    order = np.argsort(-lengths, kind="stable")
-    starts, longest_first = offsets[:-1][order], lengths[order]
-    items = np.empty(int(offsets[-1]), dtype=np.int64)
-    here = rng.integers(0, n_items, len(lengths))
-    items[starts] = here
-    for step in range(1, int(longest_first[0])):
-        living = int(np.searchsorted(-longest_first, -step))
-        rank = np.searchsorted(cumulative, rng.random(living), side="right")
-        anywhere = rng.integers(0, n_items, living)
-        follows = rank < len(cumulative)
-        here = np.where(follows, successors[here[:living], np.minimum(rank, len(cumulative) - 1)], anywhere)
-        items[starts[:living] + step] = here
-    return items
-
-
-def _steady_times(offsets: Ints, rng: np.random.Generator) -> Ints:
-    """Rising times: users begin within a year, gaps are lognormal with a median of some hours."""
-    lengths = np.diff(offsets)
-    gaps = 1 + rng.lognormal(9.0, 1.5, int(offsets[-1])).astype(np.int64)
-    begin = _START_S + rng.integers(0, 365 * _DAY_S, len(lengths))
-    return _within_users(gaps, offsets) + np.repeat(begin, lengths)
-
-
-def _within_users(steps: Ints, offsets: Ints) -> Ints:
-    """Cumulative sums that begin anew for each user."""
-    total = np.cumsum(steps)
-    before = total[offsets[:-1]] - steps[offsets[:-1]]
-    return total - np.repeat(before, np.diff(offsets))
-
-
 def _frame(lengths: Ints, items: Ints, timestamps: Ints) -> "pl.DataFrame":
     import polars as pl
 
@@ -287,39 +242,3 @@ def _frame(lengths: Ints, items: Ints, timestamps: Ints) -> "pl.DataFrame":
             TIMESTAMP: timestamps.astype(np.int64),
         }
     )
-
-
-def _expected(by_rank: Floats, shares: Floats) -> dict[str, float]:
-    """Expected scores of lists whose r-th item is wanted with a known probability.
-
-    Args:
-        by_rank: (states, ranks) float64, falling along ranks.
-        shares: (states,) float64, how often each state is met.
-    """
-    mean = shares @ by_rank
-    gains = 1 / np.log2(np.arange(2, len(mean) + 2))
-    inverse = 1 / np.arange(1, len(mean) + 1)
-    scores = {}
-    for k in CUTOFFS:
-        scores[f"hr@{k}"] = float(mean[:k].sum())
-        scores[f"ndcg@{k}"] = float((mean[:k] * gains[:k]).sum())
-        scores[f"mrr@{k}"] = float((mean[:k] * inverse[:k]).sum())
-    return scores
-
-
-def _scores_of_ranks(ranks: Floats, *, noise_rest: int = 0, first_free: int = 0) -> dict[str, float]:
-    """Scores of targets at ranks from 0; an infinite rank stands for any of the places left, by chance."""
-    unknown = ~np.isfinite(ranks)
-    scores = {}
-    for k in CUTOFFS:
-        hit = ranks < k
-        known = ranks[hit]
-        free = np.arange(first_free, min(k, first_free + noise_rest))
-        chance = unknown.sum() / noise_rest if noise_rest else 0.0
-        n = len(ranks)
-        scores[f"hr@{k}"] = float((hit.sum() + chance * len(free)) / n)
-        scores[f"ndcg@{k}"] = float(
-            ((1 / np.log2(known + 2)).sum() + chance * (1 / np.log2(free + 2)).sum()) / n
-        )
-        scores[f"mrr@{k}"] = float(((1 / (known + 1)).sum() + chance * (1 / (free + 1)).sum()) / n)
-    return scores

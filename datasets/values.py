@@ -88,21 +88,21 @@ def id_is_int(column: str, dtype: "pl.DataType") -> "pl.Expr":
     """Whether a value is a whole number in its usual spelling."""
     import polars as pl
 
-    return pl.lit(True) if dtype.is_numeric() else id_text(column).str.contains(_INT)
+    return pl.col(column).is_not_null() if dtype.is_numeric() else id_text(column).str.contains(_INT)
 
 
 def id_is_whole(column: str, dtype: "pl.DataType") -> "pl.Expr":
     """Whether a value is a whole number, written with or without a decimal point."""
     import polars as pl
 
-    return pl.lit(True) if dtype.is_numeric() else id_text(column).str.contains(_WHOLE)
+    return pl.col(column).is_not_null() if dtype.is_numeric() else id_text(column).str.contains(_WHOLE)
 
 
 def id_is_numeric(column: str, dtype: "pl.DataType") -> "pl.Expr":
     """Whether a value is a number of any spelling."""
     import polars as pl
 
-    return pl.lit(True) if dtype.is_numeric() else id_text(column).str.contains(_NUMERIC)
+    return pl.col(column).is_not_null() if dtype.is_numeric() else id_text(column).str.contains(_NUMERIC)
 
 
 def id_expression(column: str, dtype: "pl.DataType", kind: IdKind) -> "pl.Expr":
