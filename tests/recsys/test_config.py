@@ -1,4 +1,5 @@
 import dataclasses
+import itertools
 from pathlib import Path
 from typing import Literal
 
@@ -66,7 +67,7 @@ def test_every_field_is_documented(cls: type) -> None:
     documented: set[str] = set()
     for base in cls.__mro__[:-1]:
         body = ast.parse(inspect.getsource(base)).body[0].body  # type: ignore[attr-defined]
-        for field, text in zip(body, body[1:], strict=False):
+        for field, text in itertools.pairwise(body):
             if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr):
                 documented.add(field.target.id)  # type: ignore[union-attr]
     assert {f.name for f in dataclasses.fields(cls)} == documented

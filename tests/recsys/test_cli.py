@@ -1,0 +1,211 @@
+"""The command line as a user meets it: each test is a process."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+TINY = [
+    "--set=encoder.d_model=16",
+    "--set=encoder.n_layers=1",
+    "--set=encoder.d_ff=16",
+    "--set=encoder.max_length=16",
+    "--set=training.batch_events=256",
+]
+
+
+def _recsys(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", "from recsys.cli import main; main()", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=cwd,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+
+
+def _json(*arguments: object) -> dict[str, Any]:
+    result = _recsys(*arguments, "--json")
+    assert result.returncode == 0, result.stderr
+    return json.loads(result.stdout)  # type: ignore[no-any-return]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory, log: pl.DataFrame) -> Path:
+    folder = tmp_path_factory.mktemp("cli")
+    log.write_csv(folder / "log.csv")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run(folder: Path) -> Path:
+    out = folder / "run"
+    report = _json("train", folder / "log.csv", "--out", out, "--set=training.epochs=2", *TINY)
+    assert report["encoder"] == "sasrec"
+    assert {"hr@10", "ndcg@10", "mrr@10"} <= set(report["metrics"])
+    return out
+
+
+def test_train_leaves_a_whole_run(run: Path) -> None:
+    assert {"config.toml", "run.json", "model.safetensors", "report.json", "plots", "index", "data"} <= {
+        p.name for p in run.iterdir()
+    }
+    report = json.loads((run / "report.json").read_text())
+    assert report["protocol"]
+    assert report["popularity"]
+
+
+def test_evaluate_repeats_the_report(run: Path) -> None:
+    report = json.loads((run / "report.json").read_text())
+    again = _json("evaluate", run)
+    assert again["metrics"] == report["metrics"]
+    assert again["split"] == "test"
+    assert set(_json("evaluate", run, "--k", "3", "--split", "valid")["metrics"]) == {
+        "hr@3",
+        "ndcg@3",
+        "mrr@3",
+        "recall@3",
+    }
+
+
+def test_recommend_answers_users_and_histories(run: Path, tmp_path: Path) -> None:
+    answer = _json("recommend", run, "--user", "3", "--k", "4")
+    assert answer["user"] == "3"
+    assert len(answer["items"]) == 4
+    assert set(answer["items"][0]) == {"item", "score"}
+    allow = tmp_path / "allow.txt"
+    allow.write_text("7\n8\n\n9\n")
+    deny = tmp_path / "deny.txt"
+    deny.write_text("8\n")
+    answer = _json("recommend", run, "--history", "1, 2,9", "--allow", allow, "--deny", deny)
+    assert [item["item"] for item in answer["items"]] == [7]
+    answer = _json("recommend", run, "--history", "1,2,9", "--allow", allow, "--include-seen")
+    assert {item["item"] for item in answer["items"]} == {7, 8, 9}
+
+
+def test_index_can_be_built_anew_even_over_a_damaged_one(run: Path) -> None:
+    (run / "index" / "manifest.json").write_text("{")
+    assert _json("index", run, "--kind", "exact")["kind"] == "exact"
+    assert len(_json("recommend", run, "--user", "3")["items"]) == 10
+
+
+def test_prepare_reports_and_train_takes_the_folder(folder: Path) -> None:
+    meta = _json("prepare", folder / "log.csv", "--out", folder / "prepared", "--min-events", "3")
+    assert meta["path"] == str(folder / "prepared")
+    report = _json(
+        "train",
+        folder / "prepared",
+        "--out",
+        folder / "from-prepared",
+        "--encoder=mamba",
+        "--set=training.epochs=1",
+        "--set=encoder.d_model=16",
+    )
+    assert report["encoder"] == "mamba"
+
+
+def test_text_output_shows_table_protocol_and_curves(folder: Path) -> None:
+    result = _recsys("train", folder / "log.csv", "--out", folder / "text", "--set=training.epochs=1", *TINY)
+    assert result.returncode == 0
+    for word in ("ndcg@10", "popularity", "seen kept", "ties"):
+        assert word in result.stdout, word
+    for word in ("parameters", "padding avoided", "Trained 1 epochs", "plots/training.png", "Index:"):
+        assert word in result.stderr, word
+
+
+def test_datasets_names_the_known_logs() -> None:
+    names = {d["name"] for d in _json("datasets")["datasets"]}
+    assert names == {"ml-100k", "ml-1m"}
+    assert "ml-100k" in _recsys("datasets").stdout
+
+
+def test_help_describes_every_command() -> None:
+    text = _recsys("--help").stdout
+    for command in ("datasets", "prepare", "train", "evaluate", "index", "recommend"):
+        assert command in text
+        described = _recsys(command, "--help")
+        assert described.returncode == 0
+        assert "--json" in described.stdout
+    assert _recsys("--version").stdout.startswith("recsys 0.")
+
+
+def _bad(folder: Path) -> list[tuple[str, list[Any], str]]:
+    run, log, out = folder / "run", folder / "log.csv", folder / "bad"
+    return [
+        ("missing log", ["train", folder / "no.csv", "--out", out], "no.csv"),
+        ("unknown name", ["train", "ml-100", "--out", out], "ml-100k"),
+        ("unknown encoder", ["train", log, "--out", out, "--encoder", "sasrek"], "sasrec"),
+        ("unknown preset", ["train", log, "--out", out, "--preset", "best"], "tuned"),
+        ("unknown key", ["train", log, "--out", out, "--set", "training.epoch=3"], "did you mean 'epochs'"),
+        ("bad value", ["train", log, "--out", out, "--set", "training.epochs=many"], "is not a int"),
+        ("out of range", ["train", log, "--out", out, "--set", "encoder.dropout=2"], "encoder.dropout"),
+        ("not key=value", ["train", log, "--out", out, "--set", "epochs"], "section.key=value"),
+        ("missing config", ["train", log, "--out", out, "--config", folder / "no.toml"], "no.toml"),
+        ("run exists", ["train", log, "--out", run], "--resume"),
+        ("not a run folder", ["train", log, "--out", folder], "is not a run"),
+        ("no checkpoint", ["train", log, "--out", folder / "fresh", "--resume"], "no checkpoint"),
+        ("no GPU", ["train", log, "--out", out, "--device", "tpu"], "is not auto, cpu or cuda"),
+        ("no run", ["evaluate", folder / "none"], "no such run folder"),
+        ("not finished", ["evaluate", folder], "not a run folder"),
+        ("bad cut-off", ["evaluate", run, "--k", "ten"], "--k 'ten'"),
+        ("cut-off 0", ["evaluate", run, "--k", "0"], "start at 1"),
+        ("unknown split", ["evaluate", run, "--split", "dev"], "split"),
+        ("unknown protocol", ["evaluate", run, "--protocol", "x"], "recbole"),
+        ("unknown user", ["recommend", run, "--user", "9999"], "unknown user '9999'"),
+        ("unknown item", ["recommend", run, "--history", "1,x"], "unknown item 'x'"),
+        ("neither", ["recommend", run], "either --user ID or --history"),
+        ("both", ["recommend", run, "--user", "1", "--history", "1"], "either --user ID or --history"),
+        ("k 0", ["recommend", run, "--user", "1", "--k", "0"], "k = 0"),
+        ("missing allow-list", ["recommend", run, "--user", "1", "--allow", folder / "no.txt"], "no.txt"),
+        ("unknown index", ["index", run, "--kind", "tree"], "tree"),
+        ("unknown split", ["prepare", log, "--out", out, "--split", "random"], "leave-one-out"),
+        ("missing column", ["prepare", log, "--out", out, "--item-column", "sku"], "sku"),
+        ("missing argument", ["train"], "DATA"),
+    ]
+
+
+def test_bad_input_gives_one_line_and_exit_code_2(run: Path, folder: Path) -> None:
+    assert run.exists()
+    for what, arguments, expected in _bad(folder):
+        result = _recsys(*arguments)
+        assert result.returncode == 2, (what, result.stderr)
+        assert expected in result.stderr, (what, result.stderr)
+        assert "Traceback" not in result.stderr, what
+        if what != "missing argument":
+            assert len(result.stderr.strip().splitlines()) == 1, (what, result.stderr)
+        assert result.stdout == "", what
+        assert not (folder / "bad").exists() or what == "no GPU", what
+
+
+def test_a_killed_run_resumes_to_the_same_weights(folder: Path, tmp_path: Path) -> None:
+    import signal
+    import time
+
+    options = ["--set=training.epochs=12", *TINY]
+    whole = _recsys("train", folder / "log.csv", "--out", tmp_path / "whole", *options)
+    assert whole.returncode == 0, whole.stderr
+    command = [sys.executable, "-c", "from recsys.cli import main; main()", "train", str(folder / "log.csv")]
+    process = subprocess.Popen(
+        [*command, "--out", str(tmp_path / "cut"), *options],
+        stderr=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    state = tmp_path / "cut" / "checkpoint" / "state.json"
+    deadline = time.monotonic() + 120
+    while not state.exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    assert not (tmp_path / "cut" / "run.json").exists()
+    resumed = _recsys("train", folder / "log.csv", "--out", tmp_path / "cut", "--resume", *options)
+    assert resumed.returncode == 0, resumed.stderr
+    assert "Resuming after epoch" in resumed.stderr
+    weights = [(tmp_path / n / "model.safetensors").read_bytes() for n in ("whole", "cut")]
+    assert weights[0] == weights[1]
