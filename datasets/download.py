@@ -49,6 +49,7 @@ def download(url: str, target: Path, sha256: str, *, timeout_s: float = _TIMEOUT
             )
         part.replace(target)
     except urllib.error.HTTPError as error:
+        error.close()
         raise DataError(f"{url}: the server answers {error.code} {error.reason}") from None
     except (urllib.error.URLError, TimeoutError, ConnectionError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", None) or error
@@ -64,6 +65,7 @@ def _fetch(url: str, part: Path, timeout_s: float) -> None:
         answer = urllib.request.urlopen(request, timeout=timeout_s)
     except urllib.error.HTTPError as error:
         if error.code == 416 and start:  # nothing is left to send: the part is whole
+            error.close()
             return
         raise
     with answer:
@@ -71,9 +73,16 @@ def _fetch(url: str, part: Path, timeout_s: float) -> None:
         length = int(answer.headers.get("Content-Length") or 0)
         done = start if partial else 0
         with part.open("ab" if partial else "wb") as file, _Bar(url, done, done + length) as advance:
+            received = 0
             while chunk := answer.read(_CHUNK_BYTES):
                 file.write(chunk)
+                received += len(chunk)
                 advance(len(chunk))
+        # http.client ends a broken-off body like a whole one.
+        if received < length:
+            raise ConnectionError(
+                f"the connection broke off after {done + received} of {done + length} bytes"
+            )
 
 
 class _Bar:

