@@ -1,0 +1,139 @@
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from recsys.errors import ArgumentError
+from recsys.kernels.ranking import rank_of_target, top_k
+
+
+def _case(seed: int, *, ties: bool) -> tuple[Tensor, Tensor, Tensor, tuple[Tensor, Tensor]]:
+    """A random case; whole-number vectors make heavy and exact ties."""
+    rng = np.random.default_rng(seed)
+    b, v, d = int(rng.integers(1, 40)), int(rng.integers(1, 60)), int(rng.integers(1, 9))
+    draw = (lambda *s: rng.integers(-2, 3, s)) if ties else (lambda *s: rng.normal(size=s))
+    counts = rng.integers(0, 9, b)
+    ids = rng.integers(0, v, int(counts.sum()))
+    offsets = np.concatenate(([0], np.cumsum(counts)))
+    return (
+        torch.tensor(draw(b, d), dtype=torch.float32),
+        torch.tensor(draw(v, d), dtype=torch.float32),
+        torch.tensor(rng.integers(0, v, b)),
+        (torch.tensor(ids), torch.tensor(offsets)),
+    )
+
+
+def _oracle_rank(scores: np.ndarray, target: int, barred: set[int], ties: str) -> float:  # type: ignore[type-arg]
+    others = [s for i, s in enumerate(scores) if i != target and i not in barred]
+    above = sum(s > scores[target] for s in others)
+    level = sum(s == scores[target] for s in others)
+    return 1 + above + {"optimistic": 0, "pessimistic": level, "average": level / 2}[ties]
+
+
+@pytest.mark.parametrize("backend", ["cpu", "reference"])
+@pytest.mark.parametrize("ties", ["pessimistic", "optimistic", "average"])
+def test_ranks_equal_brute_force(backend: str, ties: str) -> None:
+    for seed in range(100):
+        hidden, weight, targets, exclude = _case(seed, ties=True)
+        found = rank_of_target(hidden, weight, targets, exclude, ties=ties, backend=backend)  # type: ignore[arg-type]
+        scores = (hidden @ weight.T).numpy()
+        for row, target in enumerate(targets.tolist()):
+            barred = set(exclude[0][exclude[1][row] : exclude[1][row + 1]].tolist())
+            assert float(found.kept[row]) == _oracle_rank(scores[row], target, set(), ties)
+            assert float(found.removed[row]) == _oracle_rank(scores[row], target, barred, ties)
+
+
+@pytest.mark.parametrize("backend", ["cpu", "reference"])
+def test_top_k_equals_a_stable_sort(backend: str) -> None:
+    rng = np.random.default_rng(0)
+    for seed in range(150):
+        hidden, weight, _, exclude = _case(seed, ties=seed % 3 > 0)
+        v = len(weight)
+        k = int(rng.integers(1, v + 5))
+        allowed = rng.integers(0, v, int(rng.integers(0, v + 1))) if seed % 2 else None
+        candidates = None if allowed is None else torch.tensor(allowed)
+        found = top_k(hidden, weight, k, exclude, candidates=candidates, backend=backend)
+        scores = (hidden @ weight.T).numpy()
+        for row in range(len(hidden)):
+            barred = set(exclude[0][exclude[1][row] : exclude[1][row + 1]].tolist())
+            open_ = [i for i in range(v) if i not in barred and (allowed is None or i in allowed)]
+            best = sorted(open_, key=lambda i: (-scores[row, i], i))[:k]
+            assert found.ids[row].tolist() == best + [-1] * (k - len(best))
+            tail = found.scores[row, len(best) :]
+            assert (tail == float("-inf")).all()
+            np.testing.assert_allclose(
+                found.scores[row, : len(best)], scores[row, best], rtol=1e-5, atol=1e-5
+            )
+
+
+def test_ranks_agree_with_top_k_over_many_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    from recsys.kernels.ranking import cpu
+
+    monkeypatch.setattr(cpu, "CHUNK_SCORES", 16 * 3000)
+    generator = torch.Generator().manual_seed(0)
+    hidden = torch.randn(77, 24, generator=generator)
+    weight = torch.randn(3000, 24, generator=generator)
+    best = top_k(hidden, weight, 3)
+    for place in range(3):
+        ranks = rank_of_target(hidden, weight, best.ids[:, place].contiguous())
+        assert ranks.kept.tolist() == [place + 1] * 77
+
+
+def test_a_target_never_outranks_itself() -> None:
+    generator = torch.Generator().manual_seed(1)
+    for rows in (1, 3, 16, 100):
+        hidden = torch.randn(rows, 64, generator=generator)
+        weight = torch.randn(5000, 64, generator=generator)
+        best = (hidden.double() @ weight.double().T).argmax(1)
+        assert rank_of_target(hidden, weight, best).kept.tolist() == [1] * rows
+
+
+def test_the_target_stays_a_candidate_when_it_is_excluded() -> None:
+    hidden, weight = torch.ones(1, 1), torch.tensor([[3.0], [2.0], [1.0]])
+    exclude = (torch.tensor([0, 1, 1]), torch.tensor([0, 3]))
+    ranks = rank_of_target(hidden, weight, torch.tensor([1]), exclude)
+    assert (ranks.kept.tolist(), ranks.removed.tolist()) == ([2], [1])
+
+
+def test_a_constant_scorer_ranks_last_by_default() -> None:
+    ranks = rank_of_target(torch.zeros(2, 4), torch.ones(10, 4), torch.tensor([0, 9]))
+    assert ranks.kept.tolist() == [10, 10]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("backend", ["cpu", "reference"])
+def test_scores_that_are_not_finite_are_refused(value: float, backend: str) -> None:
+    hidden, weight = torch.ones(3, 4), torch.ones(10, 4)
+    weight[7, 0] = value
+    with pytest.raises(ArgumentError, match="NaN or infinite"):
+        rank_of_target(hidden, weight, torch.tensor([0, 1, 2]), backend=backend)
+    with pytest.raises(ArgumentError, match="NaN or infinite"):
+        top_k(hidden, weight, 2, backend=backend)
+
+
+def test_no_rows_give_no_ranks() -> None:
+    ranks = rank_of_target(torch.zeros(0, 4), torch.ones(10, 4), torch.zeros(0, dtype=torch.int64))
+    assert ranks.kept.shape == (0,)
+    assert top_k(torch.zeros(0, 4), torch.ones(10, 4), 3).ids.shape == (0, 3)
+
+
+def test_nobody_is_answered_where_nothing_is_allowed() -> None:
+    found = top_k(torch.ones(2, 4), torch.ones(10, 4), 3, candidates=torch.zeros(0, dtype=torch.int64))
+    assert found.ids.tolist() == [[-1, -1, -1]] * 2
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda h, w: rank_of_target(h, w, torch.tensor([0, 99, 1])), "targets holds 99"),
+        (lambda h, w: rank_of_target(h, w, torch.tensor([0])), "targets is"),
+        (lambda h, w: rank_of_target(h, w[:, :2], torch.tensor([0, 1, 2])), "item_weight has shape"),
+        (lambda h, w: rank_of_target(h, w, torch.tensor([0, 1, 2]), ties="best"), "ties is 'best'"),
+        (lambda h, w: top_k(h, w, 0), "k is 0"),
+        (lambda h, w: top_k(h, w, 1, (torch.tensor([1]), torch.tensor([0, 1]))), "exclude offsets"),
+        (lambda h, w: top_k(h, w, 1, candidates=torch.tensor([10])), "candidates holds 10"),
+    ],
+)
+def test_wrong_arguments_are_named(call: object, message: str) -> None:
+    with pytest.raises(ArgumentError, match=message):
+        call(torch.ones(3, 4), torch.ones(10, 4))  # type: ignore[operator]
