@@ -29,7 +29,7 @@ class FlatBackend:
         array = vectors.cpu().numpy()
         lower_blas_threshold(self._faiss, array.shape[1])
         self._index = self._make_index(array)
-        # A view of the index's own storage: the vectors are held once.
+        # A view of the index's own storage, alive as long as the index: the vectors are held once.
         stored = self._faiss.rev_swig_ptr(self._index.get_xb(), array.size)
         self._array: Floats32 = stored.reshape(array.shape)
         self._longest = longest(array)

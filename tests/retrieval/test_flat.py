@@ -21,10 +21,11 @@ def test_an_excluded_item_is_dropped_even_if_faiss_puts_it_first() -> None:
             return np.tile(np.arange(4, 0, -1, dtype=np.float32), (b, 1)), np.tile(np.arange(4), (b, 1))
 
     backend = flat.build(torch.eye(4), "inner_product")
-    backend._index = Untrustworthy()
+    stored, backend._index = backend._index, Untrustworthy()  # the index owns the vectors' memory
     filters = merge_filters(4, 1, (np.array([0, 2]), np.array([0, 2])), None, [1])
     _, ids = backend.search(torch.tensor([[4.0, 3, 2, 1]]), 3, filters)
     assert ids.tolist() == [[3, -1, -1]]
+    assert stored.ntotal == 4
 
 
 def test_ordinary_vectors_need_no_second_scan_of_the_catalog(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -34,9 +35,34 @@ def test_ordinary_vectors_need_no_second_scan_of_the_catalog(monkeypatch: pytest
     monkeypatch.setattr(metric, "_scan", forbidden)
     generator = torch.Generator().manual_seed(0)
     backend = flat.build(torch.randn(5000, 32, generator=generator), "inner_product")
-    filters = merge_filters(5000, 64)
-    _, ids = backend.search(torch.randn(64, 32, generator=generator), 20, filters)
+    queries = torch.randn(64, 32, generator=generator)
+    _, found = backend.search(queries, 20, merge_filters(5000, 64))
+    # Excluding all but the last of the best must be met by fetching deeper, not by scanning again.
+    exclude = found[:, :19].reshape(-1), torch.arange(65) * 19
+    _, ids = backend.search(queries, 20, merge_filters(5000, 64, exclude))
+    assert ids[:, 0].tolist() == found[:, 19].tolist()
     assert int(ids.min()) >= 0
+
+
+def test_ties_that_were_fetched_but_not_proposed_are_not_forgotten() -> None:
+    class LastOfTiesFirst:
+        """An index that is right about scores and orders equal ones by id, higher first."""
+
+        ntotal = 400
+
+        def search(self, queries: Any, fetched: int) -> tuple[Any, Any]:
+            order = np.lexsort((-np.arange(400), -vectors[:, 0]))[:fetched]
+            return np.tile(vectors[order, 0], (len(queries), 1)), np.tile(order, (len(queries), 1))
+
+    vectors = np.zeros((400, 1), dtype=np.float32)
+    vectors[:40] = 1
+    backend = flat.build(torch.from_numpy(vectors), "inner_product")
+    stored, backend._index = backend._index, LastOfTiesFirst()  # the index owns the vectors' memory
+    # Both rows are fetched as deep as the second one's exclusions ask for.
+    exclude = np.concatenate([np.arange(100, 233), np.arange(100, 300)]), np.array([0, 133, 333])
+    _, ids = backend.search(torch.ones(2, 1), 3, merge_filters(400, 2, exclude))
+    assert ids.tolist() == [[0, 1, 2], [0, 1, 2]]
+    assert stored.ntotal == 400
 
 
 def test_rows_are_fetched_in_groups_of_similar_exclusions() -> None:
