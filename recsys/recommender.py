@@ -1,6 +1,8 @@
 """The facade: fit on a log, evaluate, recommend, save. Raw ids in, raw ids out."""
 
+import shutil
 import tempfile
+import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -321,10 +323,15 @@ class Recommender:
             given = open_store(data)
             self.store_ = given if run is None else link_or_copy(given, run.data)
         else:
-            self._temporary = tempfile.TemporaryDirectory(prefix="recsys-") if run is None else None
-            folder = Path(self._temporary.name) / "data" if self._temporary else RunFolder(run.path).data  # type: ignore[union-attr]
+            folder = self._scratch() if run is None else run.data
             self.store_ = prepare(data, folder, notify=notify)
         self._names = Names(self.store_)
+
+    def _scratch(self) -> Path:
+        """A folder for prepared data that goes when this object does."""
+        path = tempfile.mkdtemp(prefix="recsys-")
+        weakref.finalize(self, shutil.rmtree, path, ignore_errors=True)
+        return Path(path) / "data"
 
     def _validation(self, training: TrainingConfig) -> Any:
         """Metrics on the validation events, of at most `validation_users` users drawn once."""

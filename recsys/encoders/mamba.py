@@ -80,7 +80,8 @@ class Mamba(SequenceEncoder):
 
     def __init__(self, config: EncoderConfig, n_items: int) -> None:
         super().__init__(config, n_items)
-        self.embedding_norm = nn.LayerNorm(config.d_model, eps=1e-12)
+        if self.config.block == "mamba4rec":
+            self.embedding_norm = nn.LayerNorm(config.d_model, eps=1e-12)
         self.blocks = nn.ModuleList(MambaBlock(self.config) for _ in range(config.n_layers))
         prenorm = self.config.block == "prenorm"
         self.final_norm = nn.LayerNorm(config.d_model) if prenorm else nn.Identity()

@@ -209,7 +209,8 @@ class Trainer:
                 self.config.ema_decay, (self.progress.global_step + 1) / (self.progress.global_step + 10)
             )
             with torch.no_grad():
-                values = [p for _, p in self.encoder.named_parameters()]
+                parameters = dict(self.encoder.named_parameters())
+                values = [parameters[name] for name in self._average]
                 torch._foreach_lerp_(list(self._average.values()), values, 1 - decay)
 
     @contextlib.contextmanager

@@ -220,7 +220,7 @@ def test_mamba4rec_has_the_published_number_of_parameters() -> None:
 
 def test_mamba_starts_with_step_sizes_in_the_stated_range() -> None:
     encoder = build_encoder("mamba", V, encoder_config("mamba", {}))
-    bias = encoder.get_parameter("blocks.0.mixer.dt_proj.bias")
+    bias = encoder.get_parameter("blocks.0.mixer.dt_proj.bias").detach()
     dt = torch.nn.functional.softplus(bias)
     assert 0.00099 <= float(dt.min()) < float(dt.max()) <= 0.1001
 

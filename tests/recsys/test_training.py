@@ -51,8 +51,9 @@ def _one_thread() -> Any:
 
 @pytest.mark.parametrize("name", ["sasrec", "bert4rec", "mamba"])
 def test_training_lowers_the_loss(store: SequenceStore, name: str) -> None:
-    history = _train(store, name=name, epochs=6, learning_rate=0.01).progress.history
-    assert history[-1]["loss"] < history[0]["loss"] - 0.1
+    history = _train(store, name=name, epochs=25, learning_rate=0.01).progress.history
+    losses = [record["loss"] for record in history]
+    assert sum(losses[-5:]) / 5 < sum(losses[:5]) / 5 - 0.2
 
 
 @pytest.mark.parametrize("name", ["sasrec", "bert4rec", "mamba"])
