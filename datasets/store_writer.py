@@ -1,6 +1,7 @@
 """Write the files of a prepared dataset into a folder and describe them in meta.json."""
 
 import importlib.metadata
+import io
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,9 +38,7 @@ def write_dataset(
         OSError: a file cannot be written.
     """
     for name, array in arrays.items():
-        with (folder / f"{name}.npy").open("wb") as file:
-            # The header by np.lib.format, the values by tofile, which reports a full disk as OSError.
-            np.lib.format.write_array(file, np.ascontiguousarray(array), allow_pickle=False)
+        write_array(array, folder / f"{name}.npy")
     write_parquet(users.alias(USER).to_frame(), folder / "users.parquet")
     write_parquet(items, folder / "items.parquet")
     names = [f"{name}.npy" for name in arrays] + ["users.parquet", "items.parquet"]
@@ -61,10 +60,19 @@ def write_dataset(
     (folder / META_FILE).write_text(text, encoding="utf-8")
 
 
-def write_parquet(frame: "pl.DataFrame", path: Path) -> None:
-    """Write a frame; a full disk is an OSError."""
+def write_array(array: NDArray[Any], path: Path) -> None:
+    """Write a ``.npy`` file; a full disk is an OSError with its number, which numpy's own writer drops."""
+    whole = np.ascontiguousarray(array)
     with path.open("wb") as file:
-        frame.write_parquet(file, compression="zstd")
+        np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(whole))
+        file.write(whole.data)
+
+
+def write_parquet(frame: "pl.DataFrame", path: Path) -> None:
+    """Write a frame; a full disk is an OSError with its number, which polars' own writer drops."""
+    content = io.BytesIO()
+    frame.write_parquet(content, compression="zstd")
+    path.write_bytes(content.getbuffer())
 
 
 def _version() -> str:

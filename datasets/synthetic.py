@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from recsys.datasets.folders import write_error
 from recsys.datasets.schema import ITEM, TIMESTAMP, USER
+from recsys.datasets.store_writer import write_parquet
 from recsys.datasets.synthetic_draws import (
     DAY_S,
     START_S,
@@ -66,8 +67,7 @@ class SyntheticLog:
         temporary = target.with_name(f".{target.name}.part")
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
-            with temporary.open("wb") as file:
-                self.frame.write_parquet(file)
+            write_parquet(self.frame, temporary)
             temporary.replace(target)
         except OSError as error:
             raise write_error(target, error) from None

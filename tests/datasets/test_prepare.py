@@ -15,6 +15,7 @@ from recsys.datasets import prepare as module
 from recsys.datasets.prepare import prepare
 from recsys.datasets.store import SequenceStore
 from recsys.datasets.store_vocabulary import item_table, item_vocabulary, user_vocabulary
+from recsys.datasets.store_writer import write_array, write_parquet
 from recsys.datasets.synthetic import markov_log
 from recsys.errors import ArgumentError, DataError
 
@@ -271,6 +272,15 @@ def test_a_full_disk_while_an_array_is_written_leaves_nothing(
     with pytest.raises(DataError, match="the disk is full"):
         prepare(log, tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+@pytest.mark.parametrize("write", [write_array, write_parquet])
+def test_writers_tell_a_full_disk_from_other_failures(write: Any) -> None:
+    values: Any = np.arange(100_000)
+    with pytest.raises(OSError, match="No space left") as caught:
+        write(values if write is write_array else pl.DataFrame({"a": values}), Path("/dev/full"))
+    assert caught.value.errno == 28
 
 
 def test_a_rename_that_fails_puts_the_old_dataset_back(

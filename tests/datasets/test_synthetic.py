@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from recsys.datasets.readers import read_interactions
 from recsys.datasets.synthetic import SyntheticLog, clock_log, markov_log
-from recsys.errors import ArgumentError
+from recsys.errors import ArgumentError, DataError
 
 MARKOV = markov_log(6_000, 150, seed=7)
 CLOCK = clock_log(6_000, 120, groups=3, utc_offset_hours=-5, seed=7)
@@ -175,3 +175,10 @@ def test_options_of_the_clock_out_of_range_are_refused(options: dict[str, Any]) 
     (name,) = options
     with pytest.raises(ArgumentError, match=f"{name}="):
         clock_log(**options)
+
+
+def test_a_log_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataError, match="cannot be written"):
+        markov_log(3, 30).write(tmp_path / "file" / "log.parquet")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
