@@ -67,12 +67,13 @@ class SyntheticLog:
         temporary = target.with_name(f".{target.name}.part")
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
-            write_parquet(self.frame, temporary)
-            temporary.replace(target)
+            try:
+                write_parquet(self.frame, temporary)
+                temporary.replace(target)
+            finally:
+                temporary.unlink(missing_ok=True)
         except OSError as error:
             raise write_error(target, error) from None
-        finally:
-            temporary.unlink(missing_ok=True)
         return target
 
 
