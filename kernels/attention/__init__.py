@@ -10,8 +10,8 @@ from torch import Tensor
 
 from recsys.errors import ArgumentError
 from recsys.kernels.attention import reference
-from recsys.kernels.attention.choose import choose_backend
 from recsys.kernels.attention.dropout import draw_seed
+from recsys.kernels.backend import choose_backend
 
 __all__ = ["attention_step", "jagged_attention"]
 

@@ -2,9 +2,8 @@
 
 from typing import Any
 
-from llvmlite import ir
-from numba import njit, types
-from numba.extending import intrinsic
+from llvmlite import ir  # type: ignore[import-untyped]
+from numba import types
 
 from recsys.kernels.attention.dropout import (
     HEAD_STEP,
@@ -14,12 +13,21 @@ from recsys.kernels.attention.dropout import (
     ROW_STEP,
     SEQUENCE_STEP,
 )
-from recsys.kernels.vector.lanes import INT, INT_VECTOR, LANES, LANES_TYPE, constant, element_pointer, spread
+from recsys.kernels.vector.compiling import compiled, intrinsic
+from recsys.kernels.vector.lanes import (
+    INT,
+    INT_VECTOR,
+    LANES,
+    LANES_TYPE,
+    constant,
+    element_pointer,
+    spread,
+)
 
 _WORD = 0xFFFFFFFF
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@compiled
 def _mix(word: int) -> int:
     word &= _WORD
     word = ((word ^ (word >> 16)) * MIX_FIRST) & _WORD
@@ -27,7 +35,7 @@ def _mix(word: int) -> int:
     return word ^ (word >> 15)
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@compiled
 def query_word(drop: Any, sequence: int, head: int, query: int) -> int:
     """Compute the word of one query's row of the mask, as an int32 bit pattern."""
     word = _mix(drop[0] + sequence * SEQUENCE_STEP)
@@ -36,7 +44,7 @@ def query_word(drop: Any, sequence: int, head: int, query: int) -> int:
     return word - ((word >> 31) << 32)
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def keep_or_zero(typing_context: Any, words: Any, at: Any, key: Any, threshold: Any, value: Any) -> Any:
     """Keep the lanes of `value` that the mask keeps at this key; zero the others."""
 

@@ -4,16 +4,16 @@ Legend: L length of the sequence, `lanes` queries of a block (LANES or PANEL, th
 flat with the strides of events and heads; score tiles are (keys, lanes).
 """
 
-from typing import Any
-
 import numpy as np
-from numba import njit, prange
 
 from recsys.kernels.attention.mask_lanes import keep_or_zero, query_word
 from recsys.kernels.vector import (
     LANES,
     PANEL,
+    Array,
+    Number,
     add,
+    compiled,
     exp2,
     fma,
     load,
@@ -35,8 +35,10 @@ _LOWEST = np.float32(-np.inf)
 _LOG2_E = np.float32(1.4426950408889634)
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
-def _transpose(source: Any, at: int, row: int, count: int, width: int, lanes: int, target: Any) -> None:
+@compiled
+def _transpose(
+    source: Array, at: Number, row: Number, count: Number, width: Number, lanes: Number, target: Array
+) -> None:
     """Lay `count` rows of `width` as columns of a (width, lanes) tile; idle lanes are zero."""
     for lane in range(0, lanes, LANES):
         there = min(count - lane, LANES)
@@ -44,30 +46,31 @@ def _transpose(source: Any, at: int, row: int, count: int, width: int, lanes: in
             transpose_square(target, d * lanes + lane, lanes, source, at + lane * row + d, row, there)
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@compiled
 def forward_worker(
-    counter: Any,
-    pieces: Any,
-    bounds: Any,
-    longest: int,
-    q: Any,
-    q_row: int,
-    q_head: int,
-    k: Any,
-    k_row: int,
-    k_head: int,
-    v: Any,
-    v_row: int,
-    v_head: int,
-    width: int,
-    heads: int,
-    causal: bool,
-    scale: Any,
-    drop: Any,
-    boost: Any,
-    out: Any,
-    largest: Any,
-    inverse: Any,
+    slot: Number,
+    tickets: Array,
+    pieces: Array,
+    bounds: Array,
+    longest: Number,
+    q: Array,
+    q_row: Number,
+    q_head: Number,
+    k: Array,
+    k_row: Number,
+    k_head: Number,
+    v: Array,
+    v_row: Number,
+    v_head: Number,
+    width: Number,
+    heads: Number,
+    causal: Number,
+    scale: Number,
+    drop: Array,
+    boost: Number,
+    out: Array,
+    largest: Array,
+    inverse: Array,
 ) -> None:
     """Compute out, and each softmax's largest score and inverse sum, until the pieces are used up."""
     scores = np.empty(longest * PANEL, dtype=np.float32)
@@ -79,12 +82,12 @@ def forward_worker(
     threshold = drop[2]
     dropping = threshold > 0
     while True:
-        piece = next_ticket(counter)
+        piece = next_ticket(tickets)
         if piece >= pieces.shape[0]:
             return
         sequence, head = pieces[piece, 0], pieces[piece, 1]
-        start = np.int64(bounds[sequence])
-        length = np.int64(bounds[sequence + 1]) - start
+        start: Number = np.int64(bounds[sequence])
+        length: Number = np.int64(bounds[sequence + 1]) - start
         for block in range(pieces[piece, 2], pieces[piece, 3], PANEL):
             count = min(PANEL, length - block)
             lanes = PANEL if count > LANES else LANES
@@ -129,72 +132,39 @@ def forward_worker(
                     store(out, event * width + d, multiply(load(out, event * width + d), factor))
 
 
-@njit(cache=True, nogil=True, parallel=True)  # type: ignore[untyped-decorator]
-def forward_threads(
-    threads: int,
-    counter: Any,
-    pieces: Any,
-    bounds: Any,
-    longest: int,
-    q: Any,
-    q_row: int,
-    q_head: int,
-    k: Any,
-    k_row: int,
-    k_head: int,
-    v: Any,
-    v_row: int,
-    v_head: int,
-    width: int,
-    heads: int,
-    causal: bool,
-    scale: Any,
-    drop: Any,
-    boost: Any,
-    out: Any,
-    largest: Any,
-    inverse: Any,
-) -> None:
-    """Run `forward_worker` on several threads."""
-    for _ in prange(threads):
-        forward_worker(
-            counter, pieces, bounds, longest, q, q_row, q_head, k, k_row, k_head, v, v_row, v_head, width,
-            heads, causal, scale, drop, boost, out, largest, inverse,
-        )  # fmt: skip
-
-
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@compiled
 def backward_worker(
-    counter: Any,
-    pieces: Any,
-    bounds: Any,
-    longest: int,
-    q: Any,
-    q_row: int,
-    q_head: int,
-    k: Any,
-    k_row: int,
-    k_head: int,
-    v: Any,
-    v_row: int,
-    v_head: int,
-    g: Any,
-    g_row: int,
-    g_head: int,
-    width: int,
-    heads: int,
-    causal: bool,
-    scale: Any,
-    drop: Any,
-    boost: Any,
-    out: Any,
-    largest: Any,
-    inverse: Any,
-    dq: Any,
-    dk: Any,
-    dv: Any,
+    slot: Number,
+    tickets: Array,
+    pieces: Array,
+    bounds: Array,
+    longest: Number,
+    q: Array,
+    q_row: Number,
+    q_head: Number,
+    k: Array,
+    k_row: Number,
+    k_head: Number,
+    v: Array,
+    v_row: Number,
+    v_head: Number,
+    g: Array,
+    g_row: Number,
+    g_head: Number,
+    width: Number,
+    heads: Number,
+    causal: Number,
+    scale: Number,
+    drop: Array,
+    boost: Number,
+    out: Array,
+    largest: Array,
+    inverse: Array,
+    dq: Array,
+    dk: Array,
+    dv: Array,
 ) -> None:
-    """Compute dq, dk, dv (zero on entry) from g, the gradient of out, until the pieces are used up."""
+    """Compute dq, dk, dv from g, the gradient of out, until the pieces are used up."""
     weights = np.empty(longest * PANEL, dtype=np.float32)
     slopes = np.empty(longest * PANEL, dtype=np.float32)
     q_tile = np.empty(width * PANEL, dtype=np.float32)
@@ -209,17 +179,22 @@ def backward_worker(
     to_scale, to_boost = splat(scale), splat(boost)
     row = heads * width
     while True:
-        piece = next_ticket(counter)
+        piece = next_ticket(tickets)
         if piece >= pieces.shape[0]:
             return
         sequence, head = pieces[piece, 0], pieces[piece, 1]
-        start = np.int64(bounds[sequence])
-        length = np.int64(bounds[sequence + 1]) - start
+        start: Number = np.int64(bounds[sequence])
+        length: Number = np.int64(bounds[sequence + 1]) - start
         all_queries = pieces[piece, 2] == 0 and pieces[piece, 3] == length
         all_keys = pieces[piece, 4] == 0 and pieces[piece, 5] == length
         key0 = pieces[piece, 4]
         k_at = (start + key0) * k_row + head * k_head
         v_at = (start + key0) * v_row + head * v_head
+        if all_queries:
+            for key in range(start + key0, start + pieces[piece, 5]):
+                for d in range(0, width, LANES):
+                    store(dk, (key * heads + head) * width + d, splat(_ZERO))
+                    store(dv, (key * heads + head) * width + d, splat(_ZERO))
         for block in range(pieces[piece, 2], pieces[piece, 3], PANEL):
             count = min(PANEL, length - block)
             keys = (min(pieces[piece, 5], block + count) if causal else pieces[piece, 5]) - key0
@@ -271,43 +246,3 @@ def backward_worker(
             if all_keys:
                 at = ((start + block) * heads + head) * width
                 product(dq, at, row, slopes, 0, 1, lanes, k, k_at, k_row, count, width, keys, False)
-
-
-@njit(cache=True, nogil=True, parallel=True)  # type: ignore[untyped-decorator]
-def backward_threads(
-    threads: int,
-    counter: Any,
-    pieces: Any,
-    bounds: Any,
-    longest: int,
-    q: Any,
-    q_row: int,
-    q_head: int,
-    k: Any,
-    k_row: int,
-    k_head: int,
-    v: Any,
-    v_row: int,
-    v_head: int,
-    g: Any,
-    g_row: int,
-    g_head: int,
-    width: int,
-    heads: int,
-    causal: bool,
-    scale: Any,
-    drop: Any,
-    boost: Any,
-    out: Any,
-    largest: Any,
-    inverse: Any,
-    dq: Any,
-    dk: Any,
-    dv: Any,
-) -> None:
-    """Run `backward_worker` on several threads."""
-    for _ in prange(threads):
-        backward_worker(
-            counter, pieces, bounds, longest, q, q_row, q_head, k, k_row, k_head, v, v_row, v_head, g, g_row,
-            g_head, width, heads, causal, scale, drop, boost, out, largest, inverse, dq, dk, dv,
-        )  # fmt: skip

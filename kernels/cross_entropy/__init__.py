@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from recsys.errors import ArgumentError
-from recsys.kernels.attention.choose import choose_backend
+from recsys.kernels.backend import choose_backend
 from recsys.kernels.cross_entropy import reference
 
 __all__ = ["linear_cross_entropy"]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from recsys.errors import ArgumentError
-from recsys.kernels.attention.choose import choose_backend
+from recsys.kernels.backend import choose_backend
 from recsys.kernels.ranking import reference
 
 __all__ = ["TargetRanks", "TopK", "rank_of_target", "top_k"]

@@ -5,6 +5,7 @@ factor of ten. The kernels therefore name their vectors. Nothing here uses fast-
 order of operations, so it has the same bits whatever the thread count, and NaN survives.
 """
 
+from recsys.kernels.vector.compiling import Array, Number, compiled
 from recsys.kernels.vector.lanes import (
     LANES,
     above_mask,
@@ -28,8 +29,11 @@ from recsys.kernels.vector.tickets import next_ticket
 __all__ = [
     "LANES",
     "PANEL",
+    "Array",
+    "Number",
     "above_mask",
     "add",
+    "compiled",
     "divide",
     "exp2",
     "fma",

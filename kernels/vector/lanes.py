@@ -5,12 +5,14 @@ registers are narrower. Arrays are 1-D contiguous float32; positions are counted
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
-from llvmlite import binding, ir
+from llvmlite import binding, ir  # type: ignore[import-untyped]
 from numba import types
 from numba.core import cgutils
-from numba.extending import intrinsic, models, register_model
+from numba.extending import models, register_model
+
+from recsys.kernels.vector.compiling import intrinsic
 
 
 def _native_lanes() -> int:
@@ -41,7 +43,7 @@ EXP2_COEFFICIENTS = (
 _EXP2_LOWEST = -126.0
 
 
-class Lanes(types.Type):  # type: ignore[misc]
+class Lanes(types.Type):
     """One vector of `LANES` float32 values."""
 
     def __init__(self) -> None:
@@ -49,12 +51,12 @@ class Lanes(types.Type):  # type: ignore[misc]
 
 
 @register_model(Lanes)
-class _LanesModel(models.PrimitiveModel):  # type: ignore[misc]
+class _LanesModel(models.PrimitiveModel):
     def __init__(self, manager: Any, frontend_type: Any) -> None:
-        super().__init__(manager, frontend_type, VECTOR)
+        super().__init__(manager, frontend_type, VECTOR)  # type: ignore[no-untyped-call]
 
 
-LANES_TYPE = Lanes()
+LANES_TYPE: Any = cast("Any", Lanes)()
 
 
 def constant(value: float) -> ir.Constant:
@@ -87,11 +89,12 @@ def store_vector(builder: Any, value: Any, pointer: Any) -> None:
 def call(builder: Any, name: str, *args: Any) -> Any:
     """Emit a call of an LLVM intrinsic on vectors, such as llvm.fma."""
     function_type = ir.FunctionType(VECTOR, [VECTOR] * len(args))
-    function = cgutils.get_or_insert_function(builder.module, function_type, f"{name}.v{LANES}f32")
+    declare: Any = cgutils.get_or_insert_function
+    function = declare(builder.module, function_type, f"{name}.v{LANES}f32")
     return builder.call(function, args)
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def load(typing_context: Any, array: Any, position: Any) -> Any:
     """Load LANES elements of `array` from `position`."""
 
@@ -101,7 +104,7 @@ def load(typing_context: Any, array: Any, position: Any) -> Any:
     return LANES_TYPE(array, types.int64), emit
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def store(typing_context: Any, array: Any, position: Any, value: Any) -> Any:
     """Store a vector to `array` from `position`."""
 
@@ -113,7 +116,7 @@ def store(typing_context: Any, array: Any, position: Any, value: Any) -> Any:
     return types.void(array, types.int64, LANES_TYPE), emit
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def splat(typing_context: Any, value: Any) -> Any:
     """Repeat one float32 in all lanes."""
 
@@ -145,7 +148,7 @@ divide = _binary(lambda builder, a, b: builder.fdiv(a, b), "Divide lane by lane.
 maximum = _binary(_emit_maximum, "Take the larger lane; the first where a lane is NaN.")
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def fma(typing_context: Any, a: Any, b: Any, c: Any) -> Any:
     """Compute a * b + c with one rounding."""
 
@@ -155,7 +158,7 @@ def fma(typing_context: Any, a: Any, b: Any, c: Any) -> Any:
     return LANES_TYPE(LANES_TYPE, LANES_TYPE, LANES_TYPE), emit
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def exp2(typing_context: Any, x: Any) -> Any:
     """Compute 2^x for x <= 127 with relative error below 2e-7; 0 below -126; NaN for NaN."""
 
@@ -176,7 +179,7 @@ def exp2(typing_context: Any, x: Any) -> Any:
     return LANES_TYPE(LANES_TYPE), emit
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def select_le(typing_context: Any, bound: Any, first: Any, value: Any, otherwise: Any) -> Any:
     """Take `value` in lanes l with bound <= first + l, `otherwise` in the others."""
 
@@ -189,7 +192,7 @@ def select_le(typing_context: Any, bound: Any, first: Any, value: Any, otherwise
     return LANES_TYPE(types.int64, types.int64, LANES_TYPE, LANES_TYPE), emit
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def above_mask(typing_context: Any, a: Any, b: Any) -> Any:
     """Set bit l of an int64 where lane l of a is greater than lane l of b."""
 
@@ -200,7 +203,7 @@ def above_mask(typing_context: Any, a: Any, b: Any) -> Any:
     return types.int64(LANES_TYPE, LANES_TYPE), emit
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def sum_lanes(typing_context: Any, value: Any) -> Any:
     """Add the lanes of a vector, halves first."""
 
@@ -215,7 +218,7 @@ def sum_lanes(typing_context: Any, value: Any) -> Any:
     return types.float32(LANES_TYPE), emit
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def transpose_square(
     typing_context: Any, target: Any, to: Any, to_row: Any, source: Any, at: Any, row: Any, count: Any
 ) -> Any:

@@ -7,10 +7,10 @@ its row of A and column of B alone, not on the tile's size or place.
 
 from typing import Any
 
-from llvmlite import ir
-from numba import njit, types
-from numba.extending import intrinsic
+from llvmlite import ir  # type: ignore[import-untyped]
+from numba import types
 
+from recsys.kernels.vector.compiling import Array, Number, compiled, intrinsic
 from recsys.kernels.vector.lanes import (
     LANES,
     VECTOR,
@@ -31,7 +31,7 @@ _WORD = ir.IntType(64)
 def _register_tile(rows: int, vectors: int) -> Any:
     """Make the product of `rows` x K and K x `vectors * LANES` with all sums in registers."""
 
-    @intrinsic  # type: ignore[untyped-decorator]
+    @intrinsic
     def tile(
         typing_context: Any,
         c: Any,
@@ -123,22 +123,22 @@ _tall_wide, _four_wide, _two_wide, _one_wide = (_register_tile(m, 2) for m in (_
 _tall_slim, _four_slim, _two_slim, _one_slim = (_register_tile(m, 1) for m in (_TALL, 4, 2, 1))
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@compiled
 def product(
-    c: Any,
-    c_at: int,
-    c_row: int,
-    a: Any,
-    a_at: int,
-    a_row: int,
-    a_k: int,
-    b: Any,
-    b_at: int,
-    b_row: int,
-    rows: int,
-    columns: int,
-    depth: int,
-    accumulate: bool,
+    c: Array,
+    c_at: Number,
+    c_row: Number,
+    a: Array,
+    a_at: Number,
+    a_row: Number,
+    a_k: Number,
+    b: Array,
+    b_at: Number,
+    b_row: Number,
+    rows: Number,
+    columns: Number,
+    depth: Number,
+    accumulate: Number,
 ) -> None:
     """Compute C = A B, or C += A B, for float32 arrays seen as 1-D, unchecked.
 

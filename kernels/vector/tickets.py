@@ -6,14 +6,14 @@ others waiting. Which thread takes which piece never changes a result: each piec
 
 from typing import Any
 
-from llvmlite import ir
+from llvmlite import ir  # type: ignore[import-untyped]
 from numba import types
-from numba.extending import intrinsic
 
+from recsys.kernels.vector.compiling import intrinsic
 from recsys.kernels.vector.lanes import element_pointer
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def next_ticket(typing_context: Any, counter: Any) -> Any:
     """Return counter[0] (int64) and add one to it, atomically."""
 
