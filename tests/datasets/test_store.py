@@ -157,6 +157,8 @@ def test_a_missing_or_cut_or_changed_file_is_refused(store: SequenceStore, name:
     content = path.read_bytes()
     path.write_bytes(content[:-1])
     assert f"{name}: has {len(content) - 1} bytes, {len(content)} belong there" in refusal(store.path)
+    path.write_bytes(content + b"\0")
+    assert f"{name}: has {len(content) + 1} bytes" in refusal(store.path, verify=False)
     flipped = bytearray(content)
     flipped[-1] ^= 1
     path.write_bytes(flipped)
