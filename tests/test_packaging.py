@@ -68,8 +68,8 @@ def test_another_package_of_that_name_wins_from_the_root(name: str, tmp_path: Pa
 def test_the_wheel_holds_recsys_alone_and_all_of_it(tmp_path: Path) -> None:
     code = f"from setuptools import build_meta; print(build_meta.build_wheel({str(tmp_path)!r}))"
     copy = tmp_path / "tree"
-    subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, check=True, stdout=(tmp_path / "files").open("wb"))
-    for name in (tmp_path / "files").read_bytes().decode().split("\0"):
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True)
+    for name in listed.stdout.decode().split("\0"):
         source = ROOT / name
         if name and (source.exists() or source.is_symlink()):
             target = copy / name

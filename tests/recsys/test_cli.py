@@ -1,14 +1,21 @@
-"""The command line as a user meets it: each test is a process."""
+"""The command line as a user meets it; a process of its own where that matters."""
 
+import contextlib
+import io
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
+import warnings
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
+
+from recsys.cli import main
 
 TINY = [
     "--set=encoder.d_model=16",
@@ -19,13 +26,29 @@ TINY = [
 ]
 
 
-def _recsys(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
+def _recsys(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """Call `main` as the console script does, in this process: importing torch anew takes seconds."""
+    out, err, argv, show = io.StringIO(), io.StringIO(), sys.argv, warnings.showwarning
+    sys.argv = ["recsys", *map(str, arguments)]
+    code: object = 0
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), warnings.catch_warnings():
+        warnings.simplefilter("default")
+        try:
+            main()
+        except SystemExit as leaving:
+            code = leaving.code or 0
+        finally:
+            sys.argv, warnings.showwarning = argv, show
+    assert isinstance(code, int)
+    return subprocess.CompletedProcess(sys.argv, code, out.getvalue(), err.getvalue())
+
+
+def _process(*arguments: object) -> subprocess.Popen[str]:
+    return subprocess.Popen(
         [sys.executable, "-c", "from recsys.cli import main; main()", *map(str, arguments)],
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        check=False,
-        cwd=cwd,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
 
@@ -113,7 +136,7 @@ def test_prepare_reports_and_train_takes_the_folder(folder: Path) -> None:
 def test_text_output_shows_table_protocol_and_curves(folder: Path) -> None:
     result = _recsys("train", folder / "log.csv", "--out", folder / "text", "--set=training.epochs=1", *TINY)
     assert result.returncode == 0
-    for word in ("ndcg@10", "popularity", "seen kept", "ties"):
+    for word in ("ndcg@10", "popularity", "seen kept", "Ties:"):
         assert word in result.stdout, word
     for word in ("parameters", "padding avoided", "Trained 1 epochs", "plots/training.png", "Index:"):
         assert word in result.stderr, word
@@ -184,28 +207,19 @@ def test_bad_input_gives_one_line_and_exit_code_2(run: Path, folder: Path) -> No
 
 
 def test_a_killed_run_resumes_to_the_same_weights(folder: Path, tmp_path: Path) -> None:
-    import signal
-    import time
-
     options = ["--set=training.epochs=12", *TINY]
-    whole = _recsys("train", folder / "log.csv", "--out", tmp_path / "whole", *options)
-    assert whole.returncode == 0, whole.stderr
-    command = [sys.executable, "-c", "from recsys.cli import main; main()", "train", str(folder / "log.csv")]
-    process = subprocess.Popen(
-        [*command, "--out", str(tmp_path / "cut"), *options],
-        stderr=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
+    whole = _process("train", folder / "log.csv", "--out", tmp_path / "whole", *options)
+    assert whole.communicate()[1].count("Trained 12 epochs") == 1
+    cut = _process("train", folder / "log.csv", "--out", tmp_path / "cut", *options)
     state = tmp_path / "cut" / "checkpoint" / "state.json"
     deadline = time.monotonic() + 120
-    while not state.exists() and process.poll() is None and time.monotonic() < deadline:
+    while not state.exists() and cut.poll() is None and time.monotonic() < deadline:
         time.sleep(0.002)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
+    cut.kill()
+    cut.communicate()
+    assert cut.returncode == -signal.SIGKILL
     assert not (tmp_path / "cut" / "run.json").exists()
-    resumed = _recsys("train", folder / "log.csv", "--out", tmp_path / "cut", "--resume", *options)
-    assert resumed.returncode == 0, resumed.stderr
-    assert "Resuming after epoch" in resumed.stderr
+    resumed = _process("train", folder / "log.csv", "--out", tmp_path / "cut", "--resume", *options)
+    assert "Resuming after epoch" in resumed.communicate()[1]
     weights = [(tmp_path / n / "model.safetensors").read_bytes() for n in ("whole", "cut")]
     assert weights[0] == weights[1]
