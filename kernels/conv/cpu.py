@@ -1,0 +1,210 @@
+"""The causal convolution on the CPU: numba kernels registered with PyTorch.
+
+All tensors are float32 here; rows may have any stride, so that half of a projection needs no copy.
+"""
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from recsys.kernels.arguments import check_offsets_values
+from recsys.kernels.conv.sweeps import BLOCK, SCRATCH, backward_worker, forward_worker
+from recsys.kernels.scan.blocks import group_sequences
+from recsys.kernels.threads import launch, threads_for
+
+__all__ = ["causal_conv"]
+
+GROUP = 1024
+"""Events of a group of sequences."""
+
+
+def causal_conv(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    offsets: Tensor,
+    activation: str | None,
+    initial_state: Tensor | None,
+    return_state: bool,
+) -> tuple[Tensor, Tensor]:
+    """Convolve; arguments and results as in `reference.causal_conv`, the state empty unless asked for."""
+    y, state = forward(x, weight, bias, offsets, activation == "silu", initial_state, return_state)
+    return y, state
+
+
+@torch.library.custom_op("recsys::causal_conv_cpu", mutates_args=(), device_types="cpu")
+def forward(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    offsets: Tensor,
+    gated: bool,
+    initial_state: Tensor | None,
+    return_state: bool,
+) -> tuple[Tensor, Tensor]:
+    """Return y and, if `return_state`, each sequence's last inputs."""
+    (events, channels), width = x.shape, weight.shape[1]
+    check_offsets_values("causal_conv", offsets, events)
+    y, final = _outputs(x, weight, offsets, return_state)
+    bounds, order = group_sequences(offsets.numpy(), GROUP)
+    threads = threads_for(len(order) * -(-channels // BLOCK), _STEPS * events * channels)
+    launch(
+        forward_worker,
+        threads,
+        bounds,
+        order,
+        *_inputs(x, weight, bias, offsets, gated, initial_state),
+        torch.empty(threads * SCRATCH).numpy(),
+        _flat(y),
+        _flat(final),
+    )
+    return y, final
+
+
+@forward.register_fake
+def _(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    offsets: Tensor,
+    gated: bool,
+    initial_state: Tensor | None,
+    return_state: bool,
+) -> tuple[Tensor, Tensor]:
+    return _outputs(x, weight, offsets, return_state)
+
+
+@torch.library.custom_op("recsys::causal_conv_cpu_backward", mutates_args=(), device_types="cpu")
+def backward(
+    dy: Tensor,
+    dfinal: Tensor | None,
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    offsets: Tensor,
+    gated: bool,
+    initial_state: Tensor | None,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return the gradients of x, weight, bias and initial_state; empty where absent."""
+    (events, channels), width = x.shape, weight.shape[1]
+    dx, dweight, dbias, dinitial = _gradients(x, weight, bias, initial_state)
+    bounds, order = group_sequences(offsets.numpy(), GROUP)
+    part_weight, part_bias = torch.empty(len(order), channels, width), torch.empty(len(order), channels)
+    threads = threads_for(len(order) * -(-channels // BLOCK), 2 * _STEPS * events * channels)
+    launch(
+        backward_worker,
+        threads,
+        bounds,
+        order,
+        *_inputs(x, weight, bias, offsets, gated, initial_state),
+        torch.empty(threads * SCRATCH).numpy(),
+        *_rows(dy),
+        _flat(dfinal),
+        *(_flat(part) for part in (dx, dinitial, part_weight, part_bias)),
+    )
+    _add_up(part_weight, dweight)
+    if bias is not None:
+        _add_up(part_bias, dbias)
+    return dx, dweight, dbias, dinitial
+
+
+@backward.register_fake
+def _(
+    dy: Tensor,
+    dfinal: Tensor | None,
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    offsets: Tensor,
+    gated: bool,
+    initial_state: Tensor | None,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    return _gradients(x, weight, bias, initial_state)
+
+
+def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    x, weight, bias, offsets, gated, initial_state, with_state = inputs
+    ctx.save_for_backward(x, weight, bias, offsets, initial_state)
+    ctx.gated, ctx.with_state = gated, with_state
+    ctx.set_materialize_grads(False)
+
+
+def _differentiate(ctx: Any, dy: Tensor | None, dfinal: Tensor | None) -> tuple[Tensor | None, ...]:
+    x, weight, bias, offsets, initial_state = ctx.saved_tensors
+    if dy is None:
+        dy = torch.zeros_like(x)
+    if not ctx.with_state:
+        dfinal = None
+    dx, dweight, dbias, dinitial = backward(dy, dfinal, x, weight, bias, offsets, ctx.gated, initial_state)
+    return (
+        dx,
+        dweight,
+        None if bias is None else dbias,
+        None,
+        None,
+        None if initial_state is None else dinitial,
+        None,
+    )
+
+
+forward.register_autograd(_differentiate, setup_context=_save)
+
+_STEPS = 4
+"""Elementary steps of `threads_for` per element."""
+
+
+def _outputs(x: Tensor, weight: Tensor, offsets: Tensor, with_state: bool) -> tuple[Tensor, Tensor]:
+    shape = (offsets.shape[0] - 1 if with_state else 0, x.shape[1], weight.shape[1] - 1)
+    return x.new_empty(x.shape), x.new_empty(shape)
+
+
+def _gradients(
+    x: Tensor, weight: Tensor, bias: Tensor | None, initial_state: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    dbias = x.new_empty(0 if bias is None else bias.shape)
+    dinitial = x.new_empty(0 if initial_state is None else initial_state.shape)
+    return x.new_empty(x.shape), x.new_empty(weight.shape), dbias, dinitial
+
+
+def _inputs(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    offsets: Tensor,
+    gated: bool,
+    initial_state: Tensor | None,
+) -> tuple[Any, ...]:
+    """Arrange what both workers read in the order of their arguments."""
+    return (
+        offsets.to(torch.int32).numpy(),
+        *weight.shape,
+        *_rows(x),
+        _flat(weight),
+        _flat(bias),
+        _flat(initial_state),
+        gated,
+    )
+
+
+def _rows(x: Tensor) -> tuple[NDArray[np.float32], int]:
+    """See a matrix as 1-D with a row stride; copied if its rows are not contiguous or overlap."""
+    if x.numel() == 0:
+        return np.empty(0, np.float32), 0
+    if x.stride(1) != 1 or x.stride(0) < x.shape[1]:
+        x = x.contiguous()
+    row = x.stride(0)
+    return x.detach().as_strided(((x.shape[0] - 1) * row + x.shape[1],), (1,)).numpy(), row
+
+
+def _flat(x: Tensor | None) -> NDArray[np.float32]:
+    return np.empty(0, np.float32) if x is None else x.detach().contiguous().view(-1).numpy()
+
+
+def _add_up(parts: Tensor, total: Tensor) -> None:
+    """Add the parts in order, one after another: the same bits whatever the number of threads."""
+    total.zero_()
+    for part in parts:
+        total += part
