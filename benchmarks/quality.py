@@ -45,15 +45,14 @@ def run_encoder(name: str, data: Path, seed: int) -> dict[str, Any]:
 def table(records: list[dict[str, Any]]) -> str:
     """The README's table, in Markdown."""
     lines = [
-        "| encoder | HR@10, seen kept | NDCG@10, seen kept | HR@10, seen removed | NDCG@10, seen removed | epochs | training |",
+        "| encoder | HR@10, seen kept | NDCG@10 | HR@10, seen removed | NDCG@10 | epochs | training |",
         "|---|---|---|---|---|---|---|",
     ]
     for record in records:
         kept, removed = record["result"]["metrics_seen_kept"], record["result"]["metrics_seen_removed"]
         cells = [f"{m[name]:.4f}" for m in (kept, removed) for name in ("hr@10", "ndcg@10")]
-        lines.append(
-            f"| {record['encoder']} | {' | '.join(cells)} | {record['epochs']} | {record['training_seconds']:.0f} s |"
-        )
+        cells += [str(record["epochs"]), f"{record['training_seconds']:.0f} s"]
+        lines.append(f"| {record['encoder']} | {' | '.join(cells)} |")
     popularity = records[0]["result"]["popularity"]
     cells = [f"{popularity[s][name]:.4f}" for s in ("kept", "removed") for name in ("hr@10", "ndcg@10")]
     lines.append(f"| popularity | {' | '.join(cells)} | | |")

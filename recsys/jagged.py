@@ -147,4 +147,5 @@ def flat_ranges(starts: npt.NDArray[np.int64], ends: npt.NDArray[np.int64]) -> n
     """
     lengths = ends - starts
     before = np.cumsum(lengths) - lengths
-    return np.arange(int(lengths.sum()), dtype=np.int64) + np.repeat(starts - before, lengths)
+    flat: npt.NDArray[np.int64] = np.arange(int(lengths.sum())) + np.repeat(starts - before, lengths)
+    return flat

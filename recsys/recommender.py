@@ -136,7 +136,7 @@ class Recommender:
         if run is not None:
             write_model(run, encoder, preset=self.preset)
             plot_training(progress.history, run.plots)
-        self._index = None
+        self._index: ItemIndex | None = None
         return self
 
     def evaluate(
@@ -248,13 +248,14 @@ class Recommender:
     def build_index(self, kind: str | None = None) -> ItemIndex:
         """Build the item index anew, of another kind if one is named."""
         encoder = self._fitted()
-        self._index = ItemIndex.build(
+        index = ItemIndex.build(
             encoder.item_weight.detach().float().cpu(),
-            kind=kind or self.index,  # type: ignore[arg-type]
+            kind=kind or self.index,
             metric="inner_product",
             fingerprint=fingerprint(encoder),
         )
-        return self._index
+        self._index = index
+        return index
 
     @property
     def index_(self) -> ItemIndex:

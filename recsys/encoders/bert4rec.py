@@ -10,6 +10,7 @@ Differs from the paper:
 """
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -67,7 +68,7 @@ class BERT4RecState:
     lengths: Tensor
 
 
-PAPER = {
+PAPER: dict[str, dict[str, Any]] = {
     "encoder": {
         "block": "postnorm",
         "positions": "reversed",

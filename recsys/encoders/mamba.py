@@ -12,7 +12,7 @@ Differs from Mamba4Rec:
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -66,7 +66,7 @@ class MambaState:
     scan: tuple[Tensor, ...]
 
 
-PAPER = {
+PAPER: dict[str, dict[str, Any]] = {
     "encoder": {"block": "mamba4rec", "n_layers": 1, "d_state": 32, "dropout": 0.2, "dt_init": "zero"},
     "training": {"learning_rate": 1e-3, "weight_decay": 0.0, "warmup_steps": 0},
 }
@@ -89,7 +89,7 @@ class Mamba(SequenceEncoder):
     def initialize(self, generator: torch.Generator) -> None:
         """The common start, then the state-space parameters as in mamba-ssm."""
         super().initialize(generator)
-        for block in self.blocks:
+        for block in self._blocks():
             block.mixer.initialize(generator, self.config.dt_init)
 
     def forward(self, batch: SequenceBatch, *, generator: torch.Generator | None = None) -> Tensor:
@@ -101,7 +101,8 @@ class Mamba(SequenceEncoder):
 
     def initial_state(self, n: int) -> MambaState:
         """Zero states of n users."""
-        return MambaState(*zip(*(block.mixer.initial_state(n) for block in self.blocks), strict=True))
+        conv, scan = zip(*(block.mixer.initial_state(n) for block in self._blocks()), strict=True)
+        return MambaState(conv, scan)
 
     def step(
         self, state: MambaState, items: Tensor, timestamps: Tensor | None = None
@@ -109,14 +110,17 @@ class Mamba(SequenceEncoder):
         """One event per user in O(E S), whatever the length of the history."""
         x = self._embed(items, None)
         states = []
-        for block, conv, scan in zip(self.blocks, state.conv, state.scan, strict=True):
+        for block, conv, scan in zip(self._blocks(), state.conv, state.scan, strict=True):
             x, new = block.step(x, (conv, scan))
             states.append(new)
         return self.final_norm(x), MambaState(*zip(*states, strict=True))
 
+    def _blocks(self) -> list["MambaBlock"]:
+        return [block for block in self.blocks if isinstance(block, MambaBlock)]
+
     def _embed(self, items: Tensor, generator: torch.Generator | None) -> Tensor:
         x = dropout(self.item_embedding(items), self.config.dropout, generator)
-        return self.embedding_norm(x) if self.config.block == "mamba4rec" else x  # type: ignore[no-any-return]
+        return self.embedding_norm(x) if self.config.block == "mamba4rec" else x
 
 
 class MambaBlock(nn.Module):
@@ -195,6 +199,7 @@ class MambaMixer(nn.Module):
         """Packed rows (N, D) to rows (N, D)."""
         u, z = self.in_proj(x).chunk(2, dim=-1)  # (N, E) each
         u = causal_conv(u, self.conv1d.weight[:, 0], self.conv1d.bias, offsets, activation="silu")
+        assert isinstance(u, Tensor)
         delta, B, C = self._project(u)
         y = selective_scan(u, delta, self._A(), B, C, self.D, z, self.dt_proj.bias, offsets)
         return self.out_proj(y)  # type: ignore[no-any-return]

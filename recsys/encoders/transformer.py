@@ -252,7 +252,7 @@ class SasrecBlock(nn.Module):
         q = self.q(query).view(len(x), self.n_heads, -1)
         k, v = self.kv(x).view(len(x), 2, self.n_heads, -1).unbind(1)
         x = self.feed_forward_norm(query + through.attend(q, k, v).reshape(x.shape))
-        return x + through.drop(self.down(through.drop(F.relu(self.up(x)))))  # type: ignore[no-any-return]
+        return x + through.drop(self.down(through.drop(F.relu(self.up(x)))))
 
 
 def _rotation(positions: Tensor, config: TransformerConfig) -> tuple[Tensor, Tensor]:

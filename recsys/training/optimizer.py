@@ -11,7 +11,8 @@ NEVER_DECAYED = ("A_log",)
 
 def make_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.AdamW:
     """AdamW over the model's parameters in two groups, fused into one pass."""
-    decayed, plain = [], []
+    decayed: list[nn.Parameter] = []
+    plain: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
         matrix = parameter.ndim >= 2 and name.rpartition(".")[2] not in NEVER_DECAYED
         (decayed if matrix else plain).append(parameter)

@@ -210,7 +210,7 @@ class Trainer:
             )
             with torch.no_grad():
                 parameters = dict(self.encoder.named_parameters())
-                values = [parameters[name] for name in self._average]
+                values: list[Tensor] = [parameters[name] for name in self._average]
                 torch._foreach_lerp_(list(self._average.values()), values, 1 - decay)
 
     @contextlib.contextmanager

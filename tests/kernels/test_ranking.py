@@ -23,11 +23,11 @@ def _case(seed: int, *, ties: bool) -> tuple[Tensor, Tensor, Tensor, tuple[Tenso
     )
 
 
-def _oracle_rank(scores: np.ndarray, target: int, barred: set[int], ties: str) -> float:  # type: ignore[type-arg]
+def _oracle_rank(scores: np.ndarray, target: int, barred: set[int], ties: str) -> float:
     others = [s for i, s in enumerate(scores) if i != target and i not in barred]
     above = sum(s > scores[target] for s in others)
     level = sum(s == scores[target] for s in others)
-    return 1 + above + {"optimistic": 0, "pessimistic": level, "average": level / 2}[ties]
+    return float(1 + above + {"optimistic": 0, "pessimistic": level, "average": level / 2}[ties])
 
 
 @pytest.mark.parametrize("backend", ["cpu", "reference"])
@@ -35,7 +35,7 @@ def _oracle_rank(scores: np.ndarray, target: int, barred: set[int], ties: str) -
 def test_ranks_equal_brute_force(backend: str, ties: str) -> None:
     for seed in range(100):
         hidden, weight, targets, exclude = _case(seed, ties=True)
-        found = rank_of_target(hidden, weight, targets, exclude, ties=ties, backend=backend)  # type: ignore[arg-type]
+        found = rank_of_target(hidden, weight, targets, exclude, ties=ties, backend=backend)
         scores = (hidden @ weight.T).numpy()
         for row, target in enumerate(targets.tolist()):
             barred = set(exclude[0][exclude[1][row] : exclude[1][row + 1]].tolist())

@@ -18,7 +18,7 @@ def _store(lengths: list[int], held_out: int = 2) -> Any:
     )
 
 
-def _training_events(store: Any) -> list[np.ndarray]:  # type: ignore[type-arg]
+def _training_events(store: Any) -> list[np.ndarray]:
     return [np.arange(s, e) for s, e in zip(store.offsets[:-1], store.valid_start, strict=True)]
 
 

@@ -160,7 +160,7 @@ def test_dropout_follows_its_generator(encoder: SequenceEncoder) -> None:
 
 def test_every_parameter_receives_a_gradient(encoder: SequenceEncoder) -> None:
     hidden = encoder(SequenceBatch.from_sequences(_sequences([24, 5, 1])))
-    (hidden * torch.randn(hidden.shape, generator=torch.Generator().manual_seed(0))).sum().backward()  # type: ignore[no-untyped-call]
+    (hidden * torch.randn(hidden.shape, generator=torch.Generator().manual_seed(0))).sum().backward()
     silent = [n for n, p in encoder.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
     assert silent == []
 

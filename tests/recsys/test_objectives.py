@@ -19,7 +19,7 @@ def test_next_item_keeps_times_with_their_events() -> None:
     assert task.batch.timestamps.tolist() == [10, 20]
 
 
-def _cloze(lengths: list[int], *, mask: float, last: float, seed: int) -> tuple[np.ndarray, np.ndarray]:  # type: ignore[type-arg]
+def _cloze(lengths: list[int], *, mask: float, last: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
     items = np.arange(sum(lengths))
     task = cloze(
         SequenceBatch.from_lengths(items, lengths),

@@ -210,16 +210,15 @@ def test_text_ids_come_back_as_text(log: pl.DataFrame) -> None:
 def test_validation_during_training_takes_at_most_so_many_users(
     store: SequenceStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from recsys import recommender
+    from recsys.evaluation.evaluate import evaluate_hidden
 
     seen: list[Any] = []
-    real = recommender.evaluate_hidden
 
     def spy(*args: Any, **kwargs: Any) -> Any:
         seen.append(kwargs["users"])
-        return real(*args, **kwargs)
+        return evaluate_hidden(*args, **kwargs)
 
-    monkeypatch.setattr(recommender, "evaluate_hidden", spy)
+    monkeypatch.setattr("recsys.recommender.evaluate_hidden", spy)
     options = {**QUICK, "validation_users": 10}
     Recommender("sasrec", encoder_options=SMALL, training_options=options).fit(store)
     assert [len(users) for users in seen] == [10, 10]

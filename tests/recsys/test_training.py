@@ -12,7 +12,6 @@ from recsys.datasets.store import SequenceStore
 from recsys.encoders import build_encoder, encoder_config
 from recsys.encoders.base import SequenceEncoder
 from recsys.errors import DataError, RunError
-from recsys.training import trainer as trainer_module
 from recsys.training.checkpoint import Progress
 from recsys.training.config import TrainingConfig
 from recsys.training.estimate import Estimate
@@ -108,14 +107,13 @@ def test_a_run_cut_within_an_epoch_resumes_bit_for_bit(
     whole = Trainer(_encoder(store), store, config)
     whole.run()
     cut = Trainer(_encoder(store), store, config, folder=tmp_path, checkpoint_seconds=0.0)
-    real = trainer_module.set_learning_rate
 
     def dies(optimizer: torch.optim.Optimizer, settings: TrainingConfig, step: int) -> None:
         if step == 9:
             raise _Killed
-        real(optimizer, settings, step)
+        set_learning_rate(optimizer, settings, step)
 
-    monkeypatch.setattr(trainer_module, "set_learning_rate", dies)
+    monkeypatch.setattr("recsys.training.trainer.set_learning_rate", dies)
     with pytest.raises(_Killed):
         cut.run()
     monkeypatch.undo()
@@ -326,7 +324,7 @@ TRAINING_CHANGES: dict[str, Any] = {
     [(n, f, v) for n, fields in ENCODER_CHANGES.items() for f, v in fields.items()],
 )
 def test_every_encoder_field_changes_the_run(store: SequenceStore, name: str, field: str, value: Any) -> None:
-    def run(**options: object) -> torch.Tensor:
+    def run(**options: Any) -> torch.Tensor:
         trainer = Trainer(_encoder(store, name, **options), store, TrainingConfig(**{**TINY, "epochs": 1}))
         trainer.run()
         return _weights(trainer)
