@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from recsys.kernels.arguments import check_offsets_values
-from recsys.kernels.conv.sweeps import BLOCK, SCRATCH, backward_worker, forward_worker
+from recsys.kernels.conv.backward import BACKWARD_SCRATCH, backward_worker
+from recsys.kernels.conv.forward import FORWARD_SCRATCH, forward_worker
+from recsys.kernels.conv.rows import BLOCK
 from recsys.kernels.scan.blocks import group_sequences
 from recsys.kernels.threads import launch, threads_for
 
@@ -19,6 +21,9 @@ __all__ = ["causal_conv"]
 
 GROUP = 1024
 """Events of a group of sequences."""
+
+STEPS = 4
+"""Elementary steps of `threads_for` per element."""
 
 
 def causal_conv(
@@ -46,18 +51,18 @@ def forward(
     return_state: bool,
 ) -> tuple[Tensor, Tensor]:
     """Return y and, if `return_state`, each sequence's last inputs."""
-    (events, channels), width = x.shape, weight.shape[1]
+    events, channels = x.shape
     check_offsets_values("causal_conv", offsets, events)
     y, final = _outputs(x, weight, offsets, return_state)
     bounds, order = group_sequences(offsets.numpy(), GROUP)
-    threads = threads_for(len(order) * -(-channels // BLOCK), _STEPS * events * channels)
+    threads = threads_for(len(order) * -(-channels // BLOCK), STEPS * events * channels)
     launch(
         forward_worker,
         threads,
         bounds,
         order,
         *_inputs(x, weight, bias, offsets, gated, initial_state),
-        torch.empty(threads * SCRATCH).numpy(),
+        torch.empty(threads * FORWARD_SCRATCH).numpy(),
         _flat(y),
         _flat(final),
     )
@@ -93,14 +98,14 @@ def backward(
     dx, dweight, dbias, dinitial = _gradients(x, weight, bias, initial_state)
     bounds, order = group_sequences(offsets.numpy(), GROUP)
     part_weight, part_bias = torch.empty(len(order), channels, width), torch.empty(len(order), channels)
-    threads = threads_for(len(order) * -(-channels // BLOCK), 2 * _STEPS * events * channels)
+    threads = threads_for(len(order) * -(-channels // BLOCK), 2 * STEPS * events * channels)
     launch(
         backward_worker,
         threads,
         bounds,
         order,
         *_inputs(x, weight, bias, offsets, gated, initial_state),
-        torch.empty(threads * SCRATCH).numpy(),
+        torch.empty(threads * BACKWARD_SCRATCH).numpy(),
         *_rows(dy),
         _flat(dfinal),
         *(_flat(part) for part in (dx, dinitial, part_weight, part_bias)),
@@ -151,9 +156,6 @@ def _differentiate(ctx: Any, dy: Tensor | None, dfinal: Tensor | None) -> tuple[
 
 
 forward.register_autograd(_differentiate, setup_context=_save)
-
-_STEPS = 4
-"""Elementary steps of `threads_for` per element."""
 
 
 def _outputs(x: Tensor, weight: Tensor, offsets: Tensor, with_state: bool) -> tuple[Tensor, Tensor]:
