@@ -91,7 +91,7 @@ class _Until(SilentReporter):
 
     def started(self, estimate: Estimate, progress: Progress, epochs: int) -> None:
         """Start the clock: the trainer's estimate of time and memory belongs to no step."""
-        self._part.started = Slice(budget_s=0).started
+        self._part.restart_clock()
 
     def stepped(self, progress: Progress, n_steps: int) -> None:
         """Count the steps since the last report."""

@@ -62,7 +62,7 @@ class RecToolsFastSide:
         for batch in self._batches[batch_size]:
             loss = self._loss(batch)
             self._optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             self._optimizer.step()
             if part.count(int((batch["y"] != 0).sum()), loss.item()):
                 return

@@ -1,7 +1,7 @@
 # mypy: disable-error-code="import-not-found,import-untyped"
 """RecTools' SASRecModel: its own data preparator, loader and Lightning module, cut into slices.
 
-Runs in RecTools' environment. All non-padding positions of a session are supervised.
+Runs in RecTools' environment. All non-padding positions of a sequence are supervised.
 """
 
 import warnings
@@ -16,7 +16,7 @@ from .protocol import Slice, Task, serve
 
 
 class RecToolsSide:
-    """RecTools with its sessions in memory."""
+    """RecTools with its sequences in memory."""
 
     def __init__(self, task: Task) -> None:
         import rectools
@@ -87,7 +87,7 @@ class _Until(Callback):  # type: ignore[misc]
         """Start the clock when Lightning has set itself up."""
         if self._fresh:
             self._fresh = False
-            self._part.started = Slice(budget_s=0).started
+            self._part.restart_clock()
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int

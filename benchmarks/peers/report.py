@@ -17,7 +17,7 @@ from benchmarks.peers.log_file import LogFacts
 
 COUNTED = (
     "Events supervised: (position -> target) pairs that enter the loss. RecBole: one per prefix row; "
-    "RecTools: every non-padding position of a session's last max_length + 1 events; ours: every event of "
+    "RecTools: every non-padding position of a sequence's last max_length + 1 events; ours: every event of "
     "a window but its first."
 )
 
@@ -65,9 +65,11 @@ def summarize(pair: PairResult) -> dict[str, Any]:
         "training_peak_mib": {
             side: max(part[side]["peak_mib"] for part in pair.rounds) for side in ("ours", "peer")
         },
-        "cores_busy": {
-            side: statistics.median(part[side]["cores_busy"] for part in pair.rounds)
-            for side in ("ours", "peer")
+        **{
+            key: {
+                side: statistics.median(part[side][key] for part in pair.rounds) for side in ("ours", "peer")
+            }
+            for key in ("cores_busy", "cpu_us_per_event")
         },
         "sweep": pair.sweep,
         "facts": pair.facts,
@@ -81,7 +83,7 @@ def print_table(result: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    console = Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else 150)
+    console = Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else 190)
     table = Table(title=_title(result))
     for heading, justify in (
         ("side", "left"),
@@ -93,6 +95,7 @@ def print_table(result: dict[str, Any]) -> None:
         ("prepare s", "right"),
         ("peak MiB", "right"),
         ("cores busy", "right"),
+        ("CPU us/event", "right"),
     ):
         table.add_column(heading, justify=justify)  # type: ignore[arg-type]
     for name, pair in result["pairs"].items():
@@ -140,7 +143,7 @@ def machine(threads: int) -> dict[str, Any]:
 
 def _cells(result: dict[str, Any], pair: dict[str, Any], side: str) -> list[str]:
     if "failure" in pair:
-        return ["", "failed", *[""] * 6]
+        return ["", "failed", *[""] * 7]
     facts, rate, loss = pair["facts"][side], pair["events_per_second"][side], pair["loss"][side]
     size = pair["peer_batch_size"] if side == "peer" else result["config"]["batch_events"]
     ratio = pair["ratio"]
@@ -154,6 +157,7 @@ def _cells(result: dict[str, Any], pair: dict[str, Any], side: str) -> list[str]
         f"{facts['prepare_seconds']:.1f}",
         f"{pair['training_peak_mib'][side]:,.0f}",
         f"{pair['cores_busy'][side]:.1f}",
+        f"{pair['cpu_us_per_event'][side]:,.0f}",
     ]
 
 
