@@ -60,9 +60,9 @@ def estimate(
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        loss_of_step(0).backward()  # type: ignore[no-untyped-call]
+        loss_of_step(0).backward()
     started = time.perf_counter()
-    loss_of_step(0).backward()  # type: ignore[no-untyped-call]
+    loss_of_step(0).backward()
     if torch.cuda.is_available():
         torch.cuda.synchronize()
     seconds = time.perf_counter() - started

@@ -133,7 +133,7 @@ class Trainer:
         while progress.step < plan.n_steps:
             loss, n_targets = self.loss(plan, progress.epoch, progress.step)
             self._optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             if self.config.gradient_clip:
                 torch.nn.utils.clip_grad_norm_(self.encoder.parameters(), self.config.gradient_clip)
             set_learning_rate(self._optimizer, self.config, progress.global_step)

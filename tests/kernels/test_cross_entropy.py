@@ -44,7 +44,7 @@ def _both(
     for leaf in leaves:
         leaf.requires_grad_()
     loss = linear_cross_entropy(leaves[0], leaves[1], inputs[2], backend=backend, **extra)  # type: ignore[arg-type]
-    loss.backward(None if upstream is None else upstream.to(loss.dtype))  # type: ignore[no-untyped-call]
+    loss.backward(None if upstream is None else upstream.to(loss.dtype))
     gradients = [leaf.grad for leaf in leaves if leaf.grad is not None]
     assert len(gradients) == len(leaves)
     return loss.detach(), *gradients
