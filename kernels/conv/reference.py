@@ -37,7 +37,7 @@ def causal_conv(
 
     padded = x.new_zeros(x.shape[0] + past * batch, x.shape[1])
     padded = padded.index_copy(0, row, x)
-    padded = padded.index_copy(0, earlier, initial_state.transpose(1, 2).reshape(batch * past, -1))
+    padded = padded.index_copy(0, earlier, initial_state.transpose(1, 2).reshape(batch * past, x.shape[1]))
     y = sum((weight[:, past - k] * padded[row - k] for k in range(past + 1)), padded.new_zeros(()))
     state = padded[(start + lengths)[:, None] + torch.arange(past, device=x.device)].transpose(1, 2)
     return _finish(y, bias, activation), state.contiguous()
