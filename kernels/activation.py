@@ -24,7 +24,17 @@ from recsys.kernels.vector.lanes import (
     spread,
 )
 
-__all__ = ["LOG2_E", "decay", "decline", "inlined", "load_first", "sigmoid", "softplus", "store_first"]
+__all__ = [
+    "LOG2_E",
+    "decay",
+    "decline",
+    "inlined",
+    "load_first",
+    "sigmoid",
+    "softplus",
+    "splat_at",
+    "store_first",
+]
 
 LOG2_E = np.float32(1.4426950408889634)
 
@@ -89,6 +99,16 @@ def _first(builder: Any, count: Any) -> Any:
 def _declare(builder: Any, name: str, result: Any, *args: Any) -> Any:
     declare: Any = cgutils.get_or_insert_function
     return declare(builder.module, ir.FunctionType(result, args), f"llvm.masked.{name}.v{LANES}f32.p0")
+
+
+@intrinsic
+def splat_at(typing_context: Any, array: Any, position: Any) -> Any:
+    """Repeat one element in all lanes; indexing the array would cost a check for negative positions."""
+
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return spread(builder, builder.load(element_pointer(context, builder, signature.args[0], *args)))
+
+    return LANES_TYPE(array, types.int64), emit
 
 
 @intrinsic

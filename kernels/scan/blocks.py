@@ -1,10 +1,11 @@
-"""How the scan is cut into pieces of work, and the channel block that each piece keeps in cache.
+"""How the scan is cut into pieces of work, and how a piece's channels lie in cache.
 
-A piece is a group of consecutive sequences times a block of channels. Inside a block, states lie as
-[vector of channels][state][lane]: every operation is one on whole vectors. Lanes past the last channel hold
-zeros, which the recurrence keeps.
+A piece is a group of consecutive sequences times a block of channels. What belongs to one state of one pair
+of vectors (its decay rate, its value, ...) lies in one record, a pair of vectors per field: [pair][state]
+[field][half][lane]. One running position then serves all fields, and no two of them compete for the same
+line of the cache. Lanes past the last channel, and a last vector's missing partner, hold zeros, which the
+recurrence keeps.
 """
-
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,20 +16,29 @@ from recsys.kernels.vector import LANES, Array, Number, compiled, load, splat, s
 __all__ = [
     "BLOCK",
     "EVERY",
-    "fill",
+    "PAIR",
+    "clear",
+    "clear_states",
     "group_sequences",
     "load_block",
     "load_rates",
     "load_states",
+    "restore_states",
+    "save_states",
     "store_block",
     "store_states",
 ]
 
+PAIR = 2 * LANES
+"""Channels that the kernels advance together: they share what is read once per event and state."""
+
 BLOCK = 64
-"""Channels of a piece: 16 states of them and their rates fill a quarter of a 32 KB cache."""
+"""Channels of a piece: their states and rates fill a quarter of a 32 KB cache where d_state is 16."""
 
 EVERY = 16
 """Events, counted from a sequence's start, between states kept for the backward pass."""
+
+_ZERO = np.float32(0)
 
 
 def group_sequences(offsets: NDArray[np.int32], events: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -47,55 +57,86 @@ def group_sequences(offsets: NDArray[np.int32], events: int) -> tuple[NDArray[np
 
 
 @compiled
-def fill(target: Array, at: Number, count: Number, value: Number) -> None:
-    """Set `count` vectors from `at`."""
-    for i in range(count):
-        store(target, at + i * LANES, splat(value))
+def clear(space: Array, at: Number, count: Number) -> None:
+    """Set `count` elements (a multiple of LANES) to zero."""
+    for i in range(at, at + count, LANES):
+        store(space, i, splat(_ZERO))
 
 
 @compiled
-def load_block(values: Array, channel: Number, count: Number, target: Array) -> None:
-    """Copy a block's `count` channels to the vectors of `target`; zeros where there are no values."""
-    for at in range(0, count, LANES):
-        if len(values):
-            store(target, at, load_first(values, channel + at, count - at))
-        else:
-            store(target, at, splat(np.float32(0)))
+def load_block(values: Array, channel: Number, count: Number, space: Array, at: Number) -> None:
+    """Copy `count` channels, unless `values` is empty."""
+    if len(values):
+        for i in range(0, count, LANES):
+            store(space, at + i, load_first(values, channel + i, count - i))
 
 
 @compiled
-def store_block(source: Array, target: Array, channel: Number, count: Number) -> None:
-    """Copy a block's channels back."""
-    for at in range(0, count, LANES):
-        store_first(target, channel + at, count - at, load(source, at))
+def store_block(space: Array, at: Number, count: Number, values: Array, channel: Number) -> None:
+    """Copy `count` channels back."""
+    for i in range(0, count, LANES):
+        store_first(values, channel + i, count - i, load(space, at + i))
 
 
 @compiled
-def load_rates(A: Array, channel: Number, count: Number, states: Number, target: Array) -> None:
-    """Lay rows `channel` onwards of A (d_inner, d_state), times log2(e), as the block's vectors."""
-    load_states(A, channel * states, count, states, target)
-    for i in range((count + LANES - 1) // LANES * states * LANES):
-        target[i] *= LOG2_E
+def clear_states(space: Array, count: Number, states: Number, record: Number, field: Number) -> None:
+    """Set a field of the records of `count` channels to zero, whole pairs of vectors."""
+    for at in range(field, field + (count + PAIR - 1) // PAIR * states * record, record):
+        store(space, at, splat(_ZERO))
+        store(space, at + LANES, splat(_ZERO))
 
 
 @compiled
-def load_states(source: Array, at: Number, count: Number, states: Number, target: Array) -> None:
-    """Lay `count` rows of `states` values from `at` as the block's vectors."""
-    for first in range(0, count, LANES):
-        inside = min(LANES, count - first)
-        to, row = first * states, at + first * states
-        if inside < LANES:
-            fill(target, to, states, np.float32(0))
-        for lane in range(inside):
-            for state in range(states):
-                target[to + state * LANES + lane] = source[row + lane * states + state]
+def load_states(
+    source: Array, at: Number, count: Number, states: Number, space: Array, record: Number, field: Number
+) -> None:
+    """Read a (count, states) matrix from `at` into a field of the records, cleared before."""
+    for channel in range(count):
+        to = channel // PAIR * states * record + field + channel % PAIR
+        for state in range(states):
+            space[to + state * record] = source[at + channel * states + state]
 
 
 @compiled
-def store_states(source: Array, count: Number, states: Number, target: Array, at: Number) -> None:
+def store_states(
+    space: Array, record: Number, field: Number, count: Number, states: Number, target: Array, at: Number
+) -> None:
     """Undo `load_states`."""
+    for channel in range(count):
+        from_ = channel // PAIR * states * record + field + channel % PAIR
+        for state in range(states):
+            target[at + channel * states + state] = space[from_ + state * record]
+
+
+@compiled
+def load_rates(
+    A: Array, channel: Number, count: Number, states: Number, space: Array, record: Number
+) -> None:
+    """Lay A (d_inner, d_state), times log2(e), from row `channel` as the records' first field."""
+    clear_states(space, count, states, record, 0)
+    load_states(A, channel * states, count, states, space, record, 0)
+    for at in range(0, (count + PAIR - 1) // PAIR * states * record, record):
+        for lane in range(PAIR):
+            space[at + lane] *= LOG2_E
+
+
+@compiled
+def save_states(
+    space: Array, record: Number, field: Number, count: Number, states: Number, kept: Array, at: Number
+) -> None:
+    """Copy a field to `kept` as [vector][state][lane]."""
     for first in range(0, count, LANES):
-        to = at + first * states
-        for lane in range(min(LANES, count - first)):
-            for state in range(states):
-                target[to + lane * states + state] = source[first * states + state * LANES + lane]
+        from_ = first // PAIR * states * record + field + first % PAIR
+        for state in range(states):
+            store(kept, at + first * states + state * LANES, load(space, from_ + state * record))
+
+
+@compiled
+def restore_states(
+    kept: Array, at: Number, count: Number, states: Number, space: Array, record: Number, field: Number
+) -> None:
+    """Undo `save_states`."""
+    for first in range(0, count, LANES):
+        to = first // PAIR * states * record + field + first % PAIR
+        for state in range(states):
+            store(space, to + state * record, load(kept, at + first * states + state * LANES))

@@ -1,17 +1,29 @@
-"""The scan's forward kernel: one pass over the events, all states of a channel block in cache."""
+"""The scan's forward kernel: one pass over the events, all states of a block of channels in cache."""
 
 from typing import Any
 
 import numpy as np
 
-from recsys.kernels.activation import decay, decline, inlined, load_first, sigmoid, softplus, store_first
+from recsys.kernels.activation import (
+    decay,
+    decline,
+    inlined,
+    load_first,
+    sigmoid,
+    softplus,
+    splat_at,
+    store_first,
+)
 from recsys.kernels.scan.blocks import (
     BLOCK,
     EVERY,
-    fill,
+    PAIR,
+    clear,
+    clear_states,
     load_block,
     load_rates,
     load_states,
+    save_states,
     store_states,
 )
 from recsys.kernels.vector import (
@@ -24,25 +36,37 @@ from recsys.kernels.vector import (
     load,
     multiply,
     next_ticket,
-    splat,
     store,
 )
 
-__all__ = ["forward_scratch", "forward_worker", "read"]
+__all__ = ["forward_scratch", "forward_worker", "read", "write"]
 
-_ZERO = np.float32(0)
+# Fields of a record: decay rate, state.
+_STATE, _RECORD = PAIR, 2 * PAIR
+
+# Fields of an event's strip, each a block of channels: step size, inflow, D u, silu(z).
+_INFLOW, _OUT, _GATE, _STRIP = BLOCK, 2 * BLOCK, 3 * BLOCK, 4 * BLOCK
 
 
 @inlined
 def read(array: Any, at: Any, left: Any) -> Any:
-    """Load a vector of which the first `left` lanes exist."""
+    """Load a vector of which the first `left` lanes exist; zeros in the others."""
     return load(array, at) if left >= LANES else load_first(array, at, left)
+
+
+@inlined
+def write(array: Any, at: Any, left: Any, value: Any) -> None:
+    """Store a vector of which the first `left` lanes exist."""
+    if left >= LANES:
+        store(array, at, value)
+    else:
+        store_first(array, at, left, value)
 
 
 @compiled
 def forward_scratch(states: Number) -> Number:
     """Return the float32 elements of scratch space that one worker needs."""
-    return BLOCK * (2 * states + 2 + 4 * EVERY)
+    return BLOCK // PAIR * states * _RECORD + 2 * BLOCK + EVERY * _STRIP
 
 
 @compiled
@@ -80,71 +104,62 @@ def forward_worker(
     event // EVERY - 1: two such events are never less than EVERY apart, so that rows do not collide.
     """
     blocks = (channels + BLOCK - 1) // BLOCK
-    vectors = (channels + LANES - 1) // LANES
-    area = BLOCK * states
-    chunk = BLOCK * EVERY
-    at = slot * forward_scratch(states)
-    h, at = scratch[at : at + area], at + area
-    rates, at = scratch[at : at + area], at + area
-    skip, at = scratch[at : at + BLOCK], at + BLOCK
-    lift, at = scratch[at : at + BLOCK], at + BLOCK
-    dt, at = scratch[at : at + chunk], at + chunk
-    inflow, at = scratch[at : at + chunk], at + chunk
-    out, at = scratch[at : at + chunk], at + chunk
-    gates = scratch[at : at + chunk]
+    kept_row = (channels + LANES - 1) // LANES * LANES * states
+    size = forward_scratch(states)
+    space = scratch[slot * size : (slot + 1) * size]
+    skip = BLOCK // PAIR * states * _RECORD
+    lift = skip + BLOCK
+    strips = lift + BLOCK
     while True:
         piece = next_ticket(tickets)
         if piece >= len(order) * blocks:
             return
         group, channel = order[piece // blocks], piece % blocks * BLOCK
-        count = min(BLOCK, channels - channel)
-        load_rates(A, channel, count, states, rates)
-        load_block(D, channel, count, skip)
-        load_block(bias, channel, count, lift)
-        width = (count + LANES - 1) // LANES * states
+        count: Number = min(BLOCK, channels - channel)
+        load_rates(A, channel, count, states, space, _RECORD)
+        clear(space, skip, 2 * BLOCK)
+        load_block(D, channel, count, space, skip)
+        load_block(bias, channel, count, space, lift)
         for sequence in range(bounds[group], bounds[group + 1]):
             begin, end = np.int64(offsets[sequence]), np.int64(offsets[sequence + 1])
             state_at = (sequence * channels + channel) * states
+            clear_states(space, count, states, _RECORD, _STATE)
             if len(initial):
-                load_states(initial, state_at, count, states, h)
-            else:
-                fill(h, 0, width, _ZERO)
+                load_states(initial, state_at, count, states, space, _RECORD, _STATE)
             for start in range(begin, end, EVERY):
-                events = min(EVERY, end - start)
+                stop: Number = min(start + EVERY, end)
                 if len(kept) and start > begin:
-                    to = ((start // EVERY - 1) * vectors + channel // LANES) * states * LANES
-                    for i in range(0, width * LANES, LANES):
-                        store(kept, to + i, load(h, i))
+                    to = (start // EVERY - 1) * kept_row + channel * states
+                    save_states(space, _RECORD, _STATE, count, states, kept, to)
                 # Steps and gates of a whole chunk first: their long chains of operations then overlap.
-                for t in range(start, start + events):
+                for t in range(start, stop):
                     for first in range(0, count, LANES):
-                        left = count - first
-                        here, to = channel + first, (t - start) * BLOCK + first
-                        x = add(read(delta, t * delta_row + here, left), load(lift, first))
+                        left, here = count - first, channel + first
+                        at = strips + (t - start) * _STRIP + first
+                        x = add(read(delta, t * delta_row + here, left), load(space, lift + first))
                         step = softplus(x, decline(x)) if softened else x
                         value = read(u, t * u_row + here, left)
-                        store(dt, to, step)
-                        store(inflow, to, multiply(step, value))
-                        store(out, to, multiply(load(skip, first), value))
+                        store(space, at, step)
+                        store(space, at + _INFLOW, multiply(step, value))
+                        store(space, at + _OUT, multiply(load(space, skip + first), value))
                         if len(z):
                             gate = read(z, t * z_row + here, left)
-                            store(gates, to, multiply(gate, sigmoid(gate, decline(gate))))
-                for t in range(start, start + events):
+                            store(space, at + _GATE, multiply(gate, sigmoid(gate, decline(gate))))
+                for t in range(start, stop):
                     for first in range(0, count, LANES):
-                        here, from_ = channel + first, (t - start) * BLOCK + first
-                        step, push, total = load(dt, from_), load(inflow, from_), load(out, from_)
-                        at = first * states
+                        at = strips + (t - start) * _STRIP + first
+                        step, push = load(space, at), load(space, at + _INFLOW)
+                        out = load(space, at + _OUT)
+                        state = first // PAIR * states * _RECORD + first % PAIR
                         for n in range(states):
-                            into = multiply(push, splat(B[t * B_row + n]))
-                            new = fma(decay(step, load(rates, at)), load(h, at), into)
-                            store(h, at, new)
-                            total = fma(splat(C[t * C_row + n]), new, total)
-                            at += LANES
+                            old = load(space, state + _STATE)
+                            into = multiply(push, splat_at(B, t * B_row + n))
+                            new = fma(decay(step, load(space, state)), old, into)
+                            store(space, state + _STATE, new)
+                            out = fma(splat_at(C, t * C_row + n), new, out)
+                            state += _RECORD
                         if len(z):
-                            total = multiply(total, load(gates, from_))
-                        if count - first >= LANES:
-                            store(y, t * channels + here, total)
-                        else:
-                            store_first(y, t * channels + here, count - first, total)
+                            out = multiply(out, load(space, at + _GATE))
+                        write(y, t * channels + channel + first, count - first, out)
             if len(final):
-                store_states(h, count, states, final, state_at)
+                store_states(space, _RECORD, _STATE, count, states, final, state_at)
