@@ -13,8 +13,8 @@ from recsys.kernels.scan.blocks import (
     BLOCK,
     EVERY,
     PAIR,
-    clear,
     clear_states,
+    fill,
     load_block,
     load_rates,
     load_states,
@@ -217,7 +217,7 @@ def backward_worker(
         load_rates(A, channel, count, states, space, _RECORD)
         clear_states(space, count, states, _RECORD, _STATE)
         clear_states(space, count, states, _RECORD, _SLOPE)
-        clear(space, edge, _EDGE)
+        fill(space, edge, _EDGE // LANES, _ZERO)
         load_block(D, channel, count, space, edge)
         load_block(bias, channel, count, space, edge + _LIFT)
         for sequence in range(bounds[group], bounds[group + 1]):
@@ -236,7 +236,7 @@ def backward_worker(
                     load_states(initial, state_at, count, states, space, _RECORD, _STATE)
                 else:
                     clear_states(space, count, states, _RECORD, _STATE)
-                clear(space, sums, events * states * _SUMS)
+                fill(space, sums, 2 * events * states, _ZERO)
                 for pair in range(0, count, PAIR):
                     record = pair // PAIR * states * _RECORD
                     for first in range(pair, pair + PAIR, LANES):

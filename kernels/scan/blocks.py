@@ -17,8 +17,8 @@ __all__ = [
     "BLOCK",
     "EVERY",
     "PAIR",
-    "clear",
     "clear_states",
+    "fill",
     "group_sequences",
     "load_block",
     "load_rates",
@@ -57,10 +57,10 @@ def group_sequences(offsets: NDArray[np.int32], events: int) -> tuple[NDArray[np
 
 
 @compiled
-def clear(space: Array, at: Number, count: Number) -> None:
-    """Set `count` elements (a multiple of LANES) to zero."""
-    for i in range(at, at + count, LANES):
-        store(space, i, splat(_ZERO))
+def fill(target: Array, at: Number, count: Number, value: Number) -> None:
+    """Set `count` vectors from `at`."""
+    for i in range(count):
+        store(target, at + i * LANES, splat(value))
 
 
 @compiled

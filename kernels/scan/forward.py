@@ -18,8 +18,8 @@ from recsys.kernels.scan.blocks import (
     BLOCK,
     EVERY,
     PAIR,
-    clear,
     clear_states,
+    fill,
     load_block,
     load_rates,
     load_states,
@@ -40,6 +40,8 @@ from recsys.kernels.vector import (
 )
 
 __all__ = ["forward_scratch", "forward_worker", "read", "write"]
+
+_ZERO = np.float32(0)
 
 # Fields of a record: decay rate, state.
 _STATE, _RECORD = PAIR, 2 * PAIR
@@ -117,7 +119,7 @@ def forward_worker(
         group, channel = order[piece // blocks], piece % blocks * BLOCK
         count: Number = min(BLOCK, channels - channel)
         load_rates(A, channel, count, states, space, _RECORD)
-        clear(space, skip, 2 * BLOCK)
+        fill(space, skip, 2 * BLOCK // LANES, _ZERO)
         load_block(D, channel, count, space, skip)
         load_block(bias, channel, count, space, lift)
         for sequence in range(bounds[group], bounds[group + 1]):
