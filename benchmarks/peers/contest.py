@@ -25,7 +25,8 @@ class Peer:
         module: side of this package that drives it.
         d_ff, max_length: of both sides.
         block, positions: the kinds that ours takes to match the peer's network.
-        batch_size: of the peer, in its own unit.
+        batch_size: of the peer, in its own unit: the one that cost it least processor time per event of
+            those in ``sweep``.
         sweep: batch sizes that ``--sweep`` tries.
         differs: what is left that is not equal.
     """
@@ -61,7 +62,7 @@ PEERS = {
         max_length=50,
         block="postnorm",
         positions="learned",
-        batch_size=256,
+        batch_size=128,
         sweep=(128, 256, 512, 2048),
         differs=_RECBOLE_DIFFERS,
     ),
@@ -72,8 +73,8 @@ PEERS = {
         max_length=200,
         block="sasrec",
         positions="reversed",
-        batch_size=128,
-        sweep=(16, 32, 64, 128),
+        batch_size=8,
+        sweep=(8, 16, 32, 128),
         differs="RecTools' attention has an output projection, the authors' block (ours) has none",
     ),
     "rectools-fast": Peer(
@@ -83,8 +84,8 @@ PEERS = {
         max_length=200,
         block="prenorm",
         positions="learned",
-        batch_size=128,
-        sweep=(16, 32, 64, 128),
+        batch_size=8,
+        sweep=(8, 16, 32, 128),
         differs="FlatSASRecNet drops out inside the feed-forward layer, ours after the attention",
     ),
 }
