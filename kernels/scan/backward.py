@@ -218,8 +218,8 @@ def backward_worker(
         clear_states(space, count, states, _RECORD, _STATE)
         clear_states(space, count, states, _RECORD, _SLOPE)
         fill(space, edge, _EDGE // LANES, _ZERO)
-        load_block(D, channel, count, space, edge)
-        load_block(bias, channel, count, space, edge + _LIFT)
+        load_block(D, channel, count, space[edge:])
+        load_block(bias, channel, count, space[edge + _LIFT :])
         for sequence in range(bounds[group], bounds[group + 1]):
             begin, end = np.int64(offsets[sequence]), np.int64(offsets[sequence + 1])
             state_at = (sequence * channels + channel) * states
@@ -229,13 +229,13 @@ def backward_worker(
             for back in range((end - begin + EVERY - 1) // EVERY):
                 start = begin + ((end - begin - 1) // EVERY - back) * EVERY
                 events: Number = min(EVERY, end - start)
+                # Lanes without a channel too: a NaN of another sequence would reach the sums across lanes.
+                clear_states(space, count, states, _RECORD, _STATE)
                 if start > begin:
                     from_ = (start // EVERY - 1) * kept_row + channel * states
                     restore_states(kept, from_, count, states, space, _RECORD, _STATE)
                 elif len(initial):
                     load_states(initial, state_at, count, states, space, _RECORD, _STATE)
-                else:
-                    clear_states(space, count, states, _RECORD, _STATE)
                 fill(space, sums, 2 * events * states, _ZERO)
                 for pair in range(0, count, PAIR):
                     record = pair // PAIR * states * _RECORD
@@ -313,5 +313,5 @@ def backward_worker(
             if len(dinitial):
                 store_states(space, _RECORD, _CARRY, count, states, dinitial, state_at)
         store_states(space, _RECORD, _SLOPE, count, states, dA, (group * channels + channel) * states)
-        store_block(space, edge + _SUM_D, count, dD, group * channels + channel)
-        store_block(space, edge + _SUM_BIAS, count, dbias, group * channels + channel)
+        store_block(space[edge + _SUM_D :], dD, group * channels + channel, count)
+        store_block(space[edge + _SUM_BIAS :], dbias, group * channels + channel, count)

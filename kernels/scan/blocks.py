@@ -64,18 +64,20 @@ def fill(target: Array, at: Number, count: Number, value: Number) -> None:
 
 
 @compiled
-def load_block(values: Array, channel: Number, count: Number, space: Array, at: Number) -> None:
-    """Copy `count` channels, unless `values` is empty."""
-    if len(values):
-        for i in range(0, count, LANES):
-            store(space, at + i, load_first(values, channel + i, count - i))
+def load_block(values: Array, channel: Number, count: Number, target: Array) -> None:
+    """Copy a block's `count` channels to the vectors of `target`; zeros where there are no values."""
+    for at in range(0, count, LANES):
+        if len(values):
+            store(target, at, load_first(values, channel + at, count - at))
+        else:
+            store(target, at, splat(_ZERO))
 
 
 @compiled
-def store_block(space: Array, at: Number, count: Number, values: Array, channel: Number) -> None:
-    """Copy `count` channels back."""
-    for i in range(0, count, LANES):
-        store_first(values, channel + i, count - i, load(space, at + i))
+def store_block(source: Array, target: Array, channel: Number, count: Number) -> None:
+    """Copy a block's channels back."""
+    for at in range(0, count, LANES):
+        store_first(target, channel + at, count - at, load(source, at))
 
 
 @compiled

@@ -19,7 +19,6 @@ from recsys.kernels.scan.blocks import (
     EVERY,
     PAIR,
     clear_states,
-    fill,
     load_block,
     load_rates,
     load_states,
@@ -40,8 +39,6 @@ from recsys.kernels.vector import (
 )
 
 __all__ = ["forward_scratch", "forward_worker", "read", "write"]
-
-_ZERO = np.float32(0)
 
 # Fields of a record: decay rate, state.
 _STATE, _RECORD = PAIR, 2 * PAIR
@@ -119,9 +116,8 @@ def forward_worker(
         group, channel = order[piece // blocks], piece % blocks * BLOCK
         count: Number = min(BLOCK, channels - channel)
         load_rates(A, channel, count, states, space, _RECORD)
-        fill(space, skip, 2 * BLOCK // LANES, _ZERO)
-        load_block(D, channel, count, space, skip)
-        load_block(bias, channel, count, space, lift)
+        load_block(D, channel, count, space[skip:])
+        load_block(bias, channel, count, space[lift:])
         for sequence in range(bounds[group], bounds[group + 1]):
             begin, end = np.int64(offsets[sequence]), np.int64(offsets[sequence + 1])
             state_at = (sequence * channels + channel) * states
