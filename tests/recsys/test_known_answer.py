@@ -18,23 +18,33 @@ def prepared(log: SyntheticLog, tmp_path_factory: pytest.TempPathFactory) -> Seq
     return prepare(log.frame, Path(tmp_path_factory.mktemp("markov")) / "data")
 
 
+# Cloze learns the step from left to right only where it hides last events: short windows have many.
+OPTIONS: dict[str, dict[str, object]] = {
+    "sasrec": {"max_length": 40},
+    "bert4rec": {"max_length": 6, "mask_probability": 0.2, "last_mask_probability": 0.6},
+    "mamba": {"max_length": 40},
+}
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(("encoder", "epochs"), [("sasrec", 12), ("bert4rec", 40), ("mamba", 12)])
+@pytest.mark.parametrize(
+    ("encoder", "epochs", "rate"), [("sasrec", 12, 3e-3), ("bert4rec", 60, 5e-3), ("mamba", 12, 3e-3)]
+)
 def test_each_encoder_nears_the_best_possible_score(
-    encoder: str, epochs: int, log: SyntheticLog, prepared: SequenceStore
+    encoder: str, epochs: int, rate: float, log: SyntheticLog, prepared: SequenceStore
 ) -> None:
     model = Recommender(
         encoder,
-        encoder_options={"d_model": 32, "n_layers": 1, "d_ff": 64, "max_length": 40, "dropout": 0.1},
+        encoder_options={"d_model": 32, "n_layers": 1, "d_ff": 64, "dropout": 0.1, **OPTIONS[encoder]},
         training_options={
             "epochs": epochs,
             "batch_events": 1024,
-            "learning_rate": 3e-3,
+            "learning_rate": rate,
+            "label_smoothing": 0.0,
             "ema_decay": 0.98,
             "evaluate_every": 4,
         },
     ).fit(prepared)
-    reached = model.evaluate().metrics_seen_kept["hr@10"]
-    popularity = model.evaluate().popularity["kept"]["hr@10"]
-    assert reached >= 0.95 * log.best["hr@10"]
-    assert popularity < 0.6 * log.best["hr@10"]
+    result = model.evaluate()
+    assert result.metrics_seen_kept["hr@10"] >= 0.95 * log.best["hr@10"]
+    assert result.popularity["kept"]["hr@10"] < 0.6 * log.best["hr@10"]
