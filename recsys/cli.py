@@ -86,6 +86,8 @@ def prepare(
     min_events: Annotated[
         int | None, typer.Option(help="Drop users and items with fewer events, repeatedly (k-core).")
     ] = None,
+    valid_fraction: Annotated[float, typer.Option(help="Temporal split: share of events to validate.")] = 0.1,
+    test_fraction: Annotated[float, typer.Option(help="Temporal split: share of events to test.")] = 0.1,
     user_column: Annotated[str | None, typer.Option(help="Column of user ids.")] = None,
     item_column: Annotated[str | None, typer.Option(help="Column of item ids.")] = None,
     timestamp_column: Annotated[str | None, typer.Option(help="Column of times, or of positions.")] = None,
@@ -93,6 +95,10 @@ def prepare(
         str | None, typer.Option(help="s, ms, us or ns; order if the column only orders events.")
     ] = None,
     separator: Annotated[str | None, typer.Option(help="Field separator of a text log.")] = None,
+    header: Annotated[
+        bool | None,
+        typer.Option(help="Whether the first line of text names columns; found out if left out."),
+    ] = None,
     file_format: Annotated[str | None, typer.Option("--format", help="Format, if the name misleads.")] = None,
     items: Annotated[Path | None, typer.Option(help="File with item titles.")] = None,
     overwrite: Annotated[bool, typer.Option(help="Replace a prepared dataset made otherwise.")] = False,
@@ -106,6 +112,9 @@ def prepare(
         out,
         split=split,
         min_events=min_events,
+        valid_fraction=valid_fraction,
+        test_fraction=test_fraction,
+        header=header,
         user_column=user_column,
         item_column=item_column,
         timestamp_column=timestamp_column,

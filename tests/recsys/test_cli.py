@@ -223,3 +223,19 @@ def test_a_killed_run_resumes_to_the_same_weights(folder: Path, tmp_path: Path) 
     assert "Resuming after epoch" in resumed.communicate()[1]
     weights = [(tmp_path / n / "model.safetensors").read_bytes() for n in ("whole", "cut")]
     assert weights[0] == weights[1]
+
+
+def test_a_temporal_split_takes_its_fractions(folder: Path) -> None:
+    meta = _json(
+        "prepare",
+        folder / "log.csv",
+        "--out",
+        folder / "temporal",
+        "--split=temporal",
+        "--valid-fraction=0.2",
+        "--test-fraction=0.05",
+        "--header",
+    )
+    assert meta["options"]["split"] == "temporal"
+    assert (meta["options"]["valid_fraction"], meta["options"]["test_fraction"]) == (0.2, 0.05)
+    assert meta["options"]["header"] is True
