@@ -1,123 +1,196 @@
-"""Exact ranks and top-k on the CPU: a product over a chunk of rows, then a selection pass while it is warm.
+"""Exact ranks and top-k on the CPU: float32 scores, made and consumed a tile at a time."""
 
-Row chunks are always multiples of 16 rows, short ones padded: BLAS picks another code path for a few rows,
-whose scores differ in the last bits.
-"""
-
-from collections.abc import Iterator
-
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from recsys.errors import ArgumentError
-from recsys.kernels.ranking.reference import NOT_FINITE, Jagged
+from recsys.kernels.ranking import sweeps
+from recsys.kernels.ranking.reference import NOT_FINITE, Jagged, rank_from_counts
+from recsys.kernels.threads import launch, threads_for
+from recsys.kernels.vector import LANES
 
-# Scores held at once: 16 MiB of float32.
-CHUNK_SCORES = 1 << 22
-ROW_MULTIPLE = 16
+MOST_LANES = 64
+
+MOST_ROWS = 4096
+"""Rows gone through together: bounds the memory, and a larger group reads the item table no less often."""
 
 
 def rank_of_target(
     hidden: Tensor, item_weight: Tensor, targets: Tensor, exclude: Jagged | None, *, ties: str
 ) -> tuple[Tensor, Tensor]:
-    """Count the scores above and level with the target's; see the public function."""
-    counts = torch.empty(4, len(hidden), dtype=torch.int64)
-    for rows, scores in _score_chunks(hidden, item_weight):
-        target = targets[rows, None]
-        at_target = scores.gather(1, target)
-        above = (scores > at_target).sum(1)
-        level = (scores == at_target).sum(1) - 1
-        counts[0, rows], counts[1, rows] = above, level
-        if exclude is not None:
-            # Few items are excluded: take them back out of the counts instead of masking the catalog.
-            row, ids = _distinct_excluded(exclude, rows)
-            other = ids != target[row, 0]
-            row, ids = row[other], ids[other]
-            excluded, bar = scores[row, ids], at_target[row, 0]
-            above = above - torch.bincount(row, excluded > bar, minlength=len(above)).long()
-            level = level - torch.bincount(row, excluded == bar, minlength=len(level)).long()
-        counts[2, rows], counts[3, rows] = above, level
-    return _rank(counts[0], counts[1], ties), _rank(counts[2], counts[3], ties)
+    """Count the scores above and level with the target's; arguments as in the public function."""
+    counts = np.zeros((4, len(hidden)), dtype=np.int64)
+    items, width = _flat(item_weight), item_weight.shape[1]
+    for first in range(0, len(hidden), MOST_ROWS):
+        batch = slice(first, first + MOST_ROWS)
+        goals = targets[batch].contiguous().numpy()
+        rows = _Rows(hidden[batch], items, width, goals)
+        row, ids = _excluded(exclude, first, len(goals))
+        other = ids != goals[row]
+        barred, starts = rows.keys(row[other], ids[other])
+        threads, part, stretch = rows.plan()
+        found = np.zeros((threads, 4, len(goals)), dtype=np.int64)
+        faults = np.zeros(threads, dtype=np.int64)
+        launch(
+            sweeps.rank_worker,
+            threads,
+            rows.lanes,
+            rows.count,
+            part,
+            stretch,
+            rows.columns,
+            rows.padded,
+            items,
+            width,
+            rows.bars,
+            barred,
+            starts,
+            found.reshape(-1),
+            faults,
+        )
+        if faults.any():
+            raise ArgumentError(NOT_FINITE)
+        counts[:, batch] = found.sum(axis=0)
+    above, level, above_barred, level_barred = torch.from_numpy(counts)
+    level = level - 1  # the target is level with itself
+    kept = rank_from_counts(above, level, ties)
+    return kept, rank_from_counts(above - above_barred, level - level_barred, ties)
 
 
 def top_k(
     hidden: Tensor, item_weight: Tensor, k: int, exclude: Jagged | None, *, candidates: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    """Select by threshold, then order by (score descending, id ascending); see the public function."""
-    catalog = None if candidates is None else candidates.unique()
-    weight = item_weight if catalog is None else item_weight[catalog]
-    dtype = torch.float32 if hidden.dtype in (torch.bfloat16, torch.float16) else hidden.dtype
-    best = torch.full((len(hidden), k), float("-inf"), dtype=dtype)
+    """Select by a running threshold; arguments as in the public function."""
+    catalog = None if candidates is None else np.unique(candidates.numpy())
+    weight = item_weight if catalog is None else item_weight[torch.from_numpy(catalog)]
+    items, width = _flat(weight), weight.shape[1]
+    scores = torch.full((len(hidden), k), float("-inf"))
     ids = torch.full((len(hidden), k), -1, dtype=torch.int64)
     taken = min(k, len(weight))
-    if not taken:
-        return best.to(hidden.dtype), ids
-    for rows, scores in _score_chunks(hidden, weight):
-        if exclude is not None:
-            row, items = _distinct_excluded(exclude, rows)
-            if catalog is not None:
-                place = torch.searchsorted(catalog, items).clamp(max=len(catalog) - 1)
-                inside = catalog[place] == items
-                row, items = row[inside], place[inside]
-            scores[row, items] = float("-inf")
-        values, places = _select(scores, taken)
-        names = places if catalog is None else catalog[places]
-        gone = values == float("-inf")
-        best[rows, :taken] = values
-        ids[rows, :taken] = names.masked_fill(gone, -1)
-    return best.to(hidden.dtype), ids
-
-
-def _select(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The first k of each row by (score descending, column ascending)."""
-    values, places = scores.topk(k, dim=1)
-    threshold = values[:, -1:]
-    # topk breaks ties as it likes; where more scores are level with the last than fit, choose anew.
-    crowded = ((scores >= threshold).sum(1) > k).nonzero()[:, 0]
-    if len(crowded):
-        ordered = scores[crowded].argsort(dim=1, descending=True, stable=True)[:, :k]
-        places[crowded] = ordered
-        values[crowded] = scores[crowded].gather(1, ordered)
-    places, by_place = places.sort(dim=1)
-    values, by_value = values.gather(1, by_place).sort(dim=1, descending=True, stable=True)
-    return values, places.gather(1, by_value)
-
-
-def _score_chunks(hidden: Tensor, item_weight: Tensor) -> Iterator[tuple[slice, Tensor]]:
-    """Slices of rows with their scores, which the consumer may overwrite.
-
-    Raises:
-        ArgumentError: a score is NaN or infinite.
-    """
-    narrow = hidden.dtype in (torch.bfloat16, torch.float16)
-    h, w = (hidden.float(), item_weight.float()) if narrow else (hidden, item_weight)
-    rows = max(ROW_MULTIPLE, CHUNK_SCORES // len(w) // ROW_MULTIPLE * ROW_MULTIPLE)
-    for start in range(0, len(h), rows):
-        part = h[start : start + rows]
-        short = -len(part) % ROW_MULTIPLE
-        padded = torch.nn.functional.pad(part, (0, 0, 0, short)) if short else part
-        scores = (padded @ w.T)[: len(part)]
-        if not bool(torch.isfinite(scores.sum())) and not bool(torch.isfinite(scores).all()):
+    if taken == 0:
+        return scores, ids
+    nobody = np.empty(0, dtype=np.int64)
+    for first in range(0, len(hidden), MOST_ROWS):
+        batch = slice(first, first + MOST_ROWS)
+        rows = _Rows(hidden[batch], items, width, nobody)
+        row, shut = _excluded(exclude, first, rows.count)
+        if catalog is not None:
+            place = np.minimum(np.searchsorted(catalog, shut), len(catalog) - 1)
+            inside = catalog[place] == shut
+            row, shut = row[inside], place[inside]
+        barred, starts = rows.keys(row, shut)
+        threads, part, stretch = rows.plan()
+        best = np.empty(threads * rows.count * taken, dtype=np.float32)
+        places = np.empty(threads * rows.count * taken, dtype=np.int64)
+        sizes = np.zeros(threads * rows.count, dtype=np.int64)
+        faults = np.zeros(threads, dtype=np.int64)
+        launch(
+            sweeps.select_worker,
+            threads,
+            rows.lanes,
+            rows.count,
+            part,
+            stretch,
+            rows.columns,
+            rows.padded,
+            items,
+            width,
+            barred,
+            starts,
+            taken,
+            best,
+            places,
+            sizes,
+            faults,
+        )
+        if faults.any():
             raise ArgumentError(NOT_FINITE)
-        yield slice(start, start + len(part)), scores
+        merged = torch.empty(rows.count, taken)
+        names = torch.empty(rows.count, taken, dtype=torch.int64)
+        launch(
+            sweeps.merge_worker,
+            threads_for(rows.count, rows.count * taken * 100),
+            threads,
+            rows.count,
+            taken,
+            best,
+            places,
+            sizes,
+            merged.view(-1).numpy(),
+            names.view(-1).numpy(),
+        )
+        if catalog is not None:
+            names = torch.where(names < 0, names, torch.from_numpy(catalog)[names.clamp_min(0)])
+        scores[batch, :taken] = merged
+        ids[batch, :taken] = names
+    return scores, ids
 
 
-def _distinct_excluded(exclude: Jagged, rows: slice) -> tuple[Tensor, Tensor]:
-    """(row within the chunk, item) of each distinct exclusion of some rows."""
-    ids, offsets = exclude
-    bounds = offsets[rows.start : rows.stop + 1]
-    items = ids[int(bounds[0]) : int(bounds[-1])]
-    row = torch.repeat_interleave(torch.arange(len(bounds) - 1), bounds.diff())
-    if not len(items):
-        return row, items
-    width = int(items.max()) + 1
-    keys = (row * width + items).unique()
-    return keys // width, keys % width
+class _Rows:
+    """A batch of rows, packed for the tiles, with the scores of its targets."""
+
+    def __init__(
+        self, hidden: Tensor, items: NDArray[np.float32], width: int, targets: NDArray[np.int64]
+    ) -> None:
+        self.count = len(hidden)
+        self.items = len(items) // width
+        self.blocks = -(-self.items // sweeps.BLOCK)
+        self.width = width
+        self.lanes = MOST_LANES
+        while self.lanes > LANES and self.count <= self.lanes // 2:
+            self.lanes //= 2
+        self.groups = -(-self.count // self.lanes)
+        self.padded = width + -width % LANES
+        rows = torch.nn.functional.pad(hidden.float(), (0, self.padded - width))
+        self.columns = np.empty(self.groups * self.lanes * self.padded, dtype=np.float32)
+        self.bars = np.empty(len(targets), dtype=np.float32)
+        launch(
+            sweeps.pack_worker,
+            threads_for(self.groups, self.count * width * 20),
+            self.lanes,
+            self.count,
+            _flat(rows),
+            self.padded,
+            items,
+            width,
+            targets,
+            self.columns,
+            self.bars,
+        )
+
+    def plan(self) -> tuple[int, int, int]:
+        """Choose the threads, and the groups of rows and blocks of items per piece.
+
+        With rows enough for all threads a piece is one group and the whole catalog, so that each row has one
+        threshold; otherwise the threads share the catalog.
+        """
+        steps = self.groups * self.lanes * self.items * self.width // 15
+        threads = threads_for(self.blocks * self.groups, steps)
+        if self.groups >= 4 * threads:
+            return threads, 1, self.blocks
+        parts = min(self.groups, -(-4 * threads // self.blocks))
+        return threads, -(-self.groups // parts), 1
+
+    def keys(self, row: NDArray[np.int64], ids: NDArray[np.int64]) -> tuple[NDArray[np.int64], ...]:
+        """Order excluded (row, item) pairs as the tiles meet them, without repeats; see `rank_worker`."""
+        block = ids // sweeps.BLOCK
+        keys = np.sort((block * (self.count - 1) + row) * sweeps.BLOCK + ids)
+        if len(keys):
+            keys = keys[np.append(True, keys[1:] != keys[:-1])]
+        return keys, np.searchsorted(keys, np.arange(self.blocks + 1) * self.count * sweeps.BLOCK)
 
 
-def _rank(above: Tensor, level: Tensor, ties: str) -> Tensor:
-    if ties == "optimistic":
-        return above + 1
-    if ties == "pessimistic":
-        return above + level + 1
-    return above + 1 + level.double() / 2
+def _excluded(exclude: Jagged | None, first: int, count: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """List the excluded pairs (row from `first`, item) of `count` rows."""
+    if exclude is None:
+        return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)
+    bounds = exclude[1][first : first + count + 1].numpy()
+    ids = exclude[0][int(bounds[0]) : int(bounds[-1])].contiguous().numpy()
+    return np.repeat(np.arange(count), np.diff(bounds)), ids
+
+
+def _flat(x: Tensor) -> NDArray[np.float32]:
+    flat: NDArray[np.float32] = x.float().contiguous().view(-1).numpy()
+    return flat

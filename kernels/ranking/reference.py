@@ -35,13 +35,13 @@ def rank_of_target(
     greater = scores > target_scores
     equal = scores == target_scores
     equal.scatter_(1, targets[:, None], False)
-    kept = _rank(greater, equal, ties)
+    kept = rank_from_counts(greater.sum(1), equal.sum(1), ties)
     candidates = ~excluded_mask(scores.shape, exclude, scores.device)
-    return kept, _rank(greater & candidates, equal & candidates, ties)
+    return kept, rank_from_counts((greater & candidates).sum(1), (equal & candidates).sum(1), ties)
 
 
-def _rank(greater: Tensor, equal: Tensor, ties: str) -> Tensor:
-    above, level = greater.sum(1), equal.sum(1)
+def rank_from_counts(above: Tensor, level: Tensor, ties: str) -> Tensor:
+    """Make ranks of the numbers of greater and of equal other scores (int64)."""
     if ties == "optimistic":
         return above + 1
     if ties == "pessimistic":
@@ -55,6 +55,8 @@ def finite_scores(hidden: Tensor, item_weight: Tensor) -> Tensor:
     Raises:
         ArgumentError: a score is not finite.
     """
+    if hidden.dtype.itemsize < 4:
+        hidden, item_weight = hidden.float(), item_weight.float()
     scores = hidden @ item_weight.T
     if not bool(torch.isfinite(scores).all()):
         raise ArgumentError(NOT_FINITE)

@@ -69,7 +69,7 @@ def test_top_k_equals_a_stable_sort(backend: str) -> None:
 def test_ranks_agree_with_top_k_over_many_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     from recsys.kernels.ranking import cpu
 
-    monkeypatch.setattr(cpu, "CHUNK_SCORES", 16 * 3000)
+    monkeypatch.setattr(cpu, "MOST_ROWS", 30)
     generator = torch.Generator().manual_seed(0)
     hidden = torch.randn(77, 24, generator=generator)
     weight = torch.randn(3000, 24, generator=generator)
