@@ -2,15 +2,15 @@
 
     python -m benchmarks.quality --dataset ml-100k --readme README.md
 
-Default preset, one seed, every catalog item ranked; popularity beside. Writes one JSON record under
-benchmarks/results/ and, with --readme, the table between the README's markers.
+Default preset, one seed, every catalog item ranked; popularity beside. Each encoder's record, with machine,
+commit and time, goes into one JSON file under benchmarks/results/ in place of its earlier one (so encoders
+may be run one at a time); with --readme the table of all records there replaces the README's.
 """
 
 import argparse
 import json
 import platform
 import subprocess
-import sys
 import tempfile
 import time
 from datetime import UTC, datetime
@@ -20,6 +20,7 @@ from typing import Any
 from recsys.files import write_json, write_text
 
 BEGIN, END = "<!-- table:ml-100k -->", "<!-- /table:ml-100k -->"
+ORDER = ["sasrec", "bert4rec", "mamba"]
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -34,6 +35,10 @@ def run_encoder(name: str, data: Path, seed: int) -> dict[str, Any]:
     result = model.evaluate().to_json()
     return {
         "encoder": name,
+        "seed": seed,
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "commit": commit(),
+        "machine": machine(),
         "parameters": sum(p.numel() for p in model.encoder_.parameters()),
         "epochs": len(model.history_),
         "training_seconds": seconds,
@@ -107,23 +112,21 @@ def main() -> None:
         prepared = source if source.is_dir() else Path(folder) / "data"
         if not source.is_dir():
             prepare(source if source.exists() else options.dataset, prepared)
-        records = [run_encoder(name, prepared, options.seed) for name in options.encoders.split(",")]
+        for name in options.encoders.split(","):
+            # Written after each encoder: a later failure loses nothing.
+            path = RESULTS / f"quality-{Path(options.dataset).stem}.json"
+            known = json.loads(path.read_text())["records"] if path.exists() else []
+            records = [r for r in known if r["encoder"] != name]
+            records.append(run_encoder(name, prepared, options.seed))
+            records.sort(key=lambda r: ORDER.index(r["encoder"]) if r["encoder"] in ORDER else len(ORDER))
+            write_json(path, {"program": "python -m benchmarks.quality", "records": records})
     text = table(records)
-    record = {
-        "command": "python -m benchmarks.quality " + " ".join(sys.argv[1:]),
-        "time": datetime.now(UTC).isoformat(timespec="seconds"),
-        "commit": commit(),
-        "machine": machine(),
-        "seed": options.seed,
-        "records": records,
-    }
-    write_json(RESULTS / f"quality-{Path(options.dataset).stem}.json", record)
     if options.readme:
         before, _, rest = options.readme.read_text().partition(BEGIN)
         _, _, after = rest.partition(END)
         write_text(options.readme, f"{before}{BEGIN}\n{text}{END}{after}")
     print(text)
-    print(json.dumps({"commit": record["commit"], "results": [r["result"]["metrics"] for r in records]}))
+    print(json.dumps({r["encoder"]: r["result"]["metrics"] for r in records}))
 
 
 if __name__ == "__main__":
