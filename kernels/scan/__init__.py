@@ -76,16 +76,23 @@ def selective_scan(
     if not u.is_cuda and not torch.compiler.is_compiling():
         check_offsets_values(name, offsets, u.shape[0])
 
+    result_dtype = u.dtype
     dtype = torch.float64 if u.dtype == torch.float64 else torch.float32
-    cast = [None if x is None else x.to(dtype) for x in (u, delta, A, B, C, D, z, delta_bias)]
-    initial = None if initial_state is None else initial_state.to(dtype)
+    u, delta, A, B, C = (x.to(dtype) for x in (u, delta, A, B, C))
+    D, z, delta_bias, initial_state = (
+        None if x is None else x.to(dtype) for x in (D, z, delta_bias, initial_state)
+    )
     if chosen == "cpu":
         from recsys.kernels.scan import cpu
 
-        y, state = cpu.selective_scan(*cast, offsets, delta_softplus, initial, return_state)
+        y, state = cpu.selective_scan(
+            u, delta, A, B, C, D, z, delta_bias, offsets, delta_softplus, initial_state, return_state
+        )
     else:
-        y, state = reference.selective_scan(*cast, offsets, delta_softplus, initial)
-    y = y.to(u.dtype)
+        y, state = reference.selective_scan(
+            u, delta, A, B, C, D, z, delta_bias, offsets, delta_softplus, initial_state
+        )
+    y = y.to(result_dtype)
     return (y, state) if return_state else y
 
 
@@ -126,13 +133,14 @@ def selective_scan_step(
     _check_events(name, u, delta, A, B, C, D, z, delta_bias)
     shape = (u.shape[0], *A.shape)
     check_shape(name, "state", state, "(B, d_inner, d_state)", shape, _of(u=u, A=A))
+    result_dtype = u.dtype
     dtype = torch.float64 if u.dtype == torch.float64 else torch.float32
+    u, delta, A, B, C = (x.to(dtype) for x in (u, delta, A, B, C))
+    D, z, delta_bias = (None if x is None else x.to(dtype) for x in (D, z, delta_bias))
     y, new = reference.selective_scan_step(
-        state.to(dtype),
-        *(None if x is None else x.to(dtype) for x in (u, delta, A, B, C, D, z, delta_bias)),
-        delta_softplus,
+        state.to(dtype), u, delta, A, B, C, D, z, delta_bias, delta_softplus
     )
-    return y.to(u.dtype), new.to(state.dtype)
+    return y.to(result_dtype), new.to(state.dtype)
 
 
 def _of(**tensors: Tensor) -> str:
