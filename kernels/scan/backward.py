@@ -41,8 +41,9 @@ from recsys.kernels.vector import (
 
 __all__ = ["backward_scratch", "backward_worker"]
 
-# Fields of a state's record: decay rate, state, gradient a l of the state before, sum of dt l q.
-_STATE, _CARRY, _SLOPE, _RECORD = PAIR, 2 * PAIR, 3 * PAIR, 4 * PAIR
+# Fields of a state's record: decay rate, state, gradient a l of the state before, sums of dt l q over the
+# chunk and over the chunks: one sum over thousands of events would lose two digits.
+_STATE, _CARRY, _SLOPE, _TOTAL, _RECORD = (i * PAIR for i in range(1, 6))
 
 # Fields of an event's strip: dt, u, dt u, slope of softplus, g, dy silu'(z). The last three give way to
 # the gradients of delta, u and z.
@@ -156,6 +157,16 @@ def retreat(
 
 
 @compiled
+def settle(space: Array, count: Number, states: Number) -> None:
+    """Add the sums over a chunk to those over all chunks and clear them."""
+    for record in range(0, (count + PAIR - 1) // PAIR * states * _RECORD, _RECORD):
+        for half in range(0, PAIR, LANES):
+            total = record + _TOTAL + half
+            store(space, total, add(load(space, total), load(space, record + _SLOPE + half)))
+            store(space, record + _SLOPE + half, splat(_ZERO))
+
+
+@compiled
 def backward_worker(
     slot: Number,
     tickets: Array,
@@ -217,6 +228,7 @@ def backward_worker(
         load_rates(A, channel, count, states, space, _RECORD)
         clear_states(space, count, states, _RECORD, _STATE)
         clear_states(space, count, states, _RECORD, _SLOPE)
+        clear_states(space, count, states, _RECORD, _TOTAL)
         fill(space, edge, _EDGE // LANES, _ZERO)
         load_block(D, channel, count, space[edge:])
         load_block(bias, channel, count, space[edge + _LIFT :])
@@ -310,8 +322,9 @@ def backward_worker(
                     to = (block * rows + start) * states + i
                     dB[to] = sum_lanes(load(space, sums + i * _SUMS))
                     dC[to] = sum_lanes(load(space, sums + i * _SUMS + _READS))
+                settle(space, count, states)
             if len(dinitial):
                 store_states(space, _RECORD, _CARRY, count, states, dinitial, state_at)
-        store_states(space, _RECORD, _SLOPE, count, states, dA, (group * channels + channel) * states)
+        store_states(space, _RECORD, _TOTAL, count, states, dA, (group * channels + channel) * states)
         store_block(space[edge + _SUM_D :], dD, group * channels + channel, count)
         store_block(space[edge + _SUM_BIAS :], dbias, group * channels + channel, count)
