@@ -68,7 +68,7 @@ def choose_backend(operation: str, backend: str | None, tensor: Tensor) -> str:
     wanted = "cpu" if backend == "cpu" else "cuda"
     if device != wanted:
         raise ArgumentError(
-            f"{operation}: backend {backend!r} needs {wanted} tensors, not {device} ones: move them or use None"
+            f"{operation}: backend {backend!r} needs {wanted} tensors, not {device}: move them or use None"
         )
     if tensor.dtype not in _COMPILED_DTYPES:
         raise ArgumentError(

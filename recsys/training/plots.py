@@ -36,9 +36,9 @@ def plot_training(history: Sequence[dict[str, Any]], folder: Path) -> Path:
         right.annotate(
             f"kept: epoch {best['epoch']}, NDCG@10 {best['valid']['ndcg@10']:.4f}",
             (best["epoch"], best["valid"]["ndcg@10"]),
-            xytext=(0, -14),
+            xytext=(-4, -14),
             textcoords="offset points",
-            ha="center",
+            ha="right" if best["epoch"] > 0.4 * epochs[-1] else "left",
             fontsize=8,
         )
         right.legend(loc="lower right")
