@@ -9,7 +9,9 @@ import torch
 from torch import Tensor
 
 from recsys.errors import ArgumentError
+from recsys.kernels.arguments import check_offsets
 from recsys.kernels.attention import reference
+from recsys.kernels.attention.checks import check_events, check_lengths, check_step
 from recsys.kernels.attention.dropout import draw_seed
 from recsys.kernels.backend import choose_backend
 
@@ -60,9 +62,12 @@ def jagged_attention(
     Source: Vaswani et al. 2017 (arXiv:1706.03762), equation 1; online softmax of Milakov and Gimelshein 2018
     (arXiv:1805.02867); backward as in Dao et al. 2022 (arXiv:2205.14135), algorithm 4.
     """
-    _check_events(q, k, v, offsets, max_length)
+    check_events(q, k, v)
+    check_offsets("jagged_attention", offsets, q.device)
+    if offsets.device.type == "cpu" and not torch.compiler.is_compiling():
+        check_lengths(offsets, q.shape[0], max_length)
     if not 0.0 <= dropout_p < 1.0:
-        raise ArgumentError(f"dropout_p is {dropout_p}: give a probability in [0, 1)")
+        raise ArgumentError(f"jagged_attention: dropout_p is {dropout_p}, want a probability in [0, 1)")
     chosen = choose_backend("attention", backend, q)
     scale = 1.0 / math.sqrt(q.shape[2]) if scale is None else float(scale)
     seed = draw_seed(generator, q.device) if dropout_p > 0.0 else 0
@@ -97,55 +102,6 @@ def attention_step(
     Raises:
         ArgumentError: an argument does not fit; the message names it and the shapes.
     """
-    if q.dim() != 3:
-        raise ArgumentError(f"q has shape {tuple(q.shape)}: give (B, H, Dh)")
-    expected = (q.shape[0], k_cache.shape[1] if k_cache.dim() == 4 else -1, q.shape[1], q.shape[2])
-    for name, cache in (("k_cache", k_cache), ("v_cache", v_cache)):
-        if tuple(cache.shape) != expected:
-            raise ArgumentError(
-                f"{name} has shape {tuple(cache.shape)} and q {tuple(q.shape)}: "
-                "give caches (B, L, H, Dh) with the B, H, Dh of q"
-            )
-        if cache.dtype != q.dtype:
-            raise ArgumentError(f"{name} is {cache.dtype} and q {q.dtype}: give one dtype")
-    if tuple(lengths.shape) != (q.shape[0],) or lengths.is_floating_point():
-        raise ArgumentError(
-            f"lengths is {lengths.dtype} of shape {tuple(lengths.shape)} and q has shape {tuple(q.shape)}: "
-            "give integers (B,)"
-        )
+    check_step(q, k_cache, v_cache, lengths)
     scale = 1.0 / math.sqrt(q.shape[2]) if scale is None else float(scale)
     return reference.attention_step(q, k_cache, v_cache, lengths, scale=scale)
-
-
-def _check_events(q: Tensor, k: Tensor, v: Tensor, offsets: Tensor, max_length: int) -> None:
-    if q.dim() != 3 or not q.is_floating_point():
-        raise ArgumentError(f"q is {q.dtype} of shape {tuple(q.shape)}: give floating (N, H, Dh)")
-    for name, x in (("k", k), ("v", v)):
-        if x.shape != q.shape:
-            raise ArgumentError(
-                f"{name} has shape {tuple(x.shape)} and q {tuple(q.shape)}: give equal shapes"
-            )
-        if x.dtype != q.dtype or x.device != q.device:
-            raise ArgumentError(
-                f"{name} is {x.dtype} on {x.device} and q {q.dtype} on {q.device}: give one dtype and device"
-            )
-    if offsets.dim() != 1 or offsets.numel() == 0 or offsets.dtype != torch.int32:
-        raise ArgumentError(
-            f"offsets is {offsets.dtype} of shape {tuple(offsets.shape)}: give int32 (B + 1,) from 0 to N"
-        )
-    if offsets.device.type != "cpu":
-        return  # reading them would stall the device
-    if int(offsets[0]) != 0 or int(offsets[-1]) != q.shape[0]:
-        raise ArgumentError(
-            f"offsets runs from {int(offsets[0])} to {int(offsets[-1])} and q has {q.shape[0]} rows: "
-            "start at 0 and end at the number of rows"
-        )
-    if offsets.numel() > 1:
-        lengths = offsets.diff()
-        if int(lengths.min()) < 0:
-            raise ArgumentError("offsets decreases: give the running sum of the sequences' lengths")
-        if int(lengths.max()) > max_length:
-            raise ArgumentError(
-                f"max_length is {max_length} and the longest sequence has {int(lengths.max())} events: "
-                "give an upper bound"
-            )

@@ -11,15 +11,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from recsys.kernels.arguments import check_offsets_values
 from recsys.kernels.attention import sweeps
 from recsys.kernels.attention.dropout import keep_threshold
+from recsys.kernels.attention.pieces import cut_batch, estimate_steps
 from recsys.kernels.threads import launch, threads_for
 from recsys.kernels.vector import LANES
-
-# Sequences longer than this are cut for the threads; backward then computes their scores twice.
-WHOLE = 2048
-CUT = 256
-SHORT = 64
 
 
 def jagged_attention(
@@ -42,150 +39,170 @@ def jagged_attention(
     inputs = [x if x.dtype == torch.float32 else x.float() for x in (q, k, v)]
     if pad:
         inputs = [torch.nn.functional.pad(x, (0, pad)) for x in inputs]
-    out: Tensor = _Attention.apply(*inputs, offsets, causal, scale, dropout_p, seed)  # type: ignore[no-untyped-call]
+    out: Tensor = forward(*inputs, offsets, causal, scale, dropout_p, seed)[0]
     if pad:
         out = out[:, :, :width]
     return out if q.dtype == torch.float32 else out.to(q.dtype)
 
 
-class _Attention(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any,
-        q: Tensor,
-        k: Tensor,
-        v: Tensor,
-        offsets: Tensor,
-        causal: bool,
-        scale: float,
-        dropout_p: float,
-        seed: int,
-    ) -> Tensor:
-        events, heads, _ = q.shape
-        out = torch.empty(q.shape)
-        largest = torch.empty(events, heads)
-        inverse = torch.empty(events, heads)
-        bounds = offsets.numpy()
-        pieces, longest = plan(bounds, heads, backward=False)
-        drop = _drop_words(dropout_p, seed)
-        launch(
-            sweeps.forward_worker,
-            threads_for(len(pieces), _steps(bounds, heads, q.shape[2])),
-            pieces,
-            bounds,
-            longest,
-            *_flat(q),
-            *_flat(k),
-            *_flat(v),
-            q.shape[2],
-            heads,
-            causal,
-            np.float32(scale),
-            drop,
-            np.float32(1.0 / (1.0 - dropout_p)),
-            out.view(-1).numpy(),
-            largest.view(-1).numpy(),
-            inverse.view(-1).numpy(),
-        )
-        ctx.save_for_backward(q, k, v, offsets, out, largest, inverse)
-        ctx.options = causal, scale, dropout_p, drop
-        return out
+@torch.library.custom_op("recsys::jagged_attention_cpu", mutates_args=(), device_types="cpu")
+def forward(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    offsets: Tensor,
+    causal: bool,
+    scale: float,
+    dropout_p: float,
+    seed: int,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the output (N, H, Dh), and each softmax's largest score and inverse sum (N, H).
 
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        q, k, v, offsets, out, largest, inverse = ctx.saved_tensors
-        causal, scale, dropout_p, drop = ctx.options
-        heads = q.shape[1]
-        grads = [torch.empty(q.shape) for _ in range(3)]
-        bounds = offsets.numpy()
-        pieces, longest = plan(bounds, heads, backward=True)
-        launch(
-            sweeps.backward_worker,
-            threads_for(len(pieces), 3 * _steps(bounds, heads, q.shape[2])),
-            pieces,
-            bounds,
-            longest,
-            *_flat(q),
-            *_flat(k),
-            *_flat(v),
-            *_flat(grad),
-            q.shape[2],
-            heads,
-            causal,
-            np.float32(scale),
-            drop,
-            np.float32(1.0 / (1.0 - dropout_p)),
-            out.view(-1).numpy(),
-            largest.view(-1).numpy(),
-            inverse.view(-1).numpy(),
-            *(x.view(-1).numpy() for x in grads),
-        )
-        return *grads, None, None, None, None, None
-
-
-def plan(bounds: NDArray[np.int32], heads: int, *, backward: bool) -> tuple[NDArray[np.int64], int]:
-    """Cut the batch into pieces of work, longest sequences first.
-
-    Whether and where a sequence is cut depends on its own length alone, so its bits do too.
-
-    Args:
-        bounds: (B + 1,) offsets.
-        heads: H.
-        backward: whether the pieces are for the backward pass.
-
-    Returns:
-        (P, 6) int64 rows (sequence, head, first query, last query, first key, last key), where the backward
-        pass computes the query gradient of a piece with all keys, the key and value gradients of a piece with
-        all queries and both of a whole sequence; and the length of the longest sequence.
+    float32; Dh is a multiple of LANES.
     """
-    lengths = np.diff(bounds)
-    # Short sequences balance themselves and stay in the order in which they lie in memory.
-    order = np.argsort(np.where(lengths > SHORT, -lengths, 0), kind="stable")
-    order = order[lengths[order] > 0]
-    long = int(np.count_nonzero(lengths > WHOLE))
-    rows = [
-        (sequence, head, *cut)
-        for sequence in order[:long].tolist()
-        for head in range(heads)
-        for cut in _cuts(int(lengths[sequence]), backward)
-    ]
-    whole = np.zeros((len(order) - long, heads, 6), dtype=np.int64)
-    whole[:, :, 0] = order[long:, None]
-    whole[:, :, 1] = np.arange(heads)
-    whole[:, :, 3] = whole[:, :, 5] = lengths[order[long:], None]
-    pieces = whole.reshape(-1, 6)
-    if rows:
-        pieces = np.concatenate([np.array(rows, dtype=np.int64), pieces])
-    return pieces, int(lengths.max(initial=0))
+    events, heads, width = q.shape
+    check_offsets_values("jagged_attention", offsets, events)
+    out, largest, inverse = _outputs(q)
+    bounds = offsets.to(torch.int32).numpy()
+    pieces, longest = cut_batch(bounds, heads, backward=False)
+    launch(
+        sweeps.forward_worker,
+        threads_for(len(pieces), estimate_steps(bounds, heads, width)),
+        pieces,
+        bounds,
+        longest,
+        *_strided(q),
+        *_strided(k),
+        *_strided(v),
+        width,
+        heads,
+        causal,
+        np.float32(scale),
+        *_drop_words(dropout_p, seed),
+        _flat(out),
+        _flat(largest),
+        _flat(inverse),
+    )
+    return out, largest, inverse
 
 
-def _cuts(length: int, backward: bool) -> list[tuple[int, int, int, int]]:
-    starts = range(0, length, CUT)
-    cuts = [(start, min(start + CUT, length), 0, length) for start in starts]
-    if backward:
-        cuts += [(0, length, start, min(start + CUT, length)) for start in starts]
-    return cuts
+@forward.register_fake
+def _(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    offsets: Tensor,
+    causal: bool,
+    scale: float,
+    dropout_p: float,
+    seed: int,
+) -> tuple[Tensor, Tensor, Tensor]:
+    return _outputs(q)
 
 
-def _drop_words(dropout_p: float, seed: int) -> NDArray[np.int64]:
-    """Pack the mask's integers: low and high word of the seed, threshold (0: keep all)."""
+@torch.library.custom_op("recsys::jagged_attention_cpu_backward", mutates_args=(), device_types="cpu")
+def backward(
+    grad: Tensor,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    offsets: Tensor,
+    out: Tensor,
+    largest: Tensor,
+    inverse: Tensor,
+    causal: bool,
+    scale: float,
+    dropout_p: float,
+    seed: int,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the gradients of q, k and v."""
+    heads, width = q.shape[1:]
+    gradients = _gradients(q)
+    bounds = offsets.to(torch.int32).numpy()
+    pieces, longest = cut_batch(bounds, heads, backward=True)
+    launch(
+        sweeps.backward_worker,
+        threads_for(len(pieces), 3 * estimate_steps(bounds, heads, width)),
+        pieces,
+        bounds,
+        longest,
+        *_strided(q),
+        *_strided(k),
+        *_strided(v),
+        *_strided(grad),
+        width,
+        heads,
+        causal,
+        np.float32(scale),
+        *_drop_words(dropout_p, seed),
+        _flat(out),
+        _flat(largest),
+        _flat(inverse),
+        *(_flat(x) for x in gradients),
+    )
+    return gradients
+
+
+@backward.register_fake
+def _(
+    grad: Tensor,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    offsets: Tensor,
+    out: Tensor,
+    largest: Tensor,
+    inverse: Tensor,
+    causal: bool,
+    scale: float,
+    dropout_p: float,
+    seed: int,
+) -> tuple[Tensor, Tensor, Tensor]:
+    return _gradients(q)
+
+
+def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
+    ctx.save_for_backward(*inputs[:4], *output)
+    ctx.options = inputs[4:]
+    ctx.mark_non_differentiable(*output[1:])
+    ctx.set_materialize_grads(False)
+
+
+def _differentiate(ctx: Any, grad: Tensor | None, *_: Any) -> tuple[Tensor | None, ...]:
+    if grad is None:
+        return (None,) * 8
+    return *backward(grad, *ctx.saved_tensors, *ctx.options), None, None, None, None, None
+
+
+forward.register_autograd(_differentiate, setup_context=_save)
+
+
+def _outputs(q: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    return q.new_empty(q.shape), q.new_empty(q.shape[:2]), q.new_empty(q.shape[:2])
+
+
+def _gradients(q: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    return q.new_empty(q.shape), q.new_empty(q.shape), q.new_empty(q.shape)
+
+
+def _drop_words(dropout_p: float, seed: int) -> tuple[NDArray[np.int64], np.float32]:
+    """Pack the mask's integers (words of the seed, threshold; 0 keeps all) and the factor on kept weights."""
     threshold = keep_threshold(dropout_p) if dropout_p > 0.0 else 0
-    return np.array([seed & 0xFFFFFFFF, seed >> 32, threshold], dtype=np.int64)
+    words = np.array([seed & 0xFFFFFFFF, seed >> 32, threshold], dtype=np.int64)
+    return words, np.float32(1.0 / (1.0 - dropout_p))
 
 
-def _flat(x: Tensor) -> tuple[NDArray[np.float32], int, int]:
+def _flat(x: Tensor) -> NDArray[np.float32]:
+    flat: NDArray[np.float32] = x.detach().view(-1).numpy()
+    return flat
+
+
+def _strided(x: Tensor) -> tuple[NDArray[np.float32], int, int]:
     """See (N, H, Dh) as one run of memory with the strides of its first two dimensions."""
-    if x.stride(2) != 1 or min(x.stride(0), x.stride(1)) < 0:
+    if x.stride(2) != 1:
         x = x.contiguous()
     if x.numel() == 0:
         return np.zeros(0, dtype=np.float32), 0, 0
     span = 1 + sum((size - 1) * stride for size, stride in zip(x.shape, x.stride(), strict=True))
     flat: NDArray[np.float32] = x.detach().as_strided((span,), (1,)).numpy()
     return flat, x.stride(0), x.stride(1)
-
-
-def _steps(bounds: NDArray[np.int32], heads: int, width: int) -> int:
-    """Estimate the forward pass in the elementary steps of `threads_for`; 400 per event were measured."""
-    lengths = np.diff(bounds).astype(np.int64)
-    return heads * int(400 * lengths.sum() + width * int((lengths * lengths).sum()) // 8)
