@@ -5,12 +5,11 @@ All tensors are float32 here; rows may have any stride, so that half of a projec
 
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from recsys.kernels.arguments import check_offsets_values
+from recsys.kernels.arrays import add_up, flat, rows
 from recsys.kernels.conv.backward import BACKWARD_SCRATCH, backward_worker
 from recsys.kernels.conv.forward import FORWARD_SCRATCH, forward_worker
 from recsys.kernels.conv.rows import BLOCK
@@ -63,8 +62,8 @@ def forward(
         order,
         *_inputs(x, weight, bias, offsets, gated, initial_state),
         torch.empty(threads * FORWARD_SCRATCH).numpy(),
-        _flat(y),
-        _flat(final),
+        flat(y),
+        flat(final),
     )
     return y, final
 
@@ -106,13 +105,13 @@ def backward(
         order,
         *_inputs(x, weight, bias, offsets, gated, initial_state),
         torch.empty(threads * BACKWARD_SCRATCH).numpy(),
-        *_rows(dy),
-        _flat(dfinal),
-        *(_flat(part) for part in (dx, dinitial, part_weight, part_bias)),
+        *rows(dy),
+        flat(dfinal),
+        *(flat(part) for part in (dx, dinitial, part_weight, part_bias)),
     )
-    _add_up(part_weight, dweight)
+    add_up(part_weight, dweight)
     if bias is not None:
-        _add_up(part_bias, dbias)
+        add_up(part_bias, dbias)
     return dx, dweight, dbias, dinitial
 
 
@@ -183,30 +182,9 @@ def _inputs(
     return (
         offsets.to(torch.int32).numpy(),
         *weight.shape,
-        *_rows(x),
-        _flat(weight),
-        _flat(bias),
-        _flat(initial_state),
+        *rows(x),
+        flat(weight),
+        flat(bias),
+        flat(initial_state),
         gated,
     )
-
-
-def _rows(x: Tensor) -> tuple[NDArray[np.float32], int]:
-    """See a matrix as 1-D with a row stride; copied if its rows are not contiguous or overlap."""
-    if x.numel() == 0:
-        return np.empty(0, np.float32), 0
-    if x.stride(1) != 1 or x.stride(0) < x.shape[1]:
-        x = x.contiguous()
-    row = x.stride(0)
-    return x.detach().as_strided(((x.shape[0] - 1) * row + x.shape[1],), (1,)).numpy(), row
-
-
-def _flat(x: Tensor | None) -> NDArray[np.float32]:
-    return np.empty(0, np.float32) if x is None else x.detach().contiguous().view(-1).numpy()
-
-
-def _add_up(parts: Tensor, total: Tensor) -> None:
-    """Add the parts in order, one after another: the same bits whatever the number of threads."""
-    total.zero_()
-    for part in parts:
-        total += part

@@ -1,0 +1,29 @@
+"""Tensors as the 1-D float32 arrays that compiled kernels take, and back."""
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+__all__ = ["add_up", "flat", "rows"]
+
+
+def flat(x: Tensor | None) -> NDArray[np.float32]:
+    """See a tensor as 1-D, copied if it is not contiguous; an absent one is empty."""
+    return np.empty(0, np.float32) if x is None else x.detach().contiguous().view(-1).numpy()
+
+
+def rows(x: Tensor | None) -> tuple[NDArray[np.float32], int]:
+    """See a matrix as 1-D with a row stride; copied if its rows are not contiguous or overlap."""
+    if x is None or x.numel() == 0:
+        return np.empty(0, np.float32), 0
+    if x.stride(1) != 1 or x.stride(0) < x.shape[1]:
+        x = x.contiguous()
+    row = x.stride(0)
+    return x.detach().as_strided(((x.shape[0] - 1) * row + x.shape[1],), (1,)).numpy(), row
+
+
+def add_up(parts: Tensor, total: Tensor) -> None:
+    """Add the parts in order, one after another: the same bits whatever the number of threads."""
+    total.zero_()
+    for part in parts:
+        total += part
