@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from recsys.errors import ArgumentError
+from recsys.kernels.backend import choose_backend
 from recsys.kernels.scan import selective_scan, selective_scan_step
 
 LENGTHS = (0, 1, 2, 3, 7, 0, 64, 65, 300)
@@ -367,7 +368,8 @@ def test_strided_inputs_give_the_same_bits_and_are_not_written() -> None:
         "D": torch.stack([inputs["D"]] * 2, dim=1)[:, 0],
         "delta_bias": torch.stack([inputs["delta_bias"]] * 2, dim=1)[:, 0],
     }
-    for variant in ({**inputs, **strided}, {**inputs, **columns, **others}):
+    sparse = {name: inputs[name].repeat_interleave(2, dim=1)[:, ::2] for name in columns}
+    for variant in ({**inputs, **strided}, {**inputs, **columns, **others}, {**inputs, **sparse}):
         saved = {name: x.clone() for name, x in variant.items()}
         ours = _run(variant, offsets, backend="cpu")
         assert torch.equal(ours[0], wanted["y"])
@@ -436,6 +438,13 @@ def test_softplus_is_torchs_over_its_whole_range() -> None:
     # Far below zero, the rounding of delta log2(e) weighs more than the polynomials' error.
     torch.testing.assert_close(state.double(), wanted, rtol=1e-5, atol=1e-37)
     torch.testing.assert_close(state[1800:].double(), wanted[1800:], rtol=1e-6, atol=0)
+
+
+def test_the_device_and_dtype_choose_the_backend() -> None:
+    assert choose_backend("scan", None, torch.zeros(1)) == "cpu"
+    assert choose_backend("scan", None, torch.zeros(1, dtype=torch.bfloat16)) == "cpu"
+    assert choose_backend("scan", None, torch.zeros(1, dtype=torch.float64)) == "reference"
+    assert choose_backend("scan", "reference", torch.zeros(1)) == "reference"
 
 
 def test_the_compiled_operation_is_registered_soundly() -> None:
