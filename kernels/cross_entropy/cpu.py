@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from recsys.kernels.cross_entropy import sweeps
+from recsys.kernels.cross_entropy.checks import check_targets
 from recsys.kernels.threads import launch, threads_for
 from recsys.kernels.vector import LANES
 
@@ -20,8 +21,6 @@ CHUNK_LOGITS = 1 << 22
 """Exponentials kept at once, 16 MiB: they are read back from the last-level cache."""
 
 MOST_ROWS = 1024
-
-Gradients = tuple[Tensor | None, Tensor | None, Tensor | None]
 
 
 def linear_cross_entropy(
@@ -36,56 +35,106 @@ def linear_cross_entropy(
     reduction: str,
 ) -> Tensor:
     """Compute the loss; arguments as in the public function, which has checked them."""
-    h, w = (x.float().contiguous() for x in (hidden, item_weight))
-    b = None if bias is None else bias.float().contiguous()
+    h, w = (x.float() for x in (hidden, item_weight))
+    b = None if bias is None else bias.float()
     pad = -h.shape[1] % LANES
     if pad:
         h, w = (torch.nn.functional.pad(x, (0, pad)) for x in (h, w))
-    rows = torch.ones(len(h)) if weight is None else weight.float()
-    options = (label_smoothing, 1.0 / temperature)
-    apply: Any = _RowLosses.apply if reduction == "none" else _SummedLoss.apply
+    scale = torch.ones(h.shape[0]) if weight is None else weight.float()
+    if reduction == "none":
+        losses: Tensor = row_losses(h, w, b, targets, scale, label_smoothing, 1.0 / temperature)
+        return losses.to(hidden.dtype)
     if reduction == "mean":
-        mass = float(rows.sum(dtype=torch.float64))
-        rows = rows / (mass or 1.0)
-    loss: Tensor = apply(h, w, b, targets.contiguous(), rows, options)
+        mass = scale.sum(dtype=torch.float64)
+        scale = (scale / torch.where(mass == 0.0, 1.0, mass)).float()
+    wanted = torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in (h, w, b))
+    loss: Tensor = summed_loss(h, w, b, targets, scale, label_smoothing, 1.0 / temperature, wanted)[0]
     return loss.to(hidden.dtype)
 
 
-class _SummedLoss(torch.autograd.Function):
-    """Sum of scale * loss over rows."""
+@torch.library.custom_op("recsys::linear_cross_entropy_cpu", mutates_args=(), device_types="cpu")
+def summed_loss(
+    h: Tensor,
+    w: Tensor,
+    b: Tensor | None,
+    targets: Tensor,
+    scale: Tensor,
+    smoothing: float,
+    rate: float,
+    wanted: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return the sum of scale * loss over rows and, where wanted, its gradients in h, w and b (or empty).
 
-    @staticmethod
-    def forward(
-        ctx: Any, h: Tensor, w: Tensor, b: Tensor | None, targets: Tensor, scale: Tensor, options: Any
-    ) -> Tensor:
-        losses, gradients = _sweep(h, w, b, targets, scale, options, wanted=any(ctx.needs_input_grad[:3]))
-        ctx.save_for_backward(*gradients)
-        return (losses * scale).sum()
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
-        scaled = (None if g is None else g * upstream for g in ctx.saved_tensors)
-        return *scaled, None, None, None
+    `rate` is 1 / temperature. float32; d is a multiple of LANES.
+    """
+    losses, *gradients = _sweep(h, w, b, targets, scale, smoothing, rate, wanted)
+    return (losses * scale).sum(), *gradients  # type: ignore[return-value]
 
 
-class _RowLosses(torch.autograd.Function):
-    """scale * loss of each row."""
+@summed_loss.register_fake
+def _(
+    h: Tensor,
+    w: Tensor,
+    b: Tensor | None,
+    targets: Tensor,
+    scale: Tensor,
+    smoothing: float,
+    rate: float,
+    wanted: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    return h.new_empty(()), *_gradients(h, w, b, wanted)
 
-    @staticmethod
-    def forward(
-        ctx: Any, h: Tensor, w: Tensor, b: Tensor | None, targets: Tensor, scale: Tensor, options: Any
-    ) -> Tensor:
-        ctx.save_for_backward(h, w, b, targets, scale)
-        ctx.options = options
-        return _sweep(h, w, b, targets, scale, options, wanted=False)[0] * scale
 
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
-        h, w, b, targets, scale = ctx.saved_tensors
-        _, gradients = _sweep(h, w, b, targets, scale * upstream, ctx.options, wanted=True)
-        return *gradients, None, None, None
+def _save_gradients(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    ctx.save_for_backward(*output[1:])
+    ctx.biased = inputs[2] is not None
+    ctx.mark_non_differentiable(*output[1:])
+    ctx.set_materialize_grads(False)
+
+
+def _scale_gradients(ctx: Any, upstream: Tensor | None, *_: Any) -> tuple[Tensor | None, ...]:
+    if upstream is None:
+        return (None,) * 8
+    d_h, d_w, d_b = (g * upstream for g in ctx.saved_tensors)
+    return d_h, d_w, d_b if ctx.biased else None, None, None, None, None, None
+
+
+summed_loss.register_autograd(_scale_gradients, setup_context=_save_gradients)
+
+
+@torch.library.custom_op("recsys::linear_cross_entropy_rows_cpu", mutates_args=(), device_types="cpu")
+def row_losses(
+    h: Tensor, w: Tensor, b: Tensor | None, targets: Tensor, scale: Tensor, smoothing: float, rate: float
+) -> Tensor:
+    """Return scale * loss of each row; arguments as in `summed_loss`."""
+    return _sweep(h, w, b, targets, scale, smoothing, rate, False)[0] * scale
+
+
+@row_losses.register_fake
+def _(
+    h: Tensor, w: Tensor, b: Tensor | None, targets: Tensor, scale: Tensor, smoothing: float, rate: float
+) -> Tensor:
+    return h.new_empty(h.shape[:1])
+
+
+def _save_rows(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    ctx.save_for_backward(*inputs[:5])
+    ctx.options = inputs[5:]
+
+
+def _differentiate_rows(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
+    h, w, b, targets, scale = ctx.saved_tensors
+    _, d_h, d_w, d_b = summed_loss(h, w, b, targets, scale * upstream, *ctx.options, True)
+    return d_h, d_w, None if b is None else d_b, None, None, None, None
+
+
+row_losses.register_autograd(_differentiate_rows, setup_context=_save_rows)
+
+
+def _gradients(h: Tensor, w: Tensor, b: Tensor | None, wanted: bool) -> tuple[Tensor, Tensor, Tensor]:
+    if not wanted:
+        return h.new_empty(0), h.new_empty(0), h.new_empty(0)
+    return h.new_empty(h.shape), h.new_empty(w.shape), h.new_empty(0 if b is None else b.shape)
 
 
 def _sweep(
@@ -94,21 +143,22 @@ def _sweep(
     b: Tensor | None,
     targets: Tensor,
     scale: Tensor,
-    options: tuple[float, float],
-    *,
+    smoothing: float,
+    rate: float,
     wanted: bool,
-) -> tuple[Tensor, Gradients]:
-    """Compute losses (N,) and, where wanted, gradients of the sum of scale * loss.
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Compute losses (N,) and, where wanted, the gradients of the sum of scale * loss.
 
     Every sum has an order set by the shapes, so threads do not change a bit.
     """
-    smoothing, rate = np.float32(options[0]), np.float32(options[1])
     n, width = h.shape
-    items = len(w)
-    losses = torch.empty(n)
+    items = w.shape[0]
+    check_targets(targets, items)
+    losses = h.new_empty(n)
+    d_h, d_w, d_b = _gradients(h, w, b, wanted)
     if n == 0:
-        empty = (torch.zeros_like(h), torch.zeros_like(w), None if b is None else torch.zeros_like(b))
-        return losses, empty if wanted else (None, None, None)
+        return losses, d_h, d_w.zero_(), d_b.zero_()
+    d_b.zero_()
     chunk = min(max(CHUNK_LOGITS // items, sweeps.MOST_LANES), MOST_ROWS)
     chunk -= chunk % sweeps.MOST_LANES
     if not wanted:
@@ -118,21 +168,13 @@ def _sweep(
         lanes //= 2
     most = -(-min(chunk, n) // lanes)  # groups of a chunk
     blocks = -(-items // sweeps.BLOCK)
-    none = np.empty(0, dtype=np.float32)
-    flat_h, flat_w, flat_b = _flat(h), _flat(w), none if b is None else _flat(b)
-    ids, scales = targets.numpy(), _flat(scale)
-    mean_item = _flat(w.mean(0)) if wanted and smoothing > 0 else none
-    d_h: Tensor | None = None
-    d_w: Tensor | None = None
-    d_b: Tensor | None = None
-    tiles = references = none
-    statistics = none, none
-    if wanted:
-        d_h, d_w = torch.empty_like(h), torch.empty_like(w)
-        d_b = None if b is None else torch.zeros_like(b)
-        tiles = np.empty(most * items * lanes, dtype=np.float32)
-        references = np.empty(most * blocks * lanes, dtype=np.float32)
-        statistics = np.empty(n, dtype=np.float32), np.empty(n, dtype=np.float32)
+    kept = (most * items * lanes, most * blocks * lanes, n, n) if wanted else (0, 0, 0, 0)
+    tiles, references, largest, inverse = (np.empty(size, dtype=np.float32) for size in kept)
+    flat_h, flat_w, scales = _flat(h), _flat(w), _flat(scale)
+    flat_b = np.empty(0, dtype=np.float32) if b is None else _flat(b)
+    ids = targets.contiguous().numpy()
+    mean_item = _flat(w.mean(0) if smoothing > 0 else h.new_zeros(width))
+    options = np.float32(rate), np.float32(smoothing)
     for first in range(0, n, chunk):
         last = min(first + chunk, n)
         groups = -(-(last - first) // lanes)
@@ -150,15 +192,15 @@ def _sweep(
             scales,
             mean_item,
             width,
-            rate,
-            smoothing,
+            *options,
             tiles,
             references,
             losses.numpy(),
-            *statistics,
-            none if d_h is None else _flat(d_h),
+            largest,
+            inverse,
+            _flat(d_h),
         )
-        if d_w is None:
+        if not wanted:
             continue
         launch(
             sweeps.items_worker,
@@ -170,20 +212,19 @@ def _sweep(
             ids,
             scales,
             width,
-            rate,
-            smoothing,
+            *options,
             tiles,
             references,
-            *statistics,
+            largest,
+            inverse,
             _flat(d_w),
-            none if d_b is None else _flat(d_b),
+            _flat(d_b),
         )
-    if d_w is not None and smoothing > 0:
-        share = options[0] * options[1] / items
+    if wanted and smoothing > 0:
+        share = smoothing * rate / items
         d_w -= share * (scale[:, None] * h).sum(0)
-        if d_b is not None:
-            d_b -= share * scale.sum()
-    return losses, (d_h, d_w, d_b)
+        d_b -= share * scale.sum()
+    return losses, d_h, d_w, d_b
 
 
 def _flat(x: Tensor) -> NDArray[np.float32]:
