@@ -3,8 +3,8 @@
 An operation is a folder beside this file; its backends are the modules in it. "reference" runs anywhere.
 """
 
-import importlib.util
-from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -21,14 +21,11 @@ _EXTRA = {"triton": "gpu", "mamba-ssm": "mamba"}
 _COMPILED_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 
-@cache
-def _has_module(operation: str, backend: str) -> bool:
-    return importlib.util.find_spec(f"recsys.kernels.{operation}.{backend.replace('-', '_')}") is not None
-
-
-@cache
-def _has_library(backend: str) -> bool:
-    return backend not in _LIBRARY or importlib.util.find_spec(_LIBRARY[backend]) is not None
+# Found once, at import: torch.compile follows calls of choose_backend but not a search of the disk.
+_MODULES = frozenset(
+    (path.parent.name, path.stem.replace("_", "-")) for path in Path(__file__).parent.glob("*/*.py")
+)
+_INSTALLED = {name: find_spec(library) is not None for name, library in _LIBRARY.items()}
 
 
 def choose_backend(operation: str, backend: str | None, tensor: Tensor) -> str:
@@ -51,15 +48,15 @@ def choose_backend(operation: str, backend: str | None, tensor: Tensor) -> str:
     if backend is None:
         compiled = {"cpu": "cpu", "cuda": "triton"}.get(device)
         usable = compiled and tensor.dtype in _COMPILED_DTYPES
-        if compiled and usable and _has_module(operation, compiled) and _has_library(compiled):
+        if compiled and usable and (operation, compiled) in _MODULES and _INSTALLED[compiled]:
             return compiled
         return "reference"
-    known = [name for name in BACKENDS if _has_module(operation, name)]
+    known = [name for name in BACKENDS if (operation, name) in _MODULES]
     if backend not in known:
         raise ArgumentError(f"{operation}: backend is {backend!r}, use one of {', '.join(known)} or None")
     if backend == "reference":
         return backend
-    if not _has_library(backend):
+    if not _INSTALLED[backend]:
         extra = _EXTRA.get(backend)
         remedy = f"pip install 'recsys-engine[{extra}]'" if extra else f"pip install {_LIBRARY[backend]}"
         raise MissingDependencyError(
