@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from recsys.errors import ArgumentError
-from recsys.kernels.ranking import sweeps
+from recsys.kernels.ranking import selection, sweeps
 from recsys.kernels.ranking.reference import NOT_FINITE, Jagged, rank_from_counts
 from recsys.kernels.threads import launch, threads_for
 from recsys.kernels.vector import LANES
@@ -87,7 +87,7 @@ def top_k(
         sizes = np.zeros(threads * rows.count, dtype=np.int64)
         faults = np.zeros(threads, dtype=np.int64)
         launch(
-            sweeps.select_worker,
+            selection.select_worker,
             threads,
             rows.lanes,
             rows.count,
@@ -110,7 +110,7 @@ def top_k(
         merged = torch.empty(rows.count, taken)
         names = torch.empty(rows.count, taken, dtype=torch.int64)
         launch(
-            sweeps.merge_worker,
+            selection.merge_worker,
             threads_for(rows.count, rows.count * taken * 100),
             threads,
             rows.count,
