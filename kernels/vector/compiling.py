@@ -20,4 +20,7 @@ intrinsic = cast("Callable[[Callable[..., Any]], Any]", numba_intrinsic)
 
 def compiled(function: Function) -> Function:
     """Compile a loop; it runs on several threads by `recsys.kernels.threads.launch`."""
-    return cast("Function", njit(cache=True, nogil=True)(function))
+    try:
+        return cast("Function", njit(cache=True, nogil=True)(function))
+    except RuntimeError:  # no folder that may hold the cache can be written: compile in every process
+        return cast("Function", njit(nogil=True)(function))
