@@ -54,7 +54,7 @@ def jagged_attention(
             keep = keep_mask(seed, sequence, q.shape[1], end - start, dropout_p, device=q.device)
             probabilities = probabilities * keep / (1.0 - dropout_p)
         outputs.append((probabilities @ v_s).transpose(0, 1))
-    return torch.cat(outputs) if outputs else q * 0.0
+    return torch.cat(outputs) if outputs else (q + k + v) * 0.0  # no events: nothing, with gradients
 
 
 def attention_step(q: Tensor, k_cache: Tensor, v_cache: Tensor, lengths: Tensor, *, scale: float) -> Tensor:
