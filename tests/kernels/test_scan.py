@@ -499,3 +499,21 @@ def test_a_step_names_a_wrong_state() -> None:
     inputs: dict[str, Any] = {name: x for name, x in GOOD.items() if name != "initial_state"}
     with pytest.raises(ArgumentError, match="state has shape"):
         selective_scan_step(torch.zeros(2, 4, 2), **inputs)
+
+
+def test_torch_compile_takes_the_whole_call_into_one_graph() -> None:
+    lengths = (3, 0, 20)
+    inputs, offsets = _inputs(lengths), _offsets(lengths)
+
+    def run(u: Tensor, backend: str | None = None) -> Tensor:
+        return _run({**inputs, "u": u}, offsets, backend=backend)[0]
+
+    graph = torch.compile(run, backend="aot_eager", fullgraph=True)
+    leaves = [inputs["u"].clone().requires_grad_() for _ in range(2)]
+    for function, leaf in zip((run, graph), leaves, strict=True):
+        y = function(leaf)
+        y.backward(torch.ones_like(y))
+    assert torch.equal(graph(leaves[1]), run(leaves[0]))
+    assert leaves[0].grad is not None
+    assert leaves[1].grad is not None
+    assert torch.equal(leaves[1].grad, leaves[0].grad)
