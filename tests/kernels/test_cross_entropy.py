@@ -1,25 +1,42 @@
 import itertools
+import math
+from collections.abc import Iterator
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from recsys.errors import ArgumentError
-from recsys.kernels.cross_entropy import linear_cross_entropy
+from recsys.kernels.cross_entropy import cpu, linear_cross_entropy
 
 
 @pytest.fixture(autouse=True)
-def _poisoned(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Memory that a kernel forgets to write is NaN."""
-    real = {name: getattr(torch, name) for name in ("empty", "empty_like")}
-    for name, make in real.items():
+def sizes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Memory that a kernel forgets to write is NaN; the list collects how many elements were asked for."""
+    sizes: list[int] = []
+    for owner, name in ((torch, "empty"), (torch, "empty_like"), (torch.Tensor, "new_empty"), (np, "empty")):
 
-        def filled(*args: object, make: object = make, **kwargs: object) -> Tensor:
-            tensor: Tensor = make(*args, **kwargs)  # type: ignore[operator]
-            return tensor.fill_(float("nan")) if tensor.is_floating_point() else tensor
+        def filled(*args: object, make: object = getattr(owner, name), **kwargs: object) -> object:
+            made = make(*args, **kwargs)  # type: ignore[operator]
+            if isinstance(made, Tensor):
+                sizes.append(made.numel())
+                return made.fill_(math.nan) if made.is_floating_point() else made
+            sizes.append(made.size)
+            if made.dtype.kind == "f":
+                made.fill(math.nan)
+            return made
 
-        monkeypatch.setattr(torch, name, filled)
+        monkeypatch.setattr(owner, name, filled)
+    return sizes
+
+
+@pytest.fixture
+def _threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
 
 
 def _inputs(n: int, v: int, d: int = 16, seed: int = 0, dtype: torch.dtype = torch.float32) -> list[Tensor]:
@@ -50,6 +67,12 @@ def _both(
     return loss.detach(), *gradients
 
 
+def _assert_near(ours: tuple[Tensor, ...], exact: tuple[Tensor, ...], bound: float = 5e-6) -> None:
+    for a, b in zip(ours, exact, strict=True):
+        assert a.shape == b.shape
+        assert float((a.double() - b).norm()) <= bound * float(b.norm()) + 1e-6
+
+
 def test_the_reference_is_torch_cross_entropy() -> None:
     hidden, weight, targets = _inputs(9, 5, dtype=torch.float64)
     for smoothing, temperature in itertools.product((0.0, 0.2), (1.0, 0.5)):
@@ -74,8 +97,7 @@ def test_the_reference_has_right_gradients() -> None:
 @pytest.mark.parametrize("n", [1, 127, 256, 700])
 def test_compiled_loss_and_gradients_equal_the_reference(n: int, v: int) -> None:
     inputs = _inputs(n, v, seed=n + v)
-    for ours, exact in zip(_both(inputs, "cpu"), _both(inputs, "reference"), strict=True):
-        torch.testing.assert_close(ours.double(), exact, rtol=2e-5, atol=2e-6)
+    _assert_near(_both(inputs, "cpu"), _both(inputs, "reference"))
 
 
 @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
@@ -95,9 +117,8 @@ def test_every_option_equals_the_reference(
         "bias": torch.randn(50, generator=generator) if biased else None,
     }
     upstream = torch.randn(300 if reduction == "none" else (), generator=generator)
-    results = [_both(inputs, backend, upstream, **options) for backend in ("cpu", "reference")]
-    for ours, exact in zip(*results, strict=True):
-        torch.testing.assert_close(ours.double(), exact, rtol=5e-5, atol=2e-5)
+    ours, exact = (_both(inputs, backend, upstream, **options) for backend in ("cpu", "reference"))
+    _assert_near(ours, exact)
 
 
 def test_extreme_logits_give_finite_losses_and_gradients() -> None:
@@ -124,6 +145,81 @@ def test_runs_are_equal_bit_for_bit() -> None:
     assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
 
 
+@pytest.mark.usefixtures("_threads")
+def test_the_number_of_threads_changes_no_bit() -> None:
+    inputs = _inputs(700, 1000, d=32)
+    found = []
+    for threads in (1, 2, 3):
+        torch.set_num_threads(threads)
+        found.append(_both(inputs, "cpu", label_smoothing=0.1, bias=torch.ones(1000)))
+    for other in found[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(other, found[0], strict=True))
+
+
+def test_a_row_has_the_same_loss_and_gradient_in_any_batch() -> None:
+    hidden, weight, targets = _inputs(200, 600)
+    batch = _both([hidden, weight, targets], "cpu", torch.ones(200), reduction="none")
+    for row in (0, 63, 64, 199):
+        part = slice(row, row + 1)
+        alone = _both([hidden[part], weight, targets[part]], "cpu", torch.ones(1), reduction="none")
+        assert torch.equal(alone[0], batch[0][part])
+        assert torch.equal(alone[1], batch[1][part])
+
+
+def test_rows_without_weight_count_for_nothing() -> None:
+    hidden, weight, targets = _inputs(100, 50)
+    half = torch.arange(100) % 2
+    ours = _both([hidden, weight, targets], "cpu", weight=half.float())
+    kept = half.bool()
+    alone = _both([hidden[kept], weight, targets[kept]], "cpu")
+    torch.testing.assert_close(ours[0], alone[0])
+    torch.testing.assert_close(ours[1][kept], alone[1])
+    assert not ours[1][~kept].any()
+    torch.testing.assert_close(ours[2], alone[2])
+
+
+@pytest.mark.parametrize("backend", ["cpu", "reference"])
+def test_no_weight_at_all_is_a_loss_of_zero(backend: str) -> None:
+    found = _both(_inputs(10, 5), backend, weight=torch.zeros(10))
+    assert not any(bool(x.any()) for x in found)
+
+
+@pytest.mark.parametrize("label_smoothing", [0.0, 0.3])
+def test_a_catalog_of_one_item_has_no_loss_and_no_gradient(label_smoothing: float) -> None:
+    loss, dh, dw = _both(_inputs(70, 1), "cpu", label_smoothing=label_smoothing)
+    for x in (loss, dh, dw):
+        assert float(x.abs().max()) < 1e-6
+
+
+def test_backward_can_be_run_twice() -> None:
+    hidden, weight, targets = _inputs(20, 30)
+    hidden.requires_grad_()
+    loss = linear_cross_entropy(hidden, weight, targets)
+    (first,) = torch.autograd.grad(loss, hidden, retain_graph=True)
+    (again,) = torch.autograd.grad(3 * loss, hidden)
+    torch.testing.assert_close(again, 3 * first)
+
+
+def test_the_logits_never_exist_at_once(sizes: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cpu, "CHUNK_LOGITS", 1 << 16)
+    rows, items = 1000, 2000
+    inputs = _inputs(rows, items)
+    sizes.clear()
+    _both(inputs, "cpu")
+    assert max(sizes) <= 64 * items  # a chunk has 64 rows at least
+    sizes.clear()
+    linear_cross_entropy(*inputs)  # no gradients: not even a chunk is kept
+    assert max(sizes) <= 16 * items
+
+
+def test_the_registered_operations_pass_torch_checks() -> None:
+    hidden, weight, targets = _inputs(6, 5, d=32)
+    leaves = hidden.requires_grad_(), weight.requires_grad_(), torch.ones(5).requires_grad_()
+    scale = torch.ones(6)
+    torch.library.opcheck(cpu.summed_loss, (*leaves, targets, scale, 0.1, 0.5, True))
+    torch.library.opcheck(cpu.row_losses, (*leaves, targets, scale, 0.1, 0.5))
+
+
 def test_memory_layout_does_not_matter() -> None:
     hidden, weight, targets = _inputs(30, 20)
     strided = torch.stack((hidden, hidden), 2)[:, :, 0]
@@ -144,9 +240,10 @@ def test_narrow_types_are_computed_in_float32(dtype: torch.dtype) -> None:
     torch.testing.assert_close(loss.double(), exact, rtol=1e-2, atol=1e-2)
 
 
-def test_no_rows_give_no_loss() -> None:
+@pytest.mark.parametrize("backend", ["cpu", "reference"])
+def test_no_rows_give_no_loss(backend: str) -> None:
     hidden, weight, targets = _inputs(0, 5)
-    loss, dh, dw = _both([hidden, weight, targets], "cpu")
+    loss, dh, dw = _both([hidden, weight, targets], backend)
     assert float(loss) == 0
     assert dh.shape == (0, 16)
     assert not dw.any()
@@ -159,6 +256,10 @@ def test_no_rows_give_no_loss() -> None:
         ({"targets": torch.tensor([0, -1, 1])}, "targets holds -1"),
         ({"targets": torch.zeros(2, dtype=torch.int64)}, "targets is"),
         ({"item_weight": torch.zeros(5, 3)}, "item_weight has shape"),
+        ({"item_weight": torch.zeros(5, 16).double()}, "item_weight is torch.float64"),
+        ({"bias": torch.zeros(4)}, "bias has shape"),
+        ({"weight": torch.zeros(4)}, "weight is torch.float32 of shape"),
+        ({"weight": torch.zeros(3, requires_grad=True)}, "weight wants a gradient"),
         ({"hidden": torch.zeros(3, dtype=torch.int64)}, "hidden is"),
         ({"temperature": 0.0}, "temperature is 0.0"),
         ({"label_smoothing": 2.0}, "label_smoothing is 2.0"),

@@ -1,3 +1,6 @@
+import math
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 import torch
@@ -5,6 +8,44 @@ from torch import Tensor
 
 from recsys.errors import ArgumentError
 from recsys.kernels.ranking import rank_of_target, top_k
+
+
+@pytest.fixture(autouse=True)
+def sizes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Memory that a kernel forgets to write is NaN; the list collects how many elements were asked for."""
+    sizes: list[int] = []
+    for owner, name in ((torch, "empty"), (torch, "empty_like"), (torch.Tensor, "new_empty"), (np, "empty")):
+
+        def filled(*args: object, make: object = getattr(owner, name), **kwargs: object) -> object:
+            made = make(*args, **kwargs)  # type: ignore[operator]
+            if isinstance(made, Tensor):
+                sizes.append(made.numel())
+                return made.fill_(math.nan) if made.is_floating_point() else made
+            sizes.append(made.size)
+            if made.dtype.kind == "f":
+                made.fill(math.nan)
+            return made
+
+        monkeypatch.setattr(owner, name, filled)
+    return sizes
+
+
+@pytest.fixture
+def _threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+def _large(rows: int, items: int, width: int = 24) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor]]:
+    """Rows, a catalog of several blocks with tied items, and exclusions with repeats."""
+    generator = torch.Generator().manual_seed(rows)
+    hidden = torch.randn(rows, width, generator=generator)
+    weight = torch.randn(items, width, generator=generator)
+    weight[items // 2 :] = weight[: items - items // 2].clone()
+    counts = torch.randint(0, 90, (rows,), generator=generator)
+    ids = torch.randint(0, items, (int(counts.sum()),), generator=generator)
+    return hidden, weight, (ids, torch.cat((torch.zeros(1, dtype=torch.int64), counts.cumsum(0))))
 
 
 def _case(seed: int, *, ties: bool) -> tuple[Tensor, Tensor, Tensor, tuple[Tensor, Tensor]]:
@@ -77,6 +118,84 @@ def test_ranks_agree_with_top_k_over_many_chunks(monkeypatch: pytest.MonkeyPatch
     for place in range(3):
         ranks = rank_of_target(hidden, weight, best.ids[:, place].contiguous())
         assert ranks.kept.tolist() == [place + 1] * 77
+
+
+@pytest.mark.usefixtures("_threads")
+@pytest.mark.parametrize("rows", [1, 5, 70, 300])
+def test_neither_threads_nor_neighbours_change_an_answer(rows: int) -> None:
+    hidden, weight, exclude = _large(rows, 3001)
+    targets = torch.arange(rows) * 7
+    answers = []
+    for threads in (1, 2, 5):
+        torch.set_num_threads(threads)
+        ranks = rank_of_target(hidden, weight, targets, exclude)
+        answers.append((*ranks, *top_k(hidden, weight, 40, exclude)))
+    for other in answers[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(other, answers[0], strict=True))
+    kept, removed, scores, ids = answers[0]
+    for row in (0, rows // 2, rows - 1):
+        part = slice(row, row + 1)
+        own = exclude[0][exclude[1][row] : exclude[1][row + 1]]
+        alone = own, torch.tensor([0, len(own)])
+        ranks = rank_of_target(hidden[part], weight, targets[part], alone)
+        assert (int(ranks.kept), int(ranks.removed)) == (int(kept[row]), int(removed[row]))
+        best = top_k(hidden[part], weight, 40, alone)
+        assert torch.equal(best.scores[0], scores[row])
+        assert torch.equal(best.ids[0], ids[row])
+
+
+@pytest.mark.parametrize("width", [16, 24, 64])
+def test_exclusions_and_ties_over_many_blocks_equal_the_compiled_scores(width: int) -> None:
+    hidden, weight, exclude = _large(90, 1700, width)
+    every = top_k(hidden, weight, 1700)
+    scores = torch.empty(90, 1700).scatter_(1, every.ids, every.scores).numpy()
+    np.testing.assert_allclose(scores, (hidden.double() @ weight.double().T).numpy(), atol=3e-5)
+    targets = torch.randint(0, 1700, (90,), generator=torch.Generator().manual_seed(0))
+    best = top_k(hidden, weight, 300, exclude)
+    ranks = rank_of_target(hidden, weight, targets, exclude)
+    for row, target in enumerate(targets.tolist()):
+        barred = set(exclude[0][exclude[1][row] : exclude[1][row + 1]].tolist())
+        assert int(ranks.kept[row]) == _oracle_rank(scores[row], target, set(), "pessimistic")
+        assert int(ranks.removed[row]) == _oracle_rank(scores[row], target, barred, "pessimistic")
+        open_ = [i for i in range(1700) if i not in barred]
+        assert best.ids[row].tolist() == sorted(open_, key=lambda i: (-scores[row, i], i))[:300]
+
+
+def test_the_scores_never_exist_at_once(sizes: list[int]) -> None:
+    hidden, weight, exclude = _large(500, 3001)
+    sizes.clear()
+    rank_of_target(hidden, weight, torch.zeros(500, dtype=torch.int64), exclude)
+    top_k(hidden, weight, 10, exclude)
+    assert max(sizes) < 500 * 3001 // 10
+
+
+def test_exclusions_outside_the_candidates_do_nothing() -> None:
+    hidden, weight = torch.ones(1, 1), torch.arange(6.0).view(6, 1)
+    exclude = torch.tensor([5, 0, 3]), torch.tensor([0, 3])
+    found = top_k(hidden, weight, 3, exclude, candidates=torch.tensor([4, 3, 1, 4]))
+    assert found.ids.tolist() == [[4, 1, -1]]
+
+
+def test_memory_layout_does_not_matter() -> None:
+    hidden, weight, (ids, offsets) = _large(20, 600)
+    targets = torch.arange(20)
+    plain = (*rank_of_target(hidden, weight, targets, (ids, offsets)), *top_k(hidden, weight, 9))
+    hidden_, weight_ = hidden.T.contiguous().T, weight.T.contiguous().T
+    ids_, targets_ = torch.stack((ids, ids), 1)[:, 0], torch.stack((targets, targets), 1)[:, 0]
+    odd = (*rank_of_target(hidden_, weight_, targets_, (ids_, offsets)), *top_k(hidden_, weight_, 9))
+    assert all(torch.equal(a, b) for a, b in zip(plain, odd, strict=True))
+
+
+@pytest.mark.parametrize("backend", ["cpu", "reference"])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_narrow_types_are_scored_in_float32(dtype: torch.dtype, backend: str) -> None:
+    hidden, weight, _ = _large(20, 600)
+    hidden, weight = hidden.to(dtype), weight.to(dtype)
+    found = top_k(hidden, weight, 5, backend=backend)
+    exact = top_k(hidden.float(), weight.float(), 5, backend=backend)
+    assert found.scores.dtype == torch.float32
+    assert torch.equal(found.scores, exact.scores)
+    assert torch.equal(found.ids, exact.ids)
 
 
 def test_a_target_never_outranks_itself() -> None:
