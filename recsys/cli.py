@@ -34,6 +34,9 @@ Run = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished r
 def main() -> None:
     """Run the command line; user errors become one line and exit code 2."""
     warnings.showwarning = _show_warning
+    # Threads that spin while they wait starve each other where another process keeps a core busy: training
+    # then ran at a twentieth of its speed. Read when torch is loaded, so it has to be set before.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         app()
     except RecsysError as error:
