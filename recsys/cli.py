@@ -4,6 +4,7 @@ Results go to standard output (one JSON object with ``--json``), everything else
 Exit codes: 0 done, 2 something the user can mend, 130 interrupted.
 """
 
+import os
 import sys
 import warnings
 from pathlib import Path
