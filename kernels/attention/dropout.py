@@ -34,11 +34,16 @@ def keep_threshold(dropout_p: float) -> int:
     return min(round(dropout_p * 2.0**32), _WORD)
 
 
-def _mix(word: Tensor) -> Tensor:
-    """Mix 32-bit words held in int64 tensors."""
+def _stir(word: Tensor) -> Tensor:
+    """Mix 32-bit words held in int64 tensors so that their high bits are good."""
     word = word & _WORD
     word = ((word ^ (word >> 16)) * MIX_FIRST) & _WORD
-    word = ((word ^ (word >> 15)) * MIX_SECOND) & _WORD
+    return ((word ^ (word >> 15)) * MIX_SECOND) & _WORD
+
+
+def _mix(word: Tensor) -> Tensor:
+    """Mix 32-bit words so that all bits are good."""
+    word = _stir(word)
     return word ^ (word >> 15)
 
 
@@ -65,5 +70,5 @@ def keep_mask(
     rows = _mix(low + sequence * SEQUENCE_STEP)
     rows = _mix((rows ^ high) + head * HEAD_STEP)
     rows = _mix(rows + position * ROW_STEP)  # (H, L)
-    words = _mix(rows[:, :, None] + position * KEY_STEP)
+    words = _stir(rows[:, :, None] + position * KEY_STEP)  # the last step would not touch the high bits
     return words >= keep_threshold(dropout_p)

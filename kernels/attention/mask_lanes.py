@@ -60,7 +60,6 @@ def keep_or_zero(typing_context: Any, words: Any, at: Any, key: Any, threshold: 
         word = builder.add(word, spread(builder, step, INT_VECTOR))
         for shift, factor in ((16, MIX_FIRST), (15, MIX_SECOND)):
             word = builder.mul(builder.xor(word, builder.lshr(word, number(shift))), number(factor))
-        word = builder.xor(word, builder.lshr(word, number(15)))
         limit = spread(builder, builder.trunc(threshold, INT), INT_VECTOR)
         return builder.select(builder.icmp_unsigned(">=", word, limit), value, constant(0.0))
 

@@ -215,6 +215,28 @@ def test_dropout_equals_the_reference_with_the_same_mask(causal: bool) -> None:
     assert float((ours[0] - plain[0]).norm()) > 0.1 * float(plain[0].norm())
 
 
+@pytest.mark.parametrize("dropout_p", [0.1, 0.5, 0.8])
+def test_the_compiled_mask_is_the_stated_one_in_every_bit(dropout_p: float) -> None:
+    lengths = (64,) * 8
+    flat = torch.zeros(512, 4, 64)
+    names = torch.eye(64).repeat(8, 1)[:, None].expand(512, 4, 64)
+    generator, twin = (torch.Generator().manual_seed(3) for _ in range(2))
+    found = jagged_attention(
+        flat,
+        flat,
+        names,
+        _offsets(lengths),
+        causal=False,
+        max_length=64,
+        dropout_p=dropout_p,
+        generator=generator,
+        backend="cpu",
+    )  # row i of a head holds the weights of query i
+    seed = draw_seed(twin, flat.device)
+    keep = torch.cat([keep_mask(seed, b, 4, 64, dropout_p).transpose(0, 1) for b in range(8)])
+    torch.testing.assert_close(found, keep / (64 * (1 - dropout_p)))
+
+
 def test_the_same_generator_state_gives_the_same_mask_and_another_another() -> None:
     lengths = (40, 3)
     inputs = _inputs(lengths)
