@@ -2,7 +2,6 @@ import itertools
 import math
 from collections.abc import Iterator, Sequence
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -16,7 +15,7 @@ from recsys.kernels.attention.dropout import draw_seed, keep_mask
 @pytest.fixture(autouse=True)
 def _poisoned(monkeypatch: pytest.MonkeyPatch) -> None:
     """Memory that a kernel forgets to write is NaN."""
-    for owner, name in ((torch, "empty"), (torch, "empty_like"), (torch.Tensor, "new_empty"), (np, "empty")):
+    for owner, name in ((torch, "empty"), (torch, "empty_like"), (torch.Tensor, "new_empty")):
 
         def filled(*args: object, make: object = getattr(owner, name), **kwargs: object) -> object:
             made = make(*args, **kwargs)  # type: ignore[operator]

@@ -20,7 +20,6 @@ def _poisoned(monkeypatch: pytest.MonkeyPatch) -> None:
         (torch, "empty"),
         (torch, "empty_like"),
         (torch.Tensor, "new_empty"),
-        (np, "empty"),
     )
     for place, name in places:
         make = getattr(place, name)

@@ -2,7 +2,6 @@ import itertools
 import math
 from collections.abc import Iterator
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -16,7 +15,7 @@ from recsys.kernels.cross_entropy import cpu, linear_cross_entropy
 def sizes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Memory that a kernel forgets to write is NaN; the list collects how many elements were asked for."""
     sizes: list[int] = []
-    for owner, name in ((torch, "empty"), (torch, "empty_like"), (torch.Tensor, "new_empty"), (np, "empty")):
+    for owner, name in ((torch, "empty"), (torch, "empty_like"), (torch.Tensor, "new_empty")):
 
         def filled(*args: object, make: object = getattr(owner, name), **kwargs: object) -> object:
             made = make(*args, **kwargs)  # type: ignore[operator]
