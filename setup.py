@@ -16,5 +16,9 @@ for folder in ("kernels", "datasets"):
 setup(
     packages=packages,
     package_dir=package_dir,
-    package_data={"recsys": ["py.typed"], "recsys.datasets": ["*.json"]},
+    package_data={
+        "recsys": ["py.typed"],
+        "recsys.datasets": ["*.json"],
+        "recsys.kernels": ["*/configs.json"],
+    },
 )

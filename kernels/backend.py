@@ -3,6 +3,7 @@
 An operation is a folder beside this file; its backends are the modules in it. "reference" runs anywhere.
 """
 
+import os
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -63,6 +64,8 @@ def choose_backend(operation: str, backend: str | None, tensor: Tensor) -> str:
             f"{operation}: backend {backend!r} needs {_LIBRARY[backend]}, which is not installed: {remedy}"
         )
     wanted = "cpu" if backend == "cpu" else "cuda"
+    if backend == "triton" and device == "cpu" and os.environ.get("TRITON_INTERPRET") == "1":
+        wanted = "cpu"  # Triton's interpreter runs on CPU tensors
     if device != wanted:
         raise ArgumentError(
             f"{operation}: backend {backend!r} needs {wanted} tensors, not {device}: move them or use None"

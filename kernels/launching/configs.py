@@ -1,0 +1,91 @@
+"""Launch configurations: a small committed table per operation, read by chip, kernel and static sizes.
+
+`kernels/<operation>/configs.json` maps a chip ("sm_90") to rows; the first row that fits is taken:
+
+    {"kernel": "forward", "when": {"dtype": "float16", "head_size": 64}, "blocks": {"ROWS": 64},
+     "num_warps": 4, "num_stages": 2}
+
+In `when`, text must be equal and a number is an upper bound; what is left out fits everything. Keys are
+properties of the model or of one sequence (type, width, length bucket), never of the batch: the number of
+events or sequences changes neither the configuration nor, with it, the bits of a result.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+__all__ = ["Config", "choose_config", "read_configs"]
+
+_KERNELS = Path(__file__).parents[1]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Config:
+    """How one kernel is compiled and launched."""
+
+    blocks: Mapping[str, int] = field(default_factory=dict)
+    """Values of the kernel's block-size parameters, by name."""
+    num_warps: int = 4
+    """Warps of a program."""
+    num_stages: int = 2
+    """Depth of the software pipeline of its loops."""
+
+
+@cache
+def read_configs(operation: str, architecture: str) -> tuple[tuple[str, Mapping[str, Any], Config], ...]:
+    """Return the rows (kernel, when, config) of an operation for a chip.
+
+    A chip that the table does not list takes the rows of the nearest older one that it does, or of the
+    oldest.
+    """
+    tables: dict[str, list[dict[str, Any]]] = json.loads(
+        (_KERNELS / operation / "configs.json").read_text(encoding="utf-8")
+    )
+    known = sorted(tables, key=_number)
+    older = [name for name in known if _number(name) <= _number(architecture)]
+    rows = tables[older[-1] if older else known[0]]
+    return tuple(
+        (
+            row["kernel"],
+            row.get("when", {}),
+            Config(blocks=row["blocks"], num_warps=row["num_warps"], num_stages=row["num_stages"]),
+        )
+        for row in rows
+    )
+
+
+@cache
+def _choose(operation: str, kernel: str, architecture: str, sizes: tuple[tuple[str, Any], ...]) -> Config:
+    known = dict(sizes)
+    for name, when, config in read_configs(operation, architecture):
+        if name == kernel and all(_fits(known[key], bound) for key, bound in when.items()):
+            return config
+    raise LookupError(f"kernels/{operation}/configs.json: no row of {architecture} for {kernel} with {known}")
+
+
+def choose_config(operation: str, kernel: str, architecture: str, **sizes: int | str) -> Config:
+    """Return the first configuration of the table that fits.
+
+    Args:
+        operation: name of the operation's folder.
+        kernel: name of the kernel in the table.
+        architecture: the chip, from `launching.architecture`.
+        sizes: what the rows' `when` speaks of: dtype="float32", head_size=64, length=200 and the like.
+
+    Raises:
+        LookupError: no row fits: the table is incomplete.
+    """
+    return _choose(operation, kernel, architecture, tuple(sorted(sizes.items())))
+
+
+def _fits(value: int | str, bound: int | str) -> bool:
+    if isinstance(bound, str) or isinstance(value, str):
+        return value == bound
+    return value <= bound
+
+
+def _number(architecture: str) -> int:
+    return int(architecture.removeprefix("sm_"))
