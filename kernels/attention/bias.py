@@ -83,8 +83,8 @@ class AttentionBias:
             )
         if self.position_table is not None and not causal and self.position_table.shape[1] % 2 == 0:
             raise ArgumentError(
-                f"jagged_attention: bias.position_table has {self.position_table.shape[1]} places, want an odd "
-                "number: attention is bidirectional and i - j has either sign"
+                f"jagged_attention: bias.position_table has {self.position_table.shape[1]} places, want an "
+                "odd number: attention is bidirectional and i - j has either sign"
             )
 
 
