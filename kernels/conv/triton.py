@@ -130,7 +130,8 @@ def backward(
     dx, dweight, dbias, dinitial = _gradients(x, weight, bias, initial_state)
     x, dy, weight, bias = _rows(x), _rows(dy), weight.contiguous(), _contiguous(bias)
     initial_state, dfinal = _contiguous(initial_state), _contiguous(dfinal)
-    config = _config("backward", x)
+    stated = initial_state is not None or dfinal is not None
+    config = _config("backward", x, stated=int(stated))
     lane = config.blocks["STEPS"] - width + 1
     tiles = -(-events // (config.blocks["LANES"] * lane))
     parts = x.new_empty((tiles, width + 1, channels), dtype=torch.float32)
@@ -222,9 +223,9 @@ def _gradients(
     return x.new_empty(x.shape), weight.new_empty(weight.shape), dbias, dinitial
 
 
-def _config(kernel: str, x: Tensor) -> Config:
+def _config(kernel: str, x: Tensor, **sizes: int) -> Config:
     dtype = str(x.dtype).removeprefix("torch.")
-    return choose_config("conv", kernel, architecture(x), dtype=dtype, channels=x.shape[1])
+    return choose_config("conv", kernel, architecture(x), dtype=dtype, channels=x.shape[1], **sizes)
 
 
 def _programs(config: Config, rows: str, count: int, channels: int) -> int:

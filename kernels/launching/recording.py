@@ -56,6 +56,8 @@ class Recorder:
     architecture: str
     """The chip whose configurations are chosen."""
     launches: dict[Launch, None] = field(default_factory=dict)
+    configs: list[Config] = field(default_factory=list)
+    """The configurations that launches took; those of a table are the table's own objects."""
 
     def record(
         self, kernel: Any, config: Config, args: tuple[Any, ...], constants: Mapping[str, Any]
@@ -82,6 +84,7 @@ class Recorder:
             kernel, tuple(signature), tuple(fixed), tuple(aligned), config.num_warps, config.num_stages
         )
         self.launches[launch] = None
+        self.configs.append(config)
 
 
 _active: ContextVar[Recorder | None] = ContextVar("recorder", default=None)
