@@ -76,11 +76,11 @@ def jagged_attention(
     chosen = choose_backend("attention", backend, q)
     scale = 1.0 / math.sqrt(q.shape[2]) if scale is None else float(scale)
     seed = draw_seed(generator, q.device) if dropout_p > 0.0 else 0
-    if chosen == "cpu" and bias is None:
+    if chosen == "cpu":
         from recsys.kernels.attention import cpu
 
         return cpu.jagged_attention(
-            q, k, v, offsets, causal=causal, scale=scale, dropout_p=dropout_p, seed=seed
+            q, k, v, offsets, causal=causal, scale=scale, dropout_p=dropout_p, seed=seed, bias=bias
         )
     return reference.jagged_attention(
         q, k, v, offsets, causal=causal, scale=scale, dropout_p=dropout_p, seed=seed, bias=bias
