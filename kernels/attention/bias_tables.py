@@ -13,6 +13,9 @@ from recsys.kernels.attention.bias_lanes import TABLE_ENTRIES
 from recsys.kernels.attention.bias_sweeps import Tables
 from recsys.kernels.vector import PANEL
 
+_NONE, _NO_WORDS = np.zeros(0, np.float32), np.zeros(0, np.int64)
+NO_TABLES = Tables(_NONE, -1, _NO_WORDS, _NONE, 0, 0, _NO_WORDS, 0)
+
 
 def lay_out(
     time_table: Tensor | None,
@@ -31,9 +34,9 @@ def lay_out(
         longest: length of the longest sequence.
         causal: whether queries see no later key.
     """
-    entries, places = np.zeros(0, np.float32), np.zeros(0, np.float32)
-    times, place_of = np.zeros(0, np.int64), np.zeros(0, np.int64)
-    last, zero, n_entries = -1, 0, 0
+    if time_table is None and position_table is None:
+        return NO_TABLES
+    entries, last, times, places, _, zero, place_of, n_entries = NO_TABLES
     if time_table is not None and timestamps is not None:
         n = time_table.shape[1]
         last, n_entries = n - 1, n
