@@ -238,6 +238,10 @@ def recommend(
     run: Run,
     user: Annotated[str | None, typer.Option(help="Raw id of a user of the training log.")] = None,
     history: Annotated[str | None, typer.Option(help="Raw item ids, oldest first, with commas.")] = None,
+    times: Annotated[
+        str | None,
+        typer.Option(help="Unix seconds of the history's events, with commas; for models that read times."),
+    ] = None,
     k: Annotated[int, typer.Option(help="Answers.")] = 10,
     allow: Annotated[Path | None, typer.Option(help="File of item ids, one a line: only these.")] = None,
     deny: Annotated[Path | None, typer.Option(help="File of item ids, one a line: none of these.")] = None,
@@ -248,12 +252,16 @@ def recommend(
     """Answer what comes next, for a user of the log or for any history."""
     if (user is None) == (history is None):
         raise ConfigError("pass either --user ID or --history a,b,c")
+    if times is not None and history is None:
+        raise ConfigError("--times goes with --history: the times of the log's users are known")
+    seconds = None if times is None else [_seconds(times)]
     from recsys.recommender import Recommender
 
     model = Recommender.load(run, device="cpu")
     found = model.recommend(
         users=None if user is None else [user],
         histories=None if history is None else [[i.strip() for i in history.split(",") if i.strip()]],
+        times=seconds,
         k=k,
         exclude_seen=not include_seen,
         allow=_read_ids(allow),
@@ -337,6 +345,13 @@ def _cutoffs(text: str) -> tuple[int, ...]:
     if not ks or min(ks) < 1:
         raise ConfigError(f"--k {text!r}: cut-offs start at 1")
     return ks
+
+
+def _seconds(text: str) -> list[int]:
+    try:
+        return [int(part) for part in text.split(",") if part.strip()]
+    except ValueError:
+        raise ConfigError(f"--times {text!r}: write unix seconds as 881250949,881250950") from None
 
 
 def _read_ids(path: Path | None) -> list[str] | None:

@@ -188,6 +188,7 @@ class Recommender:
         users: Iterable[Any] | None = None,
         histories: Sequence[Iterable[Any]] | None = None,
         *,
+        times: Sequence[Iterable[int]] | None = None,
         k: int = 10,
         exclude_seen: bool = True,
         allow: Iterable[Any] | None = None,
@@ -199,6 +200,7 @@ class Recommender:
         Args:
             users: raw ids of users of the training log; with neither users nor histories, all of them.
             histories: raw item ids of anyone, oldest first, one sequence per request.
+            times: unix seconds of every event of `histories`; a model with a time bias needs them.
             k: answers per request; exactly k whenever k candidates exist.
             exclude_seen: leave out items of the history.
             allow: only these items may be answered.
@@ -212,16 +214,18 @@ class Recommender:
 
         Raises:
             UnknownIdError: an id is unknown and ``on_unknown="raise"``.
-            ArgumentError: both users and histories, k < 1, or lists of the wrong kind.
+            ArgumentError: both users and histories, k < 1, lists of the wrong kind, or times that are missing
+                or do not go with the histories.
         """
         wanted = Wanted(k=k, exclude_seen=exclude_seen, allow=allow, deny=deny)
-        return self._answer(users, histories, wanted, on_unknown).frame(self._names)
+        return self._answer(users, histories, times, wanted, on_unknown).frame(self._names)
 
     def recommend_arrays(
         self,
         users: Iterable[Any] | None = None,
         histories: Sequence[Iterable[Any]] | None = None,
         *,
+        times: Sequence[Iterable[int]] | None = None,
         k: int = 10,
         exclude_seen: bool = True,
         allow: Iterable[Any] | None = None,
@@ -234,7 +238,7 @@ class Recommender:
             ids: (R, k) raw item ids, None past the last answer; scores: (R, k) float32, -inf there.
         """
         wanted = Wanted(k=k, exclude_seen=exclude_seen, allow=allow, deny=deny)
-        return self._answer(users, histories, wanted, on_unknown).arrays(self._names)
+        return self._answer(users, histories, times, wanted, on_unknown).arrays(self._names)
 
     def similar_items(self, items: Iterable[Any], k: int = 10) -> "polars.DataFrame":
         """Nearest items by cosine of item vectors.
@@ -377,14 +381,23 @@ class Recommender:
         self,
         users: Iterable[Any] | None,
         histories: Sequence[Iterable[Any]] | None,
+        times: Sequence[Iterable[int]] | None,
         wanted: Wanted,
         on_unknown: OnUnknown,
     ) -> Answers:
         encoder = self._fitted()
         if users is not None and histories is not None:
             raise ArgumentError("pass users or histories, not both")
+        if times is not None and histories is None:
+            raise ArgumentError("times go with histories: those of the log's users are known")
         if histories is not None:
-            queries = of_histories(histories, self._names.items, on_unknown)
+            queries = of_histories(
+                histories,
+                self._names.items,
+                on_unknown,
+                times=times,
+                needs_times=encoder.needs_timestamps,
+            )
         else:
             queries = of_users(users, self.store_, self._names.users, on_unknown)
         with prefer_backend(self.backend):

@@ -64,6 +64,11 @@ class SequenceEncoder(nn.Module, ABC):
         """Most recent events of a user that :meth:`user_state` takes."""
         return int(self.config.max_length)
 
+    @property
+    def needs_timestamps(self) -> bool:
+        """Whether every event must come with its time."""
+        return False
+
     @abstractmethod
     def forward(self, batch: SequenceBatch, *, generator: torch.Generator | None = None) -> Tensor:
         """Encode packed sequences.

@@ -5,8 +5,9 @@ from torch import nn
 
 from recsys.training.config import TrainingConfig
 
-# State-space parameters: decaying them would change the memory span (mamba-ssm excludes them too).
-NEVER_DECAYED = ("A_log",)
+# State-space parameters: decaying them would change the memory span (mamba-ssm excludes them too). The tables
+# of attention's bias are biases, though they have two dimensions.
+NEVER_DECAYED = ("A_log", "time_table", "position_table")
 
 
 def make_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.AdamW:

@@ -15,7 +15,7 @@ from torch import Tensor
 from recsys.config import to_dict
 from recsys.datasets.store import SequenceStore
 from recsys.encoders.base import SequenceEncoder
-from recsys.errors import DataError, RunError
+from recsys.errors import ConfigError, DataError, RunError
 from recsys.files import write_text
 from recsys.kernels.cross_entropy import linear_cross_entropy
 from recsys.objectives import make_task
@@ -41,6 +41,9 @@ class Trainer:
         folder: run folder for ``checkpoint/`` and ``metrics.jsonl``; None keeps all in memory.
         reporter: told of every step and epoch.
         checkpoint_seconds: longest time without a checkpoint; one is written after every epoch anyway.
+
+    Raises:
+        ConfigError: the encoder reads the time of every event and the log carries order alone.
     """
 
     def __init__(
@@ -54,6 +57,11 @@ class Trainer:
         reporter: SilentReporter | None = None,
         checkpoint_seconds: float = 300.0,
     ) -> None:
+        if encoder.needs_timestamps and store.timestamps is None:
+            raise ConfigError(
+                f"{store.path}: the log carries order alone and this encoder reads times; set "
+                "encoder.time_bias = 0, or prepare a log with a timestamp column"
+            )
         self.encoder = encoder
         self.store = store
         self.config = config

@@ -142,6 +142,65 @@ def test_a_call_that_cannot_be_meant_is_refused(
         model.recommend(**arguments)
 
 
+@pytest.fixture(scope="module", params=["sasrec", "bert4rec"])
+def timed(request: pytest.FixtureRequest, store: SequenceStore) -> Recommender:
+    """A model that reads times, with a table that makes them matter."""
+    options = {**SMALL, "time_bias": 100}
+    model = Recommender(request.param, encoder_options=options, training_options=QUICK, index="exact")
+    model.fit(store)
+    with torch.no_grad():
+        for name, parameter in model.encoder_.named_parameters():
+            if ".tables." in name:
+                parameter.normal_(0, 3, generator=torch.Generator().manual_seed(0))
+    return model
+
+
+def test_times_reach_the_model_by_user_and_by_history(timed: Recommender, log: pl.DataFrame) -> None:
+    own = log.filter(pl.col("user_id") == 5).sort("timestamp")
+    history, times = own["item_id"].to_list(), own["timestamp"].to_list()
+    by_user = timed.recommend(users=[5], k=5)["score"].to_numpy()
+    by_history = timed.recommend(histories=[history], times=[times], k=5)["score"].to_numpy()
+    np.testing.assert_allclose(by_user, by_history, rtol=1e-5)
+    others = [t // 50 for t in times]
+    assert not np.allclose(
+        by_user, timed.recommend(histories=[history], times=[others], k=5)["score"].to_numpy(), rtol=1e-3
+    )
+
+
+def test_an_unknown_item_takes_its_time_with_it(timed: Recommender) -> None:
+    found = timed.recommend(histories=[[1, 999, 2]], times=[[10, 20, 90_000]], on_unknown="ignore")
+    assert found.equals(timed.recommend(histories=[[1, 2]], times=[[10, 90_000]]))
+
+
+def test_times_reach_the_model_in_evaluation(timed: Recommender, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = timed.evaluate().metrics
+    assert timed.store_.timestamps is not None
+    rng = np.random.default_rng(0)
+    other = np.sort(rng.integers(0, 10**9, timed.store_.n_events))
+    monkeypatch.setattr(timed.store_, "timestamps", other)
+    assert timed.evaluate().metrics != before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"histories": [[1, 2]]}, r"reads the time of every event: pass times= \(--times t1,t2,t3"),
+        ({"histories": [[1, 2]], "times": [[1]]}, "history 0 has 2 items and 1 times"),
+        ({"histories": [[1], [2]], "times": [[1]]}, "one for each history"),
+        ({"histories": [[1, 2]], "times": [[5, 4]]}, "times of history 0 go back to 4"),
+        ({"histories": [[1, 2]], "times": [[5, "6"]]}, "times of history 0 hold '6'"),
+        ({"histories": [[1, 2]], "times": [[5, 2**70]]}, "times of history 0 hold 1180591620717411303424"),
+        ({"users": [3], "times": [[5]]}, "times go with histories"),
+    ],
+)
+def test_times_that_cannot_be_meant_are_refused(
+    timed: Recommender, arguments: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ArgumentError, match=message) as caught:
+        timed.recommend(**arguments)
+    assert "\n" not in str(caught.value)
+
+
 def test_similar_items_are_nearest_by_cosine(model: Recommender) -> None:
     frame = model.similar_items([4], k=3)
     weight = torch.nn.functional.normalize(model.encoder_.item_weight.detach(), dim=1)

@@ -5,13 +5,15 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 
+from recsys.datasets.prepare import prepare
 from recsys.datasets.store import SequenceStore
 from recsys.encoders import build_encoder, encoder_config
 from recsys.encoders.base import SequenceEncoder
-from recsys.errors import DataError, RunError
+from recsys.errors import ConfigError, DataError, RunError
 from recsys.training.checkpoint import Progress
 from recsys.training.config import TrainingConfig
 from recsys.training.estimate import Estimate
@@ -300,6 +302,8 @@ ENCODER_CHANGES: dict[str, dict[str, Any]] = {
         "positions": "learned",
         "block": "prenorm",
         "scale_embedding": True,
+        "time_bias": 64,
+        "relative_positions": 8,
     },
     "bert4rec": {"mask_probability": 0.5, "last_mask_probability": 0.9},
     "mamba": {"d_state": 8, "d_conv": 3, "expand": 3, "d_ff": 24, "block": "mamba4rec", "dt_init": "zero"},
@@ -331,6 +335,34 @@ def test_every_encoder_field_changes_the_run(store: SequenceStore, name: str, fi
 
     plain, changed = run(), run(**{field: value})
     assert plain.shape != changed.shape or not torch.equal(plain, changed)
+
+
+@pytest.mark.parametrize("name", ["sasrec", "bert4rec"])
+@pytest.mark.parametrize("option", [{"time_bias": 64}, {"relative_positions": 9}])
+def test_bias_tables_are_trained_and_change_the_run(
+    store: SequenceStore, name: str, option: dict[str, int]
+) -> None:
+    def run(**options: Any) -> SequenceEncoder:
+        config = TrainingConfig(**{**TINY, "weight_decay": 0.0})
+        trainer = Trainer(_encoder(store, name, **options), store, config)
+        trainer.run()
+        return trainer.encoder
+
+    plain, biased = run(), run(**option)
+    tables = [p for n, p in biased.named_parameters() if ".tables." in n]
+    assert len(tables) == 1
+    assert tables[0].abs().max() > 1e-3
+    assert not torch.equal(plain.item_weight, biased.item_weight)
+
+
+@pytest.mark.parametrize("name", ["sasrec", "bert4rec"])
+def test_a_log_of_order_alone_cannot_train_a_time_bias(log: pl.DataFrame, tmp_path: Path, name: str) -> None:
+    ordered = prepare(log, tmp_path / "data", time_unit="order")
+    assert ordered.timestamps is None
+    with pytest.raises(ConfigError, match=r"carries order alone .* encoder.time_bias = 0") as caught:
+        Trainer(_encoder(ordered, name, time_bias=64), ordered, TrainingConfig(**TINY))
+    assert "\n" not in str(caught.value)
+    Trainer(_encoder(ordered, name, relative_positions=9), ordered, TrainingConfig(**TINY))
 
 
 @pytest.mark.parametrize(("field", "value"), TRAINING_CHANGES.items())
