@@ -63,7 +63,8 @@ def clock_sums(
             chooses the form, so that a batch never does.
         form: "direct" weighs all pairs, O(L^2 (M + d)); "recurrent" carries a state of (2M + 1) x d along,
             O(L M d); "auto" takes the direct one up to `LONGEST_DIRECT` * (2M + 1) events. They agree.
-        backend: "reference", "cpu" or None to choose by device and dtype.
+            "triton" has the recurrent one alone.
+        backend: "reference", "cpu", "triton" or None to choose by device and dtype.
 
     Returns:
         (N, d), dtype of values. Differentiable in values, coefficients and rate.
@@ -79,7 +80,8 @@ def clock_sums(
     check_clock(values, times, query_times, offsets, coefficients, rate)
     if form not in FORMS:
         raise ArgumentError(f"clock_sums: form is {form!r}, use one of {', '.join(FORMS)}")
-    if choose_backend("clock", backend, values) == "cpu":
+    chosen = choose_backend("clock", backend, values)
+    if chosen == "cpu":
         from recsys.kernels.clock import cpu
 
         direct = form == "direct"
@@ -87,4 +89,8 @@ def clock_sums(
             direct = max_length <= LONGEST_DIRECT * (2 * len(coefficients) - 1)
         chunk = -(-max(max_length, 1) // CHUNK) * CHUNK if direct else CHUNK
         return cpu.clock_sums(values, times, query_times, offsets, coefficients, rate, chunk)
+    if chosen == "triton":
+        from recsys.kernels.clock import triton
+
+        return triton.clock_sums(values, times, query_times, offsets, coefficients, rate)
     return reference.clock_sums(values, times, query_times, offsets, coefficients, rate)

@@ -1,7 +1,5 @@
 """The clock on the CPU: one numba kernel for the sums and, with its roles exchanged, for every gradient."""
 
-from typing import Any
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -9,6 +7,7 @@ from torch import Tensor
 
 from recsys.kernels.arguments import check_offsets_values
 from recsys.kernels.arrays import flat
+from recsys.kernels.clock.differentiate import register_gradients
 from recsys.kernels.clock.feature_rows import padded_features
 from recsys.kernels.clock.relative import decay_logs
 from recsys.kernels.clock.sweeps import products_worker
@@ -106,28 +105,7 @@ def _(
     return c.new_empty(c.shape)
 
 
-def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    ctx.save_for_backward(*inputs[:6], output)
-    ctx.options = inputs[6:]
-
-
-def _differentiate(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    a, a_log, b, b_log, c, offsets, out = ctx.saved_tensors
-    chunk, reverse, decaying = ctx.options
-    wants_a, wants_a_log, wants_b, wants_b_log, wants_c = ctx.needs_input_grad[:5]
-    back = (offsets, chunk, not reverse, decaying)
-    d_a = decayed_products(grad, a_log, c, b_log, b, offsets, chunk, reverse, decaying) if wants_a else None
-    d_b = decayed_products(c, b_log, grad, a_log, a, *back) if wants_b else None
-    d_c = decayed_products(b, b_log, a, a_log, grad, *back) if wants_c or wants_b_log else None
-    # out_i is proportional to 2^-a_log_i, and the term of j in the loss to 2^b_log_j.
-    sign = -1.0 if reverse else 1.0
-    ln2 = sign * float(np.log(2.0))
-    d_a_log = -ln2 * (grad.double() * out).sum(1) if wants_a_log and decaying else None
-    d_b_log = ln2 * (c.double() * d_c).sum(1) if wants_b_log and decaying and d_c is not None else None
-    return d_a, d_a_log, d_b, d_b_log, d_c if wants_c else None, None, None, None, None
-
-
-decayed_products.register_autograd(_differentiate, setup_context=_save)
+register_gradients(decayed_products)
 
 
 def _doubles(x: Tensor) -> NDArray[np.float64]:
