@@ -266,13 +266,16 @@ def test_only_matrices_decay_and_never_state_space_parameters(store: SequenceSto
     assert optimizer.param_groups[0]["weight_decay"] == 0.1
     assert optimizer.param_groups[1]["weight_decay"] == 0.0
     assert "item_embedding.weight" in decayed
+    assert "blocks.0.mixer.A_log" in plain
+    assert all(encoder.get_parameter(n).ndim < 2 or n.endswith("A_log") for n in plain)
+
+
+def test_tables_of_the_attention_bias_do_not_decay(store: SequenceStore) -> None:
     encoder = _encoder(store, time_bias=9, relative_positions=4)
     names = {p: n for n, p in encoder.named_parameters()}
     groups = make_optimizer(encoder, TrainingConfig(weight_decay=0.1)).param_groups
     undecayed = {names[p] for p in groups[1]["params"]}
     assert {f"blocks.0.attention.tables.{table}" for table in ("time_table", "position_table")} <= undecayed
-    assert "blocks.0.mixer.A_log" in plain
-    assert all(encoder.get_parameter(n).ndim < 2 or n.endswith("A_log") for n in plain)
 
 
 class _Estimates(SilentReporter):
