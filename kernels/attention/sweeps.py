@@ -1,7 +1,7 @@
 """The compiled loops of CPU attention: forward and backward over pieces of the batch.
 
-Both are compiled twice, with `tables` (see `bias_sweeps`) and with None, whose branches numba drops: the loops
-without a bias stay as they would be alone.
+Both are compiled twice, with `tables` (see `bias_sweeps`) and with None, whose branches numba drops: the
+loops without a bias stay as they would be alone.
 
 Legend: L length of the sequence, `lanes` queries of a block (LANES or PANEL, the last ones idle). Tensors are
 flat with the strides of events and heads; score tiles are (keys, lanes).
