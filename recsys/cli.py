@@ -29,6 +29,9 @@ app = typer.Typer(
 )
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
+Backend = Annotated[
+    str, typer.Option(help="Kernels: auto (compiled for the device), reference (plain PyTorch), ...")
+]
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run.", show_default=False)]
 
 
@@ -148,6 +151,7 @@ def train(
         list[str] | None, typer.Option("--set", help="section.key=value, e.g. training.epochs=20.")
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    backend: Backend = "auto",
     seed: Annotated[int | None, typer.Option(help="Decides everything random.")] = None,
     index: Annotated[str, typer.Option(help="Item index to build: auto, flat or exact.")] = "auto",
     resume: Annotated[bool, typer.Option(help="Go on from the run's checkpoint.")] = False,
@@ -173,6 +177,7 @@ def train(
         training_options=sections["training"],
         device=device,
         index=index,
+        backend=backend,
     )
     source: Any = Path(data) if Path(data).exists() else data
     model.fit(source, out=out, resume=resume, quiet=False, notify=_say)
@@ -195,13 +200,14 @@ def evaluate(
         str, typer.Option(help="default, recbole, rectools, sasrec or gsasrec: measure as they do.")
     ] = "default",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    backend: Backend = "auto",
     as_json: AsJson = False,
 ) -> None:
     """Rank every catalog item for every user of a split, and print the protocol with the figures."""
     ks = _cutoffs(k)
     from recsys.recommender import Recommender
 
-    model = Recommender.load(run, device=device)
+    model = Recommender.load(run, device=device, backend=backend)
     result = model.evaluate(split=split, protocol=protocol, ks=ks, progress=True)
     _print_result(result, as_json, result.to_json())
 

@@ -24,6 +24,7 @@ from recsys.evaluation.evaluate import evaluate_hidden
 from recsys.evaluation.protocol import Protocol
 from recsys.evaluation.result import EvaluationResult
 from recsys.evaluation.targets import EvaluationTargets
+from recsys.kernels.backend import prefer_backend
 from recsys.queries import Array, OnUnknown, of_histories, of_users
 from recsys.retrieval.item_index import ItemIndex
 from recsys.run_folder import RunFolder, fingerprint, read_run, write_config, write_model
@@ -51,6 +52,8 @@ class Recommender:
         seed: of weights, batches, masks and dropout; ``training_options["seed"]`` has precedence.
         device: ``"auto"`` (a GPU if there is one), ``"cpu"`` or ``"cuda"``.
         index: kind of item index, ``"auto"``, ``"flat"`` (FAISS) or ``"exact"``.
+        backend: kernels to run on: ``"auto"`` (compiled for the device), ``"reference"`` (their PyTorch
+            definitions), or another of :data:`recsys.kernels.backend.BACKENDS`.
 
     Attributes:
         encoder_: the trained encoder.
@@ -72,6 +75,7 @@ class Recommender:
         seed: int = 0,
         device: str = "auto",
         index: str = "auto",
+        backend: str = "auto",
     ) -> None:
         self.encoder = encoder
         self.preset = preset
@@ -80,6 +84,7 @@ class Recommender:
         self.seed = seed
         self.device = device
         self.index = index
+        self.backend = backend
 
     def configs(self) -> tuple[EncoderConfig, TrainingConfig]:
         """The full configuration that `fit` will use.
@@ -130,7 +135,8 @@ class Recommender:
             folder=None if run is None else run.path,
             reporter=SilentReporter() if quiet else ConsoleReporter(),
         )
-        progress = trainer.run(resume=resume)
+        with prefer_backend(self.backend):
+            progress = trainer.run(resume=resume)
         self.encoder_, self.training_ = encoder, training
         self.history_ = progress.history
         if run is not None:
@@ -164,17 +170,18 @@ class Recommender:
                 f"{store.path}: {store.n_items} items but the model knows {encoder.n_items}; evaluate on "
                 "data prepared with the run's vocabulary"
             )
-        return evaluate_hidden(
-            _hidden_function(encoder, store),
-            encoder.item_vectors(),
-            store,
-            split=split,  # type: ignore[arg-type]
-            protocol=protocol,
-            ks=ks,
-            seed=self.training_.seed,
-            progress=progress,
-            encoder=encoder_name(encoder),
-        )
+        with prefer_backend(self.backend):
+            return evaluate_hidden(
+                _hidden_function(encoder, store),
+                encoder.item_vectors(),
+                store,
+                split=split,  # type: ignore[arg-type]
+                protocol=protocol,
+                ks=ks,
+                seed=self.training_.seed,
+                progress=progress,
+                encoder=encoder_name(encoder),
+            )
 
     def recommend(
         self,
@@ -274,7 +281,13 @@ class Recommender:
 
     @classmethod
     def load(
-        cls, path: str | Path, *, device: str = "auto", index: str = "auto", with_index: bool = True
+        cls,
+        path: str | Path,
+        *,
+        device: str = "auto",
+        index: str = "auto",
+        backend: str = "auto",
+        with_index: bool = True,
     ) -> "Recommender":
         """Open a finished run folder.
 
@@ -282,6 +295,7 @@ class Recommender:
             path: the folder.
             device: as in the constructor.
             index: kind of index to build where none is saved.
+            backend: as in the constructor.
             with_index: open the saved index, too.
 
         Raises:
@@ -297,6 +311,7 @@ class Recommender:
             seed=training.seed,
             device=device,
             index=index,
+            backend=backend,
         )
         model.store_ = SequenceStore.open(run.data)
         model.encoder_ = encoder.to(choose_device(device))
@@ -372,12 +387,15 @@ class Recommender:
             queries = of_histories(histories, self._names.items, on_unknown)
         else:
             queries = of_users(users, self.store_, self._names.users, on_unknown)
-        return answer(encoder, self.index_, self._names, queries, wanted, on_unknown)
+        with prefer_backend(self.backend):
+            return answer(encoder, self.index_, self._names, queries, wanted, on_unknown)
 
 
-def load(path: str | Path, *, device: str = "auto", index: str = "auto") -> Recommender:
+def load(
+    path: str | Path, *, device: str = "auto", index: str = "auto", backend: str = "auto"
+) -> Recommender:
     """Open a finished run folder; see :meth:`Recommender.load`."""
-    return Recommender.load(path, device=device, index=index)
+    return Recommender.load(path, device=device, index=index, backend=backend)
 
 
 def choose_device(name: str) -> torch.device:

@@ -174,6 +174,22 @@ def test_a_saved_model_answers_the_same(name: str, store: SequenceStore, tmp_pat
     assert loaded.configs() == model.configs()
 
 
+@pytest.mark.parametrize("name", ["sasrec", "bert4rec", "mamba"])
+def test_the_plain_pytorch_kernels_train_and_rank_alike(
+    name: str, store: SequenceStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiled = _make(name).fit(store)
+    plain = _make(name, backend="reference")
+    with monkeypatch.context() as patch:
+        for operation in ("attention", "scan", "conv", "cross_entropy", "ranking"):
+            patch.setattr(f"recsys.kernels.{operation}.cpu.launch", None)  # no compiled kernel may run
+        plain.fit(store)
+        metrics = plain.evaluate().metrics
+    losses = [[record["loss"] for record in model.history_] for model in (compiled, plain)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+    assert metrics == pytest.approx(compiled.evaluate().metrics, abs=0.02)  # one user of 60 is 0.017
+
+
 def test_fitting_into_a_folder_leaves_a_run_that_answers_alone(log: pl.DataFrame, tmp_path: Path) -> None:
     run = tmp_path / "run"
     model = _make().fit(log, out=run)
