@@ -110,7 +110,7 @@ class TrainingLoss:
     """The loss of a run: draws negatives on the host, computes on the device.
 
     Args:
-        encoder: whose items are scored. Its item table is told whether to give sparse gradients.
+        encoder: whose items are scored.
         store: for the popularity of items; only training events are counted.
         config: of the run.
     """
@@ -127,7 +127,6 @@ class TrainingLoss:
                 # In-batch negatives come as often as items are targets.
                 power = config.popularity_power if config.negative_sampling == "popularity" else 1.0
                 self._sampler = popularity_sampler(store.item_counts(), power)
-        encoder.item_embedding.sparse = self.plan.sampled
 
     def draw(self, targets: Tensor, seed: int) -> Negatives | None:
         """Negatives for (M,) targets on the host, the same for the same seed; None if the loss has none."""

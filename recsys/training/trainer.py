@@ -111,6 +111,7 @@ class Trainer:
         plan = self._plan(self.progress.epoch)
         if plan.n_steps == 0:
             raise DataError(f"{self.store.path}: no user has two training events; nothing can be learned")
+        self.encoder.item_embedding.sparse = self._loss.plan.sampled
         self._reporter.explained(self._loss.plan.line)
         self._reporter.started(self._estimate(plan), self.progress, self.config.epochs)
         while self.progress.epoch < self.config.epochs and not self.progress.stopped:
@@ -121,6 +122,7 @@ class Trainer:
         elif self._average:
             average = self._average.values(self.progress.global_step)
             self.encoder.load_state_dict(average, strict=False)
+        self.encoder.item_embedding.sparse = False
         self.encoder.eval()
         self._reporter.finished(self.progress)
         return self.progress
