@@ -204,7 +204,9 @@ def unpack(keys: Tensor, catalog: Tensor | None) -> tuple[Tensor, Tensor]:
     high = (keys >> 32).int()
     bits = torch.where(high < 0, high ^ 0x7FFFFFFF, high)
     scores = bits.view(torch.float32).masked_fill(nothing, float("-inf"))
-    ids = places if catalog is None or len(catalog) == 0 else catalog[places]
+    ids = places
+    if catalog is not None and len(catalog) > 0:
+        ids = catalog[places.clamp(max=len(catalog) - 1)]  # keys hold nothing while launches are recorded
     return scores, ids.masked_fill(nothing, -1)
 
 
