@@ -5,7 +5,7 @@ V items of the catalog.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from recsys.errors import ArgumentError
+from recsys.kernels.scan.schedule import ScanSchedule
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -30,6 +31,7 @@ class SequenceBatch:
     offsets: Tensor
     lengths: npt.NDArray[np.int64]
     timestamps: Tensor | None = None
+    _scan_schedules: list[ScanSchedule] = field(default_factory=list, init=False, repr=False)
 
     @classmethod
     def from_lengths(
@@ -91,6 +93,14 @@ class SequenceBatch:
         """(N,) int64: index of each event counted from the end of its sequence, 0 for the last."""
         ends = np.repeat(np.cumsum(self.lengths), self.lengths)
         return self._on_device(ends - 1 - np.arange(self.n_events, dtype=np.int64))
+
+    def scan_schedule(self) -> ScanSchedule | None:
+        """Work list of the selective scan, made once per batch; None on the CPU, where it needs none."""
+        if not self.items.is_cuda:
+            return None
+        if not self._scan_schedules:
+            self._scan_schedules.append(ScanSchedule.from_lengths(self.lengths, self.items.device))
+        return self._scan_schedules[0]
 
     def last_rows(self) -> Tensor:
         """(B,) int64: row of each sequence's last event.
