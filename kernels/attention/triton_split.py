@@ -1,0 +1,286 @@
+# mypy: allow-untyped-defs, allow-untyped-decorators, allow-untyped-calls
+"""Attention's gradients on the GPU, for long sequences: one kernel over queries, one over keys.
+
+Each program owns its rows of dq, or of dk and dv, so nothing is added by two programs: no atomics, no order.
+"""
+
+import triton
+import triton.language as tl
+
+from recsys.kernels.attention.triton_tile import (
+    exponential,
+    flip,
+    keep,
+    load_rows,
+    product,
+    query_words,
+    row_mask,
+    row_places,
+)
+
+
+@triton.jit
+def _query_slopes(
+    q_tile,
+    g_tile,
+    query,
+    log_sum,
+    mean,
+    dq_tile,
+    k,
+    v,
+    start,
+    first,
+    length,
+    k_row,
+    v_row,
+    rate,
+    words,
+    threshold,
+    boost,
+    HEAD: tl.constexpr,
+    DIM: tl.constexpr,
+    CAUSAL: tl.constexpr,
+    KEYS: tl.constexpr,
+    EVERY: tl.constexpr,
+    EDGE: tl.constexpr,
+):
+    """Add the part of dq (without the factor scale) that KEYS keys from `first` on give."""
+    key = first + tl.arange(0, KEYS)
+    inside = key < length
+    k_tile = load_rows(k, start + key, k_row, inside, HEAD, DIM, EDGE)
+    v_tile = load_rows(v, start + key, v_row, inside, HEAD, DIM, EDGE)
+    scores = product(q_tile, flip(k_tile), None) * rate
+    weights = exponential(scores - log_sum[:, None], first // KEYS, 0 if EDGE else EVERY)
+    if EDGE:
+        visible = inside[None, :]
+        if CAUSAL:
+            visible = visible & (key[None, :] <= query[:, None])
+        weights = tl.where(visible, weights, 0.0)
+    slopes = product(g_tile, flip(v_tile), None)
+    if words is not None:
+        slopes = tl.where(keep(words[:, None], key[None, :], threshold), slopes * boost, 0.0)
+    slopes = weights * (slopes - mean[:, None])
+    return product(slopes.to(k_tile.dtype), k_tile, dq_tile)
+
+
+@triton.jit(
+    do_not_specialize=["heads", "threshold"],
+)
+def backward_queries(
+    grad,
+    q,
+    k,
+    v,
+    out,
+    log_sums,
+    means,
+    dq,
+    offsets,
+    pieces,
+    grad_row,
+    grad_head,
+    q_row,
+    q_head,
+    k_row,
+    k_head,
+    v_row,
+    v_head,
+    heads,
+    scale,
+    rate,
+    seed,
+    threshold,
+    boost,
+    HEAD: tl.constexpr,
+    DIM: tl.constexpr,
+    CAUSAL: tl.constexpr,
+    ROWS: tl.constexpr,
+    KEYS: tl.constexpr,
+    EVERY: tl.constexpr,
+):
+    """One program: dq of a block of ROWS queries, and each query's mean slope (grad . out) for the keys."""
+    head = tl.program_id(0) % heads
+    piece = pieces + 2 * (tl.program_id(0) // heads)
+    sequence = tl.load(piece)
+    low = tl.load(piece + 1) * ROWS
+    start = tl.load(offsets + sequence)
+    length = tl.load(offsets + sequence + 1) - start
+    query = low + tl.arange(0, ROWS)
+    rows = start + query
+    inside = query < length
+    places = rows.to(tl.int64) * heads + head
+    g_tile = load_rows(grad + head * grad_head, rows, grad_row, inside, HEAD, DIM, True)
+    out_tile = load_rows(out, places, HEAD, inside, HEAD, DIM, True)
+    mean = tl.sum(g_tile.to(tl.float32) * out_tile.to(tl.float32), 1)
+    tl.store(means + places, mean, mask=inside)
+    log_sum = tl.load(log_sums + places, mask=inside, other=float("inf"))
+    q_tile = load_rows(q + head * q_head, rows, q_row, inside, HEAD, DIM, True)
+    k += head * k_head
+    v += head * v_head
+    words = None if seed is None else query_words(seed, sequence, head, query)
+    dq_tile = tl.zeros((ROWS, DIM), tl.float32)
+    clear = low if CAUSAL else length // KEYS * KEYS
+    end = tl.minimum(low + ROWS, length) if CAUSAL else length
+    for first in range(0, clear, KEYS):
+        dq_tile = _query_slopes(
+            q_tile, g_tile, query, log_sum, mean, dq_tile, k, v, start, first, length, k_row, v_row, rate, words,
+            threshold, boost, HEAD, DIM, CAUSAL, KEYS, EVERY, False,
+        )  # fmt: skip
+    for first in range(clear, end, KEYS):
+        dq_tile = _query_slopes(
+            q_tile, g_tile, query, log_sum, mean, dq_tile, k, v, start, first, length, k_row, v_row, rate, words,
+            threshold, boost, HEAD, DIM, CAUSAL, KEYS, EVERY, True,
+        )  # fmt: skip
+    dq_tile *= scale
+    tl.store(
+        dq + row_places(places, HEAD, DIM), dq_tile.to(dq.dtype.element_ty), mask=row_mask(inside, HEAD, DIM)
+    )
+
+
+@triton.jit
+def _key_slopes(
+    k_tile,
+    v_tile,
+    key,
+    dk_tile,
+    dv_tile,
+    grad,
+    q,
+    log_sums,
+    means,
+    start,
+    first,
+    length,
+    grad_row,
+    q_row,
+    heads,
+    rate,
+    seed,
+    sequence,
+    head,
+    threshold,
+    boost,
+    HEAD: tl.constexpr,
+    DIM: tl.constexpr,
+    QUERIES: tl.constexpr,
+    EVERY: tl.constexpr,
+    EDGE: tl.constexpr,
+    DIAGONAL: tl.constexpr,
+):
+    """Add the parts of dk and dv that QUERIES queries from `first` on give; scores lie keys x queries.
+
+    A query outside the sequence has an infinite logarithm and so weighs 0; a key outside is not stored.
+    """
+    query = first + tl.arange(0, QUERIES)
+    inside = query < length
+    rows = start + query
+    places = rows.to(tl.int64) * heads + head
+    q_tile = load_rows(q, rows, q_row, inside, HEAD, DIM, EDGE)
+    g_tile = load_rows(grad, rows, grad_row, inside, HEAD, DIM, EDGE)
+    if EDGE:
+        log_sum = tl.load(log_sums + places, mask=inside, other=float("inf"))
+        mean = tl.load(means + places, mask=inside, other=0.0)
+    else:
+        log_sum = tl.load(log_sums + places)
+        mean = tl.load(means + places)
+    scores = product(k_tile, flip(q_tile), None) * rate
+    weights = exponential(scores - log_sum[None, :], first // QUERIES, 0 if EDGE else EVERY)
+    if DIAGONAL:
+        weights = tl.where(key[:, None] <= query[None, :], weights, 0.0)
+    slopes = product(v_tile, flip(g_tile), None)
+    kept = weights
+    if seed is not None:
+        words = query_words(seed, sequence, head, query)
+        kept_ = keep(words[None, :], key[:, None], threshold)
+        kept = tl.where(kept_, weights, 0.0)
+        slopes = tl.where(kept_, slopes * boost, 0.0)
+    dv_tile = product(kept.to(g_tile.dtype), g_tile, dv_tile)
+    slopes = weights * (slopes - mean[None, :])
+    dk_tile = product(slopes.to(q_tile.dtype), q_tile, dk_tile)
+    return dk_tile, dv_tile
+
+
+@triton.jit(
+    do_not_specialize=["heads", "threshold"],
+)
+def backward_keys(
+    grad,
+    q,
+    k,
+    v,
+    log_sums,
+    means,
+    dk,
+    dv,
+    offsets,
+    pieces,
+    grad_row,
+    grad_head,
+    q_row,
+    q_head,
+    k_row,
+    k_head,
+    v_row,
+    v_head,
+    heads,
+    scale,
+    rate,
+    seed,
+    threshold,
+    boost,
+    HEAD: tl.constexpr,
+    DIM: tl.constexpr,
+    CAUSAL: tl.constexpr,
+    ROWS: tl.constexpr,
+    QUERIES: tl.constexpr,
+    EVERY: tl.constexpr,
+):
+    """One program: dk and dv of a block of ROWS keys; QUERIES queries at a time, which divides ROWS."""
+    head = tl.program_id(0) % heads
+    piece = pieces + 2 * (tl.program_id(0) // heads)
+    sequence = tl.load(piece)
+    block = tl.load(piece + 1)
+    start = tl.load(offsets + sequence)
+    length = tl.load(offsets + sequence + 1) - start
+    if CAUSAL:  # the first keys have the most queries: take them when the list says last block
+        block = (length - 1) // ROWS - block
+    low = block * ROWS
+    key = low + tl.arange(0, ROWS)
+    inside = key < length
+    rows = start + key
+    k_tile = load_rows(k + head * k_head, rows, k_row, inside, HEAD, DIM, True)
+    v_tile = load_rows(v + head * v_head, rows, v_row, inside, HEAD, DIM, True)
+    grad += head * grad_head
+    q += head * q_head
+    dk_tile = tl.zeros((ROWS, DIM), tl.float32)
+    dv_tile = tl.zeros((ROWS, DIM), tl.float32)
+    clear = 0
+    if CAUSAL:
+        clear = tl.minimum(low + ROWS, length)
+        for first in range(low, clear, QUERIES):
+            dk_tile, dv_tile = _key_slopes(
+                k_tile, v_tile, key, dk_tile, dv_tile, grad, q, log_sums, means, start, first, length, grad_row,
+                q_row, heads, rate, seed, sequence, head, threshold, boost, HEAD, DIM, QUERIES, EVERY, True,
+                True,
+            )  # fmt: skip
+    whole = length // QUERIES * QUERIES
+    for first in range(clear, whole, QUERIES):
+        dk_tile, dv_tile = _key_slopes(
+            k_tile, v_tile, key, dk_tile, dv_tile, grad, q, log_sums, means, start, first, length, grad_row,
+            q_row, heads, rate, seed, sequence, head, threshold, boost, HEAD, DIM, QUERIES, EVERY, False,
+            False,
+        )  # fmt: skip
+    for first in range(tl.maximum(clear, whole), length, QUERIES):
+        dk_tile, dv_tile = _key_slopes(
+            k_tile, v_tile, key, dk_tile, dv_tile, grad, q, log_sums, means, start, first, length, grad_row,
+            q_row, heads, rate, seed, sequence, head, threshold, boost, HEAD, DIM, QUERIES, EVERY, True,
+            False,
+        )  # fmt: skip
+    places = rows.to(tl.int64) * heads + head
+    at = row_places(places, HEAD, DIM)
+    mask = row_mask(inside, HEAD, DIM)
+    dk_tile *= scale
+    dv_tile *= boost
+    tl.store(dk + at, dk_tile.to(dk.dtype.element_ty), mask=mask)
+    tl.store(dv + at, dv_tile.to(dv.dtype.element_ty), mask=mask)
