@@ -8,7 +8,16 @@ Scores lie transposed, keys x queries, so that no product needs the transpose of
 import triton
 import triton.language as tl
 
+from recsys.kernels.attention.triton_bias import (
+    BUCKETS,
+    add_bias,
+    store_diagonals,
+    store_ends,
+    sum_buckets,
+    sum_diagonals,
+)
 from recsys.kernels.attention.triton_tile import (
+    column,
     flip,
     keep,
     load_rows,
@@ -20,7 +29,7 @@ from recsys.kernels.attention.triton_tile import (
 
 
 @triton.jit(
-    do_not_specialize=["count", "heads", "threshold"],
+    do_not_specialize=["first", "last", "heads", "threshold", "buckets", "entries"],
 )
 def backward_short(
     grad,
@@ -31,9 +40,12 @@ def backward_short(
     dq,
     dk,
     dv,
+    time_parts,
+    position_parts,
     offsets,
     pieces,
-    count,
+    first,
+    last,
     grad_row,
     grad_head,
     q_row,
@@ -48,6 +60,11 @@ def backward_short(
     seed,
     threshold,
     boost,
+    time_table,
+    times,
+    buckets,
+    position_table,
+    entries,
     HEAD: tl.constexpr,
     DIM: tl.constexpr,
     CAUSAL: tl.constexpr,
@@ -59,12 +76,12 @@ def backward_short(
     All weights of a query are here, so the mean of its slopes comes from them, not from the output.
     """
     head = tl.program_id(0) % heads
-    slot = tl.program_id(0) // heads * GROUP
+    slot = first + tl.program_id(0) // heads * GROUP
     index = tl.arange(0, LENGTH)
     if GROUP > 1:
         slot += tl.arange(0, GROUP)[:, None]
         index = index[None, :]
-    used = slot < count
+    used = slot < last
     sequence = tl.load(pieces + 2 * slot, mask=used, other=0)
     start = tl.load(offsets + sequence, mask=used, other=0)
     length = tl.load(offsets + sequence + 1, mask=used, other=0) - start
@@ -76,6 +93,11 @@ def backward_short(
     log_sum = tl.load(log_sums + places, mask=inside, other=float("inf"))  # queries outside weigh 0
     key, query = tl.expand_dims(index, -1), tl.expand_dims(index, -2)
     scores = product(k_tile, flip(q_tile), None) * rate
+    when = None if times is None else tl.load(times + rows, mask=inside, other=0)
+    scores = add_bias(
+        scores, query, key, column(when, -2), column(when, -1), head, time_table, buckets, position_table,
+        entries, CAUSAL,
+    )  # fmt: skip
     visible = tl.expand_dims(inside, -1)
     if CAUSAL:
         visible = visible & (key <= query)
@@ -100,3 +122,21 @@ def backward_short(
     tl.store(dk + at, dk_tile.to(dk.dtype.element_ty), mask=mask)
     dq_tile = flip(product(flip(k_tile), narrow, None) * scale)
     tl.store(dq + at, dq_tile.to(dq.dtype.element_ty), mask=mask)
+    if time_parts is not None:
+        visible = visible & tl.expand_dims(inside, -2)
+        shares = tl.zeros((BUCKETS,), tl.float32)
+        shares = sum_buckets(shares, slopes, visible, column(when, -2), column(when, -1), buckets)
+        lanes = tl.arange(0, BUCKETS)
+        row = time_parts + tl.program_id(0).to(tl.int64) * buckets
+        tl.store(row + lanes, shares, mask=lanes < buckets)
+    if position_parts is not None:
+        if GROUP > 1:  # the squares of all sequences side by side: queries x (sequence, key)
+            square = tl.reshape(tl.permute(slopes, (2, 0, 1)), (LENGTH, GROUP * LENGTH))
+        else:
+            square = flip(slopes)
+        ahead, behind = sum_diagonals(square, tl.arange(0, GROUP * LENGTH) % LENGTH, LENGTH)
+        row = position_parts + tl.program_id(0).to(tl.int64) * entries
+        lane = tl.arange(0, LENGTH)
+        far, near = store_diagonals(row, ahead, lane, lane >= 0, entries, CAUSAL)
+        far_, near_ = store_diagonals(row, behind, lane - LENGTH, lane >= 0, entries, CAUSAL)
+        store_ends(row, far + far_, near + near_, entries, CAUSAL)

@@ -8,10 +8,13 @@ of the sum of its exponentials.
 import triton
 import triton.language as tl
 
+from recsys.kernels.attention.triton_bias import add_bias
 from recsys.kernels.attention.triton_tile import (
+    column,
     exponential,
     flip,
     keep,
+    load_masked,
     load_rows,
     product,
     query_words,
@@ -23,7 +26,7 @@ _LOWEST = tl.constexpr(-3.0e38)
 
 
 @triton.jit(
-    do_not_specialize=["count", "heads", "threshold"],
+    do_not_specialize=["first", "last", "heads", "threshold", "buckets", "entries"],
 )
 def forward_short(
     q,
@@ -33,7 +36,8 @@ def forward_short(
     log_sums,
     offsets,
     pieces,
-    count,
+    first,
+    last,
     q_row,
     q_head,
     k_row,
@@ -45,6 +49,11 @@ def forward_short(
     seed,
     threshold,
     boost,
+    time_table,
+    times,
+    buckets,
+    position_table,
+    entries,
     HEAD: tl.constexpr,
     DIM: tl.constexpr,
     CAUSAL: tl.constexpr,
@@ -53,8 +62,8 @@ def forward_short(
 ):
     """One program: GROUP sequences of at most LENGTH events, one head."""
     head = tl.program_id(0) % heads
-    slot = tl.program_id(0) // heads * GROUP + tl.arange(0, GROUP)[:, None]
-    used = slot < count
+    slot = first + tl.program_id(0) // heads * GROUP + tl.arange(0, GROUP)[:, None]
+    used = slot < last
     sequence = tl.load(pieces + 2 * slot, mask=used, other=0)
     start = tl.load(offsets + sequence, mask=used, other=0)
     length = tl.load(offsets + sequence + 1, mask=used, other=0) - start
@@ -66,6 +75,11 @@ def forward_short(
     v_tile = load_rows(v + head * v_head, rows, v_row, inside, HEAD, DIM, True)
     query, key = tl.expand_dims(index, 2), tl.expand_dims(index, 1)
     scores = product(q_tile, flip(k_tile), None) * rate
+    when = None if times is None else tl.load(times + rows, mask=inside, other=0)
+    scores = add_bias(
+        scores, query, key, column(when, 2), column(when, 1), head, time_table, buckets, position_table,
+        entries, CAUSAL,
+    )  # fmt: skip
     visible = tl.expand_dims(inside, 1)
     if CAUSAL:
         visible = visible & (key <= query)
@@ -73,6 +87,7 @@ def forward_short(
     top = tl.maximum(tl.max(scores, 2), _LOWEST)  # an unused slot sees nothing
     weights = tl.exp2(scores - tl.expand_dims(top, 2))
     total = tl.sum(weights, 2)
+    total = tl.where(total == 0.0, 1.0, total)
     if seed is not None:
         words = query_words(seed, sequence, head, index)
         weights = tl.where(keep(tl.expand_dims(words, 2), key, threshold), weights, 0.0)
@@ -102,6 +117,13 @@ def _absorb(
     rate,
     words,
     threshold,
+    head,
+    query_times,
+    time_table,
+    times,
+    buckets,
+    position_table,
+    entries,
     HEAD: tl.constexpr,
     DIM: tl.constexpr,
     CAUSAL: tl.constexpr,
@@ -114,6 +136,11 @@ def _absorb(
     inside = key < length
     k_tile = load_rows(k, start + key, k_row, inside, HEAD, DIM, EDGE)
     scores = product(q_tile, flip(k_tile), None) * rate
+    key_times = None if times is None else load_masked(times + start + key, inside, EDGE)
+    scores = add_bias(
+        scores, query[:, None], key[None, :], column(query_times, 1), column(key_times, 0), head, time_table,
+        buckets, position_table, entries, CAUSAL,
+    )  # fmt: skip
     if EDGE:
         visible = inside[None, :]
         if CAUSAL:
@@ -131,7 +158,7 @@ def _absorb(
 
 
 @triton.jit(
-    do_not_specialize=["heads", "threshold"],
+    do_not_specialize=["heads", "threshold", "buckets", "entries"],
 )
 def forward_long(
     q,
@@ -152,6 +179,11 @@ def forward_long(
     seed,
     threshold,
     boost,
+    time_table,
+    times,
+    buckets,
+    position_table,
+    entries,
     HEAD: tl.constexpr,
     DIM: tl.constexpr,
     CAUSAL: tl.constexpr,
@@ -176,6 +208,7 @@ def forward_long(
     k += head * k_head
     v += head * v_head
     words = None if seed is None else query_words(seed, sequence, head, query)
+    when = None if times is None else tl.load(times + rows, mask=inside, other=0)
     top = tl.full((ROWS,), _LOWEST, tl.float32)
     total = tl.zeros((ROWS,), tl.float32)
     mixed = tl.zeros((ROWS, DIM), tl.float32)
@@ -185,12 +218,12 @@ def forward_long(
     for first in range(0, clear, KEYS):
         top, total, mixed = _absorb(
             q_tile, query, top, total, mixed, k, v, start, first, length, k_row, v_row, rate, words, threshold,
-            HEAD, DIM, CAUSAL, KEYS, EVERY, False,
+            head, when, time_table, times, buckets, position_table, entries, HEAD, DIM, CAUSAL, KEYS, EVERY, False,
         )  # fmt: skip
     for first in range(clear, end, KEYS):
         top, total, mixed = _absorb(
             q_tile, query, top, total, mixed, k, v, start, first, length, k_row, v_row, rate, words, threshold,
-            HEAD, DIM, CAUSAL, KEYS, EVERY, True,
+            head, when, time_table, times, buckets, position_table, entries, HEAD, DIM, CAUSAL, KEYS, EVERY, True,
         )  # fmt: skip
     mixed *= (boost / total)[:, None]
     places = rows.to(tl.int64) * heads + head

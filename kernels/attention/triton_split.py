@@ -7,10 +7,21 @@ Each program owns its rows of dq, or of dk and dv, so nothing is added by two pr
 import triton
 import triton.language as tl
 
+from recsys.kernels.attention.triton_bias import (
+    BUCKETS,
+    add_bias,
+    pass_on,
+    store_diagonals,
+    store_ends,
+    sum_buckets,
+    sum_diagonals,
+)
 from recsys.kernels.attention.triton_tile import (
+    column,
     exponential,
     flip,
     keep,
+    load_masked,
     load_rows,
     product,
     query_words,
@@ -23,10 +34,15 @@ from recsys.kernels.attention.triton_tile import (
 def _query_slopes(
     q_tile,
     g_tile,
+    low,
     query,
     log_sum,
     mean,
     dq_tile,
+    shares,
+    passed,
+    far,
+    near,
     k,
     v,
     start,
@@ -38,19 +54,38 @@ def _query_slopes(
     words,
     threshold,
     boost,
+    head,
+    query_times,
+    time_row,
+    position_row,
+    time_table,
+    times,
+    buckets,
+    position_table,
+    entries,
     HEAD: tl.constexpr,
     DIM: tl.constexpr,
     CAUSAL: tl.constexpr,
+    ROWS: tl.constexpr,
     KEYS: tl.constexpr,
     EVERY: tl.constexpr,
     EDGE: tl.constexpr,
 ):
-    """Add the part of dq (without the factor scale) that KEYS keys from `first` on give."""
+    """Add the part of dq (without the factor scale) that KEYS keys from `first` on give.
+
+    And their parts of the tables' gradients: `shares` by time bucket; by distance, what later keys still add
+    to is `passed` on, the rest is stored or, where it has no entry of its own, added to `far` and `near`.
+    """
     key = first + tl.arange(0, KEYS)
     inside = key < length
     k_tile = load_rows(k, start + key, k_row, inside, HEAD, DIM, EDGE)
     v_tile = load_rows(v, start + key, v_row, inside, HEAD, DIM, EDGE)
     scores = product(q_tile, flip(k_tile), None) * rate
+    key_times = None if times is None else load_masked(times + start + key, inside, EDGE)
+    scores = add_bias(
+        scores, query[:, None], key[None, :], column(query_times, 1), column(key_times, 0), head, time_table,
+        buckets, position_table, entries, CAUSAL,
+    )  # fmt: skip
     weights = exponential(scores - log_sum[:, None], first // KEYS, 0 if EDGE else EVERY)
     if EDGE:
         visible = inside[None, :]
@@ -61,11 +96,26 @@ def _query_slopes(
     if words is not None:
         slopes = tl.where(keep(words[:, None], key[None, :], threshold), slopes * boost, 0.0)
     slopes = weights * (slopes - mean[:, None])
-    return product(slopes.to(k_tile.dtype), k_tile, dq_tile)
+    dq_tile = product(slopes.to(k_tile.dtype), k_tile, dq_tile)
+    if time_row is not None:
+        seen = (query < length)[:, None] & inside[None, :]
+        if EDGE and CAUSAL:
+            seen = seen & (key[None, :] <= query[:, None])
+        shares = sum_buckets(shares, slopes, seen, column(query_times, 1), column(key_times, 0), buckets)
+    if position_row is not None:
+        ahead, behind = sum_diagonals(slopes, tl.arange(0, KEYS), ROWS)
+        passed += ahead
+        lane = tl.arange(0, ROWS)
+        done = lane >= ROWS - KEYS  # no later key is that far back
+        far_, near_ = store_diagonals(position_row, passed, lane + low - first, done, entries, CAUSAL)
+        far += far_
+        near += near_
+        passed = pass_on(passed, behind, KEYS)
+    return dq_tile, shares, passed, far, near
 
 
 @triton.jit(
-    do_not_specialize=["heads", "threshold"],
+    do_not_specialize=["first", "heads", "threshold", "buckets", "entries"],
 )
 def backward_queries(
     grad,
@@ -76,8 +126,11 @@ def backward_queries(
     log_sums,
     means,
     dq,
+    time_parts,
+    position_parts,
     offsets,
     pieces,
+    first,
     grad_row,
     grad_head,
     q_row,
@@ -92,6 +145,11 @@ def backward_queries(
     seed,
     threshold,
     boost,
+    time_table,
+    times,
+    buckets,
+    position_table,
+    entries,
     HEAD: tl.constexpr,
     DIM: tl.constexpr,
     CAUSAL: tl.constexpr,
@@ -101,7 +159,7 @@ def backward_queries(
 ):
     """One program: dq of a block of ROWS queries, and each query's mean slope (grad . out) for the keys."""
     head = tl.program_id(0) % heads
-    piece = pieces + 2 * (tl.program_id(0) // heads)
+    piece = pieces + 2 * (first + tl.program_id(0) // heads)
     sequence = tl.load(piece)
     low = tl.load(piece + 1) * ROWS
     start = tl.load(offsets + sequence)
@@ -119,23 +177,42 @@ def backward_queries(
     k += head * k_head
     v += head * v_head
     words = None if seed is None else query_words(seed, sequence, head, query)
+    when = None if times is None else tl.load(times + rows, mask=inside, other=0)
+    program = tl.program_id(0).to(tl.int64)
+    time_row = None if time_parts is None else time_parts + program * buckets
+    position_row = None if position_parts is None else position_parts + program * entries
+    shares = tl.zeros((BUCKETS,), tl.float32)
+    passed = tl.zeros((ROWS,), tl.float32)
+    far = 0.0
+    near = 0.0
     dq_tile = tl.zeros((ROWS, DIM), tl.float32)
     clear = low if CAUSAL else length // KEYS * KEYS
     end = tl.minimum(low + ROWS, length) if CAUSAL else length
-    for first in range(0, clear, KEYS):
-        dq_tile = _query_slopes(
-            q_tile, g_tile, query, log_sum, mean, dq_tile, k, v, start, first, length, k_row, v_row, rate, words,
-            threshold, boost, HEAD, DIM, CAUSAL, KEYS, EVERY, False,
+    for key in range(0, clear, KEYS):
+        dq_tile, shares, passed, far, near = _query_slopes(
+            q_tile, g_tile, low, query, log_sum, mean, dq_tile, shares, passed, far, near, k, v, start, key,
+            length, k_row, v_row, rate, words, threshold, boost, head, when, time_row, position_row, time_table,
+            times, buckets, position_table, entries, HEAD, DIM, CAUSAL, ROWS, KEYS, EVERY, False,
         )  # fmt: skip
-    for first in range(clear, end, KEYS):
-        dq_tile = _query_slopes(
-            q_tile, g_tile, query, log_sum, mean, dq_tile, k, v, start, first, length, k_row, v_row, rate, words,
-            threshold, boost, HEAD, DIM, CAUSAL, KEYS, EVERY, True,
+    for key in range(clear, end, KEYS):
+        dq_tile, shares, passed, far, near = _query_slopes(
+            q_tile, g_tile, low, query, log_sum, mean, dq_tile, shares, passed, far, near, k, v, start, key,
+            length, k_row, v_row, rate, words, threshold, boost, head, when, time_row, position_row, time_table,
+            times, buckets, position_table, entries, HEAD, DIM, CAUSAL, ROWS, KEYS, EVERY, True,
         )  # fmt: skip
     dq_tile *= scale
     tl.store(
         dq + row_places(places, HEAD, DIM), dq_tile.to(dq.dtype.element_ty), mask=row_mask(inside, HEAD, DIM)
     )
+    if time_row is not None:
+        lane = tl.arange(0, BUCKETS)
+        tl.store(time_row + lane, shares, mask=lane < buckets)
+    if position_row is not None:
+        lane = tl.arange(0, ROWS)
+        # `passed` starts at the key after the last block of keys.
+        distance = lane + low - tl.cdiv(end, KEYS) * KEYS
+        far_, near_ = store_diagonals(position_row, passed, distance, lane >= 0, entries, CAUSAL)
+        store_ends(position_row, far + far_, near + near_, entries, CAUSAL)
 
 
 @triton.jit
@@ -161,8 +238,15 @@ def _key_slopes(
     head,
     threshold,
     boost,
+    key_times,
+    time_table,
+    times,
+    buckets,
+    position_table,
+    entries,
     HEAD: tl.constexpr,
     DIM: tl.constexpr,
+    CAUSAL: tl.constexpr,
     QUERIES: tl.constexpr,
     EVERY: tl.constexpr,
     EDGE: tl.constexpr,
@@ -185,6 +269,11 @@ def _key_slopes(
         log_sum = tl.load(log_sums + places)
         mean = tl.load(means + places)
     scores = product(k_tile, flip(q_tile), None) * rate
+    query_times = None if times is None else load_masked(times + rows, inside, EDGE)
+    scores = add_bias(
+        scores, query[None, :], key[:, None], column(query_times, 0), column(key_times, 1), head, time_table,
+        buckets, position_table, entries, CAUSAL,
+    )  # fmt: skip
     weights = exponential(scores - log_sum[None, :], first // QUERIES, 0 if EDGE else EVERY)
     if DIAGONAL:
         weights = tl.where(key[:, None] <= query[None, :], weights, 0.0)
@@ -202,7 +291,7 @@ def _key_slopes(
 
 
 @triton.jit(
-    do_not_specialize=["heads", "threshold"],
+    do_not_specialize=["heads", "threshold", "buckets", "entries"],
 )
 def backward_keys(
     grad,
@@ -229,6 +318,11 @@ def backward_keys(
     seed,
     threshold,
     boost,
+    time_table,
+    times,
+    buckets,
+    position_table,
+    entries,
     HEAD: tl.constexpr,
     DIM: tl.constexpr,
     CAUSAL: tl.constexpr,
@@ -251,6 +345,7 @@ def backward_keys(
     rows = start + key
     k_tile = load_rows(k + head * k_head, rows, k_row, inside, HEAD, DIM, True)
     v_tile = load_rows(v + head * v_head, rows, v_row, inside, HEAD, DIM, True)
+    when = None if times is None else tl.load(times + rows, mask=inside, other=0)
     grad += head * grad_head
     q += head * q_head
     dk_tile = tl.zeros((ROWS, DIM), tl.float32)
@@ -261,20 +356,23 @@ def backward_keys(
         for first in range(low, clear, QUERIES):
             dk_tile, dv_tile = _key_slopes(
                 k_tile, v_tile, key, dk_tile, dv_tile, grad, q, log_sums, means, start, first, length, grad_row,
-                q_row, heads, rate, seed, sequence, head, threshold, boost, HEAD, DIM, QUERIES, EVERY, True,
+                q_row, heads, rate, seed, sequence, head, threshold, boost, when, time_table,
+            times, buckets, position_table, entries, HEAD, DIM, CAUSAL, QUERIES, EVERY, True,
                 True,
             )  # fmt: skip
     whole = length // QUERIES * QUERIES
     for first in range(clear, whole, QUERIES):
         dk_tile, dv_tile = _key_slopes(
             k_tile, v_tile, key, dk_tile, dv_tile, grad, q, log_sums, means, start, first, length, grad_row,
-            q_row, heads, rate, seed, sequence, head, threshold, boost, HEAD, DIM, QUERIES, EVERY, False,
+            q_row, heads, rate, seed, sequence, head, threshold, boost, when, time_table,
+            times, buckets, position_table, entries, HEAD, DIM, CAUSAL, QUERIES, EVERY, False,
             False,
         )  # fmt: skip
     for first in range(tl.maximum(clear, whole), length, QUERIES):
         dk_tile, dv_tile = _key_slopes(
             k_tile, v_tile, key, dk_tile, dv_tile, grad, q, log_sums, means, start, first, length, grad_row,
-            q_row, heads, rate, seed, sequence, head, threshold, boost, HEAD, DIM, QUERIES, EVERY, True,
+            q_row, heads, rate, seed, sequence, head, threshold, boost, when, time_table,
+            times, buckets, position_table, entries, HEAD, DIM, CAUSAL, QUERIES, EVERY, True,
             False,
         )  # fmt: skip
     places = rows.to(tl.int64) * heads + head

@@ -35,7 +35,7 @@ def flip(x):
 
 @triton.jit
 def product(a, b, into):
-    """into + a @ b in float32; None for into is 0. float32 inputs are not rounded."""
+    """Into + a @ b in float32; None for into is 0. float32 inputs are not rounded."""
     return tl.dot(a, b, acc=into, input_precision="ieee")
 
 
@@ -62,6 +62,18 @@ def load_rows(base, rows, step, inside, HEAD: tl.constexpr, DIM: tl.constexpr, M
         return tl.load(places, mask=row_mask(every, HEAD, DIM), other=0.0)
     else:
         return tl.load(places)
+
+
+@triton.jit
+def load_masked(places, inside, MASKED: tl.constexpr):
+    """Load one number per row, 0 outside; without MASKED all rows are known to exist."""
+    return tl.load(places, mask=inside, other=0) if MASKED else tl.load(places)
+
+
+@triton.jit
+def column(x, axis: tl.constexpr):
+    """X with a new axis; None stays None."""
+    return None if x is None else tl.expand_dims(x, axis)
 
 
 @triton.jit
