@@ -26,7 +26,7 @@ class TableGradients:
         self._none = like.new_empty((0,), dtype=torch.float32)
 
     def chunks(
-        self, first: int, last: int, group: int
+        self, first: int, last: int, group: int, parts: int = 1
     ) -> Iterator[tuple[int, int, tuple[Tensor | None, ...]]]:
         """Yield the pieces (first, last) of one launch after another with rows (programs, H, entries).
 
@@ -34,21 +34,22 @@ class TableGradients:
             first: first piece.
             last: the piece after the last.
             group: pieces that a program takes.
+            parts: programs that share a piece.
         """
         row = sum(x.numel() for x in self._totals if x is not None)
-        step = max(MOST_FLOATS // row, 1) * group if row else max(last - first, 1)
+        step = max(MOST_FLOATS // (row * parts), 1) * group if row else max(last - first, 1)
         for start in range(first, max(last, first + 1), step):
             end = min(start + step, last)
-            programs = -(-(end - start) // group)
+            programs = -(-(end - start) // group) * parts
             # Zeros: a program writes the entries that its tiles reach.
-            parts = tuple(
+            rows = tuple(
                 None if x is None else torch.zeros((programs, *x.shape), dtype=torch.float32, device=x.device)
                 for x in self._totals
             )
-            yield start, end, parts
-            for total, part in zip(self._totals, parts, strict=True):
-                if total is not None and part is not None:
-                    total += part.sum(0)
+            yield start, end, rows
+            for total, row_ in zip(self._totals, rows, strict=True):
+                if total is not None and row_ is not None:
+                    total += row_.sum(0)
 
     def totals(self) -> tuple[Tensor, ...]:
         """Return the sums, and an empty tensor for no table."""

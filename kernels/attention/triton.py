@@ -106,11 +106,13 @@ def forward(
     # Sequences of the class of 64 are long ones of one block here: their softmax has no second part.
     config, constants = _choose("forward_long", q, causal)
     launch(
-        triton_forward.forward_long, (long + short[0]) * heads, config,
-        q, k, v, out, log_sums, offsets, pieces, *_strides(q, k, v), *numbers, ROWS=BLOCK, **constants,
+        triton_forward.forward_long, (long + short[0]) * _parts(config) * heads, config,
+        q, k, v, out, log_sums, offsets, pieces, *_strides(q, k, v), *numbers, BLOCK=BLOCK, **constants,
     )  # fmt: skip
     first = long + short[0]
     for length, count in zip(CLASSES[1:], short[1:], strict=True):
+        if count == 0:
+            continue
         config, constants = _choose("forward_short", q, causal, length)
         launch(
             triton_forward.forward_short, -(-count // config.blocks["GROUP"]) * heads, config,
@@ -157,20 +159,24 @@ def backward(
     sums = TableGradients(q, time_table, position_table)
     means = torch.empty_like(log_sums)
     long, *short = counts.tolist()
+    if not _fits_whole(q):
+        long, short[0] = long + short[0], 0
     config, constants = _choose("backward_queries", q, causal)
-    for first, last, parts in sums.chunks(0, long, 1):
+    for first, last, parts in sums.chunks(0, long, 1, _parts(config)):
         launch(
-            triton_split.backward_queries, (last - first) * heads, config,
+            triton_split.backward_queries, (last - first) * _parts(config) * heads, config,
             grad, q, k, v, out, log_sums, means, dq, *parts, offsets, pieces, first, *strides, *numbers,
-            ROWS=BLOCK, **constants,
+            BLOCK=BLOCK, **constants,
         )  # fmt: skip
     config, constants = _choose("backward_keys", q, causal)
     launch(
-        triton_split.backward_keys, long * heads, config,
-        grad, q, k, v, log_sums, means, dk, dv, offsets, pieces, *strides, *numbers, ROWS=BLOCK, **constants,
+        triton_split.backward_keys, long * _parts(config) * heads, config,
+        grad, q, k, v, log_sums, means, dk, dv, offsets, pieces, *strides, *numbers, BLOCK=BLOCK, **constants,
     )  # fmt: skip
     start = long
     for length, count in zip(CLASSES, short, strict=True):
+        if count == 0:
+            continue
         config, constants = _choose("backward_short", q, causal, length)
         group = config.blocks["GROUP"]
         for first, last, parts in sums.chunks(start, start + count, group):
@@ -258,6 +264,16 @@ def _bias(
     contiguous = (None if x is None else x.contiguous() for x in (time_table, times, position_table))
     time_table, times, position_table = contiguous
     return time_table, times, buckets, position_table, entries
+
+
+def _fits_whole(q: Tensor) -> bool:
+    """Whether one program holds the gradients of 64 events: products of float32 unroll into registers."""
+    return q.dtype != torch.float32 or q.shape[2] <= 32
+
+
+def _parts(config: Config) -> int:
+    """Return how many programs share a block of a long sequence."""
+    return BLOCK // config.blocks["ROWS"]
 
 
 def _choose(kernel: str, q: Tensor, causal: bool, length: int = BLOCK) -> tuple[Config, dict[str, Any]]:

@@ -187,20 +187,24 @@ def forward_long(
     HEAD: tl.constexpr,
     DIM: tl.constexpr,
     CAUSAL: tl.constexpr,
+    BLOCK: tl.constexpr,
     ROWS: tl.constexpr,
     KEYS: tl.constexpr,
     EVERY: tl.constexpr,
 ):
-    """One program: a block of ROWS queries of one sequence and head; KEYS keys at a time, which divides ROWS.
+    """One program: ROWS queries, a block or part of one, and one head; KEYS keys at a time, which divides ROWS.
 
     The online softmax of Milakov and Gimelshein 2018 (arXiv:1805.02867).
     """
     head = tl.program_id(0) % heads
-    piece = pieces + 2 * (tl.program_id(0) // heads)
+    part = tl.program_id(0) // heads
+    piece = pieces + 2 * (part // (BLOCK // ROWS))
     sequence = tl.load(piece)
-    low = tl.load(piece + 1) * ROWS
+    low = tl.load(piece + 1) * BLOCK + part % (BLOCK // ROWS) * ROWS
     start = tl.load(offsets + sequence)
     length = tl.load(offsets + sequence + 1) - start
+    if low >= length:
+        return
     query = low + tl.arange(0, ROWS)
     rows = start + query
     inside = query < length

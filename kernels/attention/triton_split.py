@@ -79,7 +79,6 @@ def _query_slopes(
     key = first + tl.arange(0, KEYS)
     inside = key < length
     k_tile = load_rows(k, start + key, k_row, inside, HEAD, DIM, EDGE)
-    v_tile = load_rows(v, start + key, v_row, inside, HEAD, DIM, EDGE)
     scores = product(q_tile, flip(k_tile), None) * rate
     key_times = None if times is None else load_masked(times + start + key, inside, EDGE)
     scores = add_bias(
@@ -92,6 +91,7 @@ def _query_slopes(
         if CAUSAL:
             visible = visible & (key[None, :] <= query[:, None])
         weights = tl.where(visible, weights, 0.0)
+    v_tile = load_rows(v, start + key, v_row, inside, HEAD, DIM, EDGE)
     slopes = product(g_tile, flip(v_tile), None)
     if words is not None:
         slopes = tl.where(keep(words[:, None], key[None, :], threshold), slopes * boost, 0.0)
@@ -153,17 +153,21 @@ def backward_queries(
     HEAD: tl.constexpr,
     DIM: tl.constexpr,
     CAUSAL: tl.constexpr,
+    BLOCK: tl.constexpr,
     ROWS: tl.constexpr,
     KEYS: tl.constexpr,
     EVERY: tl.constexpr,
 ):
-    """One program: dq of a block of ROWS queries, and each query's mean slope (grad . out) for the keys."""
+    """One program: dq of ROWS queries, a block or part of one, and their mean slopes (grad . out) for the keys."""
     head = tl.program_id(0) % heads
-    piece = pieces + 2 * (first + tl.program_id(0) // heads)
+    part = tl.program_id(0) // heads
+    piece = pieces + 2 * (first + part // (BLOCK // ROWS))
     sequence = tl.load(piece)
-    low = tl.load(piece + 1) * ROWS
+    low = tl.load(piece + 1) * BLOCK + part % (BLOCK // ROWS) * ROWS
     start = tl.load(offsets + sequence)
     length = tl.load(offsets + sequence + 1) - start
+    if low >= length:
+        return
     query = low + tl.arange(0, ROWS)
     rows = start + query
     inside = query < length
@@ -261,7 +265,6 @@ def _key_slopes(
     rows = start + query
     places = rows.to(tl.int64) * heads + head
     q_tile = load_rows(q, rows, q_row, inside, HEAD, DIM, EDGE)
-    g_tile = load_rows(grad, rows, grad_row, inside, HEAD, DIM, EDGE)
     if EDGE:
         log_sum = tl.load(log_sums + places, mask=inside, other=float("inf"))
         mean = tl.load(means + places, mask=inside, other=0.0)
@@ -277,6 +280,7 @@ def _key_slopes(
     weights = exponential(scores - log_sum[None, :], first // QUERIES, 0 if EDGE else EVERY)
     if DIAGONAL:
         weights = tl.where(key[:, None] <= query[None, :], weights, 0.0)
+    g_tile = load_rows(grad, rows, grad_row, inside, HEAD, DIM, EDGE)
     slopes = product(v_tile, flip(g_tile), None)
     kept = weights
     if seed is not None:
@@ -326,20 +330,27 @@ def backward_keys(
     HEAD: tl.constexpr,
     DIM: tl.constexpr,
     CAUSAL: tl.constexpr,
+    BLOCK: tl.constexpr,
     ROWS: tl.constexpr,
     QUERIES: tl.constexpr,
     EVERY: tl.constexpr,
 ):
-    """One program: dk and dv of a block of ROWS keys; QUERIES queries at a time, which divides ROWS."""
+    """One program: dk and dv of ROWS keys, a block or part of one; QUERIES queries at a time, which divides ROWS.
+
+    Blocks are BLOCK rows of a sequence.
+    """
     head = tl.program_id(0) % heads
-    piece = pieces + 2 * (tl.program_id(0) // heads)
+    part = tl.program_id(0) // heads
+    piece = pieces + 2 * (part // (BLOCK // ROWS))
     sequence = tl.load(piece)
     block = tl.load(piece + 1)
     start = tl.load(offsets + sequence)
     length = tl.load(offsets + sequence + 1) - start
     if CAUSAL:  # the first keys have the most queries: take them when the list says last block
-        block = (length - 1) // ROWS - block
-    low = block * ROWS
+        block = (length - 1) // BLOCK - block
+    low = block * BLOCK + part % (BLOCK // ROWS) * ROWS
+    if low >= length:
+        return
     key = low + tl.arange(0, ROWS)
     inside = key < length
     rows = start + key

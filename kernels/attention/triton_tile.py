@@ -35,8 +35,18 @@ def flip(x):
 
 @triton.jit
 def product(a, b, into):
-    """Into + a @ b in float32; None for into is 0. float32 inputs are not rounded."""
-    return tl.dot(a, b, acc=into, input_precision="ieee")
+    """Compute a @ b in float32 and add it to `into`, if that is not None.
+
+    float32 inputs are not rounded: those products run on the multiply-add pipes, which take both rows of an
+    entry into registers. Rows of 128 do not fit, so they go in parts, which other warps take.
+    """
+    if into is None and a.dtype == tl.float32 and len(a.shape) == 2 and a.shape[1] > 64:
+        parts: tl.constexpr = a.shape[1] // 32
+        left = tl.permute(tl.reshape(a, (a.shape[0], parts, 32)), (1, 0, 2))
+        right = tl.reshape(b, (parts, 32, b.shape[1]))
+        return tl.sum(tl.dot(left, right, input_precision="ieee"), 0)
+    else:
+        return tl.dot(a, b, acc=into, input_precision="ieee")
 
 
 @triton.jit
