@@ -29,6 +29,9 @@ app = typer.Typer(
 )
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
+Backend = Annotated[
+    str, typer.Option(help="Kernels: auto (compiled for the device), reference (plain PyTorch), ...")
+]
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run.", show_default=False)]
 
 
@@ -148,6 +151,7 @@ def train(
         list[str] | None, typer.Option("--set", help="section.key=value, e.g. training.epochs=20.")
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    backend: Backend = "auto",
     seed: Annotated[int | None, typer.Option(help="Decides everything random.")] = None,
     index: Annotated[str, typer.Option(help="Item index to build: auto, flat or exact.")] = "auto",
     resume: Annotated[bool, typer.Option(help="Go on from the run's checkpoint.")] = False,
@@ -173,6 +177,7 @@ def train(
         training_options=sections["training"],
         device=device,
         index=index,
+        backend=backend,
     )
     source: Any = Path(data) if Path(data).exists() else data
     model.fit(source, out=out, resume=resume, quiet=False, notify=_say)
@@ -195,13 +200,14 @@ def evaluate(
         str, typer.Option(help="default, recbole, rectools, sasrec or gsasrec: measure as they do.")
     ] = "default",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    backend: Backend = "auto",
     as_json: AsJson = False,
 ) -> None:
     """Rank every catalog item for every user of a split, and print the protocol with the figures."""
     ks = _cutoffs(k)
     from recsys.recommender import Recommender
 
-    model = Recommender.load(run, device=device)
+    model = Recommender.load(run, device=device, backend=backend)
     result = model.evaluate(split=split, protocol=protocol, ks=ks, progress=True)
     _print_result(result, as_json, result.to_json())
 
@@ -232,6 +238,10 @@ def recommend(
     run: Run,
     user: Annotated[str | None, typer.Option(help="Raw id of a user of the training log.")] = None,
     history: Annotated[str | None, typer.Option(help="Raw item ids, oldest first, with commas.")] = None,
+    times: Annotated[
+        str | None,
+        typer.Option(help="Unix seconds of the history's events, with commas; for models that read times."),
+    ] = None,
     k: Annotated[int, typer.Option(help="Answers.")] = 10,
     allow: Annotated[Path | None, typer.Option(help="File of item ids, one a line: only these.")] = None,
     deny: Annotated[Path | None, typer.Option(help="File of item ids, one a line: none of these.")] = None,
@@ -242,12 +252,16 @@ def recommend(
     """Answer what comes next, for a user of the log or for any history."""
     if (user is None) == (history is None):
         raise ConfigError("pass either --user ID or --history a,b,c")
+    if times is not None and history is None:
+        raise ConfigError("--times goes with --history: the times of the log's users are known")
+    seconds = None if times is None else [_seconds(times)]
     from recsys.recommender import Recommender
 
     model = Recommender.load(run, device="cpu")
     found = model.recommend(
         users=None if user is None else [user],
         histories=None if history is None else [[i.strip() for i in history.split(",") if i.strip()]],
+        times=seconds,
         k=k,
         exclude_seen=not include_seen,
         allow=_read_ids(allow),
@@ -331,6 +345,13 @@ def _cutoffs(text: str) -> tuple[int, ...]:
     if not ks or min(ks) < 1:
         raise ConfigError(f"--k {text!r}: cut-offs start at 1")
     return ks
+
+
+def _seconds(text: str) -> list[int]:
+    try:
+        return [int(part) for part in text.split(",") if part.strip()]
+    except ValueError:
+        raise ConfigError(f"--times {text!r}: write unix seconds as 881250949,881250950") from None
 
 
 def _read_ids(path: Path | None) -> list[str] | None:

@@ -24,6 +24,7 @@ from recsys.evaluation.evaluate import evaluate_hidden
 from recsys.evaluation.protocol import Protocol
 from recsys.evaluation.result import EvaluationResult
 from recsys.evaluation.targets import EvaluationTargets
+from recsys.kernels.backend import prefer_backend
 from recsys.queries import Array, OnUnknown, of_histories, of_users
 from recsys.retrieval.item_index import ItemIndex
 from recsys.run_folder import RunFolder, fingerprint, read_run, write_config, write_model
@@ -51,6 +52,8 @@ class Recommender:
         seed: of weights, batches, masks and dropout; ``training_options["seed"]`` has precedence.
         device: ``"auto"`` (a GPU if there is one), ``"cpu"`` or ``"cuda"``.
         index: kind of item index, ``"auto"``, ``"flat"`` (FAISS) or ``"exact"``.
+        backend: kernels to run on: ``"auto"`` (compiled for the device), ``"reference"`` (their PyTorch
+            definitions), or another of :data:`recsys.kernels.backend.BACKENDS`.
 
     Attributes:
         encoder_: the trained encoder.
@@ -72,6 +75,7 @@ class Recommender:
         seed: int = 0,
         device: str = "auto",
         index: str = "auto",
+        backend: str = "auto",
     ) -> None:
         self.encoder = encoder
         self.preset = preset
@@ -80,6 +84,7 @@ class Recommender:
         self.seed = seed
         self.device = device
         self.index = index
+        self.backend = backend
 
     def configs(self) -> tuple[EncoderConfig, TrainingConfig]:
         """The full configuration that `fit` will use.
@@ -130,7 +135,8 @@ class Recommender:
             folder=None if run is None else run.path,
             reporter=SilentReporter() if quiet else ConsoleReporter(),
         )
-        progress = trainer.run(resume=resume)
+        with prefer_backend(self.backend):
+            progress = trainer.run(resume=resume)
         self.encoder_, self.training_ = encoder, training
         self.history_ = progress.history
         if run is not None:
@@ -164,23 +170,25 @@ class Recommender:
                 f"{store.path}: {store.n_items} items but the model knows {encoder.n_items}; evaluate on "
                 "data prepared with the run's vocabulary"
             )
-        return evaluate_hidden(
-            _hidden_function(encoder, store),
-            encoder.item_weight,
-            store,
-            split=split,  # type: ignore[arg-type]
-            protocol=protocol,
-            ks=ks,
-            seed=self.training_.seed,
-            progress=progress,
-            encoder=encoder_name(encoder),
-        )
+        with prefer_backend(self.backend):
+            return evaluate_hidden(
+                _hidden_function(encoder, store),
+                encoder.item_vectors(),
+                store,
+                split=split,  # type: ignore[arg-type]
+                protocol=protocol,
+                ks=ks,
+                seed=self.training_.seed,
+                progress=progress,
+                encoder=encoder_name(encoder),
+            )
 
     def recommend(
         self,
         users: Iterable[Any] | None = None,
         histories: Sequence[Iterable[Any]] | None = None,
         *,
+        times: Sequence[Iterable[int]] | None = None,
         k: int = 10,
         exclude_seen: bool = True,
         allow: Iterable[Any] | None = None,
@@ -192,6 +200,7 @@ class Recommender:
         Args:
             users: raw ids of users of the training log; with neither users nor histories, all of them.
             histories: raw item ids of anyone, oldest first, one sequence per request.
+            times: unix seconds of every event of `histories`; a model with a time bias needs them.
             k: answers per request; exactly k whenever k candidates exist.
             exclude_seen: leave out items of the history.
             allow: only these items may be answered.
@@ -205,16 +214,18 @@ class Recommender:
 
         Raises:
             UnknownIdError: an id is unknown and ``on_unknown="raise"``.
-            ArgumentError: both users and histories, k < 1, or lists of the wrong kind.
+            ArgumentError: both users and histories, k < 1, lists of the wrong kind, or times that are missing
+                or do not go with the histories.
         """
         wanted = Wanted(k=k, exclude_seen=exclude_seen, allow=allow, deny=deny)
-        return self._answer(users, histories, wanted, on_unknown).frame(self._names)
+        return self._answer(users, histories, times, wanted, on_unknown).frame(self._names)
 
     def recommend_arrays(
         self,
         users: Iterable[Any] | None = None,
         histories: Sequence[Iterable[Any]] | None = None,
         *,
+        times: Sequence[Iterable[int]] | None = None,
         k: int = 10,
         exclude_seen: bool = True,
         allow: Iterable[Any] | None = None,
@@ -227,7 +238,7 @@ class Recommender:
             ids: (R, k) raw item ids, None past the last answer; scores: (R, k) float32, -inf there.
         """
         wanted = Wanted(k=k, exclude_seen=exclude_seen, allow=allow, deny=deny)
-        return self._answer(users, histories, wanted, on_unknown).arrays(self._names)
+        return self._answer(users, histories, times, wanted, on_unknown).arrays(self._names)
 
     def similar_items(self, items: Iterable[Any], k: int = 10) -> "polars.DataFrame":
         """Nearest items by cosine of item vectors.
@@ -243,13 +254,13 @@ class Recommender:
             UnknownIdError: an item is not in the catalog.
         """
         encoder = self._fitted()
-        return similar(encoder.item_weight.detach().float().cpu(), self._names, items, k)
+        return similar(encoder.item_vectors().float().cpu(), self._names, items, k)
 
     def build_index(self, kind: str | None = None) -> ItemIndex:
         """Build the item index anew, of another kind if one is named."""
         encoder = self._fitted()
         index = ItemIndex.build(
-            encoder.item_weight.detach().float().cpu(),
+            encoder.item_vectors().float().cpu(),
             kind=kind or self.index,
             metric="inner_product",
             fingerprint=fingerprint(encoder),
@@ -274,7 +285,13 @@ class Recommender:
 
     @classmethod
     def load(
-        cls, path: str | Path, *, device: str = "auto", index: str = "auto", with_index: bool = True
+        cls,
+        path: str | Path,
+        *,
+        device: str = "auto",
+        index: str = "auto",
+        backend: str = "auto",
+        with_index: bool = True,
     ) -> "Recommender":
         """Open a finished run folder.
 
@@ -282,6 +299,7 @@ class Recommender:
             path: the folder.
             device: as in the constructor.
             index: kind of index to build where none is saved.
+            backend: as in the constructor.
             with_index: open the saved index, too.
 
         Raises:
@@ -297,6 +315,7 @@ class Recommender:
             seed=training.seed,
             device=device,
             index=index,
+            backend=backend,
         )
         model.store_ = SequenceStore.open(run.data)
         model.encoder_ = encoder.to(choose_device(device))
@@ -345,7 +364,7 @@ class Recommender:
         def validate(encoder: SequenceEncoder) -> Mapping[str, float]:
             return evaluate_hidden(
                 _hidden_function(encoder, store),
-                encoder.item_weight,
+                encoder.item_vectors(),
                 store,
                 split="valid",
                 ks=(10,),
@@ -362,22 +381,34 @@ class Recommender:
         self,
         users: Iterable[Any] | None,
         histories: Sequence[Iterable[Any]] | None,
+        times: Sequence[Iterable[int]] | None,
         wanted: Wanted,
         on_unknown: OnUnknown,
     ) -> Answers:
         encoder = self._fitted()
         if users is not None and histories is not None:
             raise ArgumentError("pass users or histories, not both")
+        if times is not None and histories is None:
+            raise ArgumentError("times go with histories: those of the log's users are known")
         if histories is not None:
-            queries = of_histories(histories, self._names.items, on_unknown)
+            queries = of_histories(
+                histories,
+                self._names.items,
+                on_unknown,
+                times=times,
+                needs_times=encoder.needs_timestamps,
+            )
         else:
             queries = of_users(users, self.store_, self._names.users, on_unknown)
-        return answer(encoder, self.index_, self._names, queries, wanted, on_unknown)
+        with prefer_backend(self.backend):
+            return answer(encoder, self.index_, self._names, queries, wanted, on_unknown)
 
 
-def load(path: str | Path, *, device: str = "auto", index: str = "auto") -> Recommender:
+def load(
+    path: str | Path, *, device: str = "auto", index: str = "auto", backend: str = "auto"
+) -> Recommender:
     """Open a finished run folder; see :meth:`Recommender.load`."""
-    return Recommender.load(path, device=device, index=index)
+    return Recommender.load(path, device=device, index=index, backend=backend)
 
 
 def choose_device(name: str) -> torch.device:

@@ -14,7 +14,7 @@ ALLOWED = {
     "files": ["errors"],
     "kernels": ["errors"],
     "datasets": ["errors"],
-    "jagged": ["errors"],
+    "jagged": ["errors", "kernels"],
     "encoders": ["jagged", "config", "errors", "kernels"],
     "objectives": ["encoders", "jagged"],
     "training": ENGINE,

@@ -54,8 +54,8 @@ def jagged_attention(
             function of that number and of (sequence, head, query, key): see `dropout.keep_mask`.
         scale: factor on the scores; None is 1 / sqrt(Dh).
         bias: tables of scores by time gap and by relative position, see `AttentionBias`; None adds nothing.
-        schedule: the batch's work list, used by "triton" alone and best made once per batch from lengths known
-            on the host; None reads the offsets back, and the host waits for the device in every call.
+        schedule: the batch's work list, used by "triton" alone, best made once per batch from host lengths;
+            None reads the offsets back, and the host waits for the device in every call.
         backend: "reference", "cpu", "triton" or None to choose by device.
 
     Returns:
@@ -80,7 +80,7 @@ def jagged_attention(
         bias.check(q, causal)
     chosen = choose_backend("attention", backend, q)
     scale = 1.0 / math.sqrt(q.shape[2]) if scale is None else float(scale)
-    seed = draw_seed(generator, q.device) if dropout_p > 0.0 else torch.zeros((), dtype=torch.int64)
+    seed = draw_seed(generator, q.device) if dropout_p > 0.0 else None
     if chosen == "triton" and not (backend is None and q.shape[2] > MOST_HEAD_SIZE):
         from recsys.kernels.attention import triton
 
@@ -88,14 +88,23 @@ def jagged_attention(
             q, k, v, offsets, causal=causal, scale=scale, dropout_p=dropout_p, seed=seed, bias=bias,
             schedule=schedule,
         )  # fmt: skip
-    if chosen == "cpu" and bias is None:
+    if chosen == "cpu":
         from recsys.kernels.attention import cpu
 
+        number = 0 if seed is None else int(seed)
         return cpu.jagged_attention(
-            q, k, v, offsets, causal=causal, scale=scale, dropout_p=dropout_p, seed=int(seed)
+            q, k, v, offsets, causal=causal, scale=scale, dropout_p=dropout_p, seed=number, bias=bias
         )
     return reference.jagged_attention(
-        q, k, v, offsets, causal=causal, scale=scale, dropout_p=dropout_p, seed=seed, bias=bias
+        q,
+        k,
+        v,
+        offsets,
+        causal=causal,
+        scale=scale,
+        dropout_p=dropout_p,
+        seed=0 if seed is None else seed,
+        bias=bias,
     )
 
 

@@ -186,7 +186,8 @@ def backward(
                 LENGTH=length, **constants,
             )  # fmt: skip
         start += count
-    return dq, dk, dv, *sums.totals()
+    time_grad, position_grad = sums.totals()
+    return dq, dk, dv, time_grad, position_grad
 
 
 @backward.register_fake

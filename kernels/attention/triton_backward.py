@@ -1,4 +1,4 @@
-# mypy: allow-untyped-defs, allow-untyped-decorators, allow-untyped-calls
+# mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-decorators, allow-untyped-calls
 """Attention's gradients on the GPU, for sequences of up to 64 events: one program owns dq, dk and dv.
 
 Scores lie transposed, keys x queries, so that no product needs the transpose of a product: dv and dk are

@@ -1,4 +1,4 @@
-# mypy: allow-untyped-defs, allow-untyped-decorators, allow-untyped-calls
+# mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-decorators, allow-untyped-calls
 """Attention's bias inside the GPU's kernels: looked up for a tile of scores, and its gradient from a tile.
 
 Index tensors have shapes that broadcast to the tile, whichever way it lies. Gradients of the tables are sums
@@ -88,6 +88,7 @@ def sum_diagonals(slopes, key, ROWS: tl.constexpr):
     Args:
         slopes: the tile; zeros where nothing is seen.
         key: (C,) index of each key, counted like the rows.
+        ROWS: rows of the tile.
 
     Returns:
         Two (ROWS,) tensors: sums at row - key = d, and at d - ROWS, for d = 0 to ROWS - 1.

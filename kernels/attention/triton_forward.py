@@ -1,4 +1,4 @@
-# mypy: allow-untyped-defs, allow-untyped-decorators, allow-untyped-calls
+# mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-decorators, allow-untyped-calls
 """Attention's output on the GPU: whole short sequences, and blocks of queries of long ones.
 
 Scores are in units of log2, so that softmax needs exp2 alone; what is saved of a row is the base-2 logarithm
@@ -138,8 +138,8 @@ def _absorb(
     scores = product(q_tile, flip(k_tile), None) * rate
     key_times = None if times is None else load_masked(times + start + key, inside, EDGE)
     scores = add_bias(
-        scores, query[:, None], key[None, :], column(query_times, 1), column(key_times, 0), head, time_table,
-        buckets, position_table, entries, CAUSAL,
+        scores, query[:, None], key[None, :], column(query_times, 1), column(key_times, 0), head,
+        time_table, buckets, position_table, entries, CAUSAL,
     )  # fmt: skip
     if EDGE:
         visible = inside[None, :]
@@ -192,7 +192,9 @@ def forward_long(
     KEYS: tl.constexpr,
     EVERY: tl.constexpr,
 ):
-    """One program: ROWS queries, a block or part of one, and one head; KEYS keys at a time, which divides ROWS.
+    """One program: ROWS queries, a block or part of one, and one head; KEYS keys at a time.
+
+    KEYS divides ROWS, and ROWS divides BLOCK, the rows of a piece.
 
     The online softmax of Milakov and Gimelshein 2018 (arXiv:1805.02867).
     """
@@ -221,13 +223,15 @@ def forward_long(
     end = tl.minimum(low + ROWS, length) if CAUSAL else length
     for first in range(0, clear, KEYS):
         top, total, mixed = _absorb(
-            q_tile, query, top, total, mixed, k, v, start, first, length, k_row, v_row, rate, words, threshold,
-            head, when, time_table, times, buckets, position_table, entries, HEAD, DIM, CAUSAL, KEYS, EVERY, False,
+            q_tile, query, top, total, mixed, k, v, start, first, length, k_row, v_row, rate, words,
+            threshold, head, when, time_table, times, buckets, position_table, entries, HEAD, DIM, CAUSAL,
+            KEYS, EVERY, False,
         )  # fmt: skip
     for first in range(clear, end, KEYS):
         top, total, mixed = _absorb(
-            q_tile, query, top, total, mixed, k, v, start, first, length, k_row, v_row, rate, words, threshold,
-            head, when, time_table, times, buckets, position_table, entries, HEAD, DIM, CAUSAL, KEYS, EVERY, True,
+            q_tile, query, top, total, mixed, k, v, start, first, length, k_row, v_row, rate, words,
+            threshold, head, when, time_table, times, buckets, position_table, entries, HEAD, DIM, CAUSAL,
+            KEYS, EVERY, True,
         )  # fmt: skip
     mixed *= (boost / total)[:, None]
     places = rows.to(tl.int64) * heads + head

@@ -1,4 +1,4 @@
-# mypy: allow-untyped-defs, allow-untyped-decorators, allow-untyped-calls
+# mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-decorators, allow-untyped-calls
 """Attention's gradients on the GPU, for long sequences: one kernel over queries, one over keys.
 
 Each program owns its rows of dq, or of dk and dv, so nothing is added by two programs: no atomics, no order.
@@ -82,8 +82,8 @@ def _query_slopes(
     scores = product(q_tile, flip(k_tile), None) * rate
     key_times = None if times is None else load_masked(times + start + key, inside, EDGE)
     scores = add_bias(
-        scores, query[:, None], key[None, :], column(query_times, 1), column(key_times, 0), head, time_table,
-        buckets, position_table, entries, CAUSAL,
+        scores, query[:, None], key[None, :], column(query_times, 1), column(key_times, 0), head,
+        time_table, buckets, position_table, entries, CAUSAL,
     )  # fmt: skip
     weights = exponential(scores - log_sum[:, None], first // KEYS, 0 if EDGE else EVERY)
     if EDGE:
@@ -158,7 +158,10 @@ def backward_queries(
     KEYS: tl.constexpr,
     EVERY: tl.constexpr,
 ):
-    """One program: dq of ROWS queries, a block or part of one, and their mean slopes (grad . out) for the keys."""
+    """One program: dq of ROWS queries, a block or part of one, from KEYS keys at a time.
+
+    And the queries' mean slopes (grad . out), which `backward_keys` reads. KEYS divides ROWS.
+    """
     head = tl.program_id(0) % heads
     part = tl.program_id(0) // heads
     piece = pieces + 2 * (first + part // (BLOCK // ROWS))
@@ -195,14 +198,15 @@ def backward_queries(
     for key in range(0, clear, KEYS):
         dq_tile, shares, passed, far, near = _query_slopes(
             q_tile, g_tile, low, query, log_sum, mean, dq_tile, shares, passed, far, near, k, v, start, key,
-            length, k_row, v_row, rate, words, threshold, boost, head, when, time_row, position_row, time_table,
-            times, buckets, position_table, entries, HEAD, DIM, CAUSAL, ROWS, KEYS, EVERY, False,
+            length, k_row, v_row, rate, words, threshold, boost, head, when, time_row, position_row,
+            time_table, times, buckets, position_table, entries, HEAD, DIM, CAUSAL, ROWS, KEYS, EVERY,
+            False,
         )  # fmt: skip
     for key in range(clear, end, KEYS):
         dq_tile, shares, passed, far, near = _query_slopes(
             q_tile, g_tile, low, query, log_sum, mean, dq_tile, shares, passed, far, near, k, v, start, key,
-            length, k_row, v_row, rate, words, threshold, boost, head, when, time_row, position_row, time_table,
-            times, buckets, position_table, entries, HEAD, DIM, CAUSAL, ROWS, KEYS, EVERY, True,
+            length, k_row, v_row, rate, words, threshold, boost, head, when, time_row, position_row,
+            time_table, times, buckets, position_table, entries, HEAD, DIM, CAUSAL, ROWS, KEYS, EVERY, True,
         )  # fmt: skip
     dq_tile *= scale
     tl.store(
@@ -265,6 +269,7 @@ def _key_slopes(
     rows = start + query
     places = rows.to(tl.int64) * heads + head
     q_tile = load_rows(q, rows, q_row, inside, HEAD, DIM, EDGE)
+    g_tile = load_rows(grad, rows, grad_row, inside, HEAD, DIM, EDGE)
     if EDGE:
         log_sum = tl.load(log_sums + places, mask=inside, other=float("inf"))
         mean = tl.load(means + places, mask=inside, other=0.0)
@@ -274,13 +279,12 @@ def _key_slopes(
     scores = product(k_tile, flip(q_tile), None) * rate
     query_times = None if times is None else load_masked(times + rows, inside, EDGE)
     scores = add_bias(
-        scores, query[None, :], key[:, None], column(query_times, 0), column(key_times, 1), head, time_table,
-        buckets, position_table, entries, CAUSAL,
+        scores, query[None, :], key[:, None], column(query_times, 0), column(key_times, 1), head,
+        time_table, buckets, position_table, entries, CAUSAL,
     )  # fmt: skip
     weights = exponential(scores - log_sum[None, :], first // QUERIES, 0 if EDGE else EVERY)
     if DIAGONAL:
         weights = tl.where(key[:, None] <= query[None, :], weights, 0.0)
-    g_tile = load_rows(grad, rows, grad_row, inside, HEAD, DIM, EDGE)
     slopes = product(v_tile, flip(g_tile), None)
     kept = weights
     if seed is not None:
@@ -335,9 +339,9 @@ def backward_keys(
     QUERIES: tl.constexpr,
     EVERY: tl.constexpr,
 ):
-    """One program: dk and dv of ROWS keys, a block or part of one; QUERIES queries at a time, which divides ROWS.
+    """One program: dk and dv of ROWS keys, a block or part of one, from QUERIES queries at a time.
 
-    Blocks are BLOCK rows of a sequence.
+    QUERIES divides ROWS, and ROWS divides BLOCK, the rows of a piece.
     """
     head = tl.program_id(0) % heads
     part = tl.program_id(0) // heads
@@ -366,25 +370,22 @@ def backward_keys(
         clear = tl.minimum(low + ROWS, length)
         for first in range(low, clear, QUERIES):
             dk_tile, dv_tile = _key_slopes(
-                k_tile, v_tile, key, dk_tile, dv_tile, grad, q, log_sums, means, start, first, length, grad_row,
-                q_row, heads, rate, seed, sequence, head, threshold, boost, when, time_table,
-            times, buckets, position_table, entries, HEAD, DIM, CAUSAL, QUERIES, EVERY, True,
-                True,
+                k_tile, v_tile, key, dk_tile, dv_tile, grad, q, log_sums, means, start, first, length,
+                grad_row, q_row, heads, rate, seed, sequence, head, threshold, boost, when, time_table,
+                times, buckets, position_table, entries, HEAD, DIM, CAUSAL, QUERIES, EVERY, True, True,
             )  # fmt: skip
     whole = length // QUERIES * QUERIES
     for first in range(clear, whole, QUERIES):
         dk_tile, dv_tile = _key_slopes(
             k_tile, v_tile, key, dk_tile, dv_tile, grad, q, log_sums, means, start, first, length, grad_row,
-            q_row, heads, rate, seed, sequence, head, threshold, boost, when, time_table,
-            times, buckets, position_table, entries, HEAD, DIM, CAUSAL, QUERIES, EVERY, False,
-            False,
+            q_row, heads, rate, seed, sequence, head, threshold, boost, when, time_table, times, buckets,
+            position_table, entries, HEAD, DIM, CAUSAL, QUERIES, EVERY, False, False,
         )  # fmt: skip
     for first in range(tl.maximum(clear, whole), length, QUERIES):
         dk_tile, dv_tile = _key_slopes(
             k_tile, v_tile, key, dk_tile, dv_tile, grad, q, log_sums, means, start, first, length, grad_row,
-            q_row, heads, rate, seed, sequence, head, threshold, boost, when, time_table,
-            times, buckets, position_table, entries, HEAD, DIM, CAUSAL, QUERIES, EVERY, True,
-            False,
+            q_row, heads, rate, seed, sequence, head, threshold, boost, when, time_table, times, buckets,
+            position_table, entries, HEAD, DIM, CAUSAL, QUERIES, EVERY, True, False,
         )  # fmt: skip
     places = rows.to(tl.int64) * heads + head
     at = row_places(places, HEAD, DIM)

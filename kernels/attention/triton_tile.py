@@ -1,4 +1,4 @@
-# mypy: allow-untyped-defs, allow-untyped-decorators, allow-untyped-calls
+# mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-decorators, allow-untyped-calls
 """What the attention kernels of the GPU share: loads of rows, products, scores with bias, the dropout mask.
 
 Everything works on tiles of one sequence, (rows, columns), and on several sequences at once, (sequences,

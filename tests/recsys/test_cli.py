@@ -112,6 +112,30 @@ def test_recommend_answers_users_and_histories(run: Path, tmp_path: Path) -> Non
     assert {item["item"] for item in answer["items"]} == {7, 8, 9}
 
 
+def test_recommend_takes_the_times_of_a_history(folder: Path) -> None:
+    out = folder / "timed"
+    options = ["--set=training.epochs=2", "--set=encoder.time_bias=64", *TINY]
+    _json("train", folder / "log.csv", "--out", out, *options)
+    refused = _recsys("recommend", out, "--history", "1,2,9")
+    assert refused.returncode == 2
+    assert refused.stderr.startswith("Error: this model reads the time of every event: pass times= (--times")
+    near, far = (
+        _json("recommend", out, "--history", "1,2,9", "--times", times)
+        for times in ("3600,7200,10800", "3600, 7200,21600")
+    )
+    assert near["items"] != far["items"]
+    assert len(_json("recommend", out, "--user", "3")["items"]) == 10
+
+
+def test_a_time_bias_on_a_log_of_order_alone_is_one_line(folder: Path) -> None:
+    ordered = folder / "ordered"
+    _json("prepare", folder / "log.csv", "--out", ordered, "--time-unit", "order")
+    result = _recsys("train", ordered, "--out", folder / "no-times", "--set=encoder.time_bias=64", *TINY)
+    assert result.returncode == 2
+    assert "carries order alone" in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
+
+
 def test_index_can_be_built_anew_even_over_a_damaged_one(run: Path) -> None:
     (run / "index" / "manifest.json").write_text("{")
     assert _json("index", run, "--kind", "exact")["kind"] == "exact"
@@ -184,6 +208,8 @@ def _bad(folder: Path) -> list[tuple[str, list[Any], str]]:
         ("unknown item", ["recommend", run, "--history", "1,x"], "unknown item 'x'"),
         ("neither", ["recommend", run], "either --user ID or --history"),
         ("both", ["recommend", run, "--user", "1", "--history", "1"], "either --user ID or --history"),
+        ("times of a user", ["recommend", run, "--user", "1", "--times", "1"], "--times goes with --history"),
+        ("bad times", ["recommend", run, "--history", "1", "--times", "noon"], "--times 'noon'"),
         ("k 0", ["recommend", run, "--user", "1", "--k", "0"], "k = 0"),
         ("missing allow-list", ["recommend", run, "--user", "1", "--allow", folder / "no.txt"], "no.txt"),
         ("unknown index", ["index", run, "--kind", "tree"], "tree"),
