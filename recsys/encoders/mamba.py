@@ -102,7 +102,7 @@ class Mamba(SequenceEncoder):
         """Hidden states (N, D); see :meth:`SequenceEncoder.forward`."""
         x = self._embed(batch.items, generator)
         for block in self.blocks:
-            x = block(x, batch.offsets, generator, batch.scan_schedule())
+            x = block(x, batch.offsets, generator, batch.scan_schedule)
         return self.final_norm(x)  # type: ignore[no-any-return]
 
     def initial_state(self, n: int) -> MambaState:
