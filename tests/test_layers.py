@@ -19,7 +19,7 @@ ALLOWED = {
     "objectives": ["encoders", "jagged"],
     "training": ENGINE,
     "evaluation": ["errors", "files", "jagged", "kernels", "datasets"],
-    "retrieval": ["errors", "files", "kernels"],
+    "retrieval": ["errors", "config", "files", "kernels"],
     "queries": ["errors", "jagged", "datasets"],
     "answers": ["errors", "jagged", "datasets", "encoders", "queries", "retrieval"],
     "run_folder": ["config", "encoders", "errors", "files", "training"],

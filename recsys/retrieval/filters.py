@@ -49,12 +49,23 @@ class Filters:
             rows: (r,) int64 query of each line of ids; None for all queries in order.
         """
         owner = np.arange(self.n_rows, dtype=np.int64) if rows is None else rows
-        allowed = ids >= 0
+        allowed = (ids >= 0) & (ids < self.n_items)
         if self.excludes:
             allowed &= ~_is_in(owner[:, None] * self.n_items + ids, self._keys)
         if self.candidates is not None:
             allowed &= _is_in(ids, self.candidates)
         return allowed
+
+    def permitted_counts(self, rows: Ints) -> Ints:
+        """(r,) int64: how many items may be returned to each of these queries."""
+        first, last = self.offsets[rows], self.offsets[rows + 1]
+        if self.candidates is None:
+            return self.n_items - (last - first)
+        counts = np.empty(len(rows), dtype=np.int64)
+        for place, (start, stop) in enumerate(zip(first, last, strict=True)):
+            taken = _is_in(self.ids[start:stop], self.candidates)
+            counts[place] = len(self.candidates) - np.count_nonzero(taken)
+        return counts
 
 
 def merge_filters(

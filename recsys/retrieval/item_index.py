@@ -1,5 +1,6 @@
 """The item index: nearest items to a query state, under filters, with exactly k answers where k exist."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, cast, overload
 
@@ -8,11 +9,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from recsys.config import build as build_config
 from recsys.errors import ArgumentError
 from recsys.retrieval.backends import SearchBackend, build_backend, choose_kind
 from recsys.retrieval.bundle import Manifest, read_bundle, write_bundle
 from recsys.retrieval.filters import merge_filters
 from recsys.retrieval.metric import METRICS, Metric, normalized
+from recsys.retrieval.options import IndexOptions
 
 
 class NeighborTensors(NamedTuple):
@@ -57,6 +60,7 @@ class ItemIndex:
         reason: str,
         metric: Metric,
         fingerprint: str,
+        options: IndexOptions,
     ) -> None:
         self._backend = backend
         self.kind = kind
@@ -64,6 +68,7 @@ class ItemIndex:
         self.reason = reason
         self.metric: Metric = metric
         self.fingerprint = fingerprint
+        self.options = options
         self.n_items, self.width = backend.shape
 
     @classmethod
@@ -74,20 +79,25 @@ class ItemIndex:
         kind: str = "auto",
         metric: str = "inner_product",
         fingerprint: str,
+        options: Mapping[str, object] | IndexOptions | None = None,
     ) -> "ItemIndex":
         """Index a copy of the vectors; the vector in row i is item i.
 
         Args:
             vectors: (V, d) floating, finite; kept as float32.
-            kind: "exact" (the ranking kernel, on any device), "flat" (FAISS) or "auto" (flat where FAISS is
-                installed and the vectors are on the CPU, else exact).
+            kind: exact on any device: "exact" (the ranking kernel); FAISS on the CPU: "flat" (exact), "ivf",
+                "ivfpq", "hnsw" (approximate); FAISS on a GPU: "gpu-flat" (exact), "gpu-ivf", "gpu-cagra"; or
+                "auto" (by size where FAISS is installed and the vectors are on the CPU, else exact).
             metric: "inner_product", "l2" (score = -squared distance) or "cosine".
             fingerprint: names the encoder that made the vectors; `load` compares it.
+            options: `IndexOptions`, or those of its fields that differ from the defaults.
 
         Raises:
             ArgumentError: a shape, dtype, kind or metric does not fit, or a vector is not finite.
-            MissingDependencyError: kind="flat" without a sound FAISS installation.
+            ConfigError: an option is unknown or out of range.
+            MissingDependencyError: the kind needs a FAISS, or a GPU, that is not there.
         """
+        settings = check_options(options)
         if metric not in METRICS:
             raise ArgumentError(f"metric={metric!r} is not known: choose one of {', '.join(METRICS)}")
         checked = _check_vectors("vectors", vectors)
@@ -100,13 +110,25 @@ class ItemIndex:
         if metric == "cosine":
             checked = torch.from_numpy(normalized(checked.cpu().numpy())).to(checked.device)
         return cls(
-            build_backend(resolved, checked, known_metric),
+            build_backend(resolved, checked, known_metric, settings),
             kind=resolved,
             asked_kind=kind,
             reason=reason,
             metric=known_metric,
             fingerprint=fingerprint,
+            options=settings,
         )
+
+    @property
+    def exact(self) -> bool:
+        """Whether answers are the best items; approximate kinds give likely ones, under the same filters."""
+        return self._backend.exact
+
+    @property
+    def tallies(self) -> dict[str, int]:
+        """What searches did so far, by `recsys.retrieval.tallies.Tallies`' names; empty for "exact"."""
+        tallies = getattr(self._backend, "tallies", None)
+        return {} if tallies is None else tallies.as_dict()
 
     @property
     def vectors(self) -> Tensor:
@@ -215,13 +237,25 @@ class ItemIndex:
         # Saved vectors are as searched: normalizing again could change their last bits.
         metric = cast(Metric, manifest.metric)
         return cls(
-            build_backend(resolved, vectors, metric),
+            build_backend(resolved, vectors, metric, IndexOptions()),
             kind=resolved,
             asked_kind=asked,
             reason=reason,
             metric=metric,
             fingerprint=manifest.fingerprint,
+            options=IndexOptions(),
         )
+
+
+def check_options(options: Mapping[str, object] | IndexOptions | None) -> IndexOptions:
+    """The options themselves, or built from some of their fields.
+
+    Raises:
+        ConfigError: an option is unknown or out of range.
+    """
+    if isinstance(options, IndexOptions):
+        return options
+    return build_config(IndexOptions, options or {}, where="index")
 
 
 def _check_vectors(name: str, vectors: Tensor | NDArray[np.floating[Any]]) -> Tensor:

@@ -222,7 +222,7 @@ def test_a_bad_search_is_refused_in_one_line(kind: str, words: str, change: dict
         ("vectors row 1 holds NaN", np.array([[0.0], [np.inf]]), {}),
         ("at least one item", np.zeros((0, 3)), {}),
         ("two dimensions", np.zeros(3), {}),
-        ("kind 'ivf' is not known", np.eye(2), {"kind": "ivf"}),
+        ("kind 'tree' is not known", np.eye(2), {"kind": "tree"}),
         ("metric='dot' is not known", np.eye(2), {"metric": "dot"}),
     ],
 )
