@@ -25,6 +25,7 @@ from recsys.evaluation.protocol import Protocol
 from recsys.evaluation.result import EvaluationResult
 from recsys.evaluation.targets import EvaluationTargets
 from recsys.queries import Array, OnUnknown, of_histories, of_users
+from recsys.retrieval.bundle import bundle_exists
 from recsys.retrieval.item_index import ItemIndex
 from recsys.run_folder import RunFolder, fingerprint, read_run, write_config, write_model
 from recsys.training.config import TrainingConfig
@@ -303,7 +304,7 @@ class Recommender:
         model.training_ = training
         model.history_ = []
         model._index = None
-        if with_index and run.index.exists():
+        if with_index and bundle_exists(run.index):
             model._index = ItemIndex.load(run.index, fingerprint=fingerprint(encoder))
         model._names = Names(model.store_)
         return model

@@ -73,6 +73,10 @@ class ApproximateBackend:
         """(V, d) float32 copy of the stored vectors."""
         return self._flat.vectors
 
+    def search_exactly(self, queries: Tensor, k: int, filters: Filters) -> tuple[Tensor, Tensor]:
+        """The k best permitted items of each query, by a scan."""
+        return self._flat.search(queries, k, filters)
+
     def parts(self) -> dict[str, Tensor]:
         """What the proposer saves."""
         return self._proposer.parts()
@@ -125,7 +129,8 @@ class ApproximateBackend:
     def _unfinished(self, rows: Ints, ids: Ints, filters: Filters) -> Ints:
         """Queries that were left short of answers although more items are permitted."""
         found = (ids >= 0).sum(axis=1)
-        return rows[(found < ids.shape[1]) & (found < filters.permitted_counts(rows))]
+        left: Ints = rows[(found < ids.shape[1]) & (found < filters.permitted_counts(rows))]
+        return left
 
 
 def _distinct(ids: Ints) -> Ints:
@@ -134,4 +139,5 @@ def _distinct(ids: Ints) -> Ints:
     ordered = np.take_along_axis(ids, order, axis=1)
     repeated = np.zeros(ids.shape, dtype=np.bool_)
     np.put_along_axis(repeated, order[:, 1:], ordered[:, 1:] == ordered[:, :-1], axis=1)
-    return np.where(repeated, -1, ids)
+    distinct: Ints = np.where(repeated, -1, ids)
+    return distinct

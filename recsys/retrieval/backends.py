@@ -33,6 +33,9 @@ class SearchBackend(Protocol):
     def search(self, queries: Tensor, k: int, filters: Filters) -> tuple[Tensor, Tensor]:
         """Return (b, k) float32 scores and (b, k) int64 ids of the best permitted items."""
 
+    def search_exactly(self, queries: Tensor, k: int, filters: Filters) -> tuple[Tensor, Tensor]:
+        """As `search`, by a scan: the same for an exact kind."""
+
     def parts(self) -> dict[str, Tensor]:
         """What took long to build (a graph, lists), to be saved beside the vectors; may be empty."""
 

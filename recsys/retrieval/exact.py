@@ -37,6 +37,10 @@ class ExactBackend:
         """(V, d)."""
         return self.vectors.shape[0], self.vectors.shape[1]
 
+    def search_exactly(self, queries: Tensor, k: int, filters: Filters) -> tuple[Tensor, Tensor]:
+        """As `search`."""
+        return self.search(queries, k, filters)
+
     def parts(self) -> dict[str, Tensor]:
         """Nothing beside the vectors."""
         return {}

@@ -91,8 +91,8 @@ def merge_filters(
     ids, offsets = _check_exclude(exclude, n_items, n_rows)
     rows = np.repeat(np.arange(n_rows, dtype=np.int64), np.diff(offsets))
     keys = rows * n_items + ids
-    candidates = None if allow is None else np.unique(_check_ids("allow", allow, n_items))
-    denied = None if deny is None else np.unique(_check_ids("deny", deny, n_items))
+    candidates = None if allow is None else np.unique(check_ids("allow", allow, n_items))
+    denied = None if deny is None else np.unique(check_ids("deny", deny, n_items))
     if denied is not None and len(denied):
         if candidates is not None:
             candidates = np.setdiff1d(candidates, denied, assume_unique=True)
@@ -115,7 +115,7 @@ def _check_exclude(exclude: tuple[Any, Any] | None, n_items: int, n_rows: int) -
         raise ArgumentError(
             "exclude must be a pair (ids, offsets): one list of ids, cut by offsets into rows"
         )
-    ids = _check_ids("exclude ids", exclude[0], n_items)
+    ids = check_ids("exclude ids", exclude[0], n_items)
     offsets = _whole("exclude offsets", exclude[1])
     fits = len(offsets) == n_rows + 1 and offsets[0] == 0 and offsets[-1] == len(ids)
     if not fits or np.any(np.diff(offsets) < 0):
@@ -126,7 +126,8 @@ def _check_exclude(exclude: tuple[Any, Any] | None, n_items: int, n_rows: int) -
     return ids, offsets
 
 
-def _check_ids(name: str, ids: Any, n_items: int) -> Ints:
+def check_ids(name: str, ids: Any, n_items: int) -> Ints:
+    """Item ids as int64, or an ArgumentError that names them."""
     values = _whole(name, ids)
     outside = (values < 0) | (values >= n_items)
     if np.any(outside):

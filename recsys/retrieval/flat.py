@@ -86,6 +86,10 @@ class FlatBackend:
         """(V, d) float32 copy of the stored vectors."""
         return torch.from_numpy(self.array.copy())
 
+    def search_exactly(self, queries: Tensor, k: int, filters: Filters) -> tuple[Tensor, Tensor]:
+        """As `search`."""
+        return self.search(queries, k, filters)
+
     def parts(self) -> dict[str, Tensor]:
         """Nothing beside the vectors."""
         return {}

@@ -1,5 +1,6 @@
 """GPU kinds against a stand-in that behaves as FAISS's GPU classes do, their traps included."""
 
+import importlib
 import importlib.util
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +16,7 @@ from recsys.retrieval.item_index import ItemIndex
 if importlib.util.find_spec("faiss") is None:
     pytest.skip("FAISS is not installed", allow_module_level=True)
 
-import faiss
+faiss: Any = importlib.import_module("faiss")
 
 
 class GpuIndexCopy:
@@ -149,7 +150,7 @@ def test_a_selector_at_the_door_of_a_classic_index_is_refused(library: Library) 
     index = ItemIndex.build(vectors(), kind="gpu-ivf", fingerprint="f")
     selector = faiss.IDSelectorBatch(np.arange(10))
     with pytest.raises(RetrievalError, match="ignore selectors silently"):
-        index._backend._proposer.propose(vectors(1), 3, selector)  # type: ignore[attr-defined]
+        index.backend._proposer.propose(vectors(1), 3, selector)  # type: ignore[attr-defined]
     from recsys.retrieval.flat import search_with
 
     with pytest.raises(RetrievalError, match="ignores selectors"):

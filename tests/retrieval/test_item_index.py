@@ -226,7 +226,7 @@ def test_a_bad_search_is_refused_in_one_line(kind: str, words: str, change: dict
         ("metric='dot' is not known", np.eye(2), {"metric": "dot"}),
     ],
 )
-def test_a_bad_build_is_refused(words: str, vectors: NDArray[np.float64], options: dict[str, str]) -> None:
+def test_a_bad_build_is_refused(words: str, vectors: NDArray[np.float64], options: dict[str, Any]) -> None:
     with pytest.raises(ArgumentError, match=words):
         ItemIndex.build(vectors, fingerprint="f", **options)
 

@@ -148,7 +148,7 @@ def test_options_trade_recall(kind: str, field: str, weak: dict[str, Any], stron
 def test_the_seed_moves_the_centres_and_the_same_seed_does_not() -> None:
     vectors = clustered(1000, 8, 3)
     centres = [
-        ItemIndex.build(vectors, kind="ivf", fingerprint="f", options={"seed": seed})._backend.parts()[
+        ItemIndex.build(vectors, kind="ivf", fingerprint="f", options={"seed": seed}).backend.parts()[
             "centres"
         ]
         for seed in (0, 0, 1)
@@ -217,7 +217,7 @@ def test_many_seen_items_send_a_graph_to_the_scan() -> None:
 def test_an_index_that_ignores_its_selector_breaks_no_filter_and_is_counted() -> None:
     vectors = clustered(3000, 8, 1)
     index = ItemIndex.build(vectors, kind="hnsw", fingerprint="f")
-    proposer: Any = index._backend._proposer  # type: ignore[attr-defined]
+    proposer: Any = index.backend._proposer  # type: ignore[attr-defined]
     honest = proposer.propose
     proposer.propose = lambda queries, count, selector: honest(queries, count, None)
     allowed = np.concatenate([np.arange(0, 3000, 2), np.arange(1, 1500, 2)])
@@ -233,10 +233,15 @@ def test_an_index_that_ignores_its_selector_breaks_no_filter_and_is_counted() ->
 def test_a_category_is_gathered_once_and_others_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     vectors = clustered(3000, 8, 1)
     index = ItemIndex.build(vectors, kind="flat", fingerprint="f")
-    cache = index._backend._gathered  # type: ignore[attr-defined]
-    made = []
+    cache = index.backend._gathered  # type: ignore[attr-defined]
+    made: list[int] = []
     build = cache._make
-    monkeypatch.setattr(cache, "_make", lambda allowed: made.append(len(allowed)) or build(allowed))
+
+    def count(allowed: NDArray[np.int64]) -> Any:
+        made.append(len(allowed))
+        return build(allowed)
+
+    monkeypatch.setattr(cache, "_make", count)
     for allow in ([1, 2, 3], [3, 2, 1], [4, 5], [1, 2, 3]):
         index.search(vectors[:2], 2, allow=allow)
     assert made == [3, 2]
