@@ -69,6 +69,11 @@ class ApproximateBackend:
         return self._flat.shape
 
     @property
+    def array(self) -> Floats32:
+        """(V, d) float32 view of the stored vectors."""
+        return self._flat.array
+
+    @property
     def vectors(self) -> Tensor:
         """(V, d) float32 copy of the stored vectors."""
         return self._flat.vectors

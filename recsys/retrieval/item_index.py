@@ -117,7 +117,7 @@ class ItemIndex:
         settings = check_options(options)
         if metric not in METRICS:
             raise ArgumentError(f"metric={metric!r} is not known: choose one of {', '.join(METRICS)}")
-        checked = _check_vectors("vectors", vectors)
+        checked = check_vectors("vectors", vectors)
         if checked.shape[0] == 0 or checked.shape[1] == 0:
             raise ArgumentError(
                 f"vectors has shape {tuple(checked.shape)}: give at least one item and one column"
@@ -154,6 +154,34 @@ class ItemIndex:
     def vectors(self) -> Tensor:
         """(V, d) float32 vectors as they are searched; for cosine, normalized."""
         return self.backend.vectors
+
+    def vectors_of(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """(r, d) float32 vectors of some items, as they are searched."""
+        array = getattr(self.backend, "array", None)
+        if array is not None:
+            return array[rows]  # type: ignore[no-any-return]
+        return self.backend.vectors[torch.from_numpy(rows)].cpu().numpy()
+
+    def like(self, vectors: NDArray[np.float32], *, kind: str | None = None) -> "ItemIndex":
+        """An index with this one's kind, metric and options over other vectors, taken as they are searched.
+
+        Args:
+            vectors: (n, d) float32; for cosine, normalized.
+            kind: another kind.
+        """
+        given = torch.from_numpy(np.ascontiguousarray(vectors))
+        asked = kind or self.asked_kind
+        resolved, reason = choose_kind(asked, given)
+        return ItemIndex(
+            build_backend(resolved, given, self.metric, self.options),
+            kind=resolved,
+            asked_kind=asked,
+            reason=reason,
+            metric=self.metric,
+            fingerprint=self.fingerprint,
+            options=self.options,
+            notes=self.notes,
+        )
 
     @overload
     def search(
@@ -208,7 +236,7 @@ class ItemIndex:
         """
         if isinstance(k, bool) or int(k) != k or k < 1:
             raise ArgumentError(f"k={k!r} must be a whole number of at least 1")
-        asked = _check_vectors("queries", queries)
+        asked = check_vectors("queries", queries)
         if asked.shape[1] != self.width:
             raise ArgumentError(
                 f"queries has width {asked.shape[1]}: the index holds vectors of width {self.width}"
@@ -281,7 +309,12 @@ def check_options(options: Mapping[str, object] | IndexOptions | None) -> IndexO
     return build_config(IndexOptions, options or {}, where="index")
 
 
-def _check_vectors(name: str, vectors: Tensor | NDArray[np.floating[Any]]) -> Tensor:
+def check_vectors(name: str, vectors: Tensor | NDArray[np.floating[Any]]) -> Tensor:
+    """Vectors as a (rows, width) float32 tensor.
+
+    Raises:
+        ArgumentError: not floating, not two-dimensional, or not finite.
+    """
     if isinstance(vectors, np.ndarray) and vectors.dtype.kind == "f":
         # torch has no read-only tensors; asarray would warn about a memory map.
         tensor = torch.from_numpy(np.array(vectors, dtype=np.float32))
