@@ -59,6 +59,17 @@ def of_users(
         _complain("user", [u for u, row in zip(asked, found, strict=True) if row < 0], on_unknown)
         labels = [u for u, row in zip(asked, found, strict=True) if row >= 0]
         rows = found[found >= 0]
+    return of_rows(rows, labels, store)
+
+
+def of_rows(rows: Array, labels: list[Any], store: "SequenceStore") -> Queries:
+    """Requests of users by their index in the log.
+
+    Args:
+        rows: (R,) int64.
+        labels: their raw ids.
+        store: the run's data.
+    """
     starts = np.asarray(store.offsets[:-1], dtype=np.int64)[rows]
     ends = np.asarray(store.offsets[1:], dtype=np.int64)[rows]
     flat = flat_ranges(starts, ends)

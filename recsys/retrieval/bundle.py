@@ -5,6 +5,7 @@
     parts-....safetensors            a graph or lists, where the kind has any
     golden-....safetensors           queries with known answers
     categories-....safetensors       where items have categories
+    extra-....safetensors            where the maker keeps tensors with it
 
 Replacing the manifest is the one step that makes a new index of an old one: killed at any moment, a save
 leaves the old or the new. Nothing here is FAISS's own format, which carries no checksum: a flipped bit there
@@ -32,12 +33,14 @@ from recsys.retrieval.metric import METRICS
 FORMAT = "recsys item index"
 VERSION = 2
 MANIFEST = "manifest.json"
-_OURS = re.compile(r"(vectors|parts|golden|categories)-[0-9a-f]{12}\.safetensors|\.new-\w+|manifest\.json")
+_OURS = re.compile(
+    r"(vectors|parts|golden|categories|extra)-[0-9a-f]{12}\.safetensors|\.new-\w+|manifest\.json"
+)
 _MANIFEST_LIMIT_BYTES = 1_000_000
 _REMEDY = "build the index again"
 
 Contents = dict[str, dict[str, Tensor]]
-"""File ("vectors", "parts", "golden", "categories") to its tensors by name."""
+"""File ("vectors", "parts", "golden", "categories", "extra") to its tensors by name."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

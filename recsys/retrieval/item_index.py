@@ -51,7 +51,7 @@ class ItemIndex:
         options: how it is built and searched.
         vocabulary: digest of the item ids that the rows stand for; empty if none was given.
         categories: of the items, or None.
-        notes: what the maker wanted to be saved with it.
+        notes, extra: values and tensors that the maker wanted to be saved with it.
         n_items: number of vectors V.
         width: length of each vector d.
     """
@@ -69,6 +69,7 @@ class ItemIndex:
         vocabulary: str = "",
         categories: Categories | None = None,
         notes: Mapping[str, Any] | None = None,
+        extra: Mapping[str, Tensor] | None = None,
     ) -> None:
         self.backend = backend
         self.kind = kind
@@ -80,6 +81,7 @@ class ItemIndex:
         self.vocabulary = vocabulary
         self.categories = categories
         self.notes = dict(notes or {})
+        self.extra = dict(extra or {})
         self.n_items, self.width = backend.shape
 
     @classmethod
@@ -94,6 +96,7 @@ class ItemIndex:
         vocabulary: str = "",
         categories: Categories | None = None,
         notes: Mapping[str, Any] | None = None,
+        extra: Mapping[str, Tensor] | None = None,
     ) -> "ItemIndex":
         """Index a copy of the vectors; the vector in row i is item i.
 
@@ -108,6 +111,7 @@ class ItemIndex:
             vocabulary: digest of the item ids that the rows stand for; `load` compares it, too.
             categories: of the items, for `search(category=)`.
             notes: plain values to be saved with the index.
+            extra: tensors to be saved with it.
 
         Raises:
             ArgumentError: a shape, dtype, kind or metric does not fit, or a vector is not finite.
@@ -137,6 +141,7 @@ class ItemIndex:
             vocabulary=vocabulary,
             categories=categories,
             notes=notes,
+            extra=extra,
         )
 
     @property

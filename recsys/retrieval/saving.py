@@ -29,6 +29,8 @@ def save_index(index: "ItemIndex", folder: str | Path, states: torch.Tensor | No
         contents["parts"] = parts
     if index.categories is not None:
         contents["categories"] = index.categories.tensors()
+    if index.extra:
+        contents["extra"] = index.extra
     manifest = Manifest(
         kind=index.asked_kind,
         built_kind=index.kind,
@@ -88,4 +90,5 @@ def load_index(
         vocabulary=manifest.vocabulary,
         categories=categories,
         notes=manifest.notes,
+        extra=contents.get("extra"),
     )

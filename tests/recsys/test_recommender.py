@@ -19,7 +19,7 @@ from recsys.errors import (
     RunError,
     UnknownIdError,
 )
-from recsys.recommender import choose_device
+from recsys.opening import choose_device
 
 SMALL: dict[str, Any] = {"d_model": 16, "n_layers": 1, "d_ff": 16, "max_length": 16}
 QUICK: dict[str, Any] = {"epochs": 2, "batch_events": 256}
