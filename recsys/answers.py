@@ -15,6 +15,7 @@ from recsys.datasets.store import SequenceStore
 from recsys.decoding import Decoder
 from recsys.encoders.base import SequenceEncoder
 from recsys.errors import ArgumentError, DataError, UnknownIdError
+from recsys.fresh_items import AnswerableItems
 from recsys.interests import interest_states
 from recsys.jagged import flat_ranges
 from recsys.queries import Array, OnUnknown, Queries, encode_items
@@ -53,6 +54,29 @@ class Names:
         from recsys.datasets.store_vocabulary import item_vocabulary
 
         return item_vocabulary(self.store)
+
+    @cached_property
+    def answerable(self) -> AnswerableItems:
+        """Ids of the log's items and of those added since."""
+        return AnswerableItems(self.items)
+
+    def answerable_rows(self, ids: Iterable[Any], what: str) -> Array:
+        """Indices of items that may be answered.
+
+        Raises:
+            UnknownIdError: one is in neither the log nor the items added.
+        """
+        rows = encode_items(ids, self.answerable, "raise", what)
+        assert rows is not None
+        return rows
+
+    def titles_of(self, rows: Array) -> "polars.Series | None":
+        """Titles of items, null for those added since; None where the catalog has no titles."""
+        if self.titles is None:
+            return None
+        known = rows < len(self.titles)
+        titles = self.titles.gather(np.where(known, rows, 0))
+        return titles.set(~_mask(known), None)
 
     @cached_property
     def titles(self) -> "polars.Series | None":
@@ -133,20 +157,27 @@ class Answers:
         labels = pl.Series("user_id", self.labels)
         columns: dict[str, Any] = {
             "user_id": labels.gather(request),
-            "item_id": names.items.decode(rows),
+            "item_id": names.answerable.decode(rows),
             "score": self.scores[request, place],
             "rank": (place + 1).astype(np.int32),
         }
-        if names.titles is not None:
-            columns["title"] = names.titles.gather(rows)
+        titles = names.titles_of(rows)
+        if titles is not None:
+            columns["title"] = titles
         return pl.DataFrame(columns)
 
     def arrays(self, names: Names) -> tuple[npt.NDArray[np.object_], Scores]:
         """(R, k) raw ids, None past the last answer, and (R, k) scores."""
         raw = np.full(self.ids.shape, None, dtype=object)
         found = self.ids >= 0
-        raw[found] = names.items.decode(self.ids[found]).to_list()
+        raw[found] = names.answerable.decode(self.ids[found]).to_list()
         return raw, self.scores
+
+
+def _mask(values: npt.NDArray[np.bool_]) -> "polars.Series":
+    import polars as pl
+
+    return pl.Series(values)
 
 
 def answer(
@@ -168,8 +199,8 @@ def answer(
     """
     if wanted.k < 1:
         raise ArgumentError(f"k = {wanted.k} must be at least 1")
-    allow = encode_items(wanted.allow, names.items, on_unknown, "allow")
-    deny = encode_items(wanted.deny, names.items, on_unknown, "deny")
+    allow = encode_items(wanted.allow, names.answerable, on_unknown, "allow")
+    deny = encode_items(wanted.deny, names.answerable, on_unknown, "deny")
     if wanted.category is not None:
         within = names.of_category(wanted.category)
         allow = within if allow is None else np.intersect1d(within, allow)
@@ -198,7 +229,8 @@ def answer(
             f"{int(unknown.sum())} request(s) have no known item: they get the most popular items",
             stacklevel=4,
         )
-        scores[unknown], ids[unknown] = _most_popular(names.store, wanted.k, allow, deny)
+        there = None if decoder.live is None else decoder.live.snapshot().ids
+        scores[unknown], ids[unknown] = _most_popular(names.store, wanted.k, allow, deny, there)
     return Answers(queries.labels, scores, ids)
 
 
@@ -235,15 +267,16 @@ def similar(weight: Tensor, names: Names, items: Iterable[Any], k: int) -> "pola
 
 
 def _most_popular(
-    store: SequenceStore, k: int, allow: Array | None, deny: Array | None
+    store: SequenceStore, k: int, allow: Array | None, deny: Array | None, there: Array | None
 ) -> tuple[Scores, Array]:
     counts = store.item_counts()
     candidate = np.ones(len(counts), dtype=bool)
-    if allow is not None:
-        candidate[:] = False
-        candidate[allow] = True
+    for only in (allow, there):
+        if only is not None:
+            # Items added since have no count to be popular by.
+            candidate &= np.isin(np.arange(len(counts)), only)
     if deny is not None:
-        candidate[deny] = False
+        candidate[deny[deny < len(counts)]] = False
     order = np.lexsort((np.arange(len(counts)), -counts))
     best = order[candidate[order]][:k]
     scores = np.full(k, -np.inf, dtype=np.float32)

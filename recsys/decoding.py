@@ -13,6 +13,7 @@ from recsys.errors import ArgumentError, RetrievalError
 from recsys.retrieval.bundle import bundle_exists
 from recsys.retrieval.item_index import ItemIndex, NeighborArrays
 from recsys.retrieval.latent import with_column
+from recsys.retrieval.live import LiveIndex
 from recsys.retrieval.local_latent import LocalLatent
 from recsys.retrieval.merging import merge_best
 
@@ -85,6 +86,8 @@ class Decoder:
         self.decoding = decoding
         self.column = column
         self.local = local
+        self.live: LiveIndex | None = None
+        """The catalog where items came or went since the index was built."""
 
     def queries(self, states: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """(b, d') what the index is asked for (b, d) states."""
@@ -103,9 +106,26 @@ class Decoder:
     ) -> NeighborArrays:
         """Find the k best items of each state; as `ItemIndex.search`."""
         queries = self.queries(states)
+        if self.live is not None:
+            found = self.live.search(queries, k, exclude=exclude, allow=allow, deny=deny)
+            return NeighborArrays(found.scores, found.ids)
         if self.local is None:
             return self.index.search(queries, k, exclude=exclude, allow=allow, deny=deny)
         return self.local.search(states, k, exclude=exclude, allow=allow, deny=deny)
+
+    def changing(self) -> LiveIndex:
+        """The catalog that items can be added to and removed from; begun on first use.
+
+        Raises:
+            ArgumentError: local vectors, which are made of states and belong to no item.
+        """
+        if self.local is not None:
+            raise ArgumentError(
+                "local vectors cannot take new items: build the index with aggregate='global'"
+            )
+        if self.live is None:
+            self.live = LiveIndex(self.index)
+        return self.live
 
     def search_groups(
         self,

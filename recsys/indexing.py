@@ -4,12 +4,15 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from recsys.answers import Names, Wanted, similar
 from recsys.datasets.store import SequenceStore
 from recsys.decoder_building import build_decoder, golden_states
 from recsys.decoding import Aggregate, Decoder, Vectors
 from recsys.encoders.base import SequenceEncoder
-from recsys.errors import RecsysError
+from recsys.errors import ArgumentError, RecsysError
+from recsys.fresh_items import new_vectors
 from recsys.offline_scoring import ScoringReport, score_parts
 from recsys.retrieval.item_index import ItemIndex
 from recsys.run_folder import fingerprint
@@ -55,6 +58,55 @@ class Indexed:
         """
         encoder = self._fitted()
         return similar(encoder.item_weight.detach().float().cpu(), self._names, items, k)
+
+    def add_items(
+        self,
+        ids: Iterable[Any],
+        *,
+        vectors: Any = None,
+        like: Iterable[Iterable[Any]] | None = None,
+        category: Iterable[str] | None = None,
+    ) -> None:
+        """Let items be answered that the log does not know, at once and without a rebuild in the way.
+
+        They live with this object: a saved index holds the log's items alone.
+
+        Args:
+            ids: raw ids; an item that is there gets the new vector.
+            vectors: (n, d) theirs, in the space of the index's vectors.
+            like: or for each the raw ids of known items that it is like: it gets their mean.
+            category: or for each a category of the catalog: it gets the mean of its items.
+
+        Raises:
+            ArgumentError: not exactly one of the three, or one of them does not fit.
+            UnknownIdError: a known item or category is not in the catalog.
+        """
+        if [vectors is None, like is None, category is None].count(False) != 1:
+            raise ArgumentError("pass vectors, like or category: one of them, for all items that are added")
+        new = list(ids)
+        live = self.decoder_.changing()
+        rows: list[Any] | None = None
+        if like is not None:
+            rows = [self._names.answerable_rows(known, "like") for known in like]
+        elif category is not None:
+            here = live.snapshot().ids
+            rows = [np.intersect1d(self._names.of_category(name), here) for name in category]
+        given = new_vectors(live, len(new), vectors=vectors, like=rows)
+        if given.shape != (len(new), self.index_.width):
+            raise ArgumentError(f"vectors has shape {given.shape}: give ({len(new)}, {self.index_.width})")
+        live.update(add=(self._names.answerable.add(new), given))
+
+    def remove_items(self, ids: Iterable[Any]) -> None:
+        """Let items no longer be answered, at once. Histories may still hold them.
+
+        Args:
+            ids: raw ids.
+
+        Raises:
+            UnknownIdError: an id is in neither the log nor the items added.
+            ArgumentError: nothing would be left.
+        """
+        self.decoder_.changing().update(remove=self._names.answerable_rows(ids, "remove"))
 
     def score(
         self,

@@ -92,10 +92,11 @@ def score_parts(
         "model": decoder.index.fingerprint,
         "decoding": asdict(decoder.decoding),
         "index": decoder.index.kind,
+        "catalog": None if decoder.live is None else _digest(decoder.live.snapshot().ids),
         "k": wanted.k,
         "exclude_seen": wanted.exclude_seen,
-        "allow": _digest(encode_items(wanted.allow, names.items, "raise", "allow")),
-        "deny": _digest(encode_items(wanted.deny, names.items, "raise", "deny")),
+        "allow": _digest(encode_items(wanted.allow, names.answerable, "raise", "allow")),
+        "deny": _digest(encode_items(wanted.deny, names.answerable, "raise", "deny")),
         "users": _digest(rows),
         "parts": count,
     }

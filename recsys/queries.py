@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,13 @@ if TYPE_CHECKING:
 
 OnUnknown = Literal["raise", "warn", "ignore"]
 Array = npt.NDArray[np.int64]
+
+
+class Encoder(Protocol):
+    """What turns raw ids into indices, -1 for those that it does not know."""
+
+    def encode(self, ids: list[Any], /) -> npt.NDArray[Any]:
+        """(n,) indices."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -99,7 +106,7 @@ def of_histories(
 
 
 def encode_items(
-    ids: Iterable[Any] | None, vocabulary: "Vocabulary", on_unknown: OnUnknown, what: str
+    ids: Iterable[Any] | None, vocabulary: "Encoder", on_unknown: OnUnknown, what: str
 ) -> Array | None:
     """Item indices of an allow-list, a deny-list or a list of query items; None stays None."""
     if ids is None:

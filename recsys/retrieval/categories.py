@@ -63,7 +63,9 @@ class Categories:
         if numbers.ndim != 1 or (numbers.size and numbers.dtype.kind not in "iu"):
             raise ArgumentError(f"category is {numbers.dtype} of shape {numbers.shape}: give whole numbers")
         if numbers.size and (numbers.min() < 0 or numbers.max() >= len(self)):
-            raise ArgumentError(f"category holds {numbers.max()}: categories lie in [0, {len(self)})")
+            raise ArgumentError(
+                f"category holds {numbers.min()} to {numbers.max()}: categories lie in [0, {len(self)})"
+            )
         parts = [self._items[self._offsets[c] : self._offsets[c + 1]] for c in np.unique(numbers)]
         if len(parts) == 1:
             return parts[0]

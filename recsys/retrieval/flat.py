@@ -113,11 +113,12 @@ class FlatBackend:
             (r, k) scores and ids.
         """
         margins = rounding_margins(queries, self.longest, self._metric)
+        steps = plan(filters, k, self._engine)
         scores = np.empty((len(chosen), k), dtype=np.float32)
         ids = np.empty((len(chosen), k), dtype=np.int64)
         place = np.full(len(queries), -1, dtype=np.int64)
         place[chosen] = np.arange(len(chosen))
-        for step in plan(filters, k, self._engine):
+        for step in steps:
             rows = step.rows[place[step.rows] >= 0]
             if len(rows) == 0:
                 continue
@@ -154,11 +155,15 @@ class FlatBackend:
             found, places = search_with(self._faiss, index, queries, fetched, selector)
         scores = found.astype(np.float64) * (-1 if self._metric == "l2" else 1)
         ids = places if labels is None else np.where(places >= 0, labels[places], -1)
-        permitted = filters.permits(ids, rows)
+        # Gathered items are candidates all of them.
+        permitted = ids >= 0 if labels is not None and not filters.excludes else filters.permits(ids, rows)
         if selector is not None:
             wrong = (ids >= 0) & ~np.isin(ids, filters.candidates)  # type: ignore[arg-type]
             self.tallies.add("refused", int(wrong.sum()))
         wanted = min(fetched, k + _SLACK)
+        if fetched == wanted and bool(permitted.all()):
+            floor = scores[:, -1] if fetched < index.ntotal else np.full(len(queries), -np.inf)
+            return Proposals(ids, floor)
         # Stable: permitted items keep FAISS's order and come before the others.
         order = np.argsort(~permitted, axis=1, kind="stable")
         first = order[:, :wanted]

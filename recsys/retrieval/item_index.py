@@ -119,6 +119,10 @@ class ItemIndex:
             MissingDependencyError: the kind needs a FAISS, or a GPU, that is not there.
         """
         settings = check_options(options)
+        if categories is not None and categories.n_items != len(vectors):
+            raise ArgumentError(
+                f"categories are for {categories.n_items} items and there are {len(vectors)} vectors"
+            )
         if metric not in METRICS:
             raise ArgumentError(f"metric={metric!r} is not known: choose one of {', '.join(METRICS)}")
         checked = check_vectors("vectors", vectors)

@@ -75,6 +75,8 @@ def plan(filters: Filters, k: int, engine: Engine) -> list[Step]:
         Steps whose rows make up all b queries. Queries are grouped by the power of two of their exclusions,
         so that one user with thousands of seen items does not make everybody's fetch as deep.
     """
+    if not filters.excludes:
+        return [_step(filters, np.arange(filters.n_rows, dtype=np.int64), 0, k, engine)]
     counts = np.diff(filters.offsets)
     level = np.ceil(np.log2(counts + 1)).astype(np.int64)
     steps = []
