@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from recsys.datasets.store import SequenceStore
-from recsys.decoding import Aggregate, Decoder, Decoding, Vectors, check_decoding
+from recsys.decoding import Aggregate, Decoder, Decoding, Vectors, check_decoding, local_of
 from recsys.encoders.base import SequenceEncoder
 from recsys.latent_memory import collect_memory
 from recsys.local_evaluation import local_ndcg
@@ -83,13 +83,14 @@ def build_decoder(
     memory = whole.capped(decoding.cap, seed)
     if aggregate == "local":
         decoding = choose_local(memory, decoding, validation, tell)
-    index = ItemIndex.build(latent_vectors(memory), kind=kind, metric="l2", notes=asdict(decoding), **common)
-    if aggregate == "global":
-        return Decoder(index, decoding)
-    states = ItemIndex.build(
-        memory.states, kind=kind, metric="l2", extra={"items": torch.from_numpy(memory.items)}, **common
+    extra = {}
+    if aggregate == "local":
+        extra = {"states": memory.states, "items": torch.from_numpy(memory.items)}
+    index = ItemIndex.build(
+        latent_vectors(memory), kind=kind, metric="l2", notes=asdict(decoding), extra=extra, **common
     )
-    return Decoder(index, decoding, local=LocalLatent(states, memory.items, index, decoding.neighbours))
+    local = local_of(index, decoding.neighbours) if aggregate == "local" else None
+    return Decoder(index, decoding, local=local)
 
 
 def choose_latent(memory: LatentMemory, validation: Validation, seed: int, tell: Notify) -> Decoding:

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from recsys.errors import ArgumentError, RetrievalError
-from recsys.retrieval.bundle import bundle_exists
 from recsys.retrieval.item_index import ItemIndex, NeighborArrays
 from recsys.retrieval.latent import with_column
 from recsys.retrieval.live import LiveIndex
@@ -21,7 +20,6 @@ Vectors = Literal["embedding", "latent", "mixed"]
 Aggregate = Literal["global", "local"]
 VECTORS: tuple[str, ...] = get_args(Vectors)
 AGGREGATES: tuple[str, ...] = get_args(Aggregate)
-_SAVED = Path("memory")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -183,17 +181,13 @@ class Decoder:
         return torch.cat([2 * wide, -squares / column], dim=1).float(), column
 
     def save(self, folder: str | Path, states: Tensor | None = None) -> None:
-        """Write the index, and the memory of a local decoder into its folder's folder.
+        """Write the index, with the memory of a local decoder in it.
 
         Args:
             folder: where.
             states: (s, d) user states for golden queries.
         """
         queries = None if states is None else torch.from_numpy(self.queries(states.numpy()))
-        memory = memory_folder(folder)
-        if self.local is not None:
-            # Before the index whose notes call for it.
-            self.local.memory.save(memory, states)
         self.index.save(folder, queries)
 
     @classmethod
@@ -216,24 +210,25 @@ class Decoder:
             ) from None
         if decoding.aggregate != "local":
             return cls(index, decoding, column=column)
-        if not bundle_exists(memory_folder(folder)):
-            raise RetrievalError(
-                f"{memory_folder(folder)}: the index's memory is missing; build the index again"
-            )
-        memory = ItemIndex.load(memory_folder(folder), fingerprint, vocabulary=vocabulary)
-        items = memory.extra["items"].numpy()
-        return cls(
-            index,
-            decoding,
-            column=column,
-            local=LocalLatent(memory, items, index, decoding.neighbours),
-        )
+        try:
+            local = local_of(index, decoding.neighbours)
+        except KeyError:
+            raise RetrievalError(f"{folder}: the index's memory is missing; build the index again") from None
+        return cls(index, decoding, column=column, local=local)
 
 
-def memory_folder(folder: str | Path) -> Path:
-    """Where the memory of a local index lies: beside it."""
-    path = Path(folder)
-    return path.with_name(f"{path.name}-{_SAVED}")
+def local_of(index: ItemIndex, neighbours: int) -> LocalLatent:
+    """The local decoder whose memory an index carries in `extra`: "states" (M, d) and "items" (M,).
+
+    The memory is scanned exactly: a graph over it would have to be built whenever the index is opened.
+
+    Raises:
+        KeyError: the index carries none.
+    """
+    kind = "exact" if index.kind == "exact" else "flat"
+    states, items = index.extra["states"], index.extra["items"].numpy()
+    memory = ItemIndex.build(states, kind=kind, metric="l2", fingerprint="", options=index.options)
+    return LocalLatent(memory, items, index, neighbours)
 
 
 def _repeated(exclude: tuple[Any, Any], sizes: npt.NDArray[np.int64]) -> tuple[Any, Any]:

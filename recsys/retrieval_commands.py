@@ -146,7 +146,4 @@ def _read_users(path: Path) -> list[Any]:
 
 
 def _size(folder: Path) -> int:
-    from recsys.decoding import memory_folder
-
-    places = [place for place in (folder, memory_folder(folder)) if place.exists()]
-    return sum(file.stat().st_size for place in places for file in place.iterdir())
+    return sum(file.stat().st_size for file in folder.iterdir())

@@ -26,15 +26,15 @@ def clustered(n: int, d: int, queries: int, seed: int = 0) -> tuple[Floats, Floa
         seed: of the draw.
 
     Returns:
-        (n, d) vectors and (queries, d) queries, float32. Clusters grow with the root of n; lengths are
-        log-normal with deviation 0.3, as popular items' are greater than rare ones'.
+        (n, d) vectors and (queries, d) queries, float32. Clusters grow with the root of n, as wide as they
+        lie apart; lengths are log-normal with deviation 0.3, as popular items' are greater than rare ones'.
     """
     rng = np.random.default_rng(seed)
     centres = rng.standard_normal((max(16, int(n**0.5)), d))
     place = rng.integers(0, len(centres), n)
-    vectors = centres[place] + 0.5 * rng.standard_normal((n, d))
+    vectors = centres[place] + rng.standard_normal((n, d))
     vectors *= np.exp(0.3 * rng.standard_normal((n, 1)))
-    asked = centres[rng.integers(0, len(centres), queries)] + 0.5 * rng.standard_normal((queries, d))
+    asked = centres[rng.integers(0, len(centres), queries)] + rng.standard_normal((queries, d))
     return vectors.astype(np.float32), asked.astype(np.float32)
 
 

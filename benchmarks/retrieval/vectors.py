@@ -18,7 +18,6 @@ import numpy as np
 
 from benchmarks.retrieval.measuring import record
 from recsys import load
-from recsys.decoding import memory_folder
 
 CHOICES = (("embedding", "global"), ("latent", "global"), ("latent", "local"), ("mixed", "global"))
 
@@ -72,8 +71,7 @@ def _bytes(model: Any) -> int:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "index"
         model.save_index(path)
-        places = [place for place in (path, memory_folder(path)) if place.exists()]
-        return sum(file.stat().st_size for place in places for file in place.iterdir())
+        return sum(file.stat().st_size for file in path.iterdir())
 
 
 def main() -> None:

@@ -133,6 +133,8 @@ class ApproximateBackend:
 
     def _unfinished(self, rows: Ints, ids: Ints, filters: Filters) -> Ints:
         """Queries that were left short of answers although more items are permitted."""
+        if int(ids.min()) >= 0:
+            return rows[:0]
         found = (ids >= 0).sum(axis=1)
         left: Ints = rows[(found < ids.shape[1]) & (found < filters.permitted_counts(rows))]
         return left
@@ -140,6 +142,9 @@ class ApproximateBackend:
 
 def _distinct(ids: Ints) -> Ints:
     """Replace an item's second and later mentions in a row by -1; a graph could name one twice."""
+    values = np.sort(ids, axis=1)
+    if not bool(((values[:, 1:] == values[:, :-1]) & (values[:, 1:] >= 0)).any()):
+        return ids
     order = np.argsort(ids, axis=1, kind="stable")
     ordered = np.take_along_axis(ids, order, axis=1)
     repeated = np.zeros(ids.shape, dtype=np.bool_)

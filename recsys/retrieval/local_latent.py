@@ -74,7 +74,6 @@ class LocalLatent:
         exclude: tuple[Any, Any] | None = None,
         allow: Any = None,
         deny: Any = None,
-        behind_queries: NDArray[np.floating[Any]] | None = None,
     ) -> NeighborArrays:
         """Find the k best items of each query; filters as in `ItemIndex.search`.
 
@@ -84,7 +83,6 @@ class LocalLatent:
             exclude: (ids, offsets).
             allow: ids that may be returned at all.
             deny: ids that never are.
-            behind_queries: (b, d') queries for the index behind; None takes the states.
 
         Returns:
             Scores and ids; items of the index behind score at most what the last local item does.
@@ -92,7 +90,7 @@ class LocalLatent:
         filters = merge_filters(self.behind.n_items, len(queries), exclude, allow, deny)
         scores, ids = self._local(queries, k, filters)
         rest = self.behind.search(
-            queries if behind_queries is None else behind_queries,
+            queries,
             k,
             exclude=_joined(filters, ids),
             allow=filters.candidates,

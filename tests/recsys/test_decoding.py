@@ -132,7 +132,9 @@ def test_an_index_without_its_memory_is_refused(store: SequenceStore, tmp_path: 
     model = fitted("sasrec", store)
     model.build_index("exact", vectors="latent", aggregate="local")
     model.save(tmp_path / "run")
-    (tmp_path / "run" / "index-memory").rename(tmp_path / "elsewhere")
+    index = ItemIndex.load(tmp_path / "run" / "index")
+    index.extra = {}
+    index.save(tmp_path / "run" / "index")
     with pytest.raises(RetrievalError, match="memory is missing"):
         recsys.load(tmp_path / "run")
 
