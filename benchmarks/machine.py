@@ -3,11 +3,12 @@
 import datetime
 import os
 import platform
-import subprocess
-from pathlib import Path
 from typing import Any
 
-__all__ = ["commit", "stamp"]
+from benchmarks.alternating import processor
+from benchmarks.quality import commit
+
+__all__ = ["stamp"]
 
 
 def stamp() -> dict[str, Any]:
@@ -19,7 +20,7 @@ def stamp() -> dict[str, Any]:
         "utc": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "commit": commit(),
         "machine": {
-            "cpu": _cpu(),
+            "cpu": processor(),
             "cores": os.cpu_count(),
             "threads": torch.get_num_threads(),
             "gpu": gpu,
@@ -32,26 +33,6 @@ def stamp() -> dict[str, Any]:
             "load_average": [round(x, 2) for x in os.getloadavg()],
         },
     }
-
-
-def commit() -> str:
-    """Short hash of the checkout, ``-dirty`` after it when it differs; "unknown" outside git."""
-    run = subprocess.run(
-        ["git", "describe", "--always", "--dirty"],
-        cwd=Path(__file__).parent,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return run.stdout.strip() or "unknown"
-
-
-def _cpu() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or "unknown"
 
 
 def _version(name: str) -> str | None:

@@ -22,7 +22,8 @@ def alternate(
         device: "cuda" is timed by events on the stream, behind a wait that lets the host get ahead, with the
             second-level cache flushed before each call; a CPU by the clock.
         seconds: time after which no further round begins.
-        least, most: bounds on the number of rounds.
+        least: rounds, however long they take.
+        most: rounds, however short they are.
 
     Returns:
         Seconds of every round by side.
@@ -32,7 +33,7 @@ def alternate(
     started = time.perf_counter()
     rounds = 0
     while rounds < most and (rounds < least or time.perf_counter() - started < seconds):
-        names = list(sides) if rounds % 2 == 0 else list(reversed(sides))
+        names = list(sides) if rounds % 2 == 0 else list(sides)[::-1]
         for name in names:
             times[name].append(measure(sides[name]))
         rounds += 1
@@ -79,8 +80,8 @@ class _CudaClock:
     def __call__(self, call: Call) -> float:
         self._flush.zero_()
         torch.cuda._sleep(2_000_000)  # about a millisecond, in which the host queues the whole call
-        self._start.record()  # type: ignore[no-untyped-call]
+        self._start.record()
         call()
-        self._end.record()  # type: ignore[no-untyped-call]
+        self._end.record()
         torch.cuda.synchronize()
-        return float(self._start.elapsed_time(self._end)) / 1e3  # type: ignore[no-untyped-call]
+        return float(self._start.elapsed_time(self._end)) / 1e3

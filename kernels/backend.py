@@ -4,6 +4,9 @@ An operation is a folder beside this file; its backends are the modules in it. "
 """
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -12,7 +15,7 @@ from torch import Tensor
 
 from recsys.errors import ArgumentError, MissingDependencyError
 
-__all__ = ["BACKENDS", "choose_backend"]
+__all__ = ["BACKENDS", "choose_backend", "prefer_backend"]
 
 BACKENDS = ("reference", "cpu", "triton", "mamba-ssm")
 """Names that `backend=` accepts, where the operation has the module."""
@@ -27,6 +30,45 @@ _MODULES = frozenset(
     (path.parent.name, path.stem.replace("_", "-")) for path in Path(__file__).parent.glob("*/*.py")
 )
 _INSTALLED = {name: find_spec(library) is not None for name, library in _LIBRARY.items()}
+
+
+_preferred: ContextVar[str | None] = ContextVar("preferred_backend", default=None)
+
+
+@contextmanager
+def prefer_backend(name: str | None) -> Iterator[None]:
+    """Let operations called without `backend=` inside a `with` block take this one where they have it.
+
+    Operations that lack it choose as ever: "mamba-ssm" is the scan's alone. Holds in this thread and what
+    it awaits.
+
+    Args:
+        name: one of `BACKENDS`; None or "auto" to choose by device and dtype.
+
+    Raises:
+        ArgumentError: the name is unknown.
+        MissingDependencyError: the backend's library is not installed.
+    """
+    if name in (None, "auto"):
+        yield
+        return
+    if name not in BACKENDS:
+        raise ArgumentError(f"backend {name!r} is not known: choose auto, {', '.join(BACKENDS)}")
+    if not _INSTALLED.get(name, True):
+        raise _missing("kernels", name)
+    token = _preferred.set(name)
+    try:
+        yield
+    finally:
+        _preferred.reset(token)
+
+
+def _missing(operation: str, backend: str) -> MissingDependencyError:
+    extra = _EXTRA.get(backend)
+    remedy = f"pip install 'recsys-engine[{extra}]'" if extra else f"pip install {_LIBRARY[backend]}"
+    return MissingDependencyError(
+        f"{operation}: backend {backend!r} needs {_LIBRARY[backend]}, which is not installed: {remedy}"
+    )
 
 
 def choose_backend(operation: str, backend: str | None, tensor: Tensor) -> str:
@@ -47,6 +89,11 @@ def choose_backend(operation: str, backend: str | None, tensor: Tensor) -> str:
     """
     device = "cuda" if tensor.is_cuda else tensor.device.type
     if backend is None:
+        # torch.compile cannot follow a context variable: compiled code takes the default.
+        preferred = None if torch.compiler.is_compiling() else _preferred.get()
+        if preferred is not None and (operation, preferred) in _MODULES:
+            backend = preferred
+    if backend is None:
         compiled = {"cpu": "cpu", "cuda": "triton"}.get(device)
         usable = compiled and tensor.dtype in _COMPILED_DTYPES
         if compiled and usable and (operation, compiled) in _MODULES and _INSTALLED[compiled]:
@@ -58,11 +105,7 @@ def choose_backend(operation: str, backend: str | None, tensor: Tensor) -> str:
     if backend == "reference":
         return backend
     if not _INSTALLED[backend]:
-        extra = _EXTRA.get(backend)
-        remedy = f"pip install 'recsys-engine[{extra}]'" if extra else f"pip install {_LIBRARY[backend]}"
-        raise MissingDependencyError(
-            f"{operation}: backend {backend!r} needs {_LIBRARY[backend]}, which is not installed: {remedy}"
-        )
+        raise _missing(operation, backend)
     wanted = "cpu" if backend == "cpu" else "cuda"
     if backend == "triton" and device == "cpu" and os.environ.get("TRITON_INTERPRET") == "1":
         wanted = "cpu"  # Triton's interpreter runs on CPU tensors

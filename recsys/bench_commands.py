@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
+from recsys.command_output import AsJson, print_json, say
 from recsys.errors import ConfigError, DataError, MissingDependencyError
 
 bench = typer.Typer(
@@ -20,7 +21,6 @@ bench = typer.Typer(
     rich_markup_mode=None,
 )
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
 Out = Annotated[Path | None, typer.Option(help="Write the JSON to this file too.")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 
@@ -60,23 +60,29 @@ def kernels(
     if write or check or whole:
         raise ConfigError("--write, --check and --all go with --compile-only")
     _programs()
-    from benchmarks.kernels import run
+    from benchmarks import kernels as program
 
-    _report(run.run(device=device, only=only, seconds=seconds, events=events, plots=plots), out, as_json)
+    _report(program.run(device=device, only=only, seconds=seconds, events=events, plots=plots), out, as_json)
 
 
 @bench.command()
 def train(
+    data: Annotated[
+        Path | None, typer.Option(help="Prepared folder; a made log of ML-1M's shape if left out.")
+    ] = None,
     device: Device = "auto",
-    steps: Annotated[int, typer.Option(help="Timed steps of each encoder.", min=1)] = 8,
+    epochs: Annotated[int, typer.Option(help="Timed epochs of each encoder.", min=1)] = 3,
+    users: Annotated[int, typer.Option(help="Users of the made log.", min=10)] = 100,
     out: Out = None,
     as_json: AsJson = False,
 ) -> None:
-    """Time training steps of the three encoders on a made log of ML-1M's shape."""
+    """Time training of the three encoders."""
     _programs()
     from benchmarks import training
+    from recsys.datasets.store import SequenceStore
 
-    _report(training.run(device=device, steps=steps), out, as_json)
+    store = None if data is None else SequenceStore.open(data)
+    _report(training.run(device=device, epochs=epochs, users=users, store=store), out, as_json)
 
 
 @bench.command()
@@ -94,9 +100,9 @@ def retrieval(
     if not sizes or min(sizes) < 100:
         raise ConfigError(f"--items {items!r}: write sizes of 100 or more as 10000,100000")
     _programs()
-    from benchmarks import retrieval as program
+    from benchmarks.retrieval import kinds
 
-    _report(program.run(sizes=sizes, seconds=seconds), out, as_json)
+    _report(kinds.run(sizes=sizes, seconds=seconds), out, as_json)
 
 
 def _programs() -> None:
@@ -115,12 +121,15 @@ def _programs() -> None:
 
 def _report(result: dict[str, Any], out: Path | None, as_json: bool) -> None:
     from benchmarks.report import lines
-    from recsys.files import to_json, write_json
+    from recsys.files import write_json
 
     if out is not None:
         write_json(out, result)
-        print(f"Written: {out}", file=sys.stderr)
-    print(to_json(result) if as_json else "\n".join(lines(result)))
+        say(f"Written: {out}")
+    if as_json:
+        print_json(result)
+    else:
+        print("\n".join(lines(result)))
 
 
 def _compile_only(
@@ -153,18 +162,18 @@ def _compile_only(
 
 
 def _print_outcome(outcome: Any, check: Path | None, write: Path | None, as_json: bool) -> None:
-    from recsys.files import to_json, write_text
+    from recsys.files import write_text
     from recsys.kernels.launching.checking import triton_version
     from recsys.kernels.launching.table import write_table
 
     if write and not outcome.problems:
         write_text(write, write_table(triton_version(), outcome.rows))
     for problem in outcome.problems:
-        print(problem, file=sys.stderr)
+        say(problem)
     summary = _summary(outcome.rows)
     if as_json:
         facts = {"triton": triton_version(), "rows": len(outcome.rows), "compiled": outcome.compiled}
-        print(to_json({**facts, "kernels": summary, "problems": list(outcome.problems)}))
+        print_json({**facts, "kernels": summary, "problems": list(outcome.problems)})
     else:
         for name, facts in summary.items():
             print(
@@ -177,7 +186,7 @@ def _print_outcome(outcome: Any, check: Path | None, write: Path | None, as_json
             f"{check}: {len(outcome.problems)} problems; if intended, {OUT_OF_DATE} {check}", file=sys.stderr
         )
     elif outcome.problems and write:
-        print(f"{write}: not written", file=sys.stderr)
+        say(f"{write}: not written")
 
 
 def _summary(rows: Any) -> dict[str, dict[str, Any]]:

@@ -5,7 +5,8 @@ V items of the catalog.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +14,8 @@ import torch
 from torch import Tensor
 
 from recsys.errors import ArgumentError
+from recsys.kernels.attention.schedule import AttentionSchedule
+from recsys.kernels.scan.schedule import ScanSchedule
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -30,6 +33,7 @@ class SequenceBatch:
     offsets: Tensor
     lengths: npt.NDArray[np.int64]
     timestamps: Tensor | None = None
+    _schedules: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
 
     @classmethod
     def from_lengths(
@@ -59,11 +63,13 @@ class SequenceBatch:
         return cls(torch.from_numpy(flat), torch.from_numpy(offsets), sizes, times)
 
     @classmethod
-    def from_sequences(cls, sequences: Sequence[npt.ArrayLike]) -> "SequenceBatch":
-        """Pack a list of item-index sequences, any of which may be empty."""
-        arrays = [np.asarray(s, dtype=np.int64) for s in sequences]
-        flat = np.concatenate(arrays) if arrays else np.zeros(0, dtype=np.int64)
-        return cls.from_lengths(flat, [len(a) for a in arrays])
+    def from_sequences(
+        cls, sequences: Sequence[npt.ArrayLike], timestamps: Sequence[npt.ArrayLike] | None = None
+    ) -> "SequenceBatch":
+        """Pack a list of item-index sequences, any of which may be empty, and their events' unix seconds."""
+        items = _concatenate(sequences)
+        times = None if timestamps is None else _concatenate(timestamps)
+        return cls.from_lengths(items, [len(np.asarray(s)) for s in sequences], times)
 
     @property
     def batch_size(self) -> int:
@@ -79,6 +85,25 @@ class SequenceBatch:
     def max_length(self) -> int:
         """Length of the longest sequence, 0 for an empty batch."""
         return int(self.lengths.max()) if len(self.lengths) else 0
+
+    @property
+    def attention_schedule(self) -> AttentionSchedule | None:
+        """Work list of attention on the GPU, made on first use and kept; None for a batch on the CPU."""
+        if not self.items.is_cuda:
+            return None
+        if "attention" not in self._schedules:
+            schedule = AttentionSchedule.from_lengths(self.lengths)
+            self._schedules["attention"] = schedule.to(self.items.device)
+        return self._schedules["attention"]  # type: ignore[no-any-return]
+
+    @property
+    def scan_schedule(self) -> ScanSchedule | None:
+        """Work list of the selective scan on the GPU, likewise."""
+        if not self.items.is_cuda:
+            return None
+        if "scan" not in self._schedules:
+            self._schedules["scan"] = ScanSchedule.from_lengths(self.lengths, self.items.device)
+        return self._schedules["scan"]  # type: ignore[no-any-return]
 
     def positions(self) -> Tensor:
         """(N,) int64: index of each event inside its sequence, counted from 0."""
@@ -106,16 +131,32 @@ class SequenceBatch:
         keep[(np.cumsum(self.lengths) - 1)[self.lengths > 0]] = False
         return self._on_device(np.flatnonzero(keep))
 
-    def append(self, item: int) -> "SequenceBatch":
-        """A batch with ``item`` after the last event of every sequence, empty ones included."""
+    def append(self, item: int, timestamps: Tensor | None = None) -> "SequenceBatch":
+        """A batch with ``item`` after the last event of every sequence, empty ones included.
+
+        Args:
+            item: what to append.
+            timestamps: (B,) int64 times of the appended events; None repeats each sequence's last time (0
+                where it is empty). A batch without times stays without.
+        """
         ends = np.cumsum(self.lengths)
         rows = self._on_device(np.delete(np.arange(len(ends) + self.n_events), ends + np.arange(len(ends))))
         items = torch.full((self.n_events + self.batch_size,), item, device=self.items.device)
         items[rows] = self.items
+        times = None
+        if self.timestamps is not None:
+            places = self._on_device(ends + np.arange(len(ends)))
+            times = torch.zeros_like(items)
+            times[rows] = self.timestamps
+            if timestamps is not None:
+                times[places] = timestamps
+            else:
+                filled = self._on_device(np.flatnonzero(self.lengths > 0))
+                times[places[filled]] = times[places[filled] - 1]
         offsets = self.offsets + torch.arange(
             self.batch_size + 1, dtype=self.offsets.dtype, device=self.offsets.device
         )
-        return SequenceBatch(items, offsets, self.lengths + 1)
+        return SequenceBatch(items, offsets, self.lengths + 1, times)
 
     def with_items(self, items: Tensor) -> "SequenceBatch":
         """The same sequences with other items of the same shape, as Cloze masking needs."""
@@ -133,6 +174,11 @@ class SequenceBatch:
 
     def _on_device(self, array: npt.NDArray[np.int64]) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(array)).to(self.items.device, non_blocking=True)
+
+
+def _concatenate(sequences: Sequence[npt.ArrayLike]) -> npt.NDArray[np.int64]:
+    arrays = [np.asarray(s, dtype=np.int64) for s in sequences]
+    return np.concatenate(arrays) if arrays else np.zeros(0, dtype=np.int64)
 
 
 def flat_ranges(starts: npt.NDArray[np.int64], ends: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:

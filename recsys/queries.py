@@ -1,9 +1,11 @@
 """From raw ids, as users know them, to packed item indices, as encoders want them."""
 
+import itertools
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from numbers import Integral
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +19,14 @@ if TYPE_CHECKING:
 
 OnUnknown = Literal["raise", "warn", "ignore"]
 Array = npt.NDArray[np.int64]
+_LATEST = 2**60
+
+
+class Encoder(Protocol):
+    """What turns raw ids into indices, -1 for those that it does not know."""
+
+    def encode(self, ids: list[Any], /) -> npt.NDArray[Any]:
+        """(n,) indices."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -59,6 +69,17 @@ def of_users(
         _complain("user", [u for u, row in zip(asked, found, strict=True) if row < 0], on_unknown)
         labels = [u for u, row in zip(asked, found, strict=True) if row >= 0]
         rows = found[found >= 0]
+    return of_rows(rows, labels, store)
+
+
+def of_rows(rows: Array, labels: list[Any], store: "SequenceStore") -> Queries:
+    """Requests of users by their index in the log.
+
+    Args:
+        rows: (R,) int64.
+        labels: their raw ids.
+        store: the run's data.
+    """
     starts = np.asarray(store.offsets[:-1], dtype=np.int64)[rows]
     ends = np.asarray(store.offsets[1:], dtype=np.int64)[rows]
     flat = flat_ranges(starts, ends)
@@ -67,7 +88,12 @@ def of_users(
 
 
 def of_histories(
-    histories: Sequence[Iterable[Any]], vocabulary: "Vocabulary", on_unknown: OnUnknown
+    histories: Sequence[Iterable[Any]],
+    vocabulary: "Vocabulary",
+    on_unknown: OnUnknown,
+    *,
+    times: Sequence[Iterable[Any]] | None = None,
+    needs_times: bool = False,
 ) -> Queries:
     """Requests of anyone, from raw item ids, oldest first.
 
@@ -75,7 +101,18 @@ def of_histories(
         histories: one sequence of raw item ids per request.
         vocabulary: of items.
         on_unknown: what to do with items that are not in it; "warn" and "ignore" leave them out.
+        times: unix seconds of every event, shaped like `histories`, none earlier than the one before it.
+        needs_times: whether the model cannot do without them.
+
+    Raises:
+        UnknownIdError: an item is unknown and ``on_unknown="raise"``.
+        ArgumentError: lists of the wrong kind, or times that are missing or do not go with the histories.
     """
+    if needs_times and times is None:
+        raise ArgumentError(
+            "this model reads the time of every event: pass times= (--times t1,t2,t3, unix seconds) with the "
+            "history"
+        )
     if isinstance(histories, str):
         raise ArgumentError("histories must be a list of lists of item ids, not a string")
     sequences = [_as_list(history, "histories") for history in histories]
@@ -84,11 +121,12 @@ def of_histories(
     _complain("item", [item for item, row in zip(flat, found, strict=True) if row < 0], on_unknown)
     owner = np.repeat(np.arange(len(sequences)), [len(history) for history in sequences])[found >= 0]
     counts = np.bincount(owner, minlength=len(sequences)).astype(np.int64)
-    return Queries(list(range(len(sequences))), found[found >= 0], None, _offsets(counts))
+    stamps = None if times is None else _times(times, sequences)[found >= 0]
+    return Queries(list(range(len(sequences))), found[found >= 0], stamps, _offsets(counts))
 
 
 def encode_items(
-    ids: Iterable[Any] | None, vocabulary: "Vocabulary", on_unknown: OnUnknown, what: str
+    ids: Iterable[Any] | None, vocabulary: "Encoder", on_unknown: OnUnknown, what: str
 ) -> Array | None:
     """Item indices of an allow-list, a deny-list or a list of query items; None stays None."""
     if ids is None:
@@ -97,6 +135,25 @@ def encode_items(
     found = np.asarray(vocabulary.encode(asked), dtype=np.int64) if asked else np.zeros(0, dtype=np.int64)
     _complain("item", [item for item, row in zip(asked, found, strict=True) if row < 0], on_unknown)
     return found[found >= 0]
+
+
+def _times(times: Sequence[Iterable[Any]], sequences: list[list[Any]]) -> Array:
+    """Pack the times of histories; one line says which history's do not fit."""
+    if isinstance(times, str) or len(times) != len(sequences):
+        raise ArgumentError("times must be a list of lists of unix seconds, one for each history")
+    packed = []
+    for place, (own, history) in enumerate(zip(times, sequences, strict=True)):
+        stamps = _as_list(own, "times")
+        if len(stamps) != len(history):
+            raise ArgumentError(f"history {place} has {len(history)} items and {len(stamps)} times")
+        wrong = [t for t in stamps if not isinstance(t, Integral) or abs(int(t)) >= _LATEST]
+        if wrong:
+            raise ArgumentError(f"times of history {place} hold {wrong[0]!r}: give whole unix seconds")
+        late = [b for a, b in itertools.pairwise(stamps) if b < a]
+        if late:
+            raise ArgumentError(f"times of history {place} go back to {late[0]}: give the oldest event first")
+        packed += stamps
+    return np.asarray(packed, dtype=np.int64)
 
 
 def _as_list(ids: Iterable[Any], what: str) -> list[Any]:

@@ -32,7 +32,12 @@ TOLERANCE = {"float32": 1e-3, "bfloat16": 5e-2, "float16": 1e-2}
 
 
 def run(
-    *, device: str = "auto", only: str | None = None, seconds: float = 150.0, events: int = EVENTS, plots: Path | None = None
+    *,
+    device: str = "auto",
+    only: str | None = None,
+    seconds: float = 150.0,
+    events: int = EVENTS,
+    plots: Path | None = None,
 ) -> dict[str, Any]:
     """Time the kernels, and how an encoder streams.
 

@@ -24,7 +24,11 @@ def main() -> int:
     options = parser.parse_args()
     try:
         result = run(
-            device=options.device, only=options.only, seconds=options.seconds, events=options.events, plots=options.plots
+            device=options.device,
+            only=options.only,
+            seconds=options.seconds,
+            events=options.events,
+            plots=options.plots,
         )
     except RecsysError as error:
         print(f"Error: {error}", file=sys.stderr)

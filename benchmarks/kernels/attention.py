@@ -52,9 +52,7 @@ def _compare(
     options, places = _schedule(batch), batch.places()
 
     def ours(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        return jagged_attention(
-            q, k, v, batch.offsets, causal=causal, max_length=batch.longest, **options
-        )
+        return jagged_attention(q, k, v, batch.offsets, causal=causal, max_length=batch.longest, **options)
 
     def wrapped(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         return unpad(padded_attention(*(pad(x, batch) for x in (q, k, v)), mask, causal), places)

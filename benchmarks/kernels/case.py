@@ -40,7 +40,7 @@ class Case:
     sides: Mapping[str, Side]
     """Ours first; each returns what it computed."""
     upstreams: Mapping[str, Tensor] = field(default_factory=dict)
-    """Of forward sides: one gradient laid out as each result is, zero in padding: all products with it agree."""
+    """Of forward sides: one gradient, laid out as each result is, zero in padding."""
     work: Work = Work()
     target: tuple[str, float] | None = None
     """(rival, how many times faster we mean to be)."""

@@ -5,7 +5,6 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-
 __all__ = ["BUCKETS", "time_biased"]
 
 BUCKETS = 64

@@ -50,7 +50,8 @@ def _roofline(axes: Any, entries: list[dict[str, Any]], limits: dict[str, float]
     axes.set_xlabel("operations a byte (an exponential counted by its cost)")
     axes.set_ylabel("operations a second")
     axes.set_title(
-        f"copy {bandwidth / 1e12:.2f} TB/s, bf16 {flops / 1e12:.0f} TFLOP/s, exp2 {limits['exps'] / 1e12:.1f} T/s"
+        f"copy {bandwidth / 1e12:.2f} TB/s, bf16 {flops / 1e12:.0f} TFLOP/s, "
+        f"exp2 {limits['exps'] / 1e12:.1f} T/s"
     )
 
 

@@ -31,7 +31,9 @@ def cases(device: torch.device, dtypes: tuple[torch.dtype, ...], events: int) ->
                 if on_cpu:
                     small = Batch.make(shape, device, events // FEWER[d_model])
                     yield from _compare(small, d_model, dtype, device, rivals=True)
-                yield from _compare(Batch.make(shape, device, events), d_model, dtype, device, rivals=not on_cpu)
+                yield from _compare(
+                    Batch.make(shape, device, events), d_model, dtype, device, rivals=not on_cpu
+                )
 
 
 def _compare(
@@ -123,5 +125,3 @@ def _mamba_ssm(
         return made
 
     return rival, leaves, pad(upstream, batch)
-
-

@@ -11,11 +11,13 @@ from torch import Tensor
 from recsys.errors import ArgumentError
 from recsys.kernels.arguments import check_offsets
 from recsys.kernels.attention import reference
-from recsys.kernels.attention.checks import check_events, check_lengths, check_step
+from recsys.kernels.attention.bias import AttentionBias, added_scores
+from recsys.kernels.attention.checks import MOST_HEAD_SIZE, check_events, check_lengths, check_step
 from recsys.kernels.attention.dropout import draw_seed
+from recsys.kernels.attention.schedule import AttentionSchedule
 from recsys.kernels.backend import choose_backend
 
-__all__ = ["attention_step", "jagged_attention"]
+__all__ = ["AttentionBias", "AttentionSchedule", "added_scores", "attention_step", "jagged_attention"]
 
 
 def jagged_attention(
@@ -29,12 +31,14 @@ def jagged_attention(
     dropout_p: float = 0.0,
     generator: torch.Generator | None = None,
     scale: float | None = None,
+    bias: AttentionBias | None = None,
+    schedule: AttentionSchedule | None = None,
     backend: str | None = None,
 ) -> Tensor:
     """Attend within each sequence of a jagged batch.
 
-    For a sequence with rows s..e and each head:  out = dropout(softmax(scale * q k^T)) v, where the softmax
-    of event i runs over the sequence's events (over events up to i if `causal`).
+    For a sequence with rows s..e and each head:  out = dropout(softmax(scale * q k^T + bias)) v, where the
+    softmax of event i runs over the sequence's events (over events up to i if `causal`).
 
     Args:
         q: (N, H, Dh) float32, float64, bfloat16 or float16. Queries.
@@ -49,16 +53,20 @@ def jagged_attention(
             dropout_p > 0 draws exactly one `torch.randint(0, 2**63 - 1, ())` from it and the mask is a fixed
             function of that number and of (sequence, head, query, key): see `dropout.keep_mask`.
         scale: factor on the scores; None is 1 / sqrt(Dh).
-        backend: "reference", "cpu" or None to choose by device.
+        bias: tables of scores by time gap and by relative position, see `AttentionBias`; None adds nothing.
+        schedule: the batch's work list, used by "triton" alone, best made once per batch from host lengths;
+            None reads the offsets back, and the host waits for the device in every call.
+        backend: "reference", "cpu", "triton" or None to choose by device.
 
     Returns:
-        (N, H, Dh), dtype of q. Differentiable in q, k, v.
+        (N, H, Dh), dtype of q. Differentiable in q, k, v and the tables of `bias`.
 
     Raises:
         ArgumentError: an argument does not fit; the message names it and the shapes.
 
-    Cost: O(sum of squared lengths) time and O(N) memory beside the inputs ("cpu").
-    Numerics: "cpu" computes in float32; a sequence's output has the same bits whatever else is in the batch.
+    Cost: O(sum of squared lengths) time and O(N) memory beside the inputs ("cpu", "triton").
+    Numerics: "cpu" computes in float32, "triton" in the dtype of q with float32 sums; a sequence's output has
+    the same bits whatever else is in the batch. Heads above 128 entries take the reference on a GPU.
     Source: Vaswani et al. 2017 (arXiv:1706.03762), equation 1; online softmax of Milakov and Gimelshein 2018
     (arXiv:1805.02867); backward as in Dao et al. 2022 (arXiv:2205.14135), algorithm 4.
     """
@@ -68,22 +76,46 @@ def jagged_attention(
         check_lengths(offsets, q.shape[0], max_length)
     if not 0.0 <= dropout_p < 1.0:
         raise ArgumentError(f"jagged_attention: dropout_p is {dropout_p}, want a probability in [0, 1)")
+    if bias is not None:
+        bias.check(q, causal)
     chosen = choose_backend("attention", backend, q)
     scale = 1.0 / math.sqrt(q.shape[2]) if scale is None else float(scale)
-    seed = draw_seed(generator, q.device) if dropout_p > 0.0 else 0
+    seed = draw_seed(generator, q.device) if dropout_p > 0.0 else None
+    if chosen == "triton" and not (backend is None and q.shape[2] > MOST_HEAD_SIZE):
+        from recsys.kernels.attention import triton
+
+        return triton.jagged_attention(
+            q, k, v, offsets, causal=causal, scale=scale, dropout_p=dropout_p, seed=seed, bias=bias,
+            schedule=schedule,
+        )  # fmt: skip
     if chosen == "cpu":
         from recsys.kernels.attention import cpu
 
+        number = 0 if seed is None else int(seed)
         return cpu.jagged_attention(
-            q, k, v, offsets, causal=causal, scale=scale, dropout_p=dropout_p, seed=seed
+            q, k, v, offsets, causal=causal, scale=scale, dropout_p=dropout_p, seed=number, bias=bias
         )
     return reference.jagged_attention(
-        q, k, v, offsets, causal=causal, scale=scale, dropout_p=dropout_p, seed=seed
+        q,
+        k,
+        v,
+        offsets,
+        causal=causal,
+        scale=scale,
+        dropout_p=dropout_p,
+        seed=0 if seed is None else seed,
+        bias=bias,
     )
 
 
 def attention_step(
-    q: Tensor, k_cache: Tensor, v_cache: Tensor, lengths: Tensor, *, scale: float | None = None
+    q: Tensor,
+    k_cache: Tensor,
+    v_cache: Tensor,
+    lengths: Tensor,
+    *,
+    scale: float | None = None,
+    added: Tensor | None = None,
 ) -> Tensor:
     """Attend from one new event of each sequence to its cached keys and values.
 
@@ -95,6 +127,8 @@ def attention_step(
         v_cache: (B, L, H, Dh), dtype of q. Values, likewise.
         lengths: (B,) int32 or int64, valid cache rows of each sequence, in [0, L].
         scale: factor on the scores; None is 1 / sqrt(Dh).
+        added: (B, H, L) floating, added to the scaled scores, from `added_scores` on the times and places of
+            the cached events; None adds nothing. Columns past a sequence's length are ignored.
 
     Returns:
         (B, H, Dh), dtype of q; zeros where the length is 0.
@@ -102,6 +136,6 @@ def attention_step(
     Raises:
         ArgumentError: an argument does not fit; the message names it and the shapes.
     """
-    check_step(q, k_cache, v_cache, lengths)
+    check_step(q, k_cache, v_cache, lengths, added)
     scale = 1.0 / math.sqrt(q.shape[2]) if scale is None else float(scale)
-    return reference.attention_step(q, k_cache, v_cache, lengths, scale=scale)
+    return reference.attention_step(q, k_cache, v_cache, lengths, scale=scale, added=added)

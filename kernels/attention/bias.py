@@ -18,7 +18,7 @@ from torch import Tensor
 
 from recsys.errors import ArgumentError
 
-__all__ = ["MAX_BUCKETS", "MAX_GAP", "AttentionBias", "relative_place", "time_bucket"]
+__all__ = ["MAX_BUCKETS", "MAX_GAP", "AttentionBias", "added_scores", "relative_place", "time_bucket"]
 
 MAX_GAP = 2**31 - 1
 """Seconds (68 years); longer gaps count as this one."""
@@ -114,3 +114,34 @@ def relative_place(query: Tensor, key: Tensor, places: int, causal: bool) -> Ten
         return distance.clamp(0, places - 1)
     most = (places - 1) // 2
     return distance.clamp(-most, most) + most
+
+
+def added_scores(
+    time_table: Tensor | None,
+    position_table: Tensor | None,
+    *,
+    gap: Tensor | None = None,
+    distance: Tensor | None = None,
+    causal: bool,
+) -> Tensor:
+    """Look up what is added to the scores of query and key pairs; the sum over the tables given.
+
+    Args:
+        time_table: (H, T) floating or None.
+        position_table: (H, R) floating or None; one of the two is given.
+        gap: (...) int64 seconds between query and key, >= 0; with `time_table`.
+        distance: (...) int64, query index minus key index; with `position_table`.
+        causal: how `position_table` is laid out, see `AttentionBias`.
+
+    Returns:
+        (H, ...), dtype of the tables. Differentiable in both tables.
+    """
+    parts = []
+    if time_table is not None and gap is not None:
+        parts.append(time_table[:, time_bucket(gap, time_table.shape[1])])
+    if position_table is not None and distance is not None:
+        zero = torch.zeros_like(distance)
+        parts.append(position_table[:, relative_place(distance, zero, position_table.shape[1], causal)])
+    if not parts:
+        raise ArgumentError("added_scores: give time_table and gap, or position_table and distance")
+    return parts[0] if len(parts) == 1 else parts[0] + parts[1]

@@ -6,6 +6,9 @@ from torch import Tensor
 from recsys.errors import ArgumentError
 from recsys.kernels.arguments import check_offsets_values
 
+MOST_HEAD_SIZE = 128
+"""Of the Triton backend."""
+
 
 def check_events(q: Tensor, k: Tensor, v: Tensor) -> None:
     """Refuse q, k, v that are not (N, H, Dh) alike.
@@ -44,8 +47,10 @@ def check_lengths(offsets: Tensor, events: int, max_length: int) -> None:
         )
 
 
-def check_step(q: Tensor, k_cache: Tensor, v_cache: Tensor, lengths: Tensor) -> None:
-    """Refuse a query, caches and lengths that do not go together.
+def check_step(
+    q: Tensor, k_cache: Tensor, v_cache: Tensor, lengths: Tensor, added: Tensor | None = None
+) -> None:
+    """Refuse a query, caches, lengths and added scores that do not go together.
 
     Raises:
         ArgumentError: a shape, dtype or length does not fit.
@@ -70,6 +75,14 @@ def check_step(q: Tensor, k_cache: Tensor, v_cache: Tensor, lengths: Tensor) -> 
         raise ArgumentError(
             f"attention_step: lengths is {lengths.dtype} of shape {tuple(lengths.shape)} and q has shape "
             f"{tuple(q.shape)}, want int32 or int64 (B,)"
+        )
+    wanted = (*q.shape[:2], rows)
+    if added is not None and (
+        added.shape != wanted or not added.is_floating_point() or added.device != q.device
+    ):
+        raise ArgumentError(
+            f"attention_step: added is {added.dtype} of shape {tuple(added.shape)} on {added.device}, want "
+            f"floating (B, H, L) = {wanted} on {q.device}"
         )
     if lengths.numel() and lengths.device.type == "cpu" and not torch.compiler.is_compiling():
         lowest, highest = int(lengths.min()), int(lengths.max())

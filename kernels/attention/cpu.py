@@ -13,6 +13,8 @@ from torch import Tensor
 
 from recsys.kernels.arguments import check_offsets_values
 from recsys.kernels.attention import sweeps
+from recsys.kernels.attention.bias import AttentionBias
+from recsys.kernels.attention.bias_tables import lay_out, sum_partials
 from recsys.kernels.attention.dropout import keep_threshold
 from recsys.kernels.attention.pieces import cut_batch, estimate_steps
 from recsys.kernels.threads import launch, threads_for
@@ -29,6 +31,7 @@ def jagged_attention(
     scale: float,
     dropout_p: float = 0.0,
     seed: int = 0,
+    bias: AttentionBias | None = None,
 ) -> Tensor:
     """Attend within each sequence; arguments as in `reference.jagged_attention`.
 
@@ -39,7 +42,11 @@ def jagged_attention(
     inputs = [x if x.dtype == torch.float32 else x.float() for x in (q, k, v)]
     if pad:
         inputs = [torch.nn.functional.pad(x, (0, pad)) for x in inputs]
-    out: Tensor = forward(*inputs, offsets, causal, scale, dropout_p, seed)[0]
+    tables: tuple[Tensor | None, ...] = (None, None, None)
+    if bias is not None:
+        times, positions = (x if x is None else x.float() for x in (bias.time_table, bias.position_table))
+        tables = times, bias.timestamps, positions
+    out: Tensor = forward(*inputs, offsets, causal, scale, dropout_p, seed, *tables)[0]
     if pad:
         out = out[:, :, :width]
     return out if q.dtype == torch.float32 else out.to(q.dtype)
@@ -55,6 +62,9 @@ def forward(
     scale: float,
     dropout_p: float,
     seed: int,
+    time_table: Tensor | None = None,
+    timestamps: Tensor | None = None,
+    position_table: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the output (N, H, Dh), and each softmax's largest score and inverse sum (N, H).
 
@@ -65,6 +75,7 @@ def forward(
     out, largest, inverse = _outputs(q)
     bounds = offsets.to(torch.int32).numpy()
     pieces, longest = cut_batch(bounds, heads, backward=False)
+    tables = lay_out(time_table, timestamps, position_table, longest=longest, causal=causal)
     launch(
         sweeps.forward_worker,
         threads_for(len(pieces), estimate_steps(bounds, heads, width)),
@@ -79,6 +90,7 @@ def forward(
         causal,
         np.float32(scale),
         *_drop_words(dropout_p, seed),
+        tables,
         _flat(out),
         _flat(largest),
         _flat(inverse),
@@ -96,6 +108,9 @@ def _(
     scale: float,
     dropout_p: float,
     seed: int,
+    time_table: Tensor | None = None,
+    timestamps: Tensor | None = None,
+    position_table: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     return _outputs(q)
 
@@ -114,12 +129,17 @@ def backward(
     scale: float,
     dropout_p: float,
     seed: int,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the gradients of q, k and v."""
+    time_table: Tensor | None,
+    timestamps: Tensor | None,
+    position_table: Tensor | None,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Return the gradients of q, k, v and the two tables; empty ones for tables that are None."""
     heads, width = q.shape[1:]
     gradients = _gradients(q)
     bounds = offsets.to(torch.int32).numpy()
     pieces, longest = cut_batch(bounds, heads, backward=True)
+    tables = lay_out(time_table, timestamps, position_table, longest=longest, causal=causal)
+    partials = np.zeros((len(pieces), tables.n_entries if tables else 0), dtype=np.float32)
     launch(
         sweeps.backward_worker,
         threads_for(len(pieces), 3 * estimate_steps(bounds, heads, width)),
@@ -135,12 +155,14 @@ def backward(
         causal,
         np.float32(scale),
         *_drop_words(dropout_p, seed),
+        tables,
         _flat(out),
         _flat(largest),
         _flat(inverse),
         *(_flat(x) for x in gradients),
+        partials.reshape(-1),
     )
-    return gradients
+    return *gradients, *sum_partials(partials, pieces, tables, time_table, position_table)
 
 
 @backward.register_fake
@@ -157,21 +179,35 @@ def _(
     scale: float,
     dropout_p: float,
     seed: int,
-) -> tuple[Tensor, Tensor, Tensor]:
-    return _gradients(q)
+    time_table: Tensor | None,
+    timestamps: Tensor | None,
+    position_table: Tensor | None,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    times, positions = (
+        q.new_empty(0 if table is None else table.shape) for table in (time_table, position_table)
+    )
+    return *_gradients(q), times, positions
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
-    ctx.save_for_backward(*inputs[:4], *output)
-    ctx.options = inputs[4:]
+    ctx.save_for_backward(*inputs[:4], *output, *inputs[8:])
+    ctx.options = inputs[4:8]
     ctx.mark_non_differentiable(*output[1:])
     ctx.set_materialize_grads(False)
 
 
 def _differentiate(ctx: Any, grad: Tensor | None, *_: Any) -> tuple[Tensor | None, ...]:
     if grad is None:
-        return (None,) * 8
-    return *backward(grad, *ctx.saved_tensors, *ctx.options), None, None, None, None, None
+        return (None,) * 11
+    *saved, time_table, timestamps, position_table = ctx.saved_tensors
+    tables = time_table, timestamps, position_table
+    dq, dk, dv, d_times, d_positions = backward(grad, *saved, *ctx.options, *tables)
+    return (
+        *(dq, dk, dv, None, None, None, None, None),
+        None if time_table is None else d_times,
+        None,
+        None if position_table is None else d_positions,
+    )
 
 
 forward.register_autograd(_differentiate, setup_context=_save)

@@ -1,6 +1,7 @@
 """Jagged softmax attention in plain PyTorch: the definition that every backend is tested against.
 
-For a sequence with rows s..e of q, k, v and a head h:  out = dropout(softmax(scale * q k^T + mask)) v.
+For a sequence with rows s..e of q, k, v and a head h:  out = dropout(softmax(scale * q k^T + bias + mask)) v,
+where bias is what `bias.AttentionBias` defines.
 
 Legend: N events, B sequences, H heads, Dh head size, L length of one sequence.
 """
@@ -10,6 +11,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from recsys.kernels.attention.bias import AttentionBias, added_scores
 from recsys.kernels.attention.dropout import keep_mask
 
 
@@ -22,7 +24,8 @@ def jagged_attention(
     causal: bool,
     scale: float,
     dropout_p: float = 0.0,
-    seed: int = 0,
+    seed: int | Tensor = 0,
+    bias: AttentionBias | None = None,
 ) -> Tensor:
     """Attend within each sequence, one sequence after another, in the dtype of the inputs.
 
@@ -35,9 +38,10 @@ def jagged_attention(
         scale: factor on the scores.
         dropout_p: probability of dropping an attention weight.
         seed: 64-bit number from which the dropout mask follows (see `dropout.keep_mask`).
+        bias: tables added to the scores, cast to the dtype of q.
 
     Returns:
-        (N, H, Dh), dtype of q. Differentiable in q, k, v.
+        (N, H, Dh), dtype of q. Differentiable in q, k, v and the tables.
     """
     outputs = []
     bounds = offsets.tolist()
@@ -46,6 +50,8 @@ def jagged_attention(
             continue
         q_s, k_s, v_s = (x[start:end].transpose(0, 1) for x in (q, k, v))  # (H, L, Dh)
         scores = (q_s @ k_s.transpose(1, 2)) * scale  # (H, L, L)
+        if bias is not None:
+            scores = scores + _bias(bias, start, end, causal, q.device).to(scores.dtype)
         if causal:
             future = torch.ones(end - start, end - start, dtype=torch.bool, device=q.device).triu(1)
             scores = scores.masked_fill(future, float("-inf"))
@@ -54,10 +60,36 @@ def jagged_attention(
             keep = keep_mask(seed, sequence, q.shape[1], end - start, dropout_p, device=q.device)
             probabilities = probabilities * keep / (1.0 - dropout_p)
         outputs.append((probabilities @ v_s).transpose(0, 1))
-    return torch.cat(outputs) if outputs else (q + k + v) * 0.0  # no events: nothing, with gradients
+    if outputs:
+        return torch.cat(outputs)
+    nothing = (q + k + v) * 0.0  # no events, and still gradients of everything
+    for table in () if bias is None else (bias.time_table, bias.position_table):
+        nothing = nothing if table is None else nothing + table.sum().to(q.dtype) * 0.0
+    return nothing
 
 
-def attention_step(q: Tensor, k_cache: Tensor, v_cache: Tensor, lengths: Tensor, *, scale: float) -> Tensor:
+def _bias(bias: AttentionBias, start: int, end: int, causal: bool, device: torch.device) -> Tensor:
+    """Look up the (H, L, L) additive scores of one sequence."""
+    index = torch.arange(end - start, device=device)
+    times = None if bias.timestamps is None else bias.timestamps[start:end]
+    return added_scores(
+        bias.time_table,
+        bias.position_table,
+        gap=None if times is None else (times[:, None] - times).abs(),
+        distance=index[:, None] - index,
+        causal=causal,
+    )
+
+
+def attention_step(
+    q: Tensor,
+    k_cache: Tensor,
+    v_cache: Tensor,
+    lengths: Tensor,
+    *,
+    scale: float,
+    added: Tensor | None = None,
+) -> Tensor:
     """Attend from one new event per sequence to its cached keys and values.
 
     Args:
@@ -66,6 +98,7 @@ def attention_step(q: Tensor, k_cache: Tensor, v_cache: Tensor, lengths: Tensor,
         v_cache: (B, L, H, Dh), likewise.
         lengths: (B,) integers in [0, L].
         scale: factor on the scores.
+        added: (B, H, L) added to the scaled scores; columns past a sequence's length are ignored.
 
     Returns:
         (B, H, Dh); zeros where the length is 0.
@@ -75,6 +108,8 @@ def attention_step(q: Tensor, k_cache: Tensor, v_cache: Tensor, lengths: Tensor,
     k_valid = k_cache.masked_fill(~valid[:, :, None, None], 0.0)
     v_valid = v_cache.masked_fill(~valid[:, :, None, None], 0.0)
     scores = torch.einsum("bhd,blhd->bhl", q, k_valid) * scale
+    if added is not None:
+        scores = scores + added.to(scores.dtype)
     scores = scores.masked_fill(~valid[:, None, :], float("-inf"))
     largest = scores.amax(dim=-1, keepdim=True).clamp_min(torch.finfo(scores.dtype).min)
     weights = (scores - largest).exp()

@@ -1,11 +1,23 @@
 """The compiled loops of CPU attention: forward and backward over pieces of the batch.
 
+Both are compiled twice, with `tables` (see `bias_sweeps`) and with None, whose branches numba drops: the
+loops without a bias stay as they would be alone.
+
 Legend: L length of the sequence, `lanes` queries of a block (LANES or PANEL, the last ones idle). Tensors are
 flat with the strides of events and heads; score tiles are (keys, lanes).
 """
 
 import numpy as np
 
+from recsys.kernels.attention.bias_sweeps import (
+    COPIES,
+    Tables,
+    add_bias,
+    clear_diagonals,
+    collect_slopes,
+    fold_diagonals,
+    read_times,
+)
 from recsys.kernels.attention.mask_lanes import keep_or_zero, query_word
 from recsys.kernels.vector import (
     LANES,
@@ -32,6 +44,7 @@ from recsys.kernels.vector import (
 _ZERO = np.float32(0.0)
 _ONE = np.float32(1.0)
 _LOWEST = np.float32(-np.inf)
+_HIGHEST = np.float32(np.inf)
 _LOG2_E = np.float32(1.4426950408889634)
 
 
@@ -68,6 +81,7 @@ def forward_worker(
     scale: Number,
     drop: Array,
     boost: Number,
+    tables: Tables | None,
     out: Array,
     largest: Array,
     inverse: Array,
@@ -79,6 +93,10 @@ def forward_worker(
     top = np.empty(PANEL, dtype=np.float32)
     total = np.empty(PANEL, dtype=np.float32)
     rate = splat(scale * _LOG2_E)
+    if tables is not None:
+        rate = splat(_LOG2_E)
+        times = np.empty(PANEL, dtype=np.int64)
+        buckets = np.empty(longest * PANEL, dtype=np.int8)
     threshold = drop[2]
     dropping = threshold > 0
     while True:
@@ -97,6 +115,9 @@ def forward_worker(
                 scores, 0, lanes, k, start * k_row + head * k_head, k_row, 1, q_tile, 0, lanes, keys, lanes,
                 width, False,
             )  # fmt: skip
+            if tables is not None:
+                read_times(tables, start + block, count, lanes, times)
+                add_bias(scores, keys, lanes, scale, tables, head, start, block, 0, times, buckets)
             if dropping:
                 for lane in range(count):
                     row_words[lane] = query_word(drop, sequence, head, block + lane)
@@ -157,12 +178,14 @@ def backward_worker(
     scale: Number,
     drop: Array,
     boost: Number,
+    tables: Tables | None,
     out: Array,
     largest: Array,
     inverse: Array,
     dq: Array,
     dk: Array,
     dv: Array,
+    partial: Array,
 ) -> None:
     """Compute dq, dk, dv from g, the gradient of out, until the pieces are used up."""
     weights = np.empty(longest * PANEL, dtype=np.float32)
@@ -177,6 +200,12 @@ def backward_worker(
     threshold = drop[2]
     dropping = threshold > 0
     to_scale, to_boost = splat(scale), splat(boost)
+    if tables is not None:
+        rate, to_scale = splat(_LOG2_E), splat(_ONE)
+        times = np.empty(PANEL, dtype=np.int64)
+        buckets = np.empty(longest * PANEL, dtype=np.int8)
+        sums = np.zeros((tables.last + 1) * COPIES, dtype=np.float32)
+        diagonals = np.empty(tables.row, dtype=np.float32)
     row = heads * width
     while True:
         piece = next_ticket(tickets)
@@ -195,6 +224,8 @@ def backward_worker(
                 for d in range(0, width, LANES):
                     store(dk, (key * heads + head) * width + d, splat(_ZERO))
                     store(dv, (key * heads + head) * width + d, splat(_ZERO))
+        if tables is not None and all_keys:
+            clear_diagonals(tables, length, causal, diagonals)
         for block in range(pieces[piece, 2], pieces[piece, 3], PANEL):
             count = min(PANEL, length - block)
             keys = (min(pieces[piece, 5], block + count) if causal else pieces[piece, 5]) - key0
@@ -206,7 +237,8 @@ def backward_worker(
             _transpose(q, q_at, q_row, count, width, lanes, q_tile)
             _transpose(g, g_at, g_row, count, width, lanes, g_tile)
             for lane in range(lanes):
-                top[lane] = part[lane] = delta[lane] = _ZERO
+                part[lane] = delta[lane] = _ZERO
+                top[lane] = _HIGHEST  # an idle lane weighs nothing, whatever its bias
             for lane in range(count):
                 event = (start + block + lane) * heads + head
                 top[lane] = largest[event]
@@ -220,6 +252,9 @@ def backward_worker(
             product(
                 weights, 0, lanes, k, k_at, k_row, 1, q_tile, 0, lanes, keys, lanes, width, False
             )  # fmt: skip
+            if tables is not None:
+                read_times(tables, start + block, count, lanes, times)
+                add_bias(weights, keys, lanes, scale, tables, head, start, block, key0, times, buckets)
             product(
                 slopes, 0, lanes, v, v_at, v_row, 1, g_tile, 0, lanes, keys, lanes, width, False
             )  # fmt: skip
@@ -239,6 +274,14 @@ def backward_worker(
                     else:
                         store(weights, place, weight)
                     store(slopes, place, multiply(multiply(weight, subtract(slope, mean)), to_scale))
+            if tables is not None:
+                if all_keys:
+                    collect_slopes(
+                        slopes, keys, lanes, count, causal, tables, block, buckets, sums, diagonals,
+                        partial, piece * tables.n_entries,
+                    )  # fmt: skip
+                for place in range(0, keys * lanes, LANES):
+                    store(slopes, place, multiply(load(slopes, place), splat(scale)))
             if all_queries:
                 at = ((start + key0) * heads + head) * width
                 product(dv, at, row, weights, 0, lanes, 1, g, g_at, g_row, keys, width, count, True)
@@ -246,3 +289,5 @@ def backward_worker(
             if all_keys:
                 at = ((start + block) * heads + head) * width
                 product(dq, at, row, slopes, 0, 1, lanes, k, k_at, k_row, count, width, keys, False)
+        if tables is not None and all_keys:
+            fold_diagonals(tables, length, causal, diagonals, partial, piece * tables.n_entries)

@@ -1,7 +1,7 @@
 """The table of compiled kernels: one row for each launch and chip, with what its machine code takes.
 
-A row's digest covers the kernel's source, the launch and the figures: a row whose digest still fits the source
-of today stands as it was compiled, and only the others have to be compiled again.
+A row's digest covers the kernel's source, the launch and the figures: a row whose digest still fits the
+source of today stands as it was compiled, and only the others have to be compiled again.
 """
 
 import hashlib

@@ -7,6 +7,8 @@ Differs from the paper:
 - No item bias in the head, so that a score is an inner product and nearest-neighbour search applies.
 - The default block is the gated one that SASRec uses here; the ``paper`` preset keeps BERT's.
 - Positions count from the end of the sequence, which is what the authors' left padding amounts to.
+- With a time bias, the appended mask has the time at which the answer is wanted if that is known, and the
+  last event's time if not (0 for an empty history, where it meets nothing but itself).
 """
 
 from dataclasses import dataclass, replace
@@ -18,6 +20,7 @@ from torch.nn import functional as F
 
 from recsys.config import require
 from recsys.encoders.base import EncoderConfig, SequenceEncoder
+from recsys.encoders.bias_tables import require_times
 from recsys.encoders.registry import register_encoder
 from recsys.encoders.transformer import PackedPass, TransformerConfig, make_block
 from recsys.errors import ArgumentError
@@ -42,6 +45,12 @@ class BERT4RecConfig(TransformerConfig):
             self.max_length >= 2, "encoder.max_length", self.max_length, "at least 2, one for the mask token"
         )
         require(
+            self.relative_positions == 0 or self.relative_positions % 2 == 1,
+            "encoder.relative_positions",
+            self.relative_positions,
+            "0 or odd, for BERT4Rec sees later events too",
+        )
+        require(
             0 < self.mask_probability <= 1,
             "encoder.mask_probability",
             self.mask_probability,
@@ -62,10 +71,12 @@ class BERT4RecState:
     Attributes:
         items: (n, max_length - 1) int64, right-aligned.
         lengths: (n,) int64.
+        timestamps: (n, max_length - 1) int64, right-aligned; (n, 0) for an encoder that reads none.
     """
 
     items: Tensor
     lengths: Tensor
+    timestamps: Tensor
 
 
 # Searched on the validation events of ml-100k: docs/experiments.md. Cloze supervises a share of the events
@@ -106,9 +117,14 @@ class BERT4Rec(SequenceEncoder):
         if self.config.positions in ("learned", "reversed"):
             self.position_embedding = nn.Embedding(config.max_length, config.d_model)
         self.embedding_norm = nn.LayerNorm(config.d_model)
-        self.blocks = nn.ModuleList(make_block(self.config) for _ in range(config.n_layers))
+        self.blocks = nn.ModuleList(make_block(self.config, causal=False) for _ in range(config.n_layers))
         self.head = nn.Linear(config.d_model, config.d_model)
         self.final_norm = nn.LayerNorm(config.d_model)
+
+    @property
+    def needs_timestamps(self) -> bool:
+        """True with a time bias."""
+        return bool(self.config.time_bias)
 
     @property
     def mask_item(self) -> int:
@@ -142,9 +158,15 @@ class BERT4Rec(SequenceEncoder):
             x = block(x, through)
         return self.final_norm(F.gelu(self.head(x)))  # type: ignore[no-any-return]
 
-    def user_state(self, batch: SequenceBatch) -> Tensor:
-        """(B, D) state of a mask appended after each sequence; empty sequences are allowed."""
-        masked = batch.append(self.mask_item)
+    def user_state(self, batch: SequenceBatch, *, at: Tensor | None = None) -> Tensor:
+        """(B, D) state of a mask appended after each sequence; empty sequences are allowed.
+
+        Args:
+            batch: histories.
+            at: (B,) int64 unix seconds at which each answer is wanted, the time of the mask; None is the
+                time of the last event. Read by a time bias alone.
+        """
+        masked = batch.append(self.mask_item, at)
         return self.forward(masked)[masked.last_rows()]
 
     def initial_state(self, n: int) -> BERT4RecState:
@@ -153,17 +175,29 @@ class BERT4Rec(SequenceEncoder):
         return BERT4RecState(
             torch.zeros(n, self.history_length, dtype=torch.int64, device=device),
             torch.zeros(n, dtype=torch.int64, device=device),
+            torch.zeros(
+                n, self.history_length if self.needs_timestamps else 0, dtype=torch.int64, device=device
+            ),
         )
 
     def step(
         self, state: BERT4RecState, items: Tensor, timestamps: Tensor | None = None
     ) -> tuple[Tensor, BERT4RecState]:
-        """One event per user. Every step encodes the whole window: attention here is bidirectional."""
+        """One event per user. Every step encodes the whole window: attention here is bidirectional.
+
+        Raises:
+            ArgumentError: the encoder has a time bias and there are no timestamps.
+        """
+        require_times(timestamps, self.config.time_bias)
         window = torch.cat((state.items[:, 1:], items[:, None]), dim=1)
         lengths = (state.lengths + 1).clamp(max=self.history_length)
         recent = (
             torch.arange(self.history_length, device=window.device) >= self.history_length - lengths[:, None]
         )
-        batch = SequenceBatch.from_lengths(window[recent].cpu().numpy(), lengths.cpu().numpy())
+        times, packed = state.timestamps, None
+        if timestamps is not None and self.needs_timestamps:
+            times = torch.cat((times[:, 1:], timestamps[:, None]), dim=1)
+            packed = times[recent].cpu().numpy()
+        batch = SequenceBatch.from_lengths(window[recent].cpu().numpy(), lengths.cpu().numpy(), packed)
         hidden = self.user_state(batch.to(window.device))
-        return hidden, replace(state, items=window, lengths=lengths)
+        return hidden, replace(state, items=window, lengths=lengths, timestamps=times)

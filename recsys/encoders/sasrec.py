@@ -1,8 +1,9 @@
 """SASRec: a causal Transformer over a user's items (Kang and McAuley 2018, arXiv:1808.09781).
 
 Differs from the paper:
-- The loss is full cross-entropy over the catalog, which lifts it most ("Turning Dross Into Gold
-  Loss", RecSys 2023); the ``paper`` preset keeps the published network under that loss.
+- The default loss is cross-entropy over the catalog, which lifts it most ("Turning Dross Into Gold
+  Loss", RecSys 2023); the ``paper`` preset has the published one, BCE with one uniform negative per
+  event. Its negatives avoid the event's own target; the authors' avoid all items of the user.
 - The default block is LiGR's (gated residuals, SwiGLU; eSASRec, RecSys 2025) with rotary positions.
 - Sequences are packed; nothing is padded and there is no padding item.
 """
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from recsys.encoders.base import EncoderConfig, SequenceEncoder
+from recsys.encoders.bias_tables import require_times
 from recsys.encoders.registry import register_encoder
 from recsys.encoders.transformer import PackedPass, StepPass, TransformerConfig, make_block
 from recsys.errors import ArgumentError
@@ -36,12 +38,14 @@ class SASRecState:
         keys, values: (layers, n, L, H, E).
         items: (n, L) int64, the events in the window.
         lengths: (n,) int64, how many of them are filled.
+        timestamps: (n, L) int64, their times; (n, 0) for an encoder that reads none.
     """
 
     keys: Tensor
     values: Tensor
     items: Tensor
     lengths: Tensor
+    timestamps: Tensor
 
 
 # Searched on the validation events of ml-100k: docs/experiments.md.
@@ -61,7 +65,15 @@ PAPER: dict[str, dict[str, Any]] = {
         "attention_dropout": 0.2,
         "scale_embedding": True,
     },
-    "training": {"learning_rate": 1e-3, "betas": (0.9, 0.98), "weight_decay": 0.0, "warmup_steps": 0},
+    "training": {
+        "loss": "bce",
+        "negatives": 1,
+        "negative_sampling": "uniform",
+        "learning_rate": 1e-3,
+        "betas": (0.9, 0.98),
+        "weight_decay": 0.0,
+        "warmup_steps": 0,
+    },
 }
 
 
@@ -75,8 +87,13 @@ class SASRec(SequenceEncoder):
         super().__init__(config, n_items)
         if self.config.positions in ("learned", "reversed"):
             self.position_embedding = nn.Embedding(config.max_length, config.d_model)
-        self.blocks = nn.ModuleList(make_block(self.config) for _ in range(config.n_layers))
+        self.blocks = nn.ModuleList(make_block(self.config, causal=True) for _ in range(config.n_layers))
         self.final_norm = nn.LayerNorm(config.d_model)
+
+    @property
+    def needs_timestamps(self) -> bool:
+        """True with a time bias."""
+        return bool(self.config.time_bias)
 
     def forward(self, batch: SequenceBatch, *, generator: torch.Generator | None = None) -> Tensor:
         """Hidden states (N, D); see :meth:`SequenceEncoder.forward`.
@@ -96,6 +113,9 @@ class SASRec(SequenceEncoder):
             weight.new_zeros(shape),
             torch.zeros(n, c.max_length, dtype=torch.int64, device=weight.device),
             torch.zeros(n, dtype=torch.int64, device=weight.device),
+            torch.zeros(
+                n, c.max_length if self.needs_timestamps else 0, dtype=torch.int64, device=weight.device
+            ),
         )
 
     def step(
@@ -105,13 +125,21 @@ class SASRec(SequenceEncoder):
 
         A full window moves on by one event, which changes every position in it: those users, and all
         users when positions count from the end, are encoded anew.
+
+        Raises:
+            ArgumentError: the encoder has a time bias and there are no timestamps.
         """
+        require_times(timestamps, self.config.time_bias)
         full = state.lengths == self.config.max_length
         if bool(full.any()):
             shifted = torch.where(full[:, None], state.items.roll(-1, dims=1), state.items)
-            state = replace(state, items=shifted, lengths=state.lengths - full.to(torch.int64))
+            times = torch.where(full[:, None], state.timestamps.roll(-1, dims=1), state.timestamps)
+            lengths = state.lengths - full.to(torch.int64)
+            state = replace(state, items=shifted, timestamps=times, lengths=lengths)
         users = torch.arange(len(items), device=items.device)
         state.items[users, state.lengths] = items
+        if timestamps is not None and self.needs_timestamps:
+            state.timestamps[users, state.lengths] = timestamps
         anew = full if self.config.positions != "reversed" else torch.ones_like(full)
         hidden = self.item_embedding.weight.new_empty(len(items), self.config.d_model)
         if not bool(anew.all()):
@@ -151,16 +179,17 @@ class SASRec(SequenceEncoder):
         return self.final_norm(x)  # type: ignore[no-any-return]
 
     def _step_cached(self, state: SASRecState, items: Tensor) -> Tensor:
-        through = StepPass(state.keys, state.values, state.lengths, self.config)
+        times = state.timestamps if self.needs_timestamps else None
+        through = StepPass(state.keys, state.values, state.lengths, self.config, times)
         return self._blocks(items, state.lengths if self.config.positions == "learned" else None, through)
 
     def _encode_window(self, state: SASRecState, users: Tensor) -> Tensor:
         """Encode the windows of some users whole, refill their caches, return their last states."""
         lengths = state.lengths[users] + 1
         taken = torch.arange(self.config.max_length, device=users.device) < lengths[:, None]
-        batch = SequenceBatch.from_lengths(state.items[users][taken].cpu().numpy(), lengths.cpu().numpy()).to(
-            users.device
-        )
+        times = state.timestamps[users][taken].cpu().numpy() if self.needs_timestamps else None
+        items = state.items[users][taken].cpu().numpy()
+        batch = SequenceBatch.from_lengths(items, lengths.cpu().numpy(), times).to(users.device)
         through = self._pass(batch, None, keep_cache=True)
         hidden = self._encode(batch, through)
         rows = users.repeat_interleave(lengths)

@@ -17,8 +17,10 @@ from torch.nn import functional as F
 
 from recsys.config import require
 from recsys.encoders.base import EncoderConfig, dropout
+from recsys.encoders.bias_tables import BiasTables, require_times
 from recsys.jagged import SequenceBatch
 from recsys.kernels.attention import attention_step, jagged_attention
+from recsys.kernels.attention.bias import MAX_BUCKETS
 
 Positions = Literal["learned", "reversed", "rotary", "none"]
 
@@ -36,6 +38,12 @@ class TransformerConfig(EncoderConfig):
     positions: Positions = "rotary"
     """learned: a vector per index from the window's start; reversed: per index from its end; rotary:
     rotated queries and keys (RoFormer); none."""
+    time_bias: int = 0
+    """Buckets of time gaps whose learned score attention adds, per head and layer (HSTU); 0 for none, at most
+    120. Four buckets to a doubling of the gap: 64 of them reach 32 hours, 96 reach a year."""
+    relative_positions: int = 0
+    """Distances between events whose learned score attention adds, per head and layer; longer ones count as
+    the longest; 0 for none, at most 131071. BERT4Rec sees both sides and takes an odd number."""
     block: Literal["gated", "prenorm", "postnorm", "sasrec"] = "gated"
     """gated: pre-norm, SwiGLU, gated residuals (LiGR); prenorm and postnorm: GELU; sasrec: as published
     in 2018."""
@@ -56,13 +64,25 @@ class TransformerConfig(EncoderConfig):
             self.attention_dropout,
             "at least 0 and below 1",
         )
+        require(
+            0 <= self.time_bias <= MAX_BUCKETS,
+            "encoder.time_bias",
+            self.time_bias,
+            f"between 0 and {MAX_BUCKETS}",
+        )
+        require(
+            0 <= self.relative_positions < 2**17,
+            "encoder.relative_positions",
+            self.relative_positions,
+            "between 0 and 131071",
+        )
 
 
 class Pass(Protocol):
     """One encoding pass: how attention reaches the other events, and where dropout comes from."""
 
-    def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """(N, H, E) attended values of the next layer in order."""
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, tables: BiasTables) -> Tensor:
+        """(N, H, E) attended values of the next layer in order, whose bias `tables` holds."""
 
     def drop(self, x: Tensor) -> Tensor:
         """Dropout on activations."""
@@ -80,6 +100,7 @@ class PackedPass:
         generator: torch.Generator | None,
         keep_cache: bool = False,
     ) -> None:
+        require_times(batch.timestamps, config.time_bias)
         self._batch = batch
         self._config = config
         self._causal = causal
@@ -87,7 +108,7 @@ class PackedPass:
         self._rotation = _rotation(batch.positions(), config) if config.positions == "rotary" else None
         self.cache: list[tuple[Tensor, Tensor]] | None = [] if keep_cache else None
 
-    def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, tables: BiasTables) -> Tensor:
         """Attention within each sequence, (N, H, E)."""
         if self._rotation is not None:
             q, k = _rotate(q, self._rotation), _rotate(k, self._rotation)
@@ -102,6 +123,8 @@ class PackedPass:
             max_length=self._batch.max_length,
             dropout_p=self._config.attention_dropout if self._generator is not None else 0.0,
             generator=self._generator,
+            bias=tables.packed(self._batch.timestamps),
+            schedule=self._batch.attention_schedule,
         )
 
     def drop(self, x: Tensor) -> Tensor:
@@ -112,15 +135,32 @@ class PackedPass:
 class StepPass:
     """One new event of each of n users, against caches of keys and values that it extends in place."""
 
-    def __init__(self, keys: Tensor, values: Tensor, lengths: Tensor, config: TransformerConfig) -> None:
-        """Take caches (layers, n, L, H, E) and the number of events before this one, (n,)."""
+    def __init__(
+        self,
+        keys: Tensor,
+        values: Tensor,
+        lengths: Tensor,
+        config: TransformerConfig,
+        timestamps: Tensor | None = None,
+    ) -> None:
+        """Take the caches of all layers.
+
+        Args:
+            keys: (layers, n, L, H, E).
+            values: likewise.
+            lengths: (n,) number of events before this one.
+            config: of the encoder.
+            timestamps: (n, L) times of the window with this event's in its place, for a time bias.
+        """
+        require_times(timestamps, config.time_bias)
+        self._timestamps = timestamps
         self._keys = keys
         self._values = values
         self._lengths = lengths
         self._rotation = _rotation(lengths, config) if config.positions == "rotary" else None
         self._layer = 0
 
-    def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, tables: BiasTables) -> Tensor:
         """Attention of each user's new event to the user's events so far, (n, H, E)."""
         if self._rotation is not None:
             q, k = _rotate(q, self._rotation), _rotate(k, self._rotation)
@@ -129,24 +169,27 @@ class StepPass:
         keys[users, self._lengths] = k
         values[users, self._lengths] = v
         self._layer += 1
-        return attention_step(q, keys, values, self._lengths + 1)
+        added = tables.added(self._timestamps, self._lengths, keys.shape[1])
+        return attention_step(q, keys, values, self._lengths + 1, added=added)
 
     def drop(self, x: Tensor) -> Tensor:
         """Streaming happens at inference: nothing is dropped."""
         return x
 
 
-def make_block(config: TransformerConfig) -> nn.Module:
+def make_block(config: TransformerConfig, *, causal: bool) -> nn.Module:
     """A block of the kind that ``config.block`` names."""
     kinds = {"gated": GatedBlock, "prenorm": PrenormBlock, "postnorm": PostnormBlock, "sasrec": SasrecBlock}
-    return kinds[config.block](config)
+    tables = BiasTables(config.n_heads, config.time_bias, config.relative_positions, causal=causal)
+    return kinds[config.block](config, tables)
 
 
 class SelfAttention(nn.Module):
     """Multi-head self-attention, (N, D) -> (N, D)."""
 
-    def __init__(self, config: TransformerConfig) -> None:
+    def __init__(self, config: TransformerConfig, tables: BiasTables) -> None:
         super().__init__()
+        self.tables = tables
         self.n_heads = config.n_heads
         self.qkv = nn.Linear(config.d_model, 3 * config.d_model)
         self.out = nn.Linear(config.d_model, config.d_model)
@@ -154,7 +197,7 @@ class SelfAttention(nn.Module):
     def forward(self, x: Tensor, through: Pass) -> Tensor:
         """Rows (N, D) to rows (N, D)."""
         q, k, v = self.qkv(x).view(len(x), 3, self.n_heads, -1).unbind(1)
-        return self.out(through.attend(q, k, v).reshape(x.shape))  # type: ignore[no-any-return]
+        return self.out(through.attend(q, k, v, self.tables).reshape(x.shape))  # type: ignore[no-any-return]
 
 
 class FeedForward(nn.Module):
@@ -173,10 +216,10 @@ class FeedForward(nn.Module):
 class PrenormBlock(nn.Module):
     """x + f(LN(x)) for attention and feed-forward."""
 
-    def __init__(self, config: TransformerConfig) -> None:
+    def __init__(self, config: TransformerConfig, tables: BiasTables) -> None:
         super().__init__()
         self.attention_norm = nn.LayerNorm(config.d_model)
-        self.attention = SelfAttention(config)
+        self.attention = SelfAttention(config, tables)
         self.feed_forward_norm = nn.LayerNorm(config.d_model)
         self.feed_forward = FeedForward(config)
 
@@ -189,9 +232,9 @@ class PrenormBlock(nn.Module):
 class PostnormBlock(nn.Module):
     """LN(x + f(x)), as in BERT."""
 
-    def __init__(self, config: TransformerConfig) -> None:
+    def __init__(self, config: TransformerConfig, tables: BiasTables) -> None:
         super().__init__()
-        self.attention = SelfAttention(config)
+        self.attention = SelfAttention(config, tables)
         self.attention_norm = nn.LayerNorm(config.d_model)
         self.feed_forward = FeedForward(config)
         self.feed_forward_norm = nn.LayerNorm(config.d_model)
@@ -208,11 +251,11 @@ class GatedBlock(nn.Module):
     x + sigmoid(W1 x) * attention(LN(x)), then x + sigmoid(W2 x) * SwiGLU(LN(x)).
     """
 
-    def __init__(self, config: TransformerConfig) -> None:
+    def __init__(self, config: TransformerConfig, tables: BiasTables) -> None:
         super().__init__()
         d = config.d_model
         self.attention_norm = nn.LayerNorm(d)
-        self.attention = SelfAttention(config)
+        self.attention = SelfAttention(config, tables)
         self.attention_gate = nn.Linear(d, d)
         self.feed_forward_norm = nn.LayerNorm(d)
         self.up = nn.Linear(d, 2 * config.d_ff, bias=False)
@@ -235,10 +278,11 @@ class SasrecBlock(nn.Module):
     projection, and the feed-forward layer is ReLU between two dropouts.
     """
 
-    def __init__(self, config: TransformerConfig) -> None:
+    def __init__(self, config: TransformerConfig, tables: BiasTables) -> None:
         super().__init__()
         d = config.d_model
         self.n_heads = config.n_heads
+        self.tables = tables
         self.attention_norm = nn.LayerNorm(d, eps=1e-8)
         self.q = nn.Linear(d, d)
         self.kv = nn.Linear(d, 2 * d)
@@ -251,7 +295,7 @@ class SasrecBlock(nn.Module):
         query = self.attention_norm(x)
         q = self.q(query).view(len(x), self.n_heads, -1)
         k, v = self.kv(x).view(len(x), 2, self.n_heads, -1).unbind(1)
-        x = self.feed_forward_norm(query + through.attend(q, k, v).reshape(x.shape))
+        x = self.feed_forward_norm(query + through.attend(q, k, v, self.tables).reshape(x.shape))
         return x + through.drop(self.down(through.drop(F.relu(self.up(x)))))
 
 

@@ -5,7 +5,7 @@ import torch
 
 from recsys.errors import ArgumentError, MissingDependencyError
 from recsys.kernels import backend
-from recsys.kernels.backend import choose_backend
+from recsys.kernels.backend import choose_backend, prefer_backend
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
@@ -57,3 +57,22 @@ def test_a_missing_library_is_named_with_its_remedy(monkeypatch: pytest.MonkeyPa
 def test_without_its_library_the_compiled_kernel_is_not_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(backend._INSTALLED, "cpu", False)
     assert choose_backend("scan", None, torch.zeros(1)) == "reference"
+
+
+def test_a_preferred_backend_serves_calls_that_name_none() -> None:
+    with prefer_backend("reference"):
+        assert choose_backend("scan", None, torch.zeros(1)) == "reference"
+        assert choose_backend("scan", "cpu", torch.zeros(1)) == "cpu"
+    assert choose_backend("scan", None, torch.zeros(1)) == "cpu"
+
+
+def test_a_preferred_backend_that_an_operation_lacks_changes_nothing() -> None:
+    with prefer_backend("cpu"):
+        assert choose_backend("no_such_operation", None, torch.zeros(1)) == "reference"
+    with prefer_backend("auto"):
+        assert choose_backend("scan", None, torch.zeros(1)) == "cpu"
+
+
+def test_an_unknown_preference_is_refused() -> None:
+    with pytest.raises(ArgumentError, match="backend 'numpy' is not known"), prefer_backend("numpy"):
+        pass

@@ -112,6 +112,30 @@ def test_recommend_answers_users_and_histories(run: Path, tmp_path: Path) -> Non
     assert {item["item"] for item in answer["items"]} == {7, 8, 9}
 
 
+def test_recommend_takes_the_times_of_a_history(folder: Path) -> None:
+    out = folder / "timed"
+    options = ["--set=training.epochs=2", "--set=encoder.time_bias=64", *TINY]
+    _json("train", folder / "log.csv", "--out", out, *options)
+    refused = _recsys("recommend", out, "--history", "1,2,9")
+    assert refused.returncode == 2
+    assert refused.stderr.startswith("Error: this model reads the time of every event: pass times= (--times")
+    near, far = (
+        _json("recommend", out, "--history", "1,2,9", "--times", times)
+        for times in ("3600,7200,10800", "3600, 7200,21600")
+    )
+    assert near["items"] != far["items"]
+    assert len(_json("recommend", out, "--user", "3")["items"]) == 10
+
+
+def test_a_time_bias_on_a_log_of_order_alone_is_one_line(folder: Path) -> None:
+    ordered = folder / "ordered"
+    _json("prepare", folder / "log.csv", "--out", ordered, "--time-unit", "order")
+    result = _recsys("train", ordered, "--out", folder / "no-times", "--set=encoder.time_bias=64", *TINY)
+    assert result.returncode == 2
+    assert "carries order alone" in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
+
+
 def test_index_can_be_built_anew_even_over_a_damaged_one(run: Path) -> None:
     (run / "index" / "manifest.json").write_text("{")
     assert _json("index", run, "--kind", "exact")["kind"] == "exact"
@@ -150,7 +174,7 @@ def test_datasets_names_the_known_logs() -> None:
 
 def test_help_describes_every_command() -> None:
     text = _recsys("--help").stdout
-    for command in ("datasets", "prepare", "train", "evaluate", "index", "recommend"):
+    for command in ("datasets", "prepare", "train", "evaluate", "index", "recommend", "score"):
         assert command in text
         described = _recsys(command, "--help")
         assert described.returncode == 0
@@ -184,6 +208,8 @@ def _bad(folder: Path) -> list[tuple[str, list[Any], str]]:
         ("unknown item", ["recommend", run, "--history", "1,x"], "unknown item 'x'"),
         ("neither", ["recommend", run], "either --user ID or --history"),
         ("both", ["recommend", run, "--user", "1", "--history", "1"], "either --user ID or --history"),
+        ("times of a user", ["recommend", run, "--user", "1", "--times", "1"], "--times goes with --history"),
+        ("bad times", ["recommend", run, "--history", "1", "--times", "noon"], "--times 'noon'"),
         ("k 0", ["recommend", run, "--user", "1", "--k", "0"], "k = 0"),
         ("missing allow-list", ["recommend", run, "--user", "1", "--allow", folder / "no.txt"], "no.txt"),
         ("unknown index", ["index", run, "--kind", "tree"], "tree"),
@@ -239,3 +265,41 @@ def test_a_temporal_split_takes_its_fractions(folder: Path) -> None:
     assert meta["options"]["split"] == "temporal"
     assert (meta["options"]["valid_fraction"], meta["options"]["test_fraction"]) == (0.2, 0.05)
     assert meta["options"]["header"] is True
+
+
+def test_an_index_of_any_vectors_is_built_and_evaluated(run: Path) -> None:
+    facts = _json("index", run, "--kind", "exact", "--vectors", "mixed")
+    assert facts["vectors"] == "mixed"
+    assert 0 < facts["weight"] < 1
+    assert facts["bytes"] > 0
+    assert len(_json("recommend", run, "--user", "3")["items"]) == 10
+    report = _json("evaluate", run, "--vectors", "mixed")
+    assert report["vectors"] == "mixed"
+    assert report["metrics"] != _json("evaluate", run)["metrics"]
+    local = _json("index", run, "--kind", "exact", "--vectors", "latent", "--aggregate", "local")
+    assert local["neighbours"] > 0
+    assert len(_json("recommend", run, "--user", "3")["items"]) == 10
+    assert _json("index", run, "--kind", "exact", "--set", "threads=1")["vectors"] == "embedding"
+    for bad, words in (("ef=3", "index.ef"), ("ef_search", "key=value"), ("nprobe=x", "is not a int")):
+        refused = _recsys("index", run, "--set", bad)
+        assert refused.returncode == 2
+        assert words in refused.stderr
+
+
+def test_everybody_is_scored_into_parts_once(run: Path, tmp_path: Path) -> None:
+    report = _json("score", run, "--out", tmp_path / "parts", "--k", "3", "--part-users", "25")
+    assert (report["users"], len(report["parts"]), report["resumed"]) == (60, 3, 0)
+    again = _json("score", run, "--out", tmp_path / "parts", "--k", "3", "--part-users", "25")
+    assert again["resumed"] == 3
+    frame = pl.concat([pl.read_parquet(tmp_path / "parts" / name) for name in report["parts"]])
+    assert frame["user_id"].n_unique() == 60
+    pl.DataFrame({"user_id": [7, 3]}).write_parquet(tmp_path / "users.parquet")
+    (tmp_path / "users.txt").write_text("7\n3\n")
+    for users in ("users.parquet", "users.txt"):
+        some = _json("score", run, "--users", tmp_path / users, "--out", tmp_path / f"some-{users}")
+        (part,) = some["parts"]
+        answers = pl.read_parquet(tmp_path / f"some-{users}" / part)
+        assert answers["user_id"].unique(maintain_order=True).to_list() == [7, 3]
+    refused = _recsys("score", run, "--out", tmp_path / "parts", "--k", "4")
+    assert refused.returncode == 2
+    assert "another model" in refused.stderr

@@ -1,8 +1,10 @@
 """One contract for all encoders, built in and to come."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 from torch import Tensor
@@ -16,6 +18,7 @@ from recsys.encoders import (
     registration,
 )
 from recsys.encoders.base import EncoderConfig, SequenceEncoder, dropout
+from recsys.encoders.bert4rec import BERT4Rec
 from recsys.encoders.registry import changed_fields
 from recsys.errors import ArgumentError, ConfigError
 from recsys.jagged import SequenceBatch
@@ -27,11 +30,17 @@ VARIANTS: list[tuple[str, dict[str, object]]] = [
     ("sasrec", {"block": "prenorm", "positions": "learned"}),
     ("sasrec", {"block": "postnorm", "positions": "none"}),
     ("sasrec", {"block": "sasrec", "positions": "reversed", "n_heads": 1, "scale_embedding": True}),
+    ("sasrec", {"time_bias": 60, "relative_positions": 9}),
+    ("sasrec", {"time_bias": 24, "relative_positions": 40, "block": "sasrec", "positions": "reversed"}),
     ("bert4rec", {}),
+    ("bert4rec", {"time_bias": 60, "relative_positions": 9}),
     ("bert4rec", {"block": "postnorm", "positions": "reversed"}),
     ("mamba", {}),
     ("mamba", {"block": "mamba4rec", "dt_init": "zero", "n_layers": 1}),
     ("mamba", {"block": "mamba4rec", "d_conv": 2, "d_state": 5}),
+    ("sasrec", {"item_hashes": 2, "item_buckets": 25}),
+    ("bert4rec", {"item_hashes": 3, "item_buckets": 25}),
+    ("mamba", {"item_hashes": 2, "item_buckets": 25}),
 ]
 IDS = ["-".join([name, *map(str, options.values())]) for name, options in VARIANTS]
 
@@ -44,12 +53,30 @@ def _encoder(name: str, options: dict[str, object], seed: int = 0) -> SequenceEn
         for parameter in encoder.parameters():
             if parameter.ndim >= 2 and parameter.shape[-1] > 4:
                 parameter.mul_(5)
+        # Tables that start at zero would hide what their times and places do.
+        generator = torch.Generator().manual_seed(seed)
+        for name, parameter in encoder.named_parameters():
+            if ".tables." in name:
+                parameter.normal_(generator=generator)
     return encoder
 
 
 def _sequences(lengths: list[int], seed: int = 0) -> list[list[int]]:
     rng = np.random.default_rng(seed)
     return [rng.integers(0, V, n).tolist() for n in lengths]
+
+
+def _times(items: Any) -> npt.NDArray[np.int64]:
+    """A time for each event that follows from its item, so that it stays with it in any window; unsorted."""
+    return 2**31 + np.asarray(items, dtype=np.int64) ** 4 % 50_021
+
+
+def _batch(sequences: Sequence[Any]) -> SequenceBatch:
+    return SequenceBatch.from_sequences(sequences, [_times(s) for s in sequences])
+
+
+def _step(encoder: SequenceEncoder, state: Any, items: Any) -> tuple[Tensor, Any]:
+    return encoder.step(state, torch.from_numpy(items), torch.from_numpy(_times(items)))
 
 
 def _close(a: Tensor, b: Tensor, tolerance: float = 2e-5) -> None:
@@ -62,7 +89,7 @@ def encoder(request: pytest.FixtureRequest) -> SequenceEncoder:
 
 
 def test_hidden_states_have_one_row_per_event(encoder: SequenceEncoder) -> None:
-    batch = SequenceBatch.from_sequences(_sequences([3, 0, 7, 1]))
+    batch = _batch(_sequences([3, 0, 7, 1]))
     with torch.no_grad():
         hidden = encoder(batch)
     assert hidden.shape == (11, 32)
@@ -73,24 +100,24 @@ def test_hidden_states_have_one_row_per_event(encoder: SequenceEncoder) -> None:
 def test_a_batch_gives_what_its_sequences_give_alone(encoder: SequenceEncoder) -> None:
     sequences = _sequences([5, 1, 20, 2, 13])
     with torch.no_grad():
-        together = encoder(SequenceBatch.from_sequences(sequences))
-        alone = torch.cat([encoder(SequenceBatch.from_sequences([s])) for s in sequences])
+        together = encoder(_batch(sequences))
+        alone = torch.cat([encoder(_batch([s])) for s in sequences])
     _close(together, alone)
 
 
 def test_the_order_of_users_changes_nothing(encoder: SequenceEncoder) -> None:
     sequences = _sequences([5, 1, 20, 2, 13])
     with torch.no_grad():
-        states = encoder.user_state(SequenceBatch.from_sequences(sequences))
-        turned = encoder.user_state(SequenceBatch.from_sequences(sequences[::-1]))
+        states = encoder.user_state(_batch(sequences))
+        turned = encoder.user_state(_batch(sequences[::-1]))
     _close(states, turned.flip(0))
 
 
 def test_one_user_never_reaches_another(encoder: SequenceEncoder) -> None:
     first, second = _sequences([9, 9])
     with torch.no_grad():
-        before = encoder(SequenceBatch.from_sequences([first, second]))
-        after = encoder(SequenceBatch.from_sequences([first, second[::-1]]))
+        before = encoder(_batch([first, second]))
+        after = encoder(_batch([first, second[::-1]]))
     assert torch.equal(before[:9], after[:9])
     assert not torch.equal(before[9:], after[9:])
 
@@ -102,8 +129,8 @@ def test_causal_encoders_are_blind_to_the_future(encoder: SequenceEncoder) -> No
     for t in (0, 7, 18):
         changed = [*sequence[: t + 1], *((i + 1) % V for i in sequence[t + 1 :])]
         with torch.no_grad():
-            before = encoder(SequenceBatch.from_sequences([sequence, sequence]))
-            after = encoder(SequenceBatch.from_sequences([changed, sequence]))
+            before = encoder(_batch([sequence, sequence]))
+            after = encoder(_batch([changed, sequence]))
         same = torch.equal(before[: t + 1], after[: t + 1])
         assert same == encoder.causal
         assert not torch.equal(before[t + 1 : 20], after[t + 1 : 20])
@@ -116,10 +143,14 @@ def test_streaming_gives_what_encoding_at_once_gives(encoder: SequenceEncoder) -
     bounded = encoder.config.__class__.__name__ != "MambaConfig"
     with torch.no_grad():
         for t in range(40):
-            hidden, state = encoder.step(state, torch.from_numpy(sequences[:, t]))
+            hidden, state = _step(encoder, state, sequences[:, t])
             start = max(0, t + 1 - window) if bounded else 0
-            batch = SequenceBatch.from_sequences(list(sequences[:, start : t + 1]))
-            _close(hidden, encoder.user_state(batch), 1e-4)
+            batch = _batch(list(sequences[:, start : t + 1]))
+            _close(
+                hidden,
+                encoder.user_state(batch),
+                1e-5 if "time_bias" in changed_fields(encoder.config) else 1e-4,
+            )
 
 
 def test_users_in_one_stream_need_not_be_equally_far(encoder: SequenceEncoder) -> None:
@@ -132,22 +163,20 @@ def test_users_in_one_stream_need_not_be_equally_far(encoder: SequenceEncoder) -
         for user, steps in ((0, 3), (1, window)):
             state = encoder.initial_state(1)
             for t in range(steps):
-                _, state = encoder.step(state, torch.from_numpy(sequences[user : user + 1, t]))
+                _, state = _step(encoder, state, sequences[user : user + 1, t])
             states.append(state)
         fields: dict[str, Any] = {}
         for name in states[0].__dataclass_fields__:
             parts = [getattr(s, name) for s in states]
             fields[name] = torch.cat(parts, dim=1 if parts[0].ndim > 2 else 0)
         joined = type(states[0])(**fields)
-        hidden, _ = encoder.step(joined, torch.from_numpy(sequences[[0, 1], [3, window]]))
-        expected = encoder.user_state(
-            SequenceBatch.from_sequences([sequences[0, :4], sequences[1, 1 : window + 1]])
-        )
+        hidden, _ = _step(encoder, joined, sequences[[0, 1], [3, window]])
+        expected = encoder.user_state(_batch([sequences[0, :4], sequences[1, 1 : window + 1]]))
     _close(hidden, expected, 1e-4)
 
 
 def test_dropout_follows_its_generator(encoder: SequenceEncoder) -> None:
-    batch = SequenceBatch.from_sequences(_sequences([9, 4]))
+    batch = _batch(_sequences([9, 4]))
     with torch.no_grad():
         plain = encoder(batch)
         first = encoder(batch, generator=torch.Generator().manual_seed(1))
@@ -159,7 +188,7 @@ def test_dropout_follows_its_generator(encoder: SequenceEncoder) -> None:
 
 
 def test_every_parameter_receives_a_gradient(encoder: SequenceEncoder) -> None:
-    hidden = encoder(SequenceBatch.from_sequences(_sequences([24, 5, 1])))
+    hidden = encoder(_batch(_sequences([24, 5, 1])))
     (hidden * torch.randn(hidden.shape, generator=torch.Generator().manual_seed(0))).sum().backward()
     silent = [n for n, p in encoder.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
     assert silent == []
@@ -169,7 +198,7 @@ def test_weights_survive_saving(encoder: SequenceEncoder) -> None:
     name = encoder_name(encoder)
     copy = build_encoder(name, V, encoder.config, seed=9).eval()
     copy.load_state_dict(encoder.state_dict())
-    batch = SequenceBatch.from_sequences(_sequences([9, 4]))
+    batch = _batch(_sequences([9, 4]))
     with torch.no_grad():
         assert torch.equal(encoder(batch), copy(batch))
 
@@ -185,6 +214,83 @@ def test_the_seed_decides_the_weights(name: str) -> None:
 def test_a_sequence_longer_than_the_window_is_refused(name: str) -> None:
     with pytest.raises(ArgumentError, match="25 events exceeds max_length = 24"):
         _encoder(name, {})(SequenceBatch.from_sequences(_sequences([25])))
+
+
+@pytest.mark.parametrize("name", ["sasrec", "bert4rec"])
+def test_times_matter_to_a_time_bias_alone(name: str) -> None:
+    sequences = _sequences([9, 4])
+    shifted = [_times(s) + 1000 for s in sequences]
+    stretched = [_times(s) * 3 for s in sequences]
+    variants: list[tuple[dict[str, object], bool]] = [
+        ({}, False),
+        ({"relative_positions": 5}, False),
+        ({"time_bias": 64}, True),
+    ]
+    for options, matters in variants:
+        encoder = _encoder(name, options)
+        assert encoder.needs_timestamps == matters
+        with torch.no_grad():
+            first, moved, slower = (
+                encoder(SequenceBatch.from_sequences(sequences, times))
+                for times in ([_times(s) for s in sequences], shifted, stretched)
+            )
+        assert torch.equal(first, moved)
+        assert torch.equal(first, slower) != matters
+
+
+@pytest.mark.parametrize("name", ["sasrec", "bert4rec"])
+def test_relative_positions_tell_orders_apart(name: str) -> None:
+    (sequence,) = _sequences([9])
+    turned = [*sequence[:6], sequence[7], sequence[6], sequence[8]]
+    for places, same in ((0, True), (9, False)):
+        encoder = _encoder(name, {"positions": "none", "relative_positions": places, "n_layers": 1})
+        with torch.no_grad():
+            first, other = (encoder.user_state(SequenceBatch.from_sequences([s])) for s in (sequence, turned))
+        assert torch.allclose(first, other, atol=1e-6) == same
+
+
+@pytest.mark.parametrize("name", ["sasrec", "bert4rec"])
+def test_tables_start_at_zero_and_change_nothing_there(name: str) -> None:
+    batch = _batch(_sequences([9, 4]))
+    plain, biased = (
+        build_encoder(name, V, encoder_config(name, {**SMALL, **options})).eval()
+        for options in ({}, {"time_bias": 64, "relative_positions": 9})
+    )
+    tables = {n: p for n, p in biased.named_parameters() if ".tables." in n}
+    assert sorted({n.rpartition(".")[2] for n in tables}) == ["position_table", "time_table"]
+    assert len(tables) == 4
+    assert not any(p.any() for p in tables.values())
+    with torch.no_grad():
+        _close(plain(batch), biased(batch))
+
+
+@pytest.mark.parametrize("name", ["sasrec", "bert4rec"])
+def test_a_time_bias_without_times_is_refused_in_one_line(name: str) -> None:
+    encoder = _encoder(name, {"time_bias": 64})
+    message = "encoder.time_bias = 64 needs the time of every event"
+    with pytest.raises(ArgumentError, match=message):
+        encoder(SequenceBatch.from_sequences([[1, 2]]))
+    with pytest.raises(ArgumentError, match=message):
+        encoder.step(encoder.initial_state(1), torch.tensor([1]))
+
+
+def test_the_mask_has_the_last_events_time_unless_told_when() -> None:
+    encoder = _encoder("bert4rec", {"time_bias": 100})
+    assert isinstance(encoder, BERT4Rec)
+    batch = SequenceBatch.from_sequences([[1, 2], []], [[100, 5000], []])
+    with torch.no_grad():
+        left, last, later = (
+            encoder.user_state(batch, at=at)
+            for at in (None, torch.tensor([5000, 77]), torch.tensor([90_000, 77]))
+        )
+    assert torch.equal(left, last)
+    assert not torch.equal(left[0], later[0])
+    assert torch.equal(left[1], later[1])
+
+
+def test_a_stream_without_a_time_bias_keeps_no_times() -> None:
+    for name in ("sasrec", "bert4rec"):
+        assert _encoder(name, {}).initial_state(3).timestamps.shape == (3, 0)
 
 
 def test_bert4rec_answers_an_empty_history() -> None:
@@ -230,6 +336,33 @@ def test_mamba_starts_with_step_sizes_in_the_stated_range() -> None:
 def test_every_preset_builds(name: str, which: str) -> None:
     encoder = build_encoder(name, V, encoder_config(name, preset(name, which).get("encoder", {})))
     assert encoder(SequenceBatch.from_sequences([[1, 2, 3]])).shape[0] == 3
+
+
+def test_a_hashed_item_is_the_sum_of_rows_of_a_small_table() -> None:
+    encoder = _encoder("bert4rec", {"item_hashes": 3, "item_buckets": 25})
+    table = encoder.get_parameter("item_embedding.weight")
+    assert table.shape == (25 + 1, 32)  # the mask token has a row of its own
+    with torch.no_grad():
+        weight = encoder.item_weight
+        assert torch.equal(weight, encoder.item_vectors())
+        embedded = encoder.item_embedding(torch.tensor([[3, V - 1, V]]))
+    assert torch.equal(embedded[0, :2], weight[[3, V - 1]])
+    torch.testing.assert_close(embedded[0, 2], 3 * table[25].detach())
+
+
+def test_hashed_items_start_as_wide_as_others() -> None:
+    for hashes in (1, 4):
+        config = encoder_config("sasrec", {"d_model": 64, "item_hashes": hashes, "item_buckets": 500})
+        weight = build_encoder("sasrec", 3000, config).item_vectors()
+        assert float(weight.std()) == pytest.approx(0.02, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    "options", [{"item_hashes": 17}, {"item_hashes": -1}, {"item_hashes": 2, "item_buckets": 0}]
+)
+def test_hashing_out_of_range_is_refused(options: dict[str, object]) -> None:
+    with pytest.raises(ConfigError, match="encoder.item_"):
+        encoder_config("sasrec", options)
 
 
 def test_an_unknown_name_is_refused_with_the_nearest() -> None:

@@ -37,6 +37,24 @@ def test_append_puts_an_item_after_every_sequence() -> None:
     assert batch.lengths.tolist() == [3, 1, 2]
 
 
+def test_append_gives_the_last_time_or_the_one_that_is_told() -> None:
+    batch = SequenceBatch.from_sequences([[5, 6], [], [7]], [[10, 20], [], [30]])
+    repeated, told = batch.append(99), batch.append(99, torch.tensor([1, 2, 3]))
+    assert repeated.timestamps is not None
+    assert told.timestamps is not None
+    assert repeated.timestamps.tolist() == [10, 20, 20, 0, 30, 30]
+    assert told.timestamps.tolist() == [10, 20, 1, 2, 30, 3]
+    assert SequenceBatch.from_sequences([[5]]).append(99).timestamps is None
+
+
+def test_times_are_packed_beside_the_items() -> None:
+    batch = SequenceBatch.from_sequences([[5, 6], [], [7]], [[10, 20], [], [30]])
+    assert batch.timestamps is not None
+    assert batch.timestamps.tolist() == [10, 20, 30]
+    with pytest.raises(ArgumentError, match="1 timestamps for 2 items"):
+        SequenceBatch.from_sequences([[5, 6]], [[1]])
+
+
 def test_lengths_must_account_for_all_items() -> None:
     with pytest.raises(ArgumentError, match="lengths sum to 4 but there are 3 items"):
         SequenceBatch.from_lengths([1, 2, 3], [2, 2])

@@ -19,7 +19,7 @@ from recsys.errors import (
     RunError,
     UnknownIdError,
 )
-from recsys.recommender import choose_device
+from recsys.opening import choose_device
 
 SMALL: dict[str, Any] = {"d_model": 16, "n_layers": 1, "d_ff": 16, "max_length": 16}
 QUICK: dict[str, Any] = {"epochs": 2, "batch_events": 256}
@@ -142,6 +142,65 @@ def test_a_call_that_cannot_be_meant_is_refused(
         model.recommend(**arguments)
 
 
+@pytest.fixture(scope="module", params=["sasrec", "bert4rec"])
+def timed(request: pytest.FixtureRequest, store: SequenceStore) -> Recommender:
+    """A model that reads times, with a table that makes them matter."""
+    options = {**SMALL, "time_bias": 100}
+    model = Recommender(request.param, encoder_options=options, training_options=QUICK, index="exact")
+    model.fit(store)
+    with torch.no_grad():
+        for name, parameter in model.encoder_.named_parameters():
+            if ".tables." in name:
+                parameter.normal_(0, 3, generator=torch.Generator().manual_seed(0))
+    return model
+
+
+def test_times_reach_the_model_by_user_and_by_history(timed: Recommender, log: pl.DataFrame) -> None:
+    own = log.filter(pl.col("user_id") == 5).sort("timestamp")
+    history, times = own["item_id"].to_list(), own["timestamp"].to_list()
+    by_user = timed.recommend(users=[5], k=5)["score"].to_numpy()
+    by_history = timed.recommend(histories=[history], times=[times], k=5)["score"].to_numpy()
+    np.testing.assert_allclose(by_user, by_history, rtol=1e-5)
+    others = [t // 50 for t in times]
+    assert not np.allclose(
+        by_user, timed.recommend(histories=[history], times=[others], k=5)["score"].to_numpy(), rtol=1e-3
+    )
+
+
+def test_an_unknown_item_takes_its_time_with_it(timed: Recommender) -> None:
+    found = timed.recommend(histories=[[1, 999, 2]], times=[[10, 20, 90_000]], on_unknown="ignore")
+    assert found.equals(timed.recommend(histories=[[1, 2]], times=[[10, 90_000]]))
+
+
+def test_times_reach_the_model_in_evaluation(timed: Recommender, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = timed.evaluate().metrics
+    assert timed.store_.timestamps is not None
+    rng = np.random.default_rng(0)
+    other = np.sort(rng.integers(0, 10**9, timed.store_.n_events))
+    monkeypatch.setattr(timed.store_, "timestamps", other)
+    assert timed.evaluate().metrics != before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"histories": [[1, 2]]}, r"reads the time of every event: pass times= \(--times t1,t2,t3"),
+        ({"histories": [[1, 2]], "times": [[1]]}, "history 0 has 2 items and 1 times"),
+        ({"histories": [[1], [2]], "times": [[1]]}, "one for each history"),
+        ({"histories": [[1, 2]], "times": [[5, 4]]}, "times of history 0 go back to 4"),
+        ({"histories": [[1, 2]], "times": [[5, "6"]]}, "times of history 0 hold '6'"),
+        ({"histories": [[1, 2]], "times": [[5, 2**70]]}, "times of history 0 hold 1180591620717411303424"),
+        ({"users": [3], "times": [[5]]}, "times go with histories"),
+    ],
+)
+def test_times_that_cannot_be_meant_are_refused(
+    timed: Recommender, arguments: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ArgumentError, match=message) as caught:
+        timed.recommend(**arguments)
+    assert "\n" not in str(caught.value)
+
+
 def test_similar_items_are_nearest_by_cosine(model: Recommender) -> None:
     frame = model.similar_items([4], k=3)
     weight = torch.nn.functional.normalize(model.encoder_.item_weight.detach(), dim=1)
@@ -172,6 +231,60 @@ def test_a_saved_model_answers_the_same(name: str, store: SequenceStore, tmp_pat
     assert loaded.recommend(users=[3, 7]).equals(model.recommend(users=[3, 7]))
     assert loaded.evaluate().metrics == model.evaluate().metrics
     assert loaded.configs() == model.configs()
+
+
+@pytest.mark.parametrize("name", ["sasrec", "bert4rec", "mamba"])
+@pytest.mark.parametrize("loss", ["full", "sampled_softmax", "gbce"])
+def test_hashed_items_train_rank_answer_and_are_saved(
+    name: str, loss: str, store: SequenceStore, tmp_path: Path
+) -> None:
+    model = Recommender(
+        name,
+        encoder_options={**SMALL, "item_hashes": 2, "item_buckets": 20},
+        training_options={**QUICK, "loss": loss, "label_smoothing": 0.0},
+        index="exact",
+    ).fit(store)
+    table = model.encoder_.get_parameter("item_embedding.weight")
+    assert table.shape[0] == 20 + model.encoder_.n_extra_items < store.n_items
+    frame = model.recommend(users=[3, 7], k=4)
+    assert frame["rank"].to_list() == [1, 2, 3, 4] * 2
+    weight = model.encoder_.item_vectors()
+    torch.testing.assert_close(model.index_.vectors, weight)
+    metrics = model.evaluate().metrics
+    model.save(tmp_path / "run")
+    again = recsys.load(tmp_path / "run")
+    assert torch.equal(again.encoder_.item_vectors(), weight)
+    assert again.evaluate().metrics == metrics
+    assert again.recommend(users=[3, 7], k=4).equals(frame)
+
+
+@pytest.mark.parametrize(
+    ("name", "loss"), [("sasrec", "full"), ("bert4rec", "full"), ("mamba", "full"), ("sasrec", "gbce")]
+)
+def test_the_plain_pytorch_kernels_train_and_rank_alike(
+    name: str, loss: str, store: SequenceStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiled, plain = (
+        Recommender(
+            name,
+            encoder_options=SMALL,
+            training_options={**QUICK, "loss": loss, "label_smoothing": 0.0},
+            index="exact",
+            backend=backend,
+        )
+        for backend in ("auto", "reference")
+    )
+    compiled.fit(store)
+    kernels = ["attention.cpu", "scan.cpu", "conv.cpu", "cross_entropy.cpu", "ranking.cpu"]
+    kernels += ["embedding.segments", "row_adamw.cpu", "sampled_loss.cpu", "sampling.cpu"]
+    with monkeypatch.context() as patch:
+        for module in kernels:
+            patch.setattr(f"recsys.kernels.{module}.launch", None)  # no compiled kernel may run
+        plain.fit(store)
+        metrics = plain.evaluate().metrics
+    losses = [[record["loss"] for record in model.history_] for model in (compiled, plain)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+    assert metrics == pytest.approx(compiled.evaluate().metrics, abs=0.02)  # one user of 60 is 0.017
 
 
 def test_fitting_into_a_folder_leaves_a_run_that_answers_alone(log: pl.DataFrame, tmp_path: Path) -> None:
@@ -237,7 +350,7 @@ def test_validation_during_training_takes_at_most_so_many_users(
         (lambda r: (r / "config.toml").write_text("[encoder]\nd_ff = 9\n"), RunError, "does not fit"),
         (lambda r: _replace(r / "data" / "items.npy"), DataError, "items.npy"),
         (lambda r: (r / "data" / "meta.json").unlink(), DataError, "meta.json"),
-        (lambda r: (r / "index" / "vectors.safetensors").write_bytes(b"x"), RetrievalError, "vectors"),
+        (lambda r: next((r / "index").glob("vectors-*")).write_bytes(b"x"), RetrievalError, "vectors"),
     ],
 )
 def test_a_damaged_run_is_refused_by_the_file(
