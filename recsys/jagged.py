@@ -6,6 +6,7 @@ V items of the catalog.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from recsys.errors import ArgumentError
 from recsys.kernels.attention.schedule import AttentionSchedule
+from recsys.kernels.scan.schedule import ScanSchedule
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -31,7 +33,7 @@ class SequenceBatch:
     offsets: Tensor
     lengths: npt.NDArray[np.int64]
     timestamps: Tensor | None = None
-    _schedule: AttentionSchedule | None = field(default=None, init=False, repr=False)
+    _schedules: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
 
     @classmethod
     def from_lengths(
@@ -87,10 +89,21 @@ class SequenceBatch:
     @property
     def attention_schedule(self) -> AttentionSchedule | None:
         """Work list of attention on the GPU, made on first use and kept; None for a batch on the CPU."""
-        if self._schedule is None and self.items.is_cuda:
-            schedule = AttentionSchedule.from_lengths(self.lengths).to(self.items.device)
-            object.__setattr__(self, "_schedule", schedule)  # a cache in a frozen class
-        return self._schedule
+        if not self.items.is_cuda:
+            return None
+        if "attention" not in self._schedules:
+            schedule = AttentionSchedule.from_lengths(self.lengths)
+            self._schedules["attention"] = schedule.to(self.items.device)
+        return self._schedules["attention"]  # type: ignore[no-any-return]
+
+    @property
+    def scan_schedule(self) -> ScanSchedule | None:
+        """Work list of the selective scan on the GPU, likewise."""
+        if not self.items.is_cuda:
+            return None
+        if "scan" not in self._schedules:
+            self._schedules["scan"] = ScanSchedule.from_lengths(self.lengths, self.items.device)
+        return self._schedules["scan"]  # type: ignore[no-any-return]
 
     def positions(self) -> Tensor:
         """(N,) int64: index of each event inside its sequence, counted from 0."""
