@@ -49,7 +49,7 @@ def alternate(sides: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, 
         side()
     seconds: dict[str, list[float]] = {name: [] for name in sides}
     for turn in range(rounds):
-        names = list(sides) if turn % 2 == 0 else list(reversed(sides))
+        names = list(sides) if turn % 2 == 0 else list(sides)[::-1]
         for name in names:
             began = time.perf_counter()
             sides[name]()

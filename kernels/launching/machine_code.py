@@ -6,6 +6,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from recsys.kernels.launching import interpreting
 from recsys.kernels.launching.recording import Launch
 
 __all__ = ["ARCHITECTURES", "SHARED_LIMITS", "Resources", "compile_launch"]
@@ -45,7 +46,12 @@ def compile_launch(launch: Launch, architecture: str) -> Resources:
 
     Returns:
         Its resources, as cuobjdump reads them from the machine code.
+
+    Raises:
+        RuntimeError: this process defines kernels for Triton's interpreter.
     """
+    if interpreting():
+        raise RuntimeError("TRITON_INTERPRET is set: compile in a process without it")
     import triton
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
