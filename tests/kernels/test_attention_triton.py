@@ -200,7 +200,7 @@ def test_a_small_workspace_gives_the_same_table_gradients(
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
 
 
-@triton.jit
+@triton.jit  # type: ignore[untyped-decorator]
 def _bucket_kernel(gaps: Any, found: Any, count: Any, buckets: Any, SIZE: tl.constexpr) -> None:
     lane = tl.program_id(0) * SIZE + tl.arange(0, SIZE)
     gap = tl.load(gaps + lane, mask=lane < count, other=0)
@@ -447,7 +447,7 @@ def test_it_compiles_whole_and_for_any_batch(scheduled: bool, device: torch.devi
         q, k, v, grad = (x.to(device) for x in _inputs(lengths, heads=1))
         leaves = [x.requires_grad_() for x in (q, k, v)]
         schedule = AttentionSchedule.from_lengths(np.array(lengths)).to(device) if scheduled else None
-        found = compiled(*leaves, _offsets(lengths, device), schedule, max(lengths))
+        found = compiled(leaves[0], leaves[1], leaves[2], _offsets(lengths, device), schedule, max(lengths))
         slopes = torch.autograd.grad(found, leaves, grad)
         plain = _run([x.cpu() for x in (q, k, v, grad)], lengths, device)
         for a, b in zip((found.detach(), *slopes), plain, strict=True):
