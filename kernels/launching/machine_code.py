@@ -48,7 +48,8 @@ def compile_launch(launch: Launch, architecture: str) -> Resources:
         Its resources, as cuobjdump reads them from the machine code.
 
     Raises:
-        RuntimeError: this process defines kernels for Triton's interpreter.
+        RuntimeError: this process defines kernels for Triton's interpreter, or Triton gave the kernel up: one
+            that needs more tensor memory than a chip has becomes a bare trap, without a word.
     """
     if interpreting():
         raise RuntimeError("TRITON_INTERPRET is set: compile in a process without it")
@@ -65,6 +66,8 @@ def compile_launch(launch: Launch, architecture: str) -> Resources:
         target=GPUTarget("cuda", int(architecture.removeprefix("sm_")), 32),
         options={"num_warps": launch.num_warps, "num_stages": launch.num_stages},
     )
+    if re.search(r"^\s*trap;", compiled.asm["ptx"], re.MULTILINE):
+        raise RuntimeError(f"{launch.name} compiles to a trap for {architecture}: take smaller blocks")
     return _read_resources(compiled.asm["cubin"], compiled.metadata.shared)
 
 
