@@ -173,7 +173,7 @@ class Recommender:
         with prefer_backend(self.backend):
             return evaluate_hidden(
                 _hidden_function(encoder, store),
-                encoder.item_weight,
+                encoder.item_vectors(),
                 store,
                 split=split,  # type: ignore[arg-type]
                 protocol=protocol,
@@ -254,13 +254,13 @@ class Recommender:
             UnknownIdError: an item is not in the catalog.
         """
         encoder = self._fitted()
-        return similar(encoder.item_weight.detach().float().cpu(), self._names, items, k)
+        return similar(encoder.item_vectors().float().cpu(), self._names, items, k)
 
     def build_index(self, kind: str | None = None) -> ItemIndex:
         """Build the item index anew, of another kind if one is named."""
         encoder = self._fitted()
         index = ItemIndex.build(
-            encoder.item_weight.detach().float().cpu(),
+            encoder.item_vectors().float().cpu(),
             kind=kind or self.index,
             metric="inner_product",
             fingerprint=fingerprint(encoder),
@@ -364,7 +364,7 @@ class Recommender:
         def validate(encoder: SequenceEncoder) -> Mapping[str, float]:
             return evaluate_hidden(
                 _hidden_function(encoder, store),
-                encoder.item_weight,
+                encoder.item_vectors(),
                 store,
                 split="valid",
                 ks=(10,),

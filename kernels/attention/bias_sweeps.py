@@ -37,8 +37,9 @@ class Tables(NamedTuple):
         places: (H * row,) float32; head h's entry of distance d lies at h * row + zero + d.
         row: see `places`; 0 without a position table.
         zero: see `places`.
-        place_of: (row,) int64, the entry of the position table at each place.
-        n_entries: T + R, what a piece's gradients of one head take.
+        place_of: (row,) int64, the entry of the position table at each place, counted from `reached`.
+        reached: first entry of the position table that the batch's longest sequence reaches.
+        n_entries: T + the entries reached, what a piece's gradients take.
     """
 
     entries: Array
@@ -48,6 +49,7 @@ class Tables(NamedTuple):
     row: Number
     zero: Number
     place_of: Array
+    reached: Number
     n_entries: Number
 
 

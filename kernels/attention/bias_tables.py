@@ -14,7 +14,7 @@ from recsys.kernels.attention.bias_sweeps import Tables
 from recsys.kernels.vector import PANEL
 
 _NONE, _NO_WORDS = np.zeros(0, np.float32), np.zeros(0, np.int64)
-NO_TABLES = Tables(_NONE, -1, _NO_WORDS, _NONE, 0, 0, _NO_WORDS, 0)
+NO_TABLES = Tables(_NONE, -1, _NO_WORDS, _NONE, 0, 0, _NO_WORDS, 0, 0)
 
 
 def lay_out(
@@ -36,7 +36,7 @@ def lay_out(
     """
     if time_table is None and position_table is None:
         return NO_TABLES
-    entries, last, times, places, _, zero, place_of, n_entries = NO_TABLES
+    entries, last, times, places, _, zero, place_of, reached, n_entries = NO_TABLES
     if time_table is not None and timestamps is not None:
         n = time_table.shape[1]
         last, n_entries = n - 1, n
@@ -45,42 +45,44 @@ def lay_out(
     if position_table is not None:
         # Idle lanes of a block lie up to PANEL beyond the last query; so do keys that no query sees.
         zero = PANEL if causal else longest
-        distance = torch.arange(-zero, longest + PANEL)
+        far = max(0, longest - 1)
+        distance = torch.arange(-zero, longest + PANEL).clamp(0 if causal else -far, far)
         index = relative_place(distance, torch.zeros_like(distance), position_table.shape[1], causal)
         places = position_table.detach()[:, index].contiguous().view(-1).numpy()
-        place_of = index.numpy()
-        n_entries += position_table.shape[1]
-    return Tables(entries, last, times, places, len(place_of), zero, place_of, n_entries)
+        reached = int(index[0])
+        place_of = (index - reached).numpy()
+        n_entries += int(place_of[-1]) + 1
+    return Tables(entries, last, times, places, len(place_of), zero, place_of, reached, n_entries)
 
 
 def sum_partials(
     partials: NDArray[np.float32],
     pieces: NDArray[np.int64],
+    tables: Tables,
     time_table: Tensor | None,
     position_table: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
     """Add up the pieces' gradients of the tables, in the order of the pieces.
 
     Args:
-        partials: (P, T + R).
+        partials: (P, n_entries).
         pieces: (P, 6) from `cut_batch`.
+        tables: from `lay_out`.
         time_table: (H, T) or None.
         position_table: (H, R) or None.
 
     Returns:
         (H, T) and (H, R) float32; empty for a table that is None.
     """
-    gradients = []
-    first = 0
-    for table in (time_table, position_table):
-        if table is None:
-            gradients.append(torch.zeros(0))
-            continue
-        heads, n = table.shape
-        total = np.zeros((heads, n))
-        for head in range(heads):
-            mine = partials[pieces[:, 1] == head, first : first + n]
-            total[head] = mine.sum(axis=0, dtype=np.float64)
-        gradients.append(torch.from_numpy(total.astype(np.float32)))
-        first += n
-    return gradients[0], gradients[1]
+    times, positions = (
+        torch.zeros(0 if table is None else table.shape) for table in (time_table, position_table)
+    )
+    buckets = tables.last + 1
+    reached = slice(tables.reached, tables.reached + tables.n_entries - buckets)
+    for head in np.unique(pieces[:, 1]).tolist():
+        total = partials[pieces[:, 1] == head].sum(axis=0, dtype=np.float64)
+        if time_table is not None:
+            times[head] = torch.from_numpy(total[:buckets])
+        if position_table is not None:
+            positions[head, reached] = torch.from_numpy(total[buckets:])
+    return times, positions

@@ -162,7 +162,7 @@ def backward(
         *(_flat(x) for x in gradients),
         partials.reshape(-1),
     )
-    return *gradients, *sum_partials(partials, pieces, time_table, position_table)
+    return *gradients, *sum_partials(partials, pieces, tables, time_table, position_table)
 
 
 @backward.register_fake

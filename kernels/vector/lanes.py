@@ -159,6 +159,16 @@ def fma(typing_context: Any, a: Any, b: Any, c: Any) -> Any:
 
 
 @intrinsic
+def square_root(typing_context: Any, x: Any) -> Any:
+    """Take the square root lane by lane, rounded to nearest."""
+
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return call(builder, "llvm.sqrt", args[0])
+
+    return LANES_TYPE(LANES_TYPE), emit
+
+
+@intrinsic
 def exp2(typing_context: Any, x: Any) -> Any:
     """Compute 2^x for x <= 127 with relative error below 2e-7; 0 below -126; NaN for NaN."""
 

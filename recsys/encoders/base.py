@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from recsys.config import require
+from recsys.encoders.items import HashedItemEmbedding, ItemEmbedding, make_item_embedding
 from recsys.jagged import SequenceBatch
 
 
@@ -23,6 +24,11 @@ class EncoderConfig:
     """Probability of zeroing an activation in training; 0 up to (not including) 1."""
     max_length: int = 200
     """Events of a user that the encoder sees, the most recent ones; 1 to 65536."""
+    item_hashes: int = 0
+    """Hash functions by which an item is the sum of rows of a shared table, for catalogs beyond memory; 0
+    gives each item a row of its own; 0 to 16."""
+    item_buckets: int = 100_000
+    """Rows of the shared table where item_hashes is above 0; 1 to 2147483647."""
 
     def __post_init__(self) -> None:
         """Check ranges."""
@@ -30,6 +36,10 @@ class EncoderConfig:
         require(1 <= self.n_layers <= 64, "encoder.n_layers", self.n_layers, "between 1 and 64")
         require(0 <= self.dropout < 1, "encoder.dropout", self.dropout, "at least 0 and below 1")
         require(1 <= self.max_length <= 65536, "encoder.max_length", self.max_length, "between 1 and 65536")
+        require(0 <= self.item_hashes <= 16, "encoder.item_hashes", self.item_hashes, "between 0 and 16")
+        require(
+            1 <= self.item_buckets < 2**31, "encoder.item_buckets", self.item_buckets, "from 1 to 2147483647"
+        )
 
 
 class SequenceEncoder(nn.Module, ABC):
@@ -52,12 +62,24 @@ class SequenceEncoder(nn.Module, ABC):
         require(n_items >= 1, "n_items", n_items, "at least 1")
         self.config: Any = config
         self.n_items = n_items
-        self.item_embedding = nn.Embedding(n_items + self.n_extra_items, config.d_model)
+        self.item_embedding = make_item_embedding(
+            n_items, self.n_extra_items, config.d_model, config.item_hashes, config.item_buckets
+        )
 
     @property
     def item_weight(self) -> Tensor:
-        """(V, D) item vectors, tied to the input embedding."""
-        return self.item_embedding.weight[: self.n_items]
+        """(V, D) item vectors, tied to the input embedding; of hashed items made anew at each call."""
+        return self.item_embedding.vectors(self.n_items)
+
+    def item_vectors(self) -> Tensor:
+        """(V, D) item vectors for ranking and search, without gradients."""
+        with torch.no_grad():
+            return self.item_weight.detach()
+
+    @property
+    def device(self) -> torch.device:
+        """Where the encoder's weights are."""
+        return self.item_embedding.weight.device
 
     @property
     def history_length(self) -> int:
@@ -108,7 +130,9 @@ class SequenceEncoder(nn.Module, ABC):
         0.02 is BERT's and Mamba4Rec's. Encoders with parameters of another kind extend this.
         """
         for module in self.modules():
-            if isinstance(module, nn.Linear | nn.Embedding):
+            if isinstance(module, ItemEmbedding | HashedItemEmbedding):
+                module.initialize(generator)
+            elif isinstance(module, nn.Linear | nn.Embedding):
                 with torch.no_grad():
                     module.weight.normal_(0.0, 0.02, generator=generator)
                     if isinstance(module, nn.Linear) and module.bias is not None:

@@ -35,7 +35,7 @@ def encode_histories(
     Returns:
         (R, D) on the encoder's device.
     """
-    device = encoder.item_weight.device
+    device = encoder.device
     states = torch.empty(len(starts), encoder.config.d_model, device=device)
     recent = np.maximum(starts, ends - encoder.history_length)
     with torch.inference_mode():

@@ -1,8 +1,9 @@
 """SASRec: a causal Transformer over a user's items (Kang and McAuley 2018, arXiv:1808.09781).
 
 Differs from the paper:
-- The loss is full cross-entropy over the catalog, which lifts it most ("Turning Dross Into Gold
-  Loss", RecSys 2023); the ``paper`` preset keeps the published network under that loss.
+- The default loss is cross-entropy over the catalog, which lifts it most ("Turning Dross Into Gold
+  Loss", RecSys 2023); the ``paper`` preset has the published one, BCE with one uniform negative per
+  event. Its negatives avoid the event's own target; the authors' avoid all items of the user.
 - The default block is LiGR's (gated residuals, SwiGLU; eSASRec, RecSys 2025) with rotary positions.
 - Sequences are packed; nothing is padded and there is no padding item.
 """
@@ -64,7 +65,15 @@ PAPER: dict[str, dict[str, Any]] = {
         "attention_dropout": 0.2,
         "scale_embedding": True,
     },
-    "training": {"learning_rate": 1e-3, "betas": (0.9, 0.98), "weight_decay": 0.0, "warmup_steps": 0},
+    "training": {
+        "loss": "bce",
+        "negatives": 1,
+        "negative_sampling": "uniform",
+        "learning_rate": 1e-3,
+        "betas": (0.9, 0.98),
+        "weight_decay": 0.0,
+        "warmup_steps": 0,
+    },
 }
 
 

@@ -27,7 +27,7 @@ class Progress:
 
     Attributes:
         epoch: epochs finished.
-        step: steps finished in the running epoch.
+        step: batches finished in the running epoch.
         global_step: optimization steps finished in all.
         loss_sum, n_targets: over the running epoch's steps so far.
         best: best validation score, or None before the first evaluation.
@@ -153,9 +153,8 @@ def unpack(
     for name, value in parts["optimizer"].items():
         parameter_name, _, key = name.rpartition("/")
         parameter = parameters[parameter_name]
-        # The step count stays on the CPU unless AdamW is fused on a GPU; moments follow the parameter.
-        device = parameter.device
-        optimizer.state[parameter][key] = value.to(device)
+        # Moments follow the parameter; the step count does too for AdamW, and goes back for its row updates.
+        optimizer.state[parameter][key] = value.to(parameter.device)
     device = next(iter(parameters.values())).device
     return (
         {name: value.to(device) for name, value in parts["average"].items()},

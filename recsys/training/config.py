@@ -1,8 +1,12 @@
 """How a run is trained."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from recsys.config import require
+
+OWN_NEGATIVES = {"sampled_softmax": 2048, "gbce": 256, "bce": 1, "bpr": 1}
+"""Negatives of each sampled loss where `negatives` leaves it open: published ones but for softmax."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -17,6 +21,24 @@ class TrainingConfig:
     """Events per optimization step, a budget for packed sequences; 2 or more."""
     learning_rate: float = 1e-3
     """Peak step size of AdamW; above 0. 1e-3 is what most published recipes use."""
+    accumulate: int = 1
+    """Batches whose gradients make one optimization step, weighted by their targets: batch_events times as
+    many in the memory of one; 1 or more."""
+    prefetch: int = 2
+    """Batches prepared ahead by a thread; changes no result; 0 prepares each when it is due; 0 or more."""
+    loss: Literal["auto", "full", "sampled_softmax", "gbce", "bce", "bpr"] = "auto"
+    """full: softmax over the catalog; sampled_softmax: over negatives, with logQ correction; gbce: gSASRec's;
+    bce: SASRec's; bpr: pairwise. auto: full where the catalog is small enough, else sampled_softmax."""
+    negatives: int = 0
+    """Negatives per target of a sampled loss; 0 takes the loss's own: 2048 for sampled_softmax (shared by a
+    batch, as are any above 64), 256 for gbce, 1 for bce and bpr; 0 or more."""
+    negative_sampling: Literal["uniform", "popularity", "in_batch"] = "uniform"
+    """Where negatives come from: all items alike; training events to the power popularity_power; other
+    targets of the batch, by their share of all events in the logQ correction."""
+    popularity_power: float = 0.75
+    """Power of an item's training events in popularity sampling; 0 to 4. 0.75 is word2vec's."""
+    gbce_t: float = 0.75
+    """Calibration of gbce, from 0 (plain bce) to 1. gSASRec takes 0.75."""
     betas: tuple[float, float] = (0.9, 0.98)
     """AdamW's averaging factors, each at least 0 and below 1; (0.9, 0.98) as in SASRec and eSASRec."""
     weight_decay: float = 0.0
@@ -27,9 +49,10 @@ class TrainingConfig:
     gradient_clip: float = 1.0
     """Largest norm of the whole gradient; 0 turns clipping off."""
     label_smoothing: float = 0.0
-    """Share of the target's probability spread over the catalog; 0 up to (not including) 1."""
+    """Share of the target's probability spread over the catalog, or over the negatives of sampled_softmax;
+    0 up to (not including) 1, and 0 with gbce, bce and bpr."""
     temperature: float = 1.0
-    """Scores are divided by it before the softmax, in training only; above 0."""
+    """Scores are divided by it in the loss, in training only; above 0."""
     ema_decay: float = 0.0
     """Averaging factor per step of the weights that are evaluated and kept; 0 keeps the last weights."""
     patience: int = 10
@@ -46,6 +69,13 @@ class TrainingConfig:
         require(self.seed >= 0, "training.seed", self.seed, "0 or more")
         require(self.epochs >= 1, "training.epochs", self.epochs, "1 or more")
         require(self.batch_events >= 2, "training.batch_events", self.batch_events, "2 or more")
+        require(self.accumulate >= 1, "training.accumulate", self.accumulate, "1 or more")
+        require(self.prefetch >= 0, "training.prefetch", self.prefetch, "0 or more")
+        require(self.negatives >= 0, "training.negatives", self.negatives, "0 or more")
+        require(
+            0 <= self.popularity_power <= 4, "training.popularity_power", self.popularity_power, "from 0 to 4"
+        )
+        require(0 <= self.gbce_t <= 1, "training.gbce_t", self.gbce_t, "from 0 to 1")
         require(self.learning_rate > 0, "training.learning_rate", self.learning_rate, "above 0")
         require(
             all(0 <= b < 1 for b in self.betas), "training.betas", self.betas, "two numbers from 0 to below 1"
@@ -58,6 +88,12 @@ class TrainingConfig:
             "training.label_smoothing",
             self.label_smoothing,
             "at least 0 and below 1",
+        )
+        require(
+            self.label_smoothing == 0 or self.loss not in ("gbce", "bce", "bpr"),
+            "training.label_smoothing",
+            self.label_smoothing,
+            f"0 with training.loss = {self.loss!r}, whose targets are not a distribution",
         )
         require(self.temperature > 0, "training.temperature", self.temperature, "above 0")
         require(0 <= self.ema_decay < 1, "training.ema_decay", self.ema_decay, "at least 0 and below 1")

@@ -10,6 +10,9 @@ from recsys.training.estimate import Estimate
 class SilentReporter:
     """Says nothing; the base of those that do."""
 
+    def explained(self, line: str) -> None:
+        """What was chosen for this run, and why."""
+
     def started(self, estimate: Estimate, progress: Progress, epochs: int) -> None:
         """Training is about to start or go on."""
 
@@ -33,6 +36,10 @@ class ConsoleReporter(SilentReporter):
         self._bar: Any = None
         self._task: Any = None
         self._epochs = 0
+
+    def explained(self, line: str) -> None:
+        """Print the line."""
+        self._console.print(line)
 
     def started(self, estimate: Estimate, progress: Progress, epochs: int) -> None:
         """Print the estimate and, on a terminal, start the bar."""

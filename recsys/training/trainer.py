@@ -4,7 +4,9 @@ import contextlib
 import hashlib
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +19,35 @@ from recsys.datasets.store import SequenceStore
 from recsys.encoders.base import SequenceEncoder
 from recsys.errors import ConfigError, DataError, RunError
 from recsys.files import write_text
-from recsys.kernels.cross_entropy import linear_cross_entropy
-from recsys.objectives import make_task
+from recsys.kernels.embedding import merge_rows
+from recsys.objectives import Task, make_task
+from recsys.training.averaging import WeightAverage
 from recsys.training.batches import EpochPlan, plan_epoch
 from recsys.training.checkpoint import Progress, load_checkpoint, pack, save_checkpoint, unpack
 from recsys.training.config import TrainingConfig
 from recsys.training.estimate import Estimate, estimate
-from recsys.training.optimizer import make_optimizer, set_learning_rate
+from recsys.training.losses import Negatives, TrainingLoss
+from recsys.training.optimizer import clip_gradients, make_optimizer, set_learning_rate
+from recsys.training.prefetch import prefetched
 from recsys.training.reporting import SilentReporter
 
 SELECTION_METRIC = "ndcg@10"
+ITEM_TABLE = "item_embedding.weight"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Prepared:
+    """One batch on the host, with everything random that is to happen to it.
+
+    Attributes:
+        task: input and targets.
+        negatives: of a sampled loss.
+        seed: of dropout.
+    """
+
+    task: Task
+    negatives: Negatives | None
+    seed: int
 
 
 class Trainer:
@@ -70,12 +91,13 @@ class Trainer:
         self._folder = folder
         self._reporter = reporter or SilentReporter()
         self._checkpoint_seconds = checkpoint_seconds
-        self._device = encoder.item_weight.device
+        self._device = encoder.device
+        self._loss = TrainingLoss(encoder, store, config)
         self._generator = torch.Generator(self._device)
         self._optimizer = make_optimizer(encoder, config)
-        self._average: dict[str, Tensor] = {}
-        if config.ema_decay:
-            self._average = {n: p.detach().clone() for n, p in encoder.named_parameters()}
+        self._average = WeightAverage(
+            encoder, config.ema_decay, ITEM_TABLE if self._loss.plan.sampled else None
+        )
         self._best: dict[str, Tensor] = {}
 
     def run(self, *, resume: bool = False) -> Progress:
@@ -92,10 +114,13 @@ class Trainer:
             if self._folder is None:
                 raise RunError("there is no run folder to resume from")
             self.progress, tensors = load_checkpoint(self._folder / "checkpoint", self._fingerprint())
-            self._average, self._best = unpack(tensors, self.encoder, self._optimizer)
+            average, self._best = unpack(tensors, self.encoder, self._optimizer)
+            self._average.load(average)
         plan = self._plan(self.progress.epoch)
         if plan.n_steps == 0:
             raise DataError(f"{self.store.path}: no user has two training events; nothing can be learned")
+        self.encoder.item_embedding.sparse = self._loss.plan.sampled
+        self._reporter.explained(self._loss.plan.line)
         self._reporter.started(self._estimate(plan), self.progress, self.config.epochs)
         while self.progress.epoch < self.config.epochs and not self.progress.stopped:
             self._run_epoch(plan)
@@ -103,34 +128,38 @@ class Trainer:
         if self._best:
             self.encoder.load_state_dict(self._best)
         elif self._average:
-            self.encoder.load_state_dict(self._average, strict=False)
+            average = self._average.values(self.progress.global_step)
+            self.encoder.load_state_dict(average, strict=False)
+        self.encoder.item_embedding.sparse = False
         self.encoder.eval()
         self._reporter.finished(self.progress)
         return self.progress
 
     def loss(self, plan: EpochPlan, epoch: int, step: int) -> tuple[Tensor, int]:
-        """Mean loss of one step, with gradients, and how many events it supervises.
+        """Mean loss of one batch, with gradients, and how many events it supervises.
 
         Everything random in it is addressed by (seed, epoch, step).
         """
+        prepared = self._prepare(plan, epoch, step)
+        return self._loss_of(prepared), prepared.task.n_targets
+
+    def _prepare(self, plan: EpochPlan, epoch: int, step: int) -> Prepared:
         seeds = np.random.SeedSequence([self.config.seed, epoch, step])
-        self._generator.manual_seed(int(seeds.generate_state(1, np.uint64)[0] >> 1))
-        batch = plan.batch(self.store, step)
-        task = make_task(self.encoder, batch, np.random.default_rng(seeds.spawn(1)[0]))
+        for_task, for_negatives = seeds.spawn(2)
+        task = make_task(self.encoder, plan.batch(self.store, step), np.random.default_rng(for_task))
+        negatives = self._loss.draw(task.targets, int(for_negatives.generate_state(1, np.uint64)[0]))
+        return Prepared(task, negatives, int(seeds.generate_state(1, np.uint64)[0] >> 1))
+
+    def _loss_of(self, prepared: Prepared) -> Tensor:
+        self._generator.manual_seed(prepared.seed)
+        task = prepared.task
         inputs = task.batch.to(self._device)
         targets = task.targets.to(self._device, non_blocking=True)
         with self._autocast():
             hidden = self.encoder(inputs, generator=self._generator)
             if task.rows is not None:
                 hidden = hidden[task.rows.to(self._device, non_blocking=True)]
-            loss = linear_cross_entropy(
-                hidden,
-                self.encoder.item_weight,
-                targets,
-                label_smoothing=self.config.label_smoothing,
-                temperature=self.config.temperature,
-            )
-        return loss, task.n_targets
+            return self._loss(hidden, targets, prepared.negatives)
 
     def _run_epoch(self, plan: EpochPlan) -> None:
         progress, started, saved = self.progress, time.perf_counter(), time.monotonic()
@@ -138,27 +167,46 @@ class Trainer:
         targets_before = progress.n_targets
         # Losses stay on the device until asked for, so that a GPU is not held up every step.
         pending: list[tuple[Tensor, int]] = []
-        while progress.step < plan.n_steps:
-            loss, n_targets = self.loss(plan, progress.epoch, progress.step)
-            self._optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            if self.config.gradient_clip:
-                torch.nn.utils.clip_grad_norm_(self.encoder.parameters(), self.config.gradient_clip)
-            set_learning_rate(self._optimizer, self.config, progress.global_step)
-            self._optimizer.step()
-            self._update_average()
-            pending.append((loss.detach(), n_targets))
-            progress.step += 1
-            progress.global_step += 1
-            if len(pending) >= 16 or progress.step == plan.n_steps:
-                self._collect(pending)
-                self._reporter.stepped(progress, plan.n_steps)
-            if time.monotonic() - saved > self._checkpoint_seconds:
-                self._collect(pending)
-                self._checkpoint()
-                saved = time.monotonic()
+        epoch, steps = progress.epoch, range(progress.step, plan.n_steps)
+        with prefetched(lambda s: self._prepare(plan, epoch, s), steps, self.config.prefetch) as batches:
+            while group := list(islice(batches, self.config.accumulate)):
+                self._optimize(group, pending)
+                progress.step += len(group)
+                progress.global_step += 1
+                if len(pending) >= 16 or progress.step == plan.n_steps:
+                    self._collect(pending)
+                    self._reporter.stepped(progress, plan.n_steps)
+                if time.monotonic() - saved > self._checkpoint_seconds:
+                    self._collect(pending)
+                    self._checkpoint()
+                    saved = time.monotonic()
         seconds = time.perf_counter() - started
         self._finish_epoch(seconds, (progress.n_targets - targets_before) / max(seconds, 1e-9))
+
+    def _optimize(self, group: list[Prepared], pending: list[tuple[Tensor, int]]) -> None:
+        """Take one optimization step on the mean loss over all targets of a group of batches."""
+        self._optimizer.zero_grad(set_to_none=True)
+        in_all = sum(prepared.task.n_targets for prepared in group)
+        for prepared in group:
+            loss, n_targets = self._loss_of(prepared), prepared.task.n_targets
+            (loss if len(group) == 1 else loss * (n_targets / max(in_all, 1))).backward()
+            pending.append((loss.detach(), n_targets))
+        if self.config.gradient_clip:
+            clip_gradients(self.encoder, self.config.gradient_clip)
+        step = self.progress.global_step
+        set_learning_rate(self._optimizer, self.config, step)
+        touched = self._touched_rows() if self._average else None
+        self._average.before_step(step, touched)
+        self._optimizer.step()
+        self._average.after_step(step, touched)
+
+    def _touched_rows(self) -> Tensor | None:
+        """Rows of the item table that the coming step changes; None for all."""
+        table = self.encoder.get_parameter(ITEM_TABLE)
+        if table.grad is None or not table.grad.is_sparse:
+            return None
+        table.grad = merge_rows(table.grad)
+        return table.grad._indices()[0]
 
     def _collect(self, pending: list[tuple[Tensor, int]]) -> None:
         for loss, n_targets in pending:
@@ -210,25 +258,14 @@ class Trainer:
             progress.bad_evaluations += 1
             progress.stopped = progress.bad_evaluations >= self.config.patience
 
-    def _update_average(self) -> None:
-        if self._average:
-            # A young average would be dominated by the random start: ramp the factor up.
-            decay = min(
-                self.config.ema_decay, (self.progress.global_step + 1) / (self.progress.global_step + 10)
-            )
-            with torch.no_grad():
-                parameters = dict(self.encoder.named_parameters())
-                values: list[Tensor] = [parameters[name] for name in self._average]
-                torch._foreach_lerp_(list(self._average.values()), values, 1 - decay)
-
     @contextlib.contextmanager
-    def _averaged(self) -> Any:
+    def _averaged(self) -> Iterator[None]:
         """The encoder with averaged weights in place, if there are any."""
         if not self._average:
             yield
             return
         kept = {n: p.detach().clone() for n, p in self.encoder.named_parameters()}
-        self.encoder.load_state_dict(self._average, strict=False)
+        self.encoder.load_state_dict(self._average.values(self.progress.global_step), strict=False)
         try:
             yield
         finally:
@@ -263,17 +300,19 @@ class Trainer:
 
     def _checkpoint(self) -> None:
         if self._folder is not None:
-            tensors = pack(self.encoder, self._optimizer, self._average, self._best)
+            tensors = pack(self.encoder, self._optimizer, self._average.state(), self._best)
             save_checkpoint(self._folder / "checkpoint", self.progress, tensors, self._fingerprint())
 
     def _fingerprint(self) -> dict[str, str]:
-        # More epochs or more patience do not change what was done so far, so both may differ.
-        training = {k: v for k, v in to_dict(self.config).items() if k not in ("epochs", "patience")}
+        # More epochs or more patience do not change what was done so far, prefetching changes nothing.
+        free = ("epochs", "patience", "prefetch")
+        training = {k: v for k, v in to_dict(self.config).items() if k not in free}
         encoder = {"class": type(self.encoder).__qualname__, **to_dict(self.encoder.config)}
         return {
             "training configuration": _digest(training),
             "encoder configuration": _digest(encoder),
             "dataset": self.store.fingerprint,
+            "loss": self._loss.plan.name,  # "auto" may mean another one on another device
         }
 
 

@@ -38,6 +38,9 @@ VARIANTS: list[tuple[str, dict[str, object]]] = [
     ("mamba", {}),
     ("mamba", {"block": "mamba4rec", "dt_init": "zero", "n_layers": 1}),
     ("mamba", {"block": "mamba4rec", "d_conv": 2, "d_state": 5}),
+    ("sasrec", {"item_hashes": 2, "item_buckets": 25}),
+    ("bert4rec", {"item_hashes": 3, "item_buckets": 25}),
+    ("mamba", {"item_hashes": 2, "item_buckets": 25}),
 ]
 IDS = ["-".join([name, *map(str, options.values())]) for name, options in VARIANTS]
 
@@ -333,6 +336,33 @@ def test_mamba_starts_with_step_sizes_in_the_stated_range() -> None:
 def test_every_preset_builds(name: str, which: str) -> None:
     encoder = build_encoder(name, V, encoder_config(name, preset(name, which).get("encoder", {})))
     assert encoder(SequenceBatch.from_sequences([[1, 2, 3]])).shape[0] == 3
+
+
+def test_a_hashed_item_is_the_sum_of_rows_of_a_small_table() -> None:
+    encoder = _encoder("bert4rec", {"item_hashes": 3, "item_buckets": 25})
+    table = encoder.get_parameter("item_embedding.weight")
+    assert table.shape == (25 + 1, 32)  # the mask token has a row of its own
+    with torch.no_grad():
+        weight = encoder.item_weight
+        assert torch.equal(weight, encoder.item_vectors())
+        embedded = encoder.item_embedding(torch.tensor([[3, V - 1, V]]))
+    assert torch.equal(embedded[0, :2], weight[[3, V - 1]])
+    torch.testing.assert_close(embedded[0, 2], 3 * table[25].detach())
+
+
+def test_hashed_items_start_as_wide_as_others() -> None:
+    for hashes in (1, 4):
+        config = encoder_config("sasrec", {"d_model": 64, "item_hashes": hashes, "item_buckets": 500})
+        weight = build_encoder("sasrec", 3000, config).item_vectors()
+        assert float(weight.std()) == pytest.approx(0.02, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    "options", [{"item_hashes": 17}, {"item_hashes": -1}, {"item_hashes": 2, "item_buckets": 0}]
+)
+def test_hashing_out_of_range_is_refused(options: dict[str, object]) -> None:
+    with pytest.raises(ConfigError, match="encoder.item_"):
+        encoder_config("sasrec", options)
 
 
 def test_an_unknown_name_is_refused_with_the_nearest() -> None:

@@ -234,14 +234,52 @@ def test_a_saved_model_answers_the_same(name: str, store: SequenceStore, tmp_pat
 
 
 @pytest.mark.parametrize("name", ["sasrec", "bert4rec", "mamba"])
-def test_the_plain_pytorch_kernels_train_and_rank_alike(
-    name: str, store: SequenceStore, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("loss", ["full", "sampled_softmax", "gbce"])
+def test_hashed_items_train_rank_answer_and_are_saved(
+    name: str, loss: str, store: SequenceStore, tmp_path: Path
 ) -> None:
-    compiled = _make(name).fit(store)
-    plain = _make(name, backend="reference")
+    model = Recommender(
+        name,
+        encoder_options={**SMALL, "item_hashes": 2, "item_buckets": 20},
+        training_options={**QUICK, "loss": loss, "label_smoothing": 0.0},
+        index="exact",
+    ).fit(store)
+    table = model.encoder_.get_parameter("item_embedding.weight")
+    assert table.shape[0] == 20 + model.encoder_.n_extra_items < store.n_items
+    frame = model.recommend(users=[3, 7], k=4)
+    assert frame["rank"].to_list() == [1, 2, 3, 4] * 2
+    weight = model.encoder_.item_vectors()
+    torch.testing.assert_close(model.index_.vectors, weight)
+    metrics = model.evaluate().metrics
+    model.save(tmp_path / "run")
+    again = recsys.load(tmp_path / "run")
+    assert torch.equal(again.encoder_.item_vectors(), weight)
+    assert again.evaluate().metrics == metrics
+    assert again.recommend(users=[3, 7], k=4).equals(frame)
+
+
+@pytest.mark.parametrize(
+    ("name", "loss"), [("sasrec", "full"), ("bert4rec", "full"), ("mamba", "full"), ("sasrec", "gbce")]
+)
+def test_the_plain_pytorch_kernels_train_and_rank_alike(
+    name: str, loss: str, store: SequenceStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiled, plain = (
+        Recommender(
+            name,
+            encoder_options=SMALL,
+            training_options={**QUICK, "loss": loss, "label_smoothing": 0.0},
+            index="exact",
+            backend=backend,
+        )
+        for backend in ("auto", "reference")
+    )
+    compiled.fit(store)
+    kernels = ["attention.cpu", "scan.cpu", "conv.cpu", "cross_entropy.cpu", "ranking.cpu"]
+    kernels += ["embedding.segments", "row_adamw.cpu", "sampled_loss.cpu", "sampling.cpu"]
     with monkeypatch.context() as patch:
-        for operation in ("attention", "scan", "conv", "cross_entropy", "ranking"):
-            patch.setattr(f"recsys.kernels.{operation}.cpu.launch", None)  # no compiled kernel may run
+        for module in kernels:
+            patch.setattr(f"recsys.kernels.{module}.launch", None)  # no compiled kernel may run
         plain.fit(store)
         metrics = plain.evaluate().metrics
     losses = [[record["loss"] for record in model.history_] for model in (compiled, plain)]

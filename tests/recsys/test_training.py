@@ -57,6 +57,17 @@ def test_training_lowers_the_loss(store: SequenceStore, name: str) -> None:
     assert sum(losses[-5:]) / 5 < sum(losses[:5]) / 5 - 0.2
 
 
+@pytest.mark.parametrize(
+    ("name", "loss", "share"),
+    [("sasrec", loss, 0.9) for loss in ("sampled_softmax", "gbce", "bce", "bpr")]
+    + [("mamba", "bce", 0.9), ("bert4rec", "sampled_softmax", 0.97), ("bert4rec", "gbce", 0.97)],
+)
+def test_training_lowers_sampled_losses(store: SequenceStore, name: str, loss: str, share: float) -> None:
+    trainer = _train(store, name=name, epochs=25, learning_rate=0.01, loss=loss)
+    losses = [record["loss"] for record in trainer.progress.history]
+    assert sum(losses[-5:]) < share * sum(losses[:5])
+
+
 @pytest.mark.parametrize("name", ["sasrec", "bert4rec", "mamba"])
 def test_the_same_seed_gives_the_same_run_and_another_another(store: SequenceStore, name: str) -> None:
     first, again, other = (_weights(_train(store, name=name, seed=s)) for s in (0, 0, 1))
@@ -84,10 +95,11 @@ def _validate(encoder: SequenceEncoder) -> dict[str, float]:
 
 
 @pytest.mark.parametrize("ema_decay", [0.0, 0.9])
+@pytest.mark.parametrize("loss", ["full", "sampled_softmax", "gbce"])
 def test_an_interrupted_run_resumes_bit_for_bit(
-    store: SequenceStore, tmp_path: Path, ema_decay: float
+    store: SequenceStore, tmp_path: Path, ema_decay: float, loss: str
 ) -> None:
-    config = TrainingConfig(**{**TINY, "epochs": 5, "ema_decay": ema_decay})
+    config = TrainingConfig(**{**TINY, "epochs": 5, "ema_decay": ema_decay, "loss": loss, "negatives": 4})
     whole = Trainer(_encoder(store), store, config, validate=_validate, folder=tmp_path / "whole")
     whole.run()
     folder = tmp_path / "cut"
@@ -102,10 +114,11 @@ def test_an_interrupted_run_resumes_bit_for_bit(
     assert kept == [{k: v for k, v in r.items() if "second" not in k} for r in whole.progress.history]
 
 
+@pytest.mark.parametrize("options", [{}, {"loss": "bpr", "ema_decay": 0.9}, {"accumulate": 2}])
 def test_a_run_cut_within_an_epoch_resumes_bit_for_bit(
-    store: SequenceStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    store: SequenceStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]
 ) -> None:
-    config = TrainingConfig(**{**TINY, "batch_events": 64})
+    config = TrainingConfig(**{**TINY, "batch_events": 64, **options})
     whole = Trainer(_encoder(store), store, config)
     whole.run()
     cut = Trainer(_encoder(store), store, config, folder=tmp_path, checkpoint_seconds=0.0)
@@ -270,6 +283,14 @@ def test_only_matrices_decay_and_never_state_space_parameters(store: SequenceSto
     assert all(encoder.get_parameter(n).ndim < 2 or n.endswith("A_log") for n in plain)
 
 
+def test_tables_of_the_attention_bias_do_not_decay(store: SequenceStore) -> None:
+    encoder = _encoder(store, time_bias=9, relative_positions=4)
+    names = {p: n for n, p in encoder.named_parameters()}
+    groups = make_optimizer(encoder, TrainingConfig(weight_decay=0.1)).param_groups
+    undecayed = {names[p] for p in groups[1]["params"]}
+    assert {f"blocks.0.attention.tables.{table}" for table in ("time_table", "position_table")} <= undecayed
+
+
 class _Estimates(SilentReporter):
     def __init__(self) -> None:
         self.seen: list[Estimate] = []
@@ -310,6 +331,8 @@ ENCODER_CHANGES: dict[str, dict[str, Any]] = {
 }
 TRAINING_CHANGES: dict[str, Any] = {
     "seed": 3,
+    "accumulate": 2,
+    "loss": "gbce",
     "epochs": 2,
     "batch_events": 256,
     "learning_rate": 0.01,
@@ -365,6 +388,41 @@ def test_a_log_of_order_alone_cannot_train_a_time_bias(log: pl.DataFrame, tmp_pa
     Trainer(_encoder(ordered, name, relative_positions=9), ordered, TrainingConfig(**TINY))
 
 
+SAMPLED_CHANGES: list[tuple[str, dict[str, Any], Any]] = [
+    ("negatives", {"loss": "bce"}, 3),
+    ("negative_sampling", {"loss": "bce"}, "popularity"),
+    ("negative_sampling", {"loss": "sampled_softmax", "negatives": 20}, "in_batch"),
+    ("popularity_power", {"loss": "bpr", "negative_sampling": "popularity"}, 0.1),
+    ("gbce_t", {"loss": "gbce", "negatives": 8}, 0.1),
+    ("label_smoothing", {"loss": "sampled_softmax", "negatives": 8}, 0.2),
+    ("temperature", {"loss": "bpr"}, 0.5),
+]
+
+
+@pytest.mark.parametrize(("field", "others", "value"), SAMPLED_CHANGES)
+def test_every_field_of_sampled_losses_changes_the_run(
+    store: SequenceStore, field: str, others: dict[str, Any], value: Any
+) -> None:
+    plain, changed = _train(store, **others), _train(store, **others, **{field: value})
+    assert not torch.equal(_weights(plain), _weights(changed))
+
+
+@pytest.mark.parametrize("name", ["sasrec", "mamba"])
+def test_hashed_items_train(store: SequenceStore, name: str) -> None:
+    plain = _encoder(store, name)
+    encoder = _encoder(store, name, item_hashes=2, item_buckets=12)
+    fewer = _encoder(store, name, item_hashes=2, item_buckets=11)
+    more = _encoder(store, name, item_hashes=3, item_buckets=12)
+    assert plain.item_weight.shape == encoder.item_weight.shape
+    assert not torch.equal(encoder.item_weight, fewer.item_weight)
+    assert not torch.equal(encoder.item_weight, more.item_weight)
+    for loss in ("full", "sampled_softmax"):
+        config = TrainingConfig(**{**TINY, "epochs": 20, "learning_rate": 0.01, "loss": loss})
+        trainer = Trainer(_encoder(store, name, item_hashes=2, item_buckets=12), store, config)
+        losses = [record["loss"] for record in trainer.run().history]
+        assert losses[-1] < losses[0] - 0.2
+
+
 @pytest.mark.parametrize(("field", "value"), TRAINING_CHANGES.items())
 def test_every_training_field_changes_the_run(store: SequenceStore, field: str, value: Any) -> None:
     assert not torch.equal(_weights(_train(store)), _weights(_train(store, **{field: value})))
@@ -376,10 +434,13 @@ def test_no_field_is_without_a_test_of_its_effect() -> None:
         "evaluate_every",  # test_validation_is_due_every_so_many_epochs_and_at_the_end
         "validation_users",  # tests/recsys/test_recommender.py
         "amp",  # test_mixed_precision_is_asked_for_on_cuda_alone
+        "prefetch",  # tests/recsys/test_training_parts.py
+        *(field for field, _, _ in SAMPLED_CHANGES),
     }
     assert covered == {f.name for f in dataclasses.fields(TrainingConfig)}
     for name, changes in ENCODER_CHANGES.items():
         own = {f.name for f in dataclasses.fields(encoder_config(name, {}))}
+        own -= {"item_hashes", "item_buckets"}  # test_hashed_items_train
         assert own <= set(changes) | set(ENCODER_CHANGES["sasrec"]), name
 
 

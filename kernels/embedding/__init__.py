@@ -1,0 +1,71 @@
+"""Item vectors by id, with a gradient that costs what the batch touches: ids sorted, rows added in order.
+
+Legend: M look-ups, R rows of a table, d width, U distinct rows.
+"""
+
+import torch
+from torch import Tensor
+
+from recsys.errors import ArgumentError
+from recsys.kernels.backend import choose_backend
+from recsys.kernels.embedding import reference
+from recsys.kernels.embedding.hashing import HashedTable, Items, item_count, rows_of
+
+__all__ = ["HashedTable", "Items", "item_count", "item_vectors", "merge_rows", "rows_of"]
+
+
+def item_vectors(items: Items, ids: Tensor, *, sparse: bool = False, backend: str | None = None) -> Tensor:
+    """Look up the vectors of items.
+
+    Args:
+        items: (R, d) float32, float64, bfloat16 or float16, or a `HashedTable` of one.
+        ids: (M,) int64.
+        sparse: whether the table's gradient is a sparse tensor of the rows looked up ("cpu": coalesced),
+            so that nothing of the table's size is written, or a dense one.
+        backend: "reference", "cpu" or None to choose by device.
+
+    Returns:
+        (M, d), dtype of the table. Differentiable once in the table.
+
+    Raises:
+        ArgumentError: an argument does not fit.
+
+    Cost: O(M d) forward; backward O(M d + U d), plus O(R d) for a dense gradient.
+    Numerics: "cpu" adds an item's gradient rows in the order of the events, in float32: threads and
+    neighbours change no bit.
+    """
+    if ids.dim() != 1 or ids.dtype != torch.int64:
+        raise ArgumentError(f"item_vectors: ids is {ids.dtype} {tuple(ids.shape)}, want int64 (M,)")
+    table, rows = rows_of(items, ids)
+    if table.dim() != 2 or not table.is_floating_point():
+        raise ArgumentError(
+            f"item_vectors: table is {table.dtype} {tuple(table.shape)}, want floating (R, d)"
+        )
+    if choose_backend("embedding", backend, table) == "cpu":
+        from recsys.kernels.embedding import cpu
+
+        return cpu.lookup(table, rows, sparse)
+    return reference.lookup(table, rows, sparse)
+
+
+def merge_rows(gradient: Tensor, *, backend: str | None = None) -> Tensor:
+    """Add up the rows that a sparse gradient holds for the same id.
+
+    Args:
+        gradient: sparse (R, d) with dense rows, as `item_vectors` and several uses of one table leave it.
+        backend: "reference", "cpu" or None to choose by device.
+
+    Returns:
+        The same gradient, coalesced: ids distinct and ascending.
+    """
+    if gradient.is_coalesced():
+        return gradient
+    ids, rows = gradient._indices()[0], gradient._values()
+    if choose_backend("embedding", backend, rows) == "cpu":
+        from recsys.kernels.embedding import cpu
+        from recsys.kernels.embedding.segments import segment_sum, sort_ids
+
+        segments = sort_ids(ids, gradient.shape[0])
+        summed = segment_sum(segments, rows.float()).to(rows.dtype)
+        return cpu.table_gradient(gradient, torch.from_numpy(segments.ids), summed, True)
+    return gradient.coalesce()

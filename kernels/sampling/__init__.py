@@ -1,0 +1,148 @@
+"""Negative items for sampled losses: a pure function of (seed, row, draw), whatever the device or order.
+
+Legend: N rows, K negatives, V items.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+from recsys.errors import ArgumentError
+from recsys.kernels.backend import choose_backend
+from recsys.kernels.counter_words import mix, row_keys
+from recsys.kernels.sampling import reference
+from recsys.kernels.sampling.tables import NegativeSampler, popularity_sampler, uniform_sampler
+
+__all__ = [
+    "NegativeSampler",
+    "draw_in_batch",
+    "draw_negatives",
+    "draw_shared",
+    "log_expected_count",
+    "popularity_sampler",
+    "uniform_sampler",
+]
+
+
+def draw_negatives(
+    sampler: NegativeSampler,
+    targets: Tensor,
+    count: int,
+    seed: int,
+    *,
+    first_row: int = 0,
+    backend: str | None = None,
+) -> Tensor:
+    """Draw negatives for each row, with replacement, never the row's own target.
+
+    Args:
+        sampler: from `uniform_sampler` or `popularity_sampler`, on the device of targets.
+        targets: (N,) int64 in [0, V).
+        count: K, at least 1.
+        seed: any integer; its low 64 bits count.
+        first_row: what row 0 counts as: a batch cut in two draws what it draws whole.
+        backend: "reference", "cpu" or None to choose by device.
+
+    Returns:
+        (N, K) int64; the same for every backend. Their probabilities: `log_expected_count`.
+
+    Raises:
+        ArgumentError: an argument does not fit, or the catalog has one item and so no negative.
+
+    Cost: O(N K). On a GPU nothing waits for the device.
+    """
+    _check("draw_negatives", sampler, count, targets.device)
+    if targets.dim() != 1 or targets.dtype != torch.int64:
+        raise ArgumentError(
+            f"draw_negatives: targets is {targets.dtype} {tuple(targets.shape)}, want int64 (N,)"
+        )
+    if sampler.n_items < 2:
+        raise ArgumentError("draw_negatives: a catalog of one item has no negative")
+    if _backend(backend, targets) == "cpu":
+        from recsys.kernels.sampling import cpu
+
+        return cpu.draw_negatives(sampler, targets, count, seed, first_row)
+    return reference.draw_negatives(sampler, targets, count, seed, first_row)
+
+
+def draw_shared(
+    sampler: NegativeSampler,
+    count: int,
+    seed: int,
+    *,
+    device: torch.device | str = "cpu",
+    backend: str | None = None,
+) -> Tensor:
+    """Draw negatives that all rows share, with replacement; a row's own target may be among them.
+
+    Losses leave such hits out row by row, which keeps the expected counts of the others as they are.
+
+    Args:
+        sampler: on `device`.
+        count: K, at least 1.
+        seed: any integer; its low 64 bits count.
+        device: where to draw.
+        backend: "reference", "cpu" or None to choose by device.
+
+    Returns:
+        (K,) int64; the same for every backend.
+    """
+    device = torch.device(device)
+    _check("draw_shared", sampler, count, device)
+    if _backend(backend, torch.empty(0, device=device)) == "cpu":
+        from recsys.kernels.sampling import cpu
+
+        return cpu.draw_shared(sampler, count, seed)
+    return reference.draw_shared(sampler, count, seed, device)
+
+
+def draw_in_batch(targets: Tensor, count: int, seed: int) -> Tensor:
+    """Take the targets of `count` rows of the batch, without replacement, as negatives for all its rows.
+
+    Args:
+        targets: (N,) int64.
+        count: K; all targets where it is N or more.
+        seed: any integer; its low 64 bits count.
+
+    Returns:
+        (min(K, N),) int64, in the order of the rows. An item's expected count is K times its share of the
+        targets over the whole stream, not in this batch.
+    """
+    if count >= len(targets):
+        return targets
+    rows = torch.arange(len(targets), dtype=torch.int64, device=targets.device)
+    lots = mix(row_keys(seed, rows))
+    return targets[lots.argsort(stable=True)[:count].sort().values]
+
+
+def log_expected_count(
+    sampler: NegativeSampler, ids: Tensor, count: int, targets: Tensor | None = None
+) -> Tensor:
+    """Compute the logarithm of how often each item is expected among `count` draws: logQ.
+
+    Args:
+        sampler: that drew `ids`, on their device.
+        ids: (N, K) of `draw_negatives`, or (K,) shared by all rows.
+        count: draws per row, or in all if shared.
+        targets: (N,) for draws of `draw_negatives`, whose probabilities depend on what they avoid; None for
+            shared ones.
+
+    Returns:
+        float32, shape of ids: log(count q(i)), or log(count q(i | target)), exact to float32.
+    """
+    return (reference.probability(sampler, ids, targets).log() + math.log(count)).to(torch.float32)
+
+
+def _check(name: str, sampler: NegativeSampler, count: int, device: torch.device) -> None:
+    if count < 1:
+        raise ArgumentError(f"{name}: count is {count}, want at least 1")
+    if not sampler.is_uniform and sampler.threshold.device != device:
+        raise ArgumentError(
+            f"{name}: sampler is on {sampler.threshold.device}, draws are wanted on {device}, use .to()"
+        )
+
+
+def _backend(backend: str | None, like: Tensor) -> str:
+    # Ids have no floating type for the choice to go by.
+    return choose_backend("sampling", backend, torch.empty(0, device=like.device))

@@ -1,0 +1,92 @@
+"""An encoder's items: one row of a table each, or hashed into a shared one.
+
+The same object is the input embedding and, through `vectors`, the head that scores the catalog.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from recsys.kernels.embedding import HashedTable, Items, item_vectors
+
+DEVIATION = 0.02
+"""Of item vectors at the start."""
+
+BLOCK = 65_536
+"""Hashed items whose vectors are made at once."""
+
+
+class ItemEmbedding(nn.Embedding):
+    """A row per item, (V + extra, D).
+
+    Attributes:
+        sparse: whether the table's gradient holds the rows of the batch alone; set by the trainer, who knows
+            whether the loss touches every item.
+    """
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """Vectors of items, (..., D)."""
+        found = item_vectors(self.weight, ids.reshape(-1), sparse=self.sparse)
+        return found.view(*ids.shape, self.embedding_dim)
+
+    @property
+    def items(self) -> Items:
+        """What sampled losses look vectors up in."""
+        return self.weight
+
+    def vectors(self, n_items: int) -> Tensor:
+        """(V, D) vectors of the catalog; differentiable."""
+        return self.weight if n_items == self.num_embeddings else self.weight[:n_items]
+
+    def initialize(self, generator: torch.Generator) -> None:
+        """Draw the vectors from a normal distribution."""
+        with torch.no_grad():
+            self.weight.normal_(0.0, DEVIATION, generator=generator)
+
+
+class HashedItemEmbedding(nn.Module):
+    """Every item the sum of `n_hashes` rows of one table of `buckets` rows; an extra item has its own row.
+
+    Attributes:
+        sparse: as in `ItemEmbedding`.
+    """
+
+    def __init__(self, n_items: int, n_extra: int, width: int, n_hashes: int, buckets: int) -> None:
+        super().__init__()
+        self.n_items, self.n_extra, self.n_hashes = n_items, n_extra, n_hashes
+        self.sparse = False
+        self.weight = nn.Parameter(torch.empty(buckets + n_extra, width))
+        self.initialize(torch.Generator().manual_seed(0))
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """Vectors of items, (..., D)."""
+        found = item_vectors(self.items, ids.reshape(-1), sparse=self.sparse)
+        return found.view(*ids.shape, self.weight.shape[1])
+
+    @property
+    def items(self) -> Items:
+        """What sampled losses look vectors up in."""
+        return HashedTable(self.weight, self.n_items, self.n_hashes, self.n_extra)
+
+    def vectors(self, n_items: int) -> Tensor:
+        """(V, D) vectors of the catalog, made anew at each call; differentiable."""
+        if torch.is_grad_enabled() and self.weight.requires_grad:
+            return self(torch.arange(n_items, device=self.weight.device))  # type: ignore[no-any-return]
+        out = self.weight.new_empty(n_items, self.weight.shape[1])
+        for first in range(0, n_items, BLOCK):
+            last = min(first + BLOCK, n_items)
+            out[first:last] = self(torch.arange(first, last, device=self.weight.device))
+        return out
+
+    def initialize(self, generator: torch.Generator) -> None:
+        """Draw the rows so that an item, their sum, starts as wide as with a row of its own."""
+        with torch.no_grad():
+            self.weight.normal_(0.0, DEVIATION * self.n_hashes**-0.5, generator=generator)
+
+
+def make_item_embedding(
+    n_items: int, n_extra: int, width: int, n_hashes: int, buckets: int
+) -> ItemEmbedding | HashedItemEmbedding:
+    """A full table where n_hashes is 0, else a hashed one of `buckets` rows."""
+    if n_hashes == 0:
+        return ItemEmbedding(n_items + n_extra, width)
+    return HashedItemEmbedding(n_items, n_extra, width, n_hashes, buckets)

@@ -1,0 +1,190 @@
+"""Which loss a run is trained with, its negatives, and why.
+
+The full softmax needs nothing but the catalog; a sampled loss costs what the batch touches, whatever the
+catalog's size, and is an estimate.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from recsys.datasets.store import SequenceStore
+from recsys.encoders.base import SequenceEncoder
+from recsys.kernels.cross_entropy import linear_cross_entropy
+from recsys.kernels.sampled_loss import bce_loss, bpr_loss, gbce_loss, sampled_softmax_loss
+from recsys.kernels.sampling import (
+    NegativeSampler,
+    draw_in_batch,
+    draw_negatives,
+    draw_shared,
+    log_expected_count,
+    popularity_sampler,
+    uniform_sampler,
+)
+from recsys.training.config import OWN_NEGATIVES, TrainingConfig
+
+__all__ = ["FULL_LOSS_ITEMS", "LossPlan", "Negatives", "TrainingLoss", "plan_loss"]
+
+FULL_LOSS_ITEMS = {"cpu": 50_000, "cuda": 1_000_000}
+"""Largest catalogs for which "auto" takes the full softmax.
+
+It takes 6 V d operations a target. On a CPU core (some 40 GFLOP/s), V = 50,000 and d = 64 are half a
+millisecond, ten times what the encoder takes: half an hour per pass over four million events. A GPU is
+twenty times as fast and more, and there the item table's moments and gradient, 16 V d bytes, are a gigabyte
+at the limit.
+"""
+
+SHARED_ABOVE = 64
+"""Negatives per target above which sampled softmax draws once for the whole batch: the loss is then matrix
+products, several times as fast as gathering every row's own negatives."""
+
+TITLES = {
+    "full": "full softmax",
+    "sampled_softmax": "sampled softmax with logQ correction",
+    "gbce": "gBCE",
+    "bce": "BCE",
+    "bpr": "BPR",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class LossPlan:
+    """What `training.loss` comes to for a catalog and a device.
+
+    Attributes:
+        name: full, sampled_softmax, gbce, bce or bpr.
+        n_negatives: K; 0 for the full softmax.
+        shared: whether all rows of a batch share their negatives.
+        line: which loss and why, for people.
+    """
+
+    name: str
+    n_negatives: int
+    shared: bool
+    line: str
+
+    @property
+    def sampled(self) -> bool:
+        """Whether the loss touches the batch's items alone."""
+        return self.name != "full"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Negatives:
+    """Negatives of one batch, on the host.
+
+    Attributes:
+        ids: (M, K) of each row or (K,) shared, int64.
+        log_q: shape of ids, log of expected counts, or None where the loss takes no correction.
+    """
+
+    ids: Tensor
+    log_q: Tensor | None
+
+
+def plan_loss(config: TrainingConfig, n_items: int, device: torch.device) -> LossPlan:
+    """Choose full or sampled by catalog size where the configuration leaves it open."""
+    limit = FULL_LOSS_ITEMS.get(device.type, FULL_LOSS_ITEMS["cpu"])
+    name, why = config.loss, "as configured"
+    if name == "auto":
+        full = n_items <= limit
+        name = "full" if full else "sampled_softmax"
+        relation = "up to" if full else "more than"
+        why = f"for {n_items:,} items, {relation} the {limit:,} at which it pays on a {device.type} device"
+    if name == "full":
+        return LossPlan(name, 0, False, f"Loss: {TITLES[name]}, {why}")
+    count = config.negatives or OWN_NEGATIVES[name]
+    in_batch = config.negative_sampling == "in_batch"
+    shared = in_batch or (name == "sampled_softmax" and count > SHARED_ABOVE)
+    source = {
+        "uniform": "uniform negatives",
+        "popularity": f"negatives by popularity^{config.popularity_power:g}",
+        "in_batch": "targets of the batch",
+    }[config.negative_sampling]
+    spread = "shared by the batch" if shared else "for each target"
+    return LossPlan(name, count, shared, f"Loss: {TITLES[name]} over {count:,} {source} {spread}, {why}")
+
+
+class TrainingLoss:
+    """The loss of a run: draws negatives on the host, computes on the device.
+
+    Args:
+        encoder: whose items are scored.
+        store: for the popularity of items; only training events are counted.
+        config: of the run.
+    """
+
+    def __init__(self, encoder: SequenceEncoder, store: SequenceStore, config: TrainingConfig) -> None:
+        self.plan = plan_loss(config, encoder.n_items, encoder.device)
+        self._encoder = encoder
+        self._config = config
+        self._sampler: NegativeSampler | None = None
+        if self.plan.sampled:
+            if config.negative_sampling == "uniform":
+                self._sampler = uniform_sampler(encoder.n_items)
+            else:
+                # In-batch negatives come as often as items are targets.
+                power = config.popularity_power if config.negative_sampling == "popularity" else 1.0
+                self._sampler = popularity_sampler(store.item_counts(), power)
+
+    def draw(self, targets: Tensor, seed: int) -> Negatives | None:
+        """Negatives for (M,) targets on the host, the same for the same seed; None if the loss has none."""
+        sampler, count = self._sampler, self.plan.n_negatives
+        if sampler is None:
+            return None
+        if self._config.negative_sampling == "in_batch":
+            ids = draw_in_batch(targets, count, seed)
+        elif self.plan.shared:
+            ids = draw_shared(sampler, count, seed)
+        else:
+            ids = draw_negatives(sampler, targets, count, seed)
+        if self.plan.name != "sampled_softmax":
+            return Negatives(ids, None)
+        avoided = None if self.plan.shared else targets
+        return Negatives(ids, log_expected_count(sampler, ids, ids.shape[-1], avoided))
+
+    def __call__(self, hidden: Tensor, targets: Tensor, negatives: Negatives | None) -> Tensor:
+        """Mean loss of M hidden states, on their device.
+
+        Args:
+            hidden: (M, D).
+            targets: (M,) int64.
+            negatives: from `draw`, still on the host.
+        """
+        config, temperature = self._config, self._config.temperature
+        if negatives is None:
+            return linear_cross_entropy(
+                hidden,
+                self._encoder.item_weight,
+                targets,
+                label_smoothing=config.label_smoothing,
+                temperature=temperature,
+            )
+        items = self._encoder.item_embedding.items
+        ids = negatives.ids.to(hidden.device, non_blocking=True)
+        if self.plan.name == "sampled_softmax":
+            assert negatives.log_q is not None
+            return sampled_softmax_loss(
+                hidden,
+                items,
+                targets,
+                ids,
+                log_q=negatives.log_q.to(hidden.device, non_blocking=True),
+                label_smoothing=config.label_smoothing,
+                temperature=temperature,
+                sparse=True,
+            )
+        if self.plan.name == "gbce":
+            return gbce_loss(
+                hidden,
+                items,
+                targets,
+                ids,
+                t=config.gbce_t,
+                n_items=self._encoder.n_items,
+                temperature=temperature,
+                sparse=True,
+            )
+        compute = bce_loss if self.plan.name == "bce" else bpr_loss
+        return compute(hidden, items, targets, ids, temperature=temperature, sparse=True)
