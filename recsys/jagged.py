@@ -5,7 +5,8 @@ V items of the catalog.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +14,8 @@ import torch
 from torch import Tensor
 
 from recsys.errors import ArgumentError
+from recsys.kernels.attention.schedule import AttentionSchedule
+from recsys.kernels.scan.schedule import ScanSchedule
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -30,6 +33,7 @@ class SequenceBatch:
     offsets: Tensor
     lengths: npt.NDArray[np.int64]
     timestamps: Tensor | None = None
+    _schedules: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
 
     @classmethod
     def from_lengths(
@@ -81,6 +85,25 @@ class SequenceBatch:
     def max_length(self) -> int:
         """Length of the longest sequence, 0 for an empty batch."""
         return int(self.lengths.max()) if len(self.lengths) else 0
+
+    @property
+    def attention_schedule(self) -> AttentionSchedule | None:
+        """Work list of attention on the GPU, made on first use and kept; None for a batch on the CPU."""
+        if not self.items.is_cuda:
+            return None
+        if "attention" not in self._schedules:
+            schedule = AttentionSchedule.from_lengths(self.lengths)
+            self._schedules["attention"] = schedule.to(self.items.device)
+        return self._schedules["attention"]  # type: ignore[no-any-return]
+
+    @property
+    def scan_schedule(self) -> ScanSchedule | None:
+        """Work list of the selective scan on the GPU, likewise."""
+        if not self.items.is_cuda:
+            return None
+        if "scan" not in self._schedules:
+            self._schedules["scan"] = ScanSchedule.from_lengths(self.lengths, self.items.device)
+        return self._schedules["scan"]  # type: ignore[no-any-return]
 
     def positions(self) -> Tensor:
         """(N,) int64: index of each event inside its sequence, counted from 0."""

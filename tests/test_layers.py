@@ -14,7 +14,7 @@ ALLOWED = {
     "files": ["errors"],
     "kernels": ["errors"],
     "datasets": ["errors"],
-    "jagged": ["errors"],
+    "jagged": ["errors", "kernels"],
     "encoders": ["jagged", "config", "errors", "kernels"],
     "objectives": ["encoders", "jagged"],
     "training": ENGINE,
@@ -27,7 +27,7 @@ ALLOWED = {
     "cli": [*ENGINE, "evaluation", "recommender", "run_folder"],
 }
 THIRD_PARTY = {
-    "kernels": {"torch", "triton", "numba", "numpy", "llvmlite"},
+    "kernels": {"torch", "triton", "numba", "numpy", "llvmlite", "mamba_ssm"},
     "datasets": {"polars", "numpy", "pyarrow", "platformdirs", "rich"},
 }
 

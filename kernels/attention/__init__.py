@@ -12,11 +12,12 @@ from recsys.errors import ArgumentError
 from recsys.kernels.arguments import check_offsets
 from recsys.kernels.attention import reference
 from recsys.kernels.attention.bias import AttentionBias, added_scores
-from recsys.kernels.attention.checks import check_events, check_lengths, check_step
+from recsys.kernels.attention.checks import MOST_HEAD_SIZE, check_events, check_lengths, check_step
 from recsys.kernels.attention.dropout import draw_seed
+from recsys.kernels.attention.schedule import AttentionSchedule
 from recsys.kernels.backend import choose_backend
 
-__all__ = ["AttentionBias", "added_scores", "attention_step", "jagged_attention"]
+__all__ = ["AttentionBias", "AttentionSchedule", "added_scores", "attention_step", "jagged_attention"]
 
 
 def jagged_attention(
@@ -31,6 +32,7 @@ def jagged_attention(
     generator: torch.Generator | None = None,
     scale: float | None = None,
     bias: AttentionBias | None = None,
+    schedule: AttentionSchedule | None = None,
     backend: str | None = None,
 ) -> Tensor:
     """Attend within each sequence of a jagged batch.
@@ -52,7 +54,9 @@ def jagged_attention(
             function of that number and of (sequence, head, query, key): see `dropout.keep_mask`.
         scale: factor on the scores; None is 1 / sqrt(Dh).
         bias: tables of scores by time gap and by relative position, see `AttentionBias`; None adds nothing.
-        backend: "reference", "cpu" or None to choose by device.
+        schedule: the batch's work list, used by "triton" alone, best made once per batch from host lengths;
+            None reads the offsets back, and the host waits for the device in every call.
+        backend: "reference", "cpu", "triton" or None to choose by device.
 
     Returns:
         (N, H, Dh), dtype of q. Differentiable in q, k, v and the tables of `bias`.
@@ -60,8 +64,9 @@ def jagged_attention(
     Raises:
         ArgumentError: an argument does not fit; the message names it and the shapes.
 
-    Cost: O(sum of squared lengths) time and O(N) memory beside the inputs ("cpu").
-    Numerics: "cpu" computes in float32; a sequence's output has the same bits whatever else is in the batch.
+    Cost: O(sum of squared lengths) time and O(N) memory beside the inputs ("cpu", "triton").
+    Numerics: "cpu" computes in float32, "triton" in the dtype of q with float32 sums; a sequence's output has
+    the same bits whatever else is in the batch. Heads above 128 entries take the reference on a GPU.
     Source: Vaswani et al. 2017 (arXiv:1706.03762), equation 1; online softmax of Milakov and Gimelshein 2018
     (arXiv:1805.02867); backward as in Dao et al. 2022 (arXiv:2205.14135), algorithm 4.
     """
@@ -75,15 +80,31 @@ def jagged_attention(
         bias.check(q, causal)
     chosen = choose_backend("attention", backend, q)
     scale = 1.0 / math.sqrt(q.shape[2]) if scale is None else float(scale)
-    seed = draw_seed(generator, q.device) if dropout_p > 0.0 else 0
+    seed = draw_seed(generator, q.device) if dropout_p > 0.0 else None
+    if chosen == "triton" and not (backend is None and q.shape[2] > MOST_HEAD_SIZE):
+        from recsys.kernels.attention import triton
+
+        return triton.jagged_attention(
+            q, k, v, offsets, causal=causal, scale=scale, dropout_p=dropout_p, seed=seed, bias=bias,
+            schedule=schedule,
+        )  # fmt: skip
     if chosen == "cpu":
         from recsys.kernels.attention import cpu
 
+        number = 0 if seed is None else int(seed)
         return cpu.jagged_attention(
-            q, k, v, offsets, causal=causal, scale=scale, dropout_p=dropout_p, seed=seed, bias=bias
+            q, k, v, offsets, causal=causal, scale=scale, dropout_p=dropout_p, seed=number, bias=bias
         )
     return reference.jagged_attention(
-        q, k, v, offsets, causal=causal, scale=scale, dropout_p=dropout_p, seed=seed, bias=bias
+        q,
+        k,
+        v,
+        offsets,
+        causal=causal,
+        scale=scale,
+        dropout_p=dropout_p,
+        seed=0 if seed is None else seed,
+        bias=bias,
     )
 
 

@@ -13,9 +13,6 @@ from recsys.kernels.attention.bias_lanes import TABLE_ENTRIES
 from recsys.kernels.attention.bias_sweeps import Tables
 from recsys.kernels.vector import PANEL
 
-_NONE, _NO_WORDS = np.zeros(0, np.float32), np.zeros(0, np.int64)
-NO_TABLES = Tables(_NONE, -1, _NO_WORDS, _NONE, 0, 0, _NO_WORDS, 0, 0)
-
 
 def lay_out(
     time_table: Tensor | None,
@@ -24,8 +21,8 @@ def lay_out(
     *,
     longest: int,
     causal: bool,
-) -> Tables:
-    """Pad the time table and spread the position table over all distances of a batch.
+) -> Tables | None:
+    """Pad the time table and spread the position table over all distances of a batch; None without tables.
 
     Args:
         time_table: (H, T) float32 or None.
@@ -35,8 +32,10 @@ def lay_out(
         causal: whether queries see no later key.
     """
     if time_table is None and position_table is None:
-        return NO_TABLES
-    entries, last, times, places, _, zero, place_of, reached, n_entries = NO_TABLES
+        return None
+    entries, places = np.zeros(0, np.float32), np.zeros(0, np.float32)
+    times, place_of = np.zeros(0, np.int64), np.zeros(0, np.int64)
+    last, zero, reached, n_entries = -1, 0, 0, 0
     if time_table is not None and timestamps is not None:
         n = time_table.shape[1]
         last, n_entries = n - 1, n
@@ -58,7 +57,7 @@ def lay_out(
 def sum_partials(
     partials: NDArray[np.float32],
     pieces: NDArray[np.int64],
-    tables: Tables,
+    tables: Tables | None,
     time_table: Tensor | None,
     position_table: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
@@ -77,6 +76,8 @@ def sum_partials(
     times, positions = (
         torch.zeros(0 if table is None else table.shape) for table in (time_table, position_table)
     )
+    if tables is None:
+        return times, positions
     buckets = tables.last + 1
     reached = slice(tables.reached, tables.reached + tables.n_entries - buckets)
     for head in np.unique(pieces[:, 1]).tolist():

@@ -6,6 +6,9 @@ from torch import Tensor
 from recsys.errors import ArgumentError
 from recsys.kernels.arguments import check_offsets_values
 
+MOST_HEAD_SIZE = 128
+"""Of the Triton backend."""
+
 
 def check_events(q: Tensor, k: Tensor, v: Tensor) -> None:
     """Refuse q, k, v that are not (N, H, Dh) alike.

@@ -139,7 +139,7 @@ def backward(
     bounds = offsets.to(torch.int32).numpy()
     pieces, longest = cut_batch(bounds, heads, backward=True)
     tables = lay_out(time_table, timestamps, position_table, longest=longest, causal=causal)
-    partials = np.zeros((len(pieces), tables.n_entries), dtype=np.float32)
+    partials = np.zeros((len(pieces), tables.n_entries if tables else 0), dtype=np.float32)
     launch(
         sweeps.backward_worker,
         threads_for(len(pieces), 3 * estimate_steps(bounds, heads, width)),

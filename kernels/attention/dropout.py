@@ -19,14 +19,14 @@ KEY_STEP = 0x9E3779B9
 _WORD = 0xFFFFFFFF
 
 
-def draw_seed(generator: torch.Generator | None, device: torch.device) -> int:
-    """Draw the 63-bit number from which a whole call's mask follows.
+def draw_seed(generator: torch.Generator | None, device: torch.device) -> Tensor:
+    """Draw the 63-bit number from which a whole call's mask follows, an int64 scalar.
 
     One `torch.randint` per call is all that a call takes from the generator (the default generator of
-    the device when None is given).
+    the device when None is given). The number stays on the generator's device: nobody waits for it.
     """
     where = generator.device if generator is not None else device
-    return int(torch.randint(0, 2**63 - 1, (), generator=generator, device=where).item())
+    return torch.randint(0, 2**63 - 1, (), generator=generator, device=where)
 
 
 def keep_threshold(dropout_p: float) -> int:
@@ -48,12 +48,18 @@ def _mix(word: Tensor) -> Tensor:
 
 
 def keep_mask(
-    seed: int, sequence: int, heads: int, length: int, dropout_p: float, *, device: torch.device | None = None
+    seed: int | Tensor,
+    sequence: int,
+    heads: int,
+    length: int,
+    dropout_p: float,
+    *,
+    device: torch.device | None = None,
 ) -> Tensor:
     """Compute which attention weights of one sequence are kept.
 
     Args:
-        seed: number from `draw_seed`.
+        seed: number from `draw_seed`, or any 63-bit one.
         sequence: index of the sequence in the batch.
         heads: H.
         length: L, number of events of the sequence.
@@ -63,8 +69,8 @@ def keep_mask(
     Returns:
         (H, L, L) bool; entry (h, i, j) is True where query i keeps key j.
     """
-    low = torch.tensor(seed & _WORD, dtype=torch.int64, device=device)
-    high = (seed >> 32) & _WORD
+    number = torch.as_tensor(seed, dtype=torch.int64, device=device)
+    low, high = number & _WORD, number >> 32
     head = torch.arange(heads, dtype=torch.int64, device=device)[:, None]
     position = torch.arange(length, dtype=torch.int64, device=device)
     rows = _mix(low + sequence * SEQUENCE_STEP)

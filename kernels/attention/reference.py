@@ -24,7 +24,7 @@ def jagged_attention(
     causal: bool,
     scale: float,
     dropout_p: float = 0.0,
-    seed: int = 0,
+    seed: int | Tensor = 0,
     bias: AttentionBias | None = None,
 ) -> Tensor:
     """Attend within each sequence, one sequence after another, in the dtype of the inputs.

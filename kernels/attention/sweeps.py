@@ -1,5 +1,8 @@
 """The compiled loops of CPU attention: forward and backward over pieces of the batch.
 
+Both are compiled twice, with `tables` (see `bias_sweeps`) and with None, whose branches numba drops: the
+loops without a bias stay as they would be alone.
+
 Legend: L length of the sequence, `lanes` queries of a block (LANES or PANEL, the last ones idle). Tensors are
 flat with the strides of events and heads; score tiles are (keys, lanes).
 """
@@ -78,7 +81,7 @@ def forward_worker(
     scale: Number,
     drop: Array,
     boost: Number,
-    tables: Tables,
+    tables: Tables | None,
     out: Array,
     largest: Array,
     inverse: Array,
@@ -89,10 +92,11 @@ def forward_worker(
     row_words = np.zeros(PANEL, dtype=np.int32)
     top = np.empty(PANEL, dtype=np.float32)
     total = np.empty(PANEL, dtype=np.float32)
-    biased = tables.last >= 0 or tables.row > 0
-    times = np.empty(PANEL, dtype=np.int64)
-    buckets = np.empty(longest * PANEL if biased else 0, dtype=np.int8)
-    rate = splat(_LOG2_E if biased else scale * _LOG2_E)
+    rate = splat(scale * _LOG2_E)
+    if tables is not None:
+        rate = splat(_LOG2_E)
+        times = np.empty(PANEL, dtype=np.int64)
+        buckets = np.empty(longest * PANEL, dtype=np.int8)
     threshold = drop[2]
     dropping = threshold > 0
     while True:
@@ -111,7 +115,7 @@ def forward_worker(
                 scores, 0, lanes, k, start * k_row + head * k_head, k_row, 1, q_tile, 0, lanes, keys, lanes,
                 width, False,
             )  # fmt: skip
-            if biased:
+            if tables is not None:
                 read_times(tables, start + block, count, lanes, times)
                 add_bias(scores, keys, lanes, scale, tables, head, start, block, 0, times, buckets)
             if dropping:
@@ -174,7 +178,7 @@ def backward_worker(
     scale: Number,
     drop: Array,
     boost: Number,
-    tables: Tables,
+    tables: Tables | None,
     out: Array,
     largest: Array,
     inverse: Array,
@@ -192,15 +196,16 @@ def backward_worker(
     top = np.empty(PANEL, dtype=np.float32)
     part = np.empty(PANEL, dtype=np.float32)
     delta = np.empty(PANEL, dtype=np.float32)
-    biased = tables.last >= 0 or tables.row > 0
-    times = np.empty(PANEL, dtype=np.int64)
-    buckets = np.empty(longest * PANEL if biased else 0, dtype=np.int8)
-    sums = np.zeros((tables.last + 1) * COPIES, dtype=np.float32)
-    diagonals = np.empty(tables.row, dtype=np.float32)
-    rate = splat(_LOG2_E if biased else scale * _LOG2_E)
+    rate = splat(scale * _LOG2_E)
     threshold = drop[2]
     dropping = threshold > 0
-    to_scale, to_boost = splat(_ONE if biased else scale), splat(boost)
+    to_scale, to_boost = splat(scale), splat(boost)
+    if tables is not None:
+        rate, to_scale = splat(_LOG2_E), splat(_ONE)
+        times = np.empty(PANEL, dtype=np.int64)
+        buckets = np.empty(longest * PANEL, dtype=np.int8)
+        sums = np.zeros((tables.last + 1) * COPIES, dtype=np.float32)
+        diagonals = np.empty(tables.row, dtype=np.float32)
     row = heads * width
     while True:
         piece = next_ticket(tickets)
@@ -219,8 +224,7 @@ def backward_worker(
                 for d in range(0, width, LANES):
                     store(dk, (key * heads + head) * width + d, splat(_ZERO))
                     store(dv, (key * heads + head) * width + d, splat(_ZERO))
-        collecting = biased and all_keys
-        if collecting:
+        if tables is not None and all_keys:
             clear_diagonals(tables, length, causal, diagonals)
         for block in range(pieces[piece, 2], pieces[piece, 3], PANEL):
             count = min(PANEL, length - block)
@@ -248,7 +252,7 @@ def backward_worker(
             product(
                 weights, 0, lanes, k, k_at, k_row, 1, q_tile, 0, lanes, keys, lanes, width, False
             )  # fmt: skip
-            if biased:
+            if tables is not None:
                 read_times(tables, start + block, count, lanes, times)
                 add_bias(weights, keys, lanes, scale, tables, head, start, block, key0, times, buckets)
             product(
@@ -270,12 +274,12 @@ def backward_worker(
                     else:
                         store(weights, place, weight)
                     store(slopes, place, multiply(multiply(weight, subtract(slope, mean)), to_scale))
-            if collecting:
-                collect_slopes(
-                    slopes, keys, lanes, count, causal, tables, block, buckets, sums, diagonals,
-                    partial, piece * tables.n_entries,
-                )  # fmt: skip
-            if biased:
+            if tables is not None:
+                if all_keys:
+                    collect_slopes(
+                        slopes, keys, lanes, count, causal, tables, block, buckets, sums, diagonals,
+                        partial, piece * tables.n_entries,
+                    )  # fmt: skip
                 for place in range(0, keys * lanes, LANES):
                     store(slopes, place, multiply(load(slopes, place), splat(scale)))
             if all_queries:
@@ -285,5 +289,5 @@ def backward_worker(
             if all_keys:
                 at = ((start + block) * heads + head) * width
                 product(dq, at, row, slopes, 0, 1, lanes, k, k_at, k_row, count, width, keys, False)
-        if collecting:
+        if tables is not None and all_keys:
             fold_diagonals(tables, length, causal, diagonals, partial, piece * tables.n_entries)

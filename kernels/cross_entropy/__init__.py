@@ -3,6 +3,7 @@
 Legend: N rows, V items, d width.
 """
 
+import torch
 from torch import Tensor
 
 from recsys.kernels.backend import choose_backend
@@ -22,6 +23,7 @@ def linear_cross_entropy(
     temperature: float = 1.0,
     bias: Tensor | None = None,
     reduction: str = "mean",
+    skip_small: bool = False,
     backend: str | None = None,
 ) -> Tensor:
     """Compute the full-softmax loss of each row without holding the (N, V) logits.
@@ -39,30 +41,50 @@ def linear_cross_entropy(
         bias: (V,), dtype of hidden, or None.
         reduction: "mean" (sum of weight * loss over sum of weight; 0 when no weight), "sum" or "none"
             (weight * loss of each row).
-        backend: "reference", "cpu" or None to choose by device.
+        skip_small: whether the gradients may leave out softmax values below 1/32 of the dtype's spacing at 1
+            (2^-12 for bfloat16, 2^-15 for float16, 2^-28 for float32). The loss, the target's term and that
+            of label smoothing stay exact. "reference" leaves out each such value, "triton" whole tiles of
+            them; "cpu" refuses.
+        backend: "reference", "cpu", "triton" or None to choose by device.
 
     Returns:
-        A scalar, or (N,) for "none". Differentiable once in hidden, item_weight and bias.
+        A scalar, or (N,) for "none", in the dtype of hidden. Differentiable once in hidden, item_weight and
+        bias. Under `torch.autocast` the floating inputs are cast to its type first, as a linear layer's, and
+        the loss is float32.
 
     Raises:
         ArgumentError: an argument does not fit; the message names it and the shapes.
 
-    Cost: 6 N V d multiply-adds with gradients, 2 N V d without; memory O(N d + V d + chunk V) ("cpu").
-    Numerics: "cpu" computes and accumulates in float32, in a fixed order: same bits every run.
-    Source: chunking with the gradient taken in the forward pass, as in Liger-Kernel
-    (Hsu et al. 2024, arXiv:2410.10989), with the chunk set by the cache and not by V / d.
+    Cost: 3 N V d multiply-adds with gradients, N V d without ("triton": 4 and 2 exponentials per logit with
+    gradients, N V d and 1 without); memory O(N d + V d) and a chunk of logits ("cpu") or 64 MiB ("triton").
+    Numerics: both accumulate in float32, in a fixed order: same bits every run, and a row's loss and gradient
+    do not depend on its batch. "triton" multiplies float32 in full precision, without tensor cores.
+    On a GPU targets are not checked: one out of range makes its row's loss NaN.
+    Source: "cpu" chunks rows and takes the gradient in the forward pass, as in Liger-Kernel
+    (Hsu et al. 2024, arXiv:2410.10989), with the chunk set by the cache and not by V / d; "triton" walks the
+    catalog with a running maximum (Milakov and Gimelshein 2018, arXiv:1805.02867), as attention walks keys.
     """
+    result = None
+    if torch.is_autocast_enabled(hidden.device.type):
+        result, narrow = torch.float32, torch.get_autocast_dtype(hidden.device.type)
+        hidden, item_weight = hidden.to(narrow), item_weight.to(narrow)
+        bias = None if bias is None else bias.to(narrow)
     check_tensors(hidden, item_weight, targets, weight, bias)
     check_options(label_smoothing, temperature, reduction)
-    if choose_backend("cross_entropy", backend, hidden) == "cpu":
+    chosen = choose_backend("cross_entropy", backend, hidden)
+    if chosen == "triton":
+        from recsys.kernels.cross_entropy import triton
+
+        compute = triton.linear_cross_entropy
+    elif chosen == "cpu":
         from recsys.kernels.cross_entropy import cpu
 
         compute = cpu.linear_cross_entropy
     else:
-        if targets.device.type == "cpu":
-            check_targets(targets, item_weight.shape[0])
         compute = reference.linear_cross_entropy
-    return compute(
+    if targets.device.type == "cpu":
+        check_targets(targets, item_weight.shape[0])
+    loss = compute(
         hidden,
         item_weight,
         targets,
@@ -71,4 +93,6 @@ def linear_cross_entropy(
         temperature=temperature,
         bias=bias,
         reduction=reduction,
+        skip_small=skip_small,
     )
+    return loss.to(result or hidden.dtype)

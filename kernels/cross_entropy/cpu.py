@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from recsys.errors import ArgumentError
 from recsys.kernels.cross_entropy import sweeps
 from recsys.kernels.cross_entropy.checks import check_targets
 from recsys.kernels.threads import launch, threads_for
@@ -33,8 +34,11 @@ def linear_cross_entropy(
     temperature: float,
     bias: Tensor | None,
     reduction: str,
+    skip_small: bool,
 ) -> Tensor:
     """Compute the loss; arguments as in the public function, which has checked them."""
+    if skip_small:
+        raise ArgumentError("linear_cross_entropy: skip_small saves nothing on the CPU: leave it off")
     h, w = (x.float() for x in (hidden, item_weight))
     b = None if bias is None else bias.float()
     pad = -h.shape[1] % LANES

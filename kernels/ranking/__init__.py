@@ -3,6 +3,8 @@
 Scores are inner products hidden . item_weight. Legend: B rows, V items, d width.
 """
 
+from importlib import import_module
+from types import ModuleType
 from typing import NamedTuple
 
 from torch import Tensor
@@ -53,7 +55,7 @@ def rank_of_target(
         exclude: items that `removed` leaves out, as (ids, offsets): ids (E,) int64 in [0, V), offsets
             (B + 1,) int64 from 0 to E; repeats are harmless and the target itself always stays a candidate.
         ties: "pessimistic": 1 + greater + equal others; "optimistic": 1 + greater; "average": their mean.
-        backend: "reference", "cpu" or None to choose by device.
+        backend: "reference", "cpu", "triton" or None to choose by device.
 
     Returns:
         `TargetRanks(kept, removed)`, both from one pass over the catalog.
@@ -61,7 +63,9 @@ def rank_of_target(
     Raises:
         ArgumentError: an argument does not fit, or a score is not finite.
 
-    Cost: 2 B V d FLOP and O(block) memory beside the inputs ("cpu").
+    Cost: 2 B V d FLOP and O(block) memory beside the inputs ("triton": and of the exclusion lists). On a GPU
+    the call waits for the device once, at its end, to learn whether all scores were finite; ids and offsets
+    are not checked there.
     Numerics: the target's score is read out of the same product as its competitors' scores: a separate dot
     product differs in the last bits and gives wrong ranks.
     """
@@ -71,11 +75,8 @@ def rank_of_target(
     if ties not in TIES:
         raise ArgumentError(f"ties is {ties!r}: give one of {', '.join(TIES)}")
     hidden, item_weight = hidden.detach(), item_weight.detach()
-    if choose_backend("ranking", backend, hidden) == "cpu":
-        from recsys.kernels.ranking import cpu
-
-        return TargetRanks(*cpu.rank_of_target(hidden, item_weight, targets, exclude, ties=ties))
-    return TargetRanks(*reference.rank_of_target(hidden, item_weight, targets, exclude, ties=ties))
+    rank = _implementation(backend, hidden).rank_of_target
+    return TargetRanks(*rank(hidden, item_weight, targets, exclude, ties=ties))
 
 
 def top_k(
@@ -85,6 +86,7 @@ def top_k(
     exclude: tuple[Tensor, Tensor] | None = None,
     *,
     candidates: Tensor | None = None,
+    deny: Tensor | None = None,
     backend: str | None = None,
 ) -> TopK:
     """Find the k items with the largest scores of each row, exactly, without the (B, V) scores.
@@ -98,7 +100,8 @@ def top_k(
         exclude: items never returned, as (ids, offsets): ids (E,) int64 in [0, V), offsets (B + 1,) int64
             from 0 to E.
         candidates: (C,) int64, the only ids that may be returned, for every row; None for the whole catalog.
-        backend: "reference", "cpu" or None to choose by device.
+        deny: (D,) int64, ids never returned, for any row; None for none.
+        backend: "reference", "cpu", "triton" or None to choose by device.
 
     Returns:
         `TopK(scores, ids)`. Rows with fewer than k candidates end in id -1 and score -inf.
@@ -106,7 +109,8 @@ def top_k(
     Raises:
         ArgumentError: an argument does not fit, or a score is not finite.
 
-    Cost: 2 B V d FLOP and O(block + B k) memory beside the inputs ("cpu").
+    Cost: 2 B V d FLOP and O(block + B k) memory beside the inputs ("cpu"); "triton" adds 64 MiB, and for k
+    above a 512th of V the scores of 64 rows. On a GPU as in `rank_of_target`: one wait, no check of ids.
     """
     check_scored(hidden, item_weight)
     check_exclude(exclude, hidden, item_weight)
@@ -114,9 +118,15 @@ def top_k(
         raise ArgumentError(f"k is {k}: give a whole number of at least 1")
     if candidates is not None:
         check_ids("candidates", candidates, None, item_weight)
+    if deny is not None:
+        check_ids("deny", deny, None, item_weight)
     hidden, item_weight = hidden.detach(), item_weight.detach()
-    if choose_backend("ranking", backend, hidden) == "cpu":
-        from recsys.kernels.ranking import cpu
+    select = _implementation(backend, hidden).top_k
+    return TopK(*select(hidden, item_weight, k, exclude, candidates=candidates, deny=deny))
 
-        return TopK(*cpu.top_k(hidden, item_weight, k, exclude, candidates=candidates))
-    return TopK(*reference.top_k(hidden, item_weight, k, exclude, candidates=candidates))
+
+def _implementation(backend: str | None, hidden: Tensor) -> ModuleType:
+    chosen = choose_backend("ranking", backend, hidden)
+    if chosen == "reference":
+        return reference
+    return import_module(f"recsys.kernels.ranking.{chosen}")

@@ -60,10 +60,19 @@ def rank_of_target(
 
 
 def top_k(
-    hidden: Tensor, item_weight: Tensor, k: int, exclude: Jagged | None, *, candidates: Tensor | None
+    hidden: Tensor,
+    item_weight: Tensor,
+    k: int,
+    exclude: Jagged | None,
+    *,
+    candidates: Tensor | None,
+    deny: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
     """Select by a running threshold; arguments as in the public function."""
     catalog = None if candidates is None else np.unique(candidates.numpy())
+    if deny is not None:
+        # Denied items leave the catalog: it is copied without them, as it is for candidates.
+        catalog = np.setdiff1d(np.arange(len(item_weight)) if catalog is None else catalog, deny.numpy())
     weight = item_weight if catalog is None else item_weight[torch.from_numpy(catalog)]
     items, width = _flat(weight), weight.shape[1]
     scores = torch.full((len(hidden), k), float("-inf"))

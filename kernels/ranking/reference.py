@@ -74,7 +74,13 @@ def excluded_mask(shape: tuple[int, ...], exclude: Jagged | None, device: torch.
 
 
 def top_k(
-    hidden: Tensor, item_weight: Tensor, k: int, exclude: Jagged | None, *, candidates: Tensor | None
+    hidden: Tensor,
+    item_weight: Tensor,
+    k: int,
+    exclude: Jagged | None,
+    *,
+    candidates: Tensor | None,
+    deny: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
     """Take the first k of a stable sort by (score descending, id ascending).
 
@@ -84,6 +90,7 @@ def top_k(
         k: answers per row.
         exclude: (ids (E,), offsets (B + 1,)) never returned, or None.
         candidates: (C,) the only ids that may be returned, or None for all.
+        deny: (D,) ids never returned for any row, or None.
 
     Returns:
         scores (B, k) and ids (B, k) int64; id -1 and score -inf where candidates ran out.
@@ -94,6 +101,8 @@ def top_k(
         allowed = torch.zeros(scores.shape[1], dtype=torch.bool, device=scores.device)
         allowed[candidates] = True
         barred |= ~allowed
+    if deny is not None:
+        barred[:, deny] = True
     # Barred items go behind all others by a second stable sort, whatever their score.
     ids = scores.argsort(dim=1, descending=True, stable=True)
     ids = ids.gather(1, barred.gather(1, ids).int().argsort(dim=1, stable=True))[:, :k]

@@ -4,6 +4,8 @@ Shapes are lower-case in this room because A, B, C and D are the paper's paramet
 Legend: N events, B sequences, d_inner channels, d_state states per channel.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -11,8 +13,9 @@ from recsys.errors import ArgumentError
 from recsys.kernels.arguments import check_offsets, check_offsets_values, check_shape
 from recsys.kernels.backend import choose_backend
 from recsys.kernels.scan import reference
+from recsys.kernels.scan.schedule import MOST_STATES, ScanSchedule
 
-__all__ = ["selective_scan", "selective_scan_step"]
+__all__ = ["ScanSchedule", "selective_scan", "selective_scan_step"]
 
 
 def selective_scan(
@@ -29,6 +32,7 @@ def selective_scan(
     delta_softplus: bool = True,
     initial_state: Tensor | None = None,
     return_state: bool = False,
+    schedule: ScanSchedule | None = None,
     backend: str | None = None,
 ) -> Tensor | tuple[Tensor, Tensor]:
     """Run the selective state-space recurrence over each sequence of a jagged batch.
@@ -49,7 +53,10 @@ def selective_scan(
         delta_softplus: whether the step size is softplus(delta + delta_bias) or the sum itself.
         initial_state: (B, d_inner, d_state) float32, or None for zeros.
         return_state: whether to return the state after each sequence's last event too.
-        backend: "reference", "cpu" or None to choose by device and dtype.
+        schedule: work list of these offsets for the "triton" backend, which otherwise makes one: that waits
+            for the device. The other backends need none.
+        backend: "reference", "cpu", "triton", "mamba-ssm" or None to choose by device and dtype ("triton" for
+            CUDA tensors up to a d_state of 64).
 
     Returns:
         y (N, d_inner) in the dtype of `u`; with `return_state` also the state (B, d_inner, d_state), float32
@@ -59,9 +66,11 @@ def selective_scan(
     Raises:
         ArgumentError: an argument does not fit; the message names it and the shapes.
 
-    Cost: O(N d_inner d_state) time; beside its inputs and outputs "cpu" keeps one state every 16 events.
-    Numerics: half precision is computed in float32. "cpu" gives a sequence the same bits, in y and in the
-    gradients of u, delta, B, C and z, whatever else is in the batch and however many threads run.
+    Cost: O(N d_inner d_state) time; beside its inputs and outputs "cpu" keeps one state every 16 events,
+    "triton" one every 32; "mamba-ssm" pads to the longest sequence.
+    Numerics: half precision is computed in float32. "cpu" and "triton" give a sequence the same bits, in y
+    and in the gradients of u, delta, B, C, z and initial_state, whatever else is in the batch and however
+    many threads run, and all gradients the same bits in every run.
     Source: Gu and Dao 2023 (arXiv:2312.00752), algorithm 2; the state resets at each sequence start.
     """
     name = "selective_scan"
@@ -73,6 +82,25 @@ def selective_scan(
             name, "initial_state", initial_state, "(B, d_inner, d_state)", shape, _of(offsets=offsets, A=A)
         )
     chosen = choose_backend("scan", backend, u)
+    if chosen == "triton" and backend is None and A.shape[1] > MOST_STATES:
+        chosen = "reference"
+    if chosen in ("triton", "mamba-ssm"):
+        arguments = (
+            u,
+            delta,
+            A,
+            B,
+            C,
+            D,
+            z,
+            delta_bias,
+            offsets,
+            delta_softplus,
+            initial_state,
+            return_state,
+        )
+        y, state = _scan_on_gpu(chosen, arguments, schedule)
+        return (y, state) if return_state else y
     if chosen == "reference" and not u.is_cuda and not torch.compiler.is_compiling():
         check_offsets_values(name, offsets, u.shape[0])
 
@@ -182,3 +210,30 @@ def _check_events(
     ):
         if other is not None and other.device != u.device:
             raise ArgumentError(f"{name}: {label} is on {other.device}, want {u.device} like u")
+
+
+def _scan_on_gpu(
+    chosen: str, arguments: tuple[Any, ...], schedule: ScanSchedule | None
+) -> tuple[Tensor, Tensor]:
+    """Call kernels that read every type and stride as it is."""
+    if chosen == "mamba-ssm":
+        from recsys.kernels.scan import mamba_ssm
+
+        return mamba_ssm.selective_scan(*arguments)
+    from recsys.kernels.scan import triton
+
+    u, A, offsets = arguments[0], arguments[2], arguments[8]
+    if A.shape[1] > MOST_STATES:
+        raise ArgumentError(
+            f"selective_scan: d_state is {A.shape[1]}, backend 'triton' takes up to {MOST_STATES}: "
+            "use backend='reference'"
+        )
+    if schedule is None:
+        schedule = ScanSchedule.from_offsets(offsets)
+    wanted = (offsets.shape[0] - 1, u.shape[0])
+    if (schedule.sequences, schedule.events) != wanted or schedule.pieces.device != u.device:
+        raise ArgumentError(
+            f"selective_scan: schedule is of {schedule.sequences} sequences and {schedule.events} events on "
+            f"{schedule.pieces.device}, want {wanted[0]} and {wanted[1]} on {u.device}"
+        )
+    return triton.selective_scan(*arguments, schedule=schedule)

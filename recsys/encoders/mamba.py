@@ -23,7 +23,7 @@ from recsys.encoders.base import EncoderConfig, SequenceEncoder, dropout
 from recsys.encoders.registry import register_encoder
 from recsys.jagged import SequenceBatch
 from recsys.kernels.conv import causal_conv, causal_conv_step
-from recsys.kernels.scan import selective_scan, selective_scan_step
+from recsys.kernels.scan import ScanSchedule, selective_scan, selective_scan_step
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -102,7 +102,7 @@ class Mamba(SequenceEncoder):
         """Hidden states (N, D); see :meth:`SequenceEncoder.forward`."""
         x = self._embed(batch.items, generator)
         for block in self.blocks:
-            x = block(x, batch.offsets, generator)
+            x = block(x, batch.offsets, generator, batch.scan_schedule)
         return self.final_norm(x)  # type: ignore[no-any-return]
 
     def initial_state(self, n: int) -> MambaState:
@@ -141,10 +141,16 @@ class MambaBlock(nn.Module):
         self.up = nn.Linear(config.d_model, config.d_ff)
         self.down = nn.Linear(config.d_ff, config.d_model)
 
-    def forward(self, x: Tensor, offsets: Tensor, generator: torch.Generator | None) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        offsets: Tensor,
+        generator: torch.Generator | None,
+        schedule: ScanSchedule | None = None,
+    ) -> Tensor:
         """Packed rows (N, D) to rows (N, D)."""
         prenorm = self.config.block == "prenorm"
-        mixed = self.mixer(self.mixer_norm(x) if prenorm else x, offsets)
+        mixed = self.mixer(self.mixer_norm(x) if prenorm else x, offsets, schedule)
         return self._after_mixer(x, mixed, generator)
 
     def step(self, x: Tensor, state: tuple[Tensor, Tensor]) -> tuple[Tensor, tuple[Tensor, Tensor]]:
@@ -201,13 +207,15 @@ class MambaMixer(nn.Module):
                 # Inverse of softplus, so that the first step size is dt.
                 self.dt_proj.bias.copy_(dt + torch.log(-torch.expm1(-dt)))
 
-    def forward(self, x: Tensor, offsets: Tensor) -> Tensor:
+    def forward(self, x: Tensor, offsets: Tensor, schedule: ScanSchedule | None = None) -> Tensor:
         """Packed rows (N, D) to rows (N, D)."""
         u, z = self.in_proj(x).chunk(2, dim=-1)  # (N, E) each
         u = causal_conv(u, self.conv1d.weight[:, 0], self.conv1d.bias, offsets, activation="silu")
         assert isinstance(u, Tensor)
         delta, B, C = self._project(u)
-        y = selective_scan(u, delta, self._A(), B, C, self.D, z, self.dt_proj.bias, offsets)
+        y = selective_scan(
+            u, delta, self._A(), B, C, self.D, z, self.dt_proj.bias, offsets, schedule=schedule
+        )
         return self.out_proj(y)  # type: ignore[no-any-return]
 
     def initial_state(self, n: int) -> tuple[Tensor, Tensor]:

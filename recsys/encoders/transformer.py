@@ -124,6 +124,7 @@ class PackedPass:
             dropout_p=self._config.attention_dropout if self._generator is not None else 0.0,
             generator=self._generator,
             bias=tables.packed(self._batch.timestamps),
+            schedule=self._batch.attention_schedule,
         )
 
     def drop(self, x: Tensor) -> Tensor:

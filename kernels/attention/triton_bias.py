@@ -1,0 +1,149 @@
+# mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-decorators, allow-untyped-calls
+"""Attention's bias inside the GPU's kernels: looked up for a tile of scores, and its gradient from a tile.
+
+Index tensors have shapes that broadcast to the tile, whichever way it lies. Gradients of the tables are sums
+over many programs: each writes a row of its own, the host adds the rows in order.
+"""
+
+import triton
+import triton.language as tl
+
+from recsys.kernels.attention.bias import MAX_GAP
+from recsys.kernels.device_math import LOG2_E
+
+_MAX_GAP = tl.constexpr(MAX_GAP)
+BUCKETS = tl.constexpr(128)
+"""Lanes of a row of time buckets, of which at most `bias.MAX_BUCKETS` are used."""
+
+
+@triton.jit
+def time_buckets(a, b, buckets):
+    """`bias.time_bucket` of |a - b| for int64 times.
+
+    The exponent and the two highest fraction bits of a float are 4 * (leading bit) + quarter. The conversion
+    must not round up: of a gap with more than 24 bits, x >> 24 has its own leading bit just where rounding
+    is decided, and clearing that bit always rounds down.
+    """
+    gap = tl.minimum(tl.abs(a - b), _MAX_GAP).to(tl.int32)
+    plain = gap & ~(gap >> 24)
+    bits = plain.to(tl.float32).to(tl.int32, bitcast=True)
+    bucket = tl.where(gap < 4, gap, (bits >> 21) - 512)
+    return tl.minimum(bucket, buckets - 1)
+
+
+@triton.jit
+def position_entries(query, key, entries, CAUSAL: tl.constexpr):
+    """`bias.relative_place`."""
+    distance = query - key
+    if CAUSAL:
+        return tl.minimum(tl.maximum(distance, 0), entries - 1)
+    else:
+        most = (entries - 1) // 2
+        return tl.minimum(tl.maximum(distance, -most), most) + most
+
+
+@triton.jit
+def add_bias(
+    scores,
+    query,
+    key,
+    query_times,
+    key_times,
+    head,
+    time_table,
+    buckets,
+    position_table,
+    entries,
+    CAUSAL: tl.constexpr,
+):
+    """Add the float32 tables' entries to scores in units of log2; a table that is None adds nothing."""
+    if time_table is not None:
+        bucket = time_buckets(query_times, key_times, buckets)
+        scores += tl.load(time_table + head * buckets + bucket) * LOG2_E
+    if position_table is not None:
+        entry = position_entries(query, key, entries, CAUSAL)
+        scores += tl.load(position_table + head * entries + entry) * LOG2_E
+    return scores
+
+
+@triton.jit
+def sum_buckets(row, slopes, visible, query_times, key_times, buckets):
+    """Add a tile's slopes to a row (BUCKETS,) by time bucket: one masked sum for each in the tile's range."""
+    bucket = time_buckets(query_times, key_times, buckets)
+    lowest = _least(tl.where(visible, bucket, BUCKETS))
+    highest = -_least(tl.where(visible, -bucket, 1))
+    lanes = tl.arange(0, BUCKETS)
+    for number in range(lowest, highest + 1):
+        share = _total(tl.where(bucket == number, slopes, 0.0))
+        row = tl.where(lanes == number, row + share, row)
+    return row
+
+
+@triton.jit
+def sum_diagonals(slopes, key, ROWS: tl.constexpr):
+    """Sum a tile (ROWS, C), slopes of queries x keys, along its diagonals; C is at most ROWS, or n squares.
+
+    The tile is sheared: lane d of a column takes row (key + d) mod ROWS, so that a diagonal becomes a row.
+
+    Args:
+        slopes: the tile; zeros where nothing is seen.
+        key: (C,) index of each key, counted like the rows.
+        ROWS: rows of the tile.
+
+    Returns:
+        Two (ROWS,) tensors: sums at row - key = d, and at d - ROWS, for d = 0 to ROWS - 1.
+    """
+    place = tl.arange(0, ROWS)[:, None] + key[None, :]
+    sheared = tl.gather(slopes, place % ROWS, 0)
+    ahead = tl.sum(tl.where(place < ROWS, sheared, 0.0), 1)
+    return ahead, tl.sum(tl.where(place < ROWS, 0.0, sheared), 1)
+
+
+@triton.jit
+def store_diagonals(row, sums, distance, done, entries, CAUSAL: tl.constexpr):
+    """Store the sums (D,) of distances that have an entry of their own, where `done`.
+
+    Returns:
+        Sums of the others: those that the last entry stands for, and those that the first one does.
+    """
+    if CAUSAL:
+        most = entries - 1
+        tl.store(row + distance, sums, mask=done & (distance >= 0) & (distance < most))
+        near = 0.0
+    else:
+        most = (entries - 1) // 2
+        tl.store(row + most + distance, sums, mask=done & (distance > -most) & (distance < most))
+        near = tl.sum(tl.where(done & (distance <= -most) & (distance < most), sums, 0.0), 0)
+    return tl.sum(tl.where(done & (distance >= most), sums, 0.0), 0), near
+
+
+@triton.jit
+def store_ends(row, far, near, entries, CAUSAL: tl.constexpr):
+    """Store what `store_diagonals` left; a table of one entry takes both."""
+    if CAUSAL:
+        tl.store(row + entries - 1, far)
+    else:
+        tl.store(row + entries - 1, tl.where(entries == 1, far + near, far))
+        tl.store(row, near, mask=entries > 1)
+
+
+@triton.jit
+def pass_on(sums, behind, KEYS: tl.constexpr):
+    """Move diagonal sums (R,) on to the next KEYS keys, KEYS distances lower, and take in those behind."""
+    lane = tl.arange(0, sums.shape[0])
+    source = (lane + (sums.shape[0] - KEYS)) % sums.shape[0]
+    return tl.where(lane >= KEYS, tl.gather(sums, source, 0), tl.gather(behind, source, 0))
+
+
+@triton.jit
+def _least(x):
+    if len(x.shape) == 3:
+        x = tl.min(x, 2)
+    return tl.min(tl.min(x, 1), 0)
+
+
+@triton.jit
+def _total(x):
+    if len(x.shape) == 3:
+        x = tl.sum(x, 2)
+    return tl.sum(tl.sum(x, 1), 0)

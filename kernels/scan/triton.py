@@ -1,0 +1,203 @@
+"""The selective scan on a GPU: Triton kernels registered with PyTorch.
+
+Inputs keep their types and row strides, so that halves of a projection are read in place; states and sums
+are float32.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from recsys.kernels.scan.schedule import ScanSchedule
+from recsys.kernels.scan.triton_launches import Inputs, WorkList, allocate_outputs, scan, scan_backward
+
+__all__ = ["selective_scan"]
+
+
+def selective_scan(
+    u: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None,
+    z: Tensor | None,
+    delta_bias: Tensor | None,
+    offsets: Tensor,
+    delta_softplus: bool,
+    initial_state: Tensor | None,
+    return_state: bool,
+    schedule: ScanSchedule,
+) -> tuple[Tensor, Tensor]:
+    """Scan; arguments and results as in `reference.selective_scan`, the state empty unless asked for."""
+    inputs = (u, delta, A, B, C, D, z, delta_bias, initial_state)
+    trained = torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in inputs)
+    y, state, _ = forward(
+        u,
+        delta,
+        A,
+        B,
+        C,
+        D,
+        z,
+        delta_bias,
+        initial_state,
+        offsets,
+        delta_softplus,
+        schedule.pieces,
+        schedule.bounds,
+        schedule.chunks,
+        schedule.chains,
+        return_state,
+        trained,
+    )
+    return y, state
+
+
+@torch.library.custom_op("recsys::selective_scan_triton", mutates_args=(), device_types=("cuda", "cpu"))
+def forward(
+    u: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None,
+    z: Tensor | None,
+    delta_bias: Tensor | None,
+    initial_state: Tensor | None,
+    offsets: Tensor,
+    delta_softplus: bool,
+    pieces: Tensor,
+    bounds: Tensor,
+    chunks: Tensor,
+    chains: Tensor,
+    return_state: bool,
+    trained: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return y, the final state if `return_state`, and the states that backward needs if `trained`."""
+    x = Inputs.arrange(u, delta, A, B, C, D, z, delta_bias, initial_state, offsets, delta_softplus)
+    y, final, kept = allocate_outputs(u, A, offsets, return_state, trained)
+    scan(
+        x,
+        WorkList(pieces, bounds, chunks, chains),
+        y,
+        final if return_state else None,
+        kept if trained else None,
+    )
+    return y, final, kept
+
+
+@forward.register_fake
+def _(
+    u: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None,
+    z: Tensor | None,
+    delta_bias: Tensor | None,
+    initial_state: Tensor | None,
+    offsets: Tensor,
+    delta_softplus: bool,
+    pieces: Tensor,
+    bounds: Tensor,
+    chunks: Tensor,
+    chains: Tensor,
+    return_state: bool,
+    trained: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    return allocate_outputs(u, A, offsets, return_state, trained)
+
+
+@torch.library.custom_op(
+    "recsys::selective_scan_triton_backward", mutates_args=(), device_types=("cuda", "cpu")
+)
+def backward(
+    dy: Tensor,
+    dfinal: Tensor | None,
+    kept: Tensor,
+    u: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None,
+    z: Tensor | None,
+    delta_bias: Tensor | None,
+    initial_state: Tensor | None,
+    offsets: Tensor,
+    delta_softplus: bool,
+    pieces: Tensor,
+    bounds: Tensor,
+    chunks: Tensor,
+    chains: Tensor,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Return the gradients of u, delta, A, B, C, D, z, delta_bias and initial_state; empty where absent."""
+    x = Inputs.arrange(u, delta, A, B, C, D, z, delta_bias, initial_state, offsets, delta_softplus)
+    schedule = WorkList(pieces, bounds, chunks, chains)
+    gradients = scan_backward(x, schedule, kept, dy, dfinal)
+    wanted = (u, delta, A, B, C, D, z, delta_bias, initial_state)
+    return tuple(  # type: ignore[return-value]
+        u.new_empty(0) if like is None or gradient is None else gradient.to(like.dtype)
+        for gradient, like in zip(gradients, wanted, strict=True)
+    )
+
+
+@backward.register_fake
+def _(
+    dy: Tensor,
+    dfinal: Tensor | None,
+    kept: Tensor,
+    u: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None,
+    z: Tensor | None,
+    delta_bias: Tensor | None,
+    initial_state: Tensor | None,
+    offsets: Tensor,
+    delta_softplus: bool,
+    pieces: Tensor,
+    bounds: Tensor,
+    chunks: Tensor,
+    chains: Tensor,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    return tuple(  # type: ignore[return-value]
+        u.new_empty(0) if x is None else torch.empty(x.shape, dtype=x.dtype, device=x.device)
+        for x in (u, delta, A, B, C, D, z, delta_bias, initial_state)
+    )
+
+
+def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
+    *tensors, softened, pieces, bounds, chunks, chains, with_state, _ = inputs
+    ctx.save_for_backward(output[2], *tensors, pieces, bounds, chunks, chains)
+    ctx.softened, ctx.with_state = softened, with_state
+    ctx.mark_non_differentiable(output[2])
+    ctx.set_materialize_grads(False)
+
+
+def _differentiate(ctx: Any, dy: Tensor | None, dfinal: Tensor | None, _: Any) -> tuple[Tensor | None, ...]:
+    kept, *tensors, offsets, pieces, bounds, chunks, chains = ctx.saved_tensors
+    if dy is None:
+        dy = torch.zeros_like(tensors[0])
+    gradients = backward(
+        dy,
+        dfinal if ctx.with_state else None,
+        kept,
+        *tensors,
+        offsets,
+        ctx.softened,
+        pieces,
+        bounds,
+        chunks,
+        chains,
+    )
+    found = [None if x is None else gradient for x, gradient in zip(tensors, gradients, strict=True)]
+    return (*found, *(None,) * 8)
+
+
+forward.register_autograd(_differentiate, setup_context=_save)

@@ -1,0 +1,64 @@
+# mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-decorators, allow-untyped-calls
+"""The scan's small GPU kernels: carries along a long sequence's chunks, and sums of partial gradients."""
+
+import triton
+import triton.language as tl
+
+from recsys.kernels.scan.triton_steps import LOG2_E, load_states, state_index
+
+
+@triton.jit
+def carry_chunks(
+    A,
+    ends,
+    spans,
+    carries,
+    chains,
+    start,
+    result,
+    channels,
+    states,
+    REVERSE: tl.constexpr,
+    WHOLE: tl.constexpr,
+    CHANNELS: tl.constexpr,
+    STATES: tl.constexpr,
+    SPLIT: tl.constexpr,
+):
+    """Turn what leaves each chunk alone (`ends`) into what enters it (`carries`), along one sequence.
+
+    A chunk multiplies what enters by exp(A times the sum of its steps): exact, where a product of decays
+    would round once per event. `start` enters the first chunk (the last, in reverse) and `result` receives
+    what leaves the other end; both (B, d_inner, d_state) or None.
+    """
+    blocks = tl.cdiv(channels, CHANNELS)
+    chain = tl.program_id(0) // blocks
+    c = tl.program_id(0) % blocks * CHANNELS + tl.arange(0, CHANNELS)
+    s = state_index(SPLIT, STATES)
+    own = (c * states)[None, :, None]
+    inside = (c < channels)[None, :, None] & (s < states)
+    rates = load_states(A + own + s, inside, WHOLE) * LOG2_E
+    first = tl.load(chains + chain * 4).to(tl.int64)
+    count = tl.load(chains + chain * 4 + 1)
+    state_at = tl.load(chains + chain * 4 + 2).to(tl.int64) * channels * states
+    carry = tl.zeros((SPLIT, CHANNELS, STATES // SPLIT), tl.float32)
+    if start is not None:
+        carry += tl.load(start + state_at + own + s, mask=inside, other=0.0)
+    for i in range(count):
+        slot = first + (count - 1 - i if REVERSE else i)
+        end = tl.load(ends + slot * channels * states + own + s, mask=inside, other=0.0)
+        span = tl.load(spans + slot * channels + c, mask=c < channels, other=0.0)
+        tl.store(carries + slot * channels * states + own + s, carry, mask=inside)
+        carry = tl.exp2(span[None, :, None] * rates) * carry + end
+    if result is not None:
+        tl.store(result + state_at + own + s, carry, mask=inside)
+
+
+@triton.jit(do_not_specialize=["count", "parts"])
+def add_parts(source, target, count, parts, BLOCK: tl.constexpr):
+    """Add `parts` rows of `count` numbers in order, the same for each number whatever `count` is."""
+    at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    total = tl.zeros((BLOCK,), tl.float32)
+    for _ in range(parts):
+        total += tl.load(source + at, mask=at < count, other=0.0)
+        source += count
+    tl.store(target + at, total.to(target.dtype.element_ty), mask=at < count)

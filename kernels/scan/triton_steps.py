@@ -1,0 +1,100 @@
+# mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-decorators, allow-untyped-calls
+"""What the scan's GPU kernels share: step sizes, decays, rows of a tile, and where a state lies.
+
+States of a block of channels are one tile (SPLIT, CHANNELS, STATES / SPLIT) in registers; state s lies at
+(s // (STATES / SPLIT), channel, s % (STATES / SPLIT)). Triton gives each thread runs of 4 along the last
+axis, which are one load of B, C or A, then spreads lanes over the last axis, over channels, and keeps the
+rest in registers: SPLIT decides how many lanes share a channel. With STATES / SPLIT = 4 a channel belongs to
+one lane, so that sums over states cost no exchange between lanes.
+"""
+
+import triton
+import triton.language as tl
+
+from recsys.kernels.device_math import exp2_fma, sigmoid, softplus
+
+LOG2_E = tl.constexpr(1.4426950408889634)
+LN_2 = tl.constexpr(0.6931471805599453)
+
+
+@triton.jit
+def state_index(SPLIT: tl.constexpr, STATES: tl.constexpr):
+    """(SPLIT, 1, STATES / SPLIT): the number of each state of a tile."""
+    outer = tl.arange(0, SPLIT)[:, None, None]
+    inner = tl.arange(0, STATES // SPLIT)[None, None, :]
+    return outer * (STATES // SPLIT) + inner
+
+
+@triton.jit
+def load_states(states, inside, WHOLE: tl.constexpr):
+    """A tile of states, zero outside; without a mask where nothing is outside.
+
+    Volatile: a kernel that loads them again means to hold neither them nor what follows from them meanwhile.
+    """
+    if WHOLE:
+        return tl.load(states, volatile=True)
+    return tl.load(states, mask=inside, other=0.0, volatile=True)
+
+
+@triton.jit
+def load_state_row(row, inside, WHOLE: tl.constexpr):
+    """One event's row of B or C in float32."""
+    if WHOLE:
+        return tl.load(row).to(tl.float32)
+    return tl.load(row, mask=inside, other=0.0).to(tl.float32)
+
+
+@triton.jit
+def load_events(matrix, inside):
+    """A tile (events, channels) in float32, zero outside."""
+    return tl.load(matrix, mask=inside, other=0.0).to(tl.float32)
+
+
+@triton.jit
+def step_sizes(raw, SOFTPLUS: tl.constexpr):
+    """Step size from delta + bias."""
+    if SOFTPLUS:
+        return softplus(raw)
+    return raw
+
+
+@triton.jit
+def step_slopes(raw, SOFTPLUS: tl.constexpr):
+    """Derivative of `step_sizes`."""
+    if SOFTPLUS:
+        return sigmoid(raw)
+    return raw * 0.0 + 1.0
+
+
+@triton.jit
+def pick(tile, rows, t: tl.constexpr):
+    """Row t of a tile of events, as (channels,).
+
+    The rows lie in different registers of a thread, so that the comparison is known at compile time and
+    adding -0.0, which changes no number, disappears: no instruction is left.
+    """
+    return tl.sum(tl.where(rows == t, tile, -0.0), axis=0)
+
+
+@triton.jit
+def put(tile, rows, t: tl.constexpr, row):
+    """Put (channels,) into row t of a tile; see `pick`."""
+    return tl.where(rows == t, row[None, :], tile)
+
+
+@triton.jit
+def decay(step, rates, t: tl.constexpr, FMA_EVERY: tl.constexpr):
+    """2^(step * rate) for a step per channel.
+
+    Every FMA_EVERY-th event is computed on the multiply-add pipes, 0 for none.
+    """
+    exponent = step[None, :, None] * rates
+    if FMA_EVERY > 0 and t % FMA_EVERY == FMA_EVERY - 1:
+        return exp2_fma(exponent)
+    return tl.exp2(exponent)
+
+
+@triton.jit
+def sum_states(tile):
+    """Sum over the states, as (channels,)."""
+    return tl.sum(tl.sum(tile, axis=2), axis=0)

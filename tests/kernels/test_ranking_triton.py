@@ -1,0 +1,239 @@
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+pytest.importorskip("triton")
+
+from recsys.errors import ArgumentError
+from recsys.kernels.ranking import rank_of_target, top_k, triton
+
+Case = tuple[Tensor, Tensor, Tensor, tuple[Tensor, Tensor]]
+
+
+@pytest.fixture(autouse=True)
+def sizes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Memory that a kernel forgets to write is NaN, or -7; the list collects how much was asked for."""
+    sizes: list[int] = []
+    for owner, name in ((torch, "empty"), (torch, "empty_like"), (torch.Tensor, "new_empty")):
+        make: Callable[..., Tensor] = getattr(owner, name)
+
+        def filled(*args: object, make: Callable[..., Tensor] = make, **kwargs: object) -> Tensor:
+            made = make(*args, **kwargs)
+            sizes.append(made.numel())
+            return made.fill_(math.nan if made.is_floating_point() else -7)
+
+        monkeypatch.setattr(owner, name, filled)
+    return sizes
+
+
+def _case(device: torch.device, seed: int, b: int, v: int, d: int, *, ties: bool, most: int = 9) -> Case:
+    """Random rows, items, targets and exclusions; whole-number vectors make heavy and exact ties."""
+    rng = np.random.default_rng(seed)
+    draw = (lambda *s: rng.integers(-2, 3, s)) if ties else (lambda *s: rng.normal(size=s))
+    counts = rng.integers(0, most, b)
+    ids = rng.integers(0, v, int(counts.sum()))
+    offsets = np.concatenate(([0], np.cumsum(counts)))
+    return (
+        torch.tensor(draw(b, d), dtype=torch.float32, device=device),
+        torch.tensor(draw(v, d), dtype=torch.float32, device=device),
+        torch.tensor(rng.integers(0, v, b), device=device),
+        (torch.tensor(ids, device=device), torch.tensor(offsets, device=device)),
+    )
+
+
+def _barred(exclude: tuple[Tensor, Tensor], row: int) -> set[int]:
+    ids, offsets = exclude
+    return set(ids[int(offsets[row]) : int(offsets[row + 1])].tolist())
+
+
+def _oracle_rank(scores: Tensor, target: int, barred: set[int], ties: str) -> float:
+    mine = scores[target]
+    open_ = torch.ones(len(scores), dtype=torch.bool)
+    open_[[target, *barred]] = False
+    above, level = int((scores[open_] > mine).sum()), int((scores[open_] == mine).sum())
+    return 1 + above + {"optimistic": 0, "pessimistic": level, "average": level / 2}[ties]
+
+
+@pytest.mark.parametrize("ties", ["pessimistic", "optimistic", "average"])
+@pytest.mark.parametrize(
+    ("b", "v", "d"), [(1, 7, 8), (40, 7, 48), (127, 300, 8), (3, 1021, 64), (70, 130, 100), (5, 200, 320)]
+)
+def test_ranks_equal_brute_force(device: torch.device, b: int, v: int, d: int, ties: str) -> None:
+    hidden, items, targets, exclude = _case(device, b + v, b, v, d, ties=True, most=60)
+    found = rank_of_target(hidden, items, targets, exclude, ties=ties, backend="triton")
+    plain = rank_of_target(hidden, items, targets, ties=ties, backend="triton")
+    scores = (hidden @ items.T).cpu()
+    for row, target in enumerate(targets.tolist()):
+        assert float(found.kept[row]) == _oracle_rank(scores[row], target, set(), ties)
+        assert float(found.removed[row]) == _oracle_rank(scores[row], target, _barred(exclude, row), ties)
+    assert torch.equal(plain.kept, found.kept)
+    assert torch.equal(plain.removed, found.kept)
+    assert found.kept.dtype == (torch.float64 if ties == "average" else torch.int64)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+@pytest.mark.parametrize("d", [8, 48, 100, 320])
+def test_a_target_has_the_bits_of_its_place_in_the_count(
+    device: torch.device, d: int, dtype: torch.dtype
+) -> None:
+    rows = 70
+    hidden, items, targets, _ = _case(device, d, rows, 200, d, ties=False)
+    (above, level, _, _), _ = triton.count(hidden.to(dtype), items.to(dtype), targets, None)
+    assert level.tolist() == [1] * rows  # itself, and nobody else
+    best = (hidden.to(dtype).double() @ items.to(dtype).double().T).argsort(1, descending=True)
+    ranks = rank_of_target(hidden.to(dtype), items.to(dtype), best[:, 4].contiguous(), backend="triton")
+    assert ranks.kept.tolist() == [5] * rows
+    assert above.dtype == torch.int64
+
+
+@pytest.mark.parametrize("every", [False, True])
+@pytest.mark.parametrize("case", range(6))
+def test_top_k_equals_a_stable_sort(device: torch.device, case: int, every: bool) -> None:
+    """k below a quarter of the tiles takes the best tiles, above it all scores."""
+    rng = np.random.default_rng(case)
+    v = int(rng.integers(550, 700))
+    k = int(rng.integers(40, v + 5)) if every else int(rng.integers(1, 2))
+    rows = 66 if every else 4
+    hidden, items, _, exclude = _case(device, case, rows, v, 8, ties=case % 3 > 0, most=300)
+    candidates = torch.tensor(rng.integers(0, v, v)) if case % 2 else None
+    deny = torch.tensor(rng.integers(0, v, v // 4)) if case % 3 else None
+    found = top_k(
+        hidden,
+        items,
+        k,
+        exclude,
+        candidates=None if candidates is None else candidates.to(device),
+        deny=None if deny is None else deny.to(device),
+        backend="triton",
+    )
+    scores = (hidden.double() @ items.double().T).cpu()
+    allowed = set(range(v)) if candidates is None else set(candidates.tolist())
+    allowed -= set() if deny is None else set(deny.tolist())
+    for row in range(rows):
+        open_ = torch.tensor(sorted(allowed - _barred(exclude, row)))
+        order = scores[row, open_].argsort(descending=True, stable=True)[:k]
+        best = open_[order].tolist()
+        assert found.ids[row].tolist() == best + [-1] * (k - len(best))
+        assert (found.scores[row, len(best) :] == -math.inf).all()
+        torch.testing.assert_close(
+            found.scores[row, : len(best)].cpu().double(), scores[row, best], rtol=1e-5, atol=1e-5
+        )
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_a_large_catalog_gives_its_best(device: torch.device, dtype: torch.dtype) -> None:
+    v = 50_021 if device.type == "cuda" else 3_001
+    hidden, items, _, exclude = _case(device, 0, 3, v, 8, ties=False, most=100)
+    hidden, items = hidden.to(dtype), items.to(dtype)
+    found = top_k(hidden, items, 4, exclude, backend="triton")
+    exact = top_k(hidden.double(), items.double(), 4, exclude, backend="reference")
+    assert torch.equal(found.ids, exact.ids)
+    ranks = rank_of_target(hidden, items, found.ids[:, 3].contiguous(), exclude, backend="triton")
+    assert ranks.removed.tolist() == [4] * 3
+
+
+def test_ranks_agree_with_top_k(device: torch.device) -> None:
+    hidden, items, _, _ = _case(device, 1, 77, 600, 24, ties=False)
+    best = top_k(hidden, items, 3, backend="triton")
+    for place in range(3):
+        ranks = rank_of_target(hidden, items, best.ids[:, place].contiguous(), backend="triton")
+        assert ranks.kept.tolist() == [place + 1] * 77
+
+
+@pytest.mark.parametrize("k", [1, 30])
+def test_neither_cuts_nor_neighbours_change_an_answer(
+    device: torch.device, k: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows, v = (66, 500) if k > 2 else (66, 600)
+    hidden, items, targets, exclude = _case(device, 2, rows, v, 8, ties=False, most=90)
+    items[v // 2 :] = items[: v - v // 2].clone()
+
+    def run(part: slice) -> list[Tensor]:
+        ids = [sorted(_barred(exclude, row)) for row in range(rows)[part]]
+        flat = torch.tensor([i for own in ids for i in own], dtype=torch.int64, device=device)
+        offsets = torch.tensor([0, *np.cumsum([len(own) for own in ids])], device=device)
+        ranks = rank_of_target(hidden[part], items, targets[part], (flat, offsets), backend="triton")
+        return [*ranks, *top_k(hidden[part], items, k, (flat, offsets), backend="triton")]
+
+    whole = run(slice(None))
+    for row in (0, 65):
+        alone = run(slice(row, row + 1))
+        assert all(torch.equal(a, b[row : row + 1]) for a, b in zip(alone, whole, strict=True))
+    monkeypatch.setattr(triton, "WORKSPACE", 1)
+    monkeypatch.setattr(triton, "PROGRAMS", 3)
+    assert all(torch.equal(a, b) for a, b in zip(run(slice(None)), whole, strict=True))
+
+
+def test_many_exclusions_in_one_tile_and_repeats(device: torch.device) -> None:
+    hidden = torch.ones(2, 1, device=device)
+    items = torch.arange(200.0, device=device).flip(0)[:, None].contiguous()
+    ids = torch.cat((torch.arange(100).repeat(2), torch.arange(200))).to(device)
+    exclude = ids, torch.tensor([0, 200, 400], device=device)
+    found = top_k(hidden, items, 3, exclude, backend="triton")
+    assert found.ids.tolist() == [[100, 101, 102], [-1, -1, -1]]
+    ranks = rank_of_target(hidden, items, torch.tensor([150, 150], device=device), exclude, backend="triton")
+    assert ranks.kept.tolist() == [151, 151]
+    assert ranks.removed.tolist() == [51, 1]  # the target stays, though the second row excludes it
+
+
+def test_zeros_of_either_sign_are_tied(device: torch.device) -> None:
+    hidden = torch.tensor([[1.0]], device=device)
+    items = torch.tensor([[-1.0], [-0.0], [0.0], [-0.0], [1.0]], device=device)
+    assert top_k(hidden, items, 5, backend="triton").ids.tolist() == [[4, 1, 2, 3, 0]]
+
+
+@pytest.mark.filterwarnings("ignore:invalid value")  # the interpreter's numpy
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("item", [0, 69, 129])
+def test_scores_that_are_not_finite_are_refused(device: torch.device, item: int, value: float) -> None:
+    hidden, items = torch.ones(3, 4, device=device), torch.ones(130, 4, device=device)
+    items[item, 0] = value
+    with pytest.raises(ArgumentError, match="NaN or infinite"):
+        rank_of_target(hidden, items, torch.tensor([0, 1, 2], device=device), backend="triton")
+    with pytest.raises(ArgumentError, match="NaN or infinite"):
+        top_k(hidden, items, 2, backend="triton")
+
+
+def test_nobody_is_answered_where_nothing_is_allowed(device: torch.device) -> None:
+    hidden, items = torch.ones(2, 4, device=device), torch.ones(10, 4, device=device)
+    nothing, everything = torch.zeros(0, dtype=torch.int64, device=device), torch.arange(10, device=device)
+    for options in ({"candidates": nothing}, {"deny": everything}, {"candidates": nothing, "deny": nothing}):
+        found = top_k(hidden, items, 3, backend="triton", **options)
+        assert found.ids.tolist() == [[-1, -1, -1]] * 2
+        assert (found.scores == -math.inf).all()
+    assert top_k(hidden, items, 2, deny=nothing, backend="triton").ids.tolist() == [[0, 1]] * 2
+
+
+def test_no_rows_give_no_ranks(device: torch.device) -> None:
+    hidden, items = torch.zeros(0, 4, device=device), torch.ones(10, 4, device=device)
+    targets = torch.zeros(0, dtype=torch.int64, device=device)
+    assert rank_of_target(hidden, items, targets, backend="triton").kept.shape == (0,)
+    assert top_k(hidden, items, 3, backend="triton").ids.shape == (0, 3)
+
+
+def test_the_scores_never_exist_at_once(device: torch.device, sizes: list[int]) -> None:
+    hidden, items, targets, exclude = _case(device, 3, 65, 3000, 4, ties=False)
+    sizes.clear()
+    rank_of_target(hidden, items, targets, exclude, backend="triton")
+    top_k(hidden, items, 1, exclude, backend="triton")
+    assert sizes
+    assert max(sizes) <= 65 * 3000 // 10
+
+
+def test_memory_layout_does_not_matter(device: torch.device) -> None:
+    hidden, items, targets, _ = _case(device, 4, 20, 300, 8, ties=False)
+    plain = (
+        *rank_of_target(hidden, items, targets, backend="triton"),
+        *top_k(hidden, items, 9, backend="triton"),
+    )
+    turned, table = hidden.T.contiguous().T, items.T.contiguous().T
+    goals = torch.stack((targets, targets), 1)[:, 0]
+    odd = (
+        *rank_of_target(turned, table, goals, backend="triton"),
+        *top_k(turned, table, 9, backend="triton"),
+    )
+    assert all(torch.equal(a, b) for a, b in zip(plain, odd, strict=True))
