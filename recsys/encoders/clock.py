@@ -18,6 +18,7 @@ Shapes: N events, B sequences, D = d_model.
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -36,7 +37,12 @@ from recsys.kernels.clock import (
 )
 from recsys.kernels.clock.circle import DAY, circle_features
 
-__all__ = ["HourHead", "InterestClock", "UserMemory"]
+__all__ = ["NO_LOCAL_TIMES", "ClockedState", "HourHead", "InterestClock", "UserMemory"]
+
+NO_LOCAL_TIMES = (
+    "this encoder has a clock, which reads the local time of every event, and these have none: prepare the log "
+    "with --time-zone, and pass times with histories"
+)
 
 SIGMAS = (1.0, 1.5, 2.0, 3.0)
 """Hours; deviations of the kernels that are mixed."""
@@ -53,13 +59,21 @@ class UserMemory:
 
     Attributes:
         hidden: (n, D) state of the encoder, without the hour.
-        clock: sums of the interest clock; None for an encoder without one.
+        clock: sums of the interest clock.
         times: (n,) int64 local seconds of each user's last event, the hour read when none is given.
     """
 
     hidden: Tensor
-    clock: ClockState | None
+    clock: ClockState
     times: Tensor
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ClockedState:
+    """Streaming state of n users: the encoder's own, and the clock's sums over all their events."""
+
+    own: Any
+    sums: ClockState
 
 
 class InterestClock(nn.Module):
@@ -84,6 +98,11 @@ class InterestClock(nn.Module):
         self.prior = nn.Linear(2 * PRIOR_HARMONICS + 1, width, bias=False)
         self.gate = nn.Linear(width, width)
         self.out = nn.Linear(width, width, bias=False)
+
+    def initialize(self) -> None:
+        """Start from the pooled items themselves: what was taken near this hour is what is wanted again."""
+        with torch.no_grad():
+            nn.init.eye_(self.out.weight)
 
     @property
     def coefficients(self) -> Tensor:
@@ -126,7 +145,6 @@ class InterestClock(nn.Module):
 
     def read(self, memory: UserMemory, asked: Tensor | None = None) -> Tensor:
         """(n, D) states at local times asked (n,); None is the time of each user's last event."""
-        assert memory.clock is not None
         asked = memory.times if asked is None else asked
         return self._add(memory.hidden, clock_read(memory.clock, asked, self.coefficients, self.rate), asked)
 
@@ -159,12 +177,21 @@ class HourHead(nn.Module):
         self.event_hour = nn.Embedding(24, width)
         self.request_hour = nn.Embedding(24, width)
 
-    def at_input(self, times: Tensor) -> Tensor:
-        """(N, D) to add to the item vectors of events at local times (N,)."""
+    def at_input(self, batch: SequenceBatch, n_items: int) -> Tensor:
+        """(N, D) to add to the events' item vectors; a mask token has the hour at which it is asked for."""
+        times, asked = _need_times(batch)
+        return self.of_events(torch.where(batch.items < n_items, times, asked))
+
+    def at_output(self, batch: SequenceBatch) -> Tensor:
+        """(N, D) to add to the states after the events."""
+        return self.of_requests(_need_times(batch)[1])
+
+    def of_events(self, times: Tensor) -> Tensor:
+        """(n, D) for events at local times (n,)."""
         return self.event_hour(_hour(times))  # type: ignore[no-any-return]
 
-    def at_output(self, asked: Tensor) -> Tensor:
-        """(N, D) to add to the states of requests at local times (N,)."""
+    def of_requests(self, asked: Tensor) -> Tensor:
+        """(n, D) for requests at local times (n,)."""
         return self.request_hour(_hour(asked))  # type: ignore[no-any-return]
 
 
@@ -174,7 +201,5 @@ def _hour(times: Tensor) -> Tensor:
 
 def _need_times(batch: SequenceBatch) -> tuple[Tensor, Tensor]:
     if batch.local_times is None or batch.query_times is None:
-        raise ArgumentError(
-            "the clock reads local times: prepare the log with --time-zone, and pass times with histories"
-        )
+        raise ArgumentError(NO_LOCAL_TIMES)
     return batch.local_times, batch.query_times
