@@ -56,6 +56,6 @@ def require_local_times(store: "SequenceStore") -> None:
         )
     if store.utc_offsets is None:
         raise ConfigError(
-            f"{store.path}: the users' time zone is not known, and a clock reads local hours: prepare the log "
-            "with --time-zone (America/New_York, +05:30 or column:NAME), or " + remedy
+            f"{store.path}: the users' time zone is not known, and a clock reads local hours: prepare the "
+            "log with --time-zone (America/New_York, +05:30 or column:NAME), or " + remedy
         )

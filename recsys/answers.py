@@ -134,7 +134,16 @@ def answer(
     for start in range(0, len(known), REQUESTS_PER_BATCH):
         rows = known[start : start + REQUESTS_PER_BATCH]
         first, last = queries.offsets[rows], queries.offsets[rows + 1]
-        hidden = encode_histories(encoder, queries.items, queries.timestamps, first, last)
+        hidden = encode_histories(
+            encoder,
+            queries.items,
+            queries.timestamps,
+            first,
+            last,
+            local_times=queries.local_times,
+            at=None if queries.at is None else queries.at[rows],
+            local_at=None if queries.local_at is None else queries.local_at[rows],
+        )
         exclude = None
         if wanted.exclude_seen:
             seen_offsets = np.concatenate((np.zeros(1, dtype=np.int64), np.cumsum(last - first)))

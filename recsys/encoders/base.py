@@ -35,7 +35,7 @@ class EncoderConfig:
     """pool: the interest clock, a user's events pooled by nearness of their local hour to the request's;
     hours: a learned vector for the hour of each event and of the request; both need a time zone."""
     clock_half_life: float = 30.0
-    """Days after which an event counts half in the clock, at the start of training, which goes on to learn it;
+    """Days after which an event counts half in the clock, at the start of training, which learns on;
     0 lets events count the same however old; 0 to 36500."""
 
     def __post_init__(self) -> None:
@@ -118,7 +118,12 @@ class SequenceEncoder(nn.Module, ABC):
     @property
     def needs_local_times(self) -> bool:
         """Whether every event must come with its local time, which takes a time zone."""
-        return self.config.clock != "off"
+        return str(self.config.clock) != "off"
+
+    @property
+    def reads_request_time(self) -> bool:
+        """Whether the moment at which an answer is wanted changes it."""
+        return self.needs_local_times
 
     @abstractmethod
     def encode(self, batch: SequenceBatch, *, generator: torch.Generator | None = None) -> Tensor:
@@ -199,7 +204,7 @@ class SequenceEncoder(nn.Module, ABC):
         return self.encode(batch)[batch.last_rows()]
 
     def hours_of_events(self, batch: SequenceBatch) -> Tensor | None:
-        """(N, D) vectors of the events' hours to add to an encoder's input; None but for the hour baseline."""
+        """(N, D) vectors of the events' hours to add to the input; None but for the hour baseline."""
         return None if self.hours is None else self.hours.at_input(batch, self.n_items)
 
     def initial_state(self, n: int) -> Any:

@@ -129,6 +129,11 @@ class BERT4Rec(SequenceEncoder):
         return bool(self.config.time_bias)
 
     @property
+    def reads_request_time(self) -> bool:
+        """True with a time bias, too: the mask has the request's time."""
+        return self.needs_timestamps or self.needs_local_times
+
+    @property
     def mask_item(self) -> int:
         """Index of the mask token, V."""
         return self.n_items

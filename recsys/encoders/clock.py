@@ -40,8 +40,8 @@ from recsys.kernels.clock.circle import DAY, circle_features
 __all__ = ["NO_LOCAL_TIMES", "ClockedState", "HourHead", "InterestClock", "UserMemory"]
 
 NO_LOCAL_TIMES = (
-    "this encoder has a clock, which reads the local time of every event, and these have none: prepare the log "
-    "with --time-zone, and pass times with histories"
+    "this encoder has a clock, which reads the local time of every event, and these have none: prepare the "
+    "log with --time-zone, and pass times with histories"
 )
 
 SIGMAS = (1.0, 1.5, 2.0, 3.0)
@@ -87,6 +87,8 @@ class InterestClock(nn.Module):
             lets events count the same however old.
     """
 
+    kernels: Tensor
+
     def __init__(self, width: int, n_items: int, max_length: int, half_life: float) -> None:
         super().__init__()
         self.n_items, self.max_length = n_items, max_length
@@ -107,7 +109,7 @@ class InterestClock(nn.Module):
     @property
     def coefficients(self) -> Tensor:
         """(M + 1,) of the mixed kernel."""
-        return self.mix.softmax(0) @ self.kernels  # type: ignore[no-any-return]
+        return self.mix.softmax(0) @ self.kernels
 
     @property
     def rate(self) -> Tensor:
@@ -166,7 +168,8 @@ class InterestClock(nn.Module):
         prior = self.prior(circle_features(asked, PRIOR_HARMONICS))
         total = sums[:, -1:].clamp_min(0.0) + prior_weight
         pooled = (sums[:, :-1] + prior_weight * prior) / total
-        return hidden + torch.sigmoid(self.gate(hidden)) * self.out(pooled).to(hidden.dtype)
+        added: Tensor = torch.sigmoid(self.gate(hidden)) * self.out(pooled).to(hidden.dtype)
+        return hidden + added
 
 
 class HourHead(nn.Module):
