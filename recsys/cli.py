@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from recsys import __version__
-from recsys.errors import ConfigError, DataError, RecsysError, RunError
+from recsys import __version__, retrieval_commands
+from recsys.bench_commands import bench
+from recsys.command_output import AsJson, Run, console, print_json, read_ids, say
+from recsys.errors import ConfigError, RecsysError, RunError
 
 if TYPE_CHECKING:
     from recsys.evaluation.result import EvaluationResult
@@ -28,11 +30,12 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
 Backend = Annotated[
     str, typer.Option(help="Kernels: auto (compiled for the device), reference (plain PyTorch), ...")
 ]
-Run = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run.", show_default=False)]
+
+retrieval_commands.register(app)
+app.add_typer(bench)
 
 
 def main() -> None:
@@ -72,7 +75,7 @@ def list_datasets(as_json: AsJson = False) -> None:
 
     known = list_known()
     if as_json:
-        _print_json({"datasets": [_known_as_json(dataset) for dataset in known]})
+        print_json({"datasets": [_known_as_json(dataset) for dataset in known]})
         return
     from rich.table import Table
 
@@ -82,7 +85,7 @@ def list_datasets(as_json: AsJson = False) -> None:
     for d in known:
         here = "yes" if d.cached else "no"
         table.add_row(d.name, f"{d.users:,}", f"{d.items:,}", f"{d.rows:,}", here, d.licence)
-    _out().print(table)
+    console().print(table)
 
 
 @app.command()
@@ -137,12 +140,12 @@ def prepare(
         format=file_format,
         items=items,
         overwrite=overwrite,
-        notify=_say,
+        notify=say,
     )
     if as_json:
-        _print_json({"path": str(store.path), **store.meta})
+        print_json({"path": str(store.path), **store.meta})
     else:
-        _out().print(_describe_store(store))
+        console().print(_describe_store(store))
 
 
 @app.command()
@@ -163,7 +166,9 @@ def train(
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     backend: Backend = "auto",
     seed: Annotated[int | None, typer.Option(help="Decides everything random.")] = None,
-    index: Annotated[str, typer.Option(help="Item index to build: auto, flat or exact.")] = "auto",
+    index: Annotated[
+        str, typer.Option(help="Item index to build: auto, or as `recsys index --kind`.")
+    ] = "auto",
     resume: Annotated[bool, typer.Option(help="Go on from the run's checkpoint.")] = False,
     overwrite: Annotated[bool, typer.Option(help="Replace an earlier run.")] = False,
     as_json: AsJson = False,
@@ -191,14 +196,15 @@ def train(
         backend=backend,
     )
     source: Any = Path(data) if Path(data).exists() else data
-    model.fit(source, out=out, resume=resume, quiet=False, notify=_say)
+    model.fit(source, out=out, resume=resume, quiet=False, notify=say)
     run = RunFolder(out)
     result = model.evaluate(progress=True)
     report = {**result.to_json(), "epochs": len(model.history_), "index": model.index_.kind}
     _write_report(run, report)
-    model.build_index().save(run.index)
-    _say(f"Index: {model.index_.reason}")
-    _say(f"Written: {out} (weights, report.json, plots/training.png, index/)")
+    model.build_index()
+    model.save_index(run.index)
+    say(f"Index: {model.index_.reason}")
+    say(f"Written: {out} (weights, report.json, plots/training.png, index/)")
     _print_result(result, as_json, report)
 
 
@@ -210,6 +216,10 @@ def evaluate(
     protocol: Annotated[
         str, typer.Option(help="default, recbole, rectools, sasrec or gsasrec: measure as they do.")
     ] = "default",
+    vectors: Annotated[
+        str, typer.Option(help="embedding, latent or mixed: what stands for the items; see `recsys index`.")
+    ] = "embedding",
+    aggregate: Annotated[str, typer.Option(help="global or local, of latent vectors.")] = "global",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     backend: Backend = "auto",
     as_json: AsJson = False,
@@ -219,29 +229,18 @@ def evaluate(
     from recsys.recommender import Recommender
 
     model = Recommender.load(run, device=device, backend=backend)
-    result = model.evaluate(split=split, protocol=protocol, ks=ks, progress=True)
-    _print_result(result, as_json, result.to_json())
-
-
-@app.command()
-def index(
-    run: Run,
-    kind: Annotated[str, typer.Option(help="auto, flat (FAISS) or exact.")] = "auto",
-    as_json: AsJson = False,
-) -> None:
-    """Build a run's item index anew."""
-    from recsys.recommender import Recommender
-    from recsys.run_folder import RunFolder
-
-    # The old index may be the reason for building a new one: it is not opened.
-    model = Recommender.load(run, device="cpu", with_index=False)
-    built = model.build_index(kind)
-    built.save(RunFolder(run).index)
-    facts = {"kind": built.kind, "items": built.n_items, "d_model": built.width, "reason": built.reason}
-    if as_json:
-        _print_json(facts)
-    else:
-        _out().print(f"{built.kind} index of {built.n_items:,} items: {built.reason}")
+    result = model.evaluate(
+        split=split,
+        protocol=protocol,
+        ks=ks,
+        progress=True,
+        vectors=vectors,  # type: ignore[arg-type]
+        aggregate=aggregate,  # type: ignore[arg-type]
+    )
+    report = result.to_json()
+    if vectors != "embedding":
+        report |= {"vectors": vectors, "aggregate": aggregate}
+    _print_result(result, as_json, report)
 
 
 @app.command()
@@ -284,15 +283,15 @@ def recommend(
         time_zone=time_zone,
         k=k,
         exclude_seen=not include_seen,
-        allow=_read_ids(allow),
-        deny=_read_ids(deny),
+        allow=read_ids(allow),
+        deny=read_ids(deny),
         on_unknown=on_unknown,  # type: ignore[arg-type]
     )
     rows = found.to_dicts()
     if as_json:
         keys = ("item_id", "score", "title") if "title" in found.columns else ("item_id", "score")
         names = {"item_id": "item"}
-        _print_json({"user": user, "items": [{names.get(n, n): row[n] for n in keys} for row in rows]})
+        print_json({"user": user, "items": [{names.get(n, n): row[n] for n in keys} for row in rows]})
         return
     from rich.table import Table
 
@@ -302,7 +301,7 @@ def recommend(
         table.add_column(column, justify="right" if column in ("rank", "score") else "left")
     for row in rows:
         table.add_row(*(f"{row[c]:.3f}" if c == "score" else str(row[c]) for c in columns))
-    _out().print(table)
+    console().print(table)
 
 
 def _check_run_folder(out: Path, *, resume: bool, overwrite: bool) -> None:
@@ -333,11 +332,11 @@ def _write_report(run: Any, report: dict[str, Any]) -> None:
 
 def _print_result(result: "EvaluationResult", as_json: bool, report: dict[str, Any]) -> None:
     if as_json:
-        _print_json(report)
+        print_json(report)
         return
-    console = _out()
-    console.print(result.table())
-    console.print(result.describe_protocol())
+    terminal = console()
+    terminal.print(result.table())
+    terminal.print(result.describe_protocol())
 
 
 def _describe_store(store: Any) -> str:
@@ -372,34 +371,6 @@ def _seconds(text: str) -> list[int]:
         return [int(part) for part in text.split(",") if part.strip()]
     except ValueError:
         raise ConfigError(f"--times {text!r}: write unix seconds as 881250949,881250950") from None
-
-
-def _read_ids(path: Path | None) -> list[str] | None:
-    if path is None:
-        return None
-    try:
-        ids = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read as a list of ids ({error})") from None
-    if not ids:
-        raise DataError(f"{path}: holds no ids; write one item id a line")
-    return ids
-
-
-def _out() -> Any:
-    from rich.console import Console
-
-    return Console(highlight=False, soft_wrap=True)
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr)
-
-
-def _print_json(value: dict[str, Any]) -> None:
-    from recsys.files import to_json
-
-    print(to_json(value))
 
 
 def _show_warning(message: Any, *_: Any, **__: Any) -> None:

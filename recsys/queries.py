@@ -5,7 +5,7 @@ import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from numbers import Integral
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +22,13 @@ if TYPE_CHECKING:
 OnUnknown = Literal["raise", "warn", "ignore"]
 Array = npt.NDArray[np.int64]
 _LATEST = 2**60
+
+
+class Encoder(Protocol):
+    """What turns raw ids into indices, -1 for those that it does not know."""
+
+    def encode(self, ids: list[Any], /) -> npt.NDArray[Any]:
+        """(n,) indices."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -85,6 +92,17 @@ def of_users(
         _complain("user", [u for u, row in zip(asked, found, strict=True) if row < 0], on_unknown)
         labels = [u for u, row in zip(asked, found, strict=True) if row >= 0]
         rows = found[found >= 0]
+    return of_rows(rows, labels, store)
+
+
+def of_rows(rows: Array, labels: list[Any], store: "SequenceStore") -> Queries:
+    """Requests of users by their index in the log.
+
+    Args:
+        rows: (R,) int64.
+        labels: their raw ids.
+        store: the run's data.
+    """
     starts = np.asarray(store.offsets[:-1], dtype=np.int64)[rows]
     ends = np.asarray(store.offsets[1:], dtype=np.int64)[rows]
     flat = flat_ranges(starts, ends)
@@ -144,7 +162,7 @@ def of_histories(
 
 
 def encode_items(
-    ids: Iterable[Any] | None, vocabulary: "Vocabulary", on_unknown: OnUnknown, what: str
+    ids: Iterable[Any] | None, vocabulary: "Encoder", on_unknown: OnUnknown, what: str
 ) -> Array | None:
     """Item indices of an allow-list, a deny-list or a list of query items; None stays None."""
     if ids is None:

@@ -8,27 +8,27 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
-from recsys.answers import Answers, Names, Wanted, answer, similar
+from recsys.answers import Answers, Names, Wanted, answer
 from recsys.config import build, to_dict
 from recsys.datasets.link import link_or_copy
-from recsys.datasets.local_times import local_times, require_local_times
 from recsys.datasets.prepare import prepare
 from recsys.datasets.store import SequenceStore
 from recsys.datasets.time_zones import check_time_zone
+from recsys.decoder_evaluation import evaluate_decoder, hidden_function
+from recsys.decoding import Aggregate, Decoder, Vectors, check_decoding
 from recsys.encoders.base import EncoderConfig, SequenceEncoder
-from recsys.encoders.inference import encode_histories
 from recsys.encoders.registry import build_encoder, encoder_config, encoder_name
 from recsys.encoders.registry import preset as preset_values
-from recsys.errors import ArgumentError, RecsysError
+from recsys.errors import ArgumentError
 from recsys.evaluation.evaluate import evaluate_hidden
 from recsys.evaluation.protocol import Protocol
 from recsys.evaluation.result import EvaluationResult
-from recsys.evaluation.targets import EvaluationTargets
+from recsys.indexing import Indexed
 from recsys.kernels.backend import prefer_backend
-from recsys.queries import Array, OnUnknown, of_histories, of_users
-from recsys.retrieval.item_index import ItemIndex
+from recsys.opening import choose_device, is_prepared, open_store
+from recsys.queries import OnUnknown, of_histories, of_users
+from recsys.retrieval.bundle import bundle_exists
 from recsys.run_folder import RunFolder, fingerprint, read_run, write_config, write_model
 from recsys.training.config import TrainingConfig
 from recsys.training.plots import plot_training
@@ -39,11 +39,7 @@ if TYPE_CHECKING:
     import polars
 
 
-class NotFittedError(RecsysError):
-    """The recommender has not been fitted or loaded."""
-
-
-class Recommender:
+class Recommender(Indexed):
     """A sequence encoder, its training and its index behind one object.
 
     Args:
@@ -55,7 +51,8 @@ class Recommender:
         training_options: fields of :class:`~recsys.training.config.TrainingConfig` that differ from it.
         seed: of weights, batches, masks and dropout; ``training_options["seed"]`` has precedence.
         device: ``"auto"`` (a GPU if there is one), ``"cpu"`` or ``"cuda"``.
-        index: kind of item index, ``"auto"``, ``"flat"`` (FAISS) or ``"exact"``.
+        index: kind of item index: ``"auto"`` (by catalog size), ``"exact"``, or FAISS's ``"flat"``,
+            ``"ivf"``, ``"ivfpq"``, ``"hnsw"``, ``"gpu-flat"``, ``"gpu-ivf"``, ``"gpu-cagra"``.
         backend: kernels to run on: ``"auto"`` (compiled for the device), ``"reference"`` (their PyTorch
             definitions), or another of :data:`recsys.kernels.backend.BACKENDS`.
 
@@ -149,7 +146,7 @@ class Recommender:
         if run is not None:
             write_model(run, encoder, preset=self.preset)
             plot_training(progress.history, run.plots)
-        self._index: ItemIndex | None = None
+        self._decoder: Decoder | None = None
         return self
 
     def evaluate(
@@ -160,6 +157,8 @@ class Recommender:
         protocol: str | Protocol = "default",
         ks: Sequence[int] = (1, 5, 10, 20),
         progress: bool = False,
+        vectors: Vectors = "embedding",
+        aggregate: Aggregate = "global",
     ) -> EvaluationResult:
         """Rank every catalog item for every user of a split.
 
@@ -169,25 +168,30 @@ class Recommender:
             protocol: a preset's name or a :class:`Protocol`.
             ks: cut-offs.
             progress: whether a bar may be drawn.
+            vectors: what stands for the items: ``"embedding"``, ``"latent"`` or ``"mixed"``; see
+                :meth:`build_index`, by which latent ones are made unless the index holds them already.
+            aggregate: ``"global"`` or ``"local"``, of latent vectors.
         """
         encoder = self._fitted()
+        check_decoding(vectors, aggregate)
         store = self.store_ if data is None else open_store(data)
         if store.n_items != encoder.n_items:
             raise ArgumentError(
                 f"{store.path}: {store.n_items} items but the model knows {encoder.n_items}; evaluate on "
                 "data prepared with the run's vocabulary"
             )
+        decoder = None if vectors == "embedding" else self._decoder_of(vectors, aggregate)
         with prefer_backend(self.backend):
-            return evaluate_hidden(
-                _hidden_function(encoder, store),
-                encoder.item_vectors(),
+            return evaluate_decoder(
+                encoder,
                 store,
-                split=split,  # type: ignore[arg-type]
+                decoder,
+                split=split,
                 protocol=protocol,
                 ks=ks,
                 seed=self.training_.seed,
                 progress=progress,
-                encoder=encoder_name(encoder),
+                name=encoder_name(encoder),
             )
 
     def recommend(
@@ -202,6 +206,8 @@ class Recommender:
         exclude_seen: bool = True,
         allow: Iterable[Any] | None = None,
         deny: Iterable[Any] | None = None,
+        category: str | Iterable[str] | None = None,
+        interests: int = 1,
         on_unknown: OnUnknown = "raise",
     ) -> "polars.DataFrame":
         """What comes next, for known users or for any history of item ids.
@@ -219,6 +225,10 @@ class Recommender:
             exclude_seen: leave out items of the history.
             allow: only these items may be answered.
             deny: these items may not.
+            category: only items of this category, or of any of these, as the catalog's column category,
+                categories, genre or genres names them.
+            interests: query vectors per request: the last state and centres of the recent ones; an item
+                scores what its best one gives it.
             on_unknown: ``"raise"``; ``"warn"`` and ``"ignore"`` leave unknown ids out. A history of which
                 nothing is known gets the most popular items.
 
@@ -231,7 +241,9 @@ class Recommender:
             ArgumentError: both users and histories, k < 1, lists of the wrong kind, or times that are missing
                 or do not go with the histories.
         """
-        wanted = Wanted(k=k, exclude_seen=exclude_seen, allow=allow, deny=deny)
+        wanted = Wanted(
+            k=k, exclude_seen=exclude_seen, allow=allow, deny=deny, category=category, interests=interests
+        )
         return self._answer(users, histories, times, at, time_zone, wanted, on_unknown).frame(self._names)
 
     def recommend_arrays(
@@ -246,6 +258,8 @@ class Recommender:
         exclude_seen: bool = True,
         allow: Iterable[Any] | None = None,
         deny: Iterable[Any] | None = None,
+        category: str | Iterable[str] | None = None,
+        interests: int = 1,
         on_unknown: OnUnknown = "raise",
     ) -> tuple[Any, Any]:
         """As :meth:`recommend`, for programs.
@@ -253,41 +267,10 @@ class Recommender:
         Returns:
             ids: (R, k) raw item ids, None past the last answer; scores: (R, k) float32, -inf there.
         """
-        wanted = Wanted(k=k, exclude_seen=exclude_seen, allow=allow, deny=deny)
-        return self._answer(users, histories, times, at, time_zone, wanted, on_unknown).arrays(self._names)
-
-    def similar_items(self, items: Iterable[Any], k: int = 10) -> "polars.DataFrame":
-        """Nearest items by cosine of item vectors.
-
-        Args:
-            items: raw item ids.
-            k: neighbours per item; the item itself is left out.
-
-        Returns:
-            Frame item_id, similar_item_id, score (cosine), rank, with title where there are titles.
-
-        Raises:
-            UnknownIdError: an item is not in the catalog.
-        """
-        encoder = self._fitted()
-        return similar(encoder.item_vectors().float().cpu(), self._names, items, k)
-
-    def build_index(self, kind: str | None = None) -> ItemIndex:
-        """Build the item index anew, of another kind if one is named."""
-        encoder = self._fitted()
-        index = ItemIndex.build(
-            encoder.item_vectors().float().cpu(),
-            kind=kind or self.index,
-            metric="inner_product",
-            fingerprint=fingerprint(encoder),
+        wanted = Wanted(
+            k=k, exclude_seen=exclude_seen, allow=allow, deny=deny, category=category, interests=interests
         )
-        self._index = index
-        return index
-
-    @property
-    def index_(self) -> ItemIndex:
-        """The item index, built on first use."""
-        return self._index or self.build_index()
+        return self._answer(users, histories, times, at, time_zone, wanted, on_unknown).arrays(self._names)
 
     def save(self, path: str | Path) -> None:
         """Write a run folder that `load` and the command line open."""
@@ -296,8 +279,8 @@ class Recommender:
         link_or_copy(self.store_, run.data)
         write_config(run, encoder.config, self.training_)
         write_model(run, encoder, preset=self.preset)
-        if self._index is not None:
-            self._index.save(run.index)
+        if self._decoder is not None:
+            self.save_index(run.index)
 
     @classmethod
     def load(
@@ -337,16 +320,12 @@ class Recommender:
         model.encoder_ = encoder.to(choose_device(device))
         model.training_ = training
         model.history_ = []
-        model._index = None
-        if with_index and run.index.exists():
-            model._index = ItemIndex.load(run.index, fingerprint=fingerprint(encoder))
+        model._decoder = None
         model._names = Names(model.store_)
+        if with_index and bundle_exists(run.index):
+            digest = model._names.items.digest()
+            model._decoder = Decoder.load(run.index, fingerprint(encoder), digest)
         return model
-
-    def _fitted(self) -> SequenceEncoder:
-        if not hasattr(self, "encoder_"):
-            raise NotFittedError("this Recommender is not fitted; call fit(data), or recsys.load(path)")
-        return self.encoder_
 
     def _open(self, data: Any, run: RunFolder | None, notify: Callable[[str], None] | None) -> None:
         """Open or prepare the data; a run folder gets its own copy, so that it answers alone."""
@@ -379,7 +358,7 @@ class Recommender:
 
         def validate(encoder: SequenceEncoder) -> Mapping[str, float]:
             return evaluate_hidden(
-                _hidden_function(encoder, store),
+                hidden_function(encoder, store),
                 encoder.item_vectors(),
                 store,
                 split="valid",
@@ -428,7 +407,7 @@ class Recommender:
         if encoder.reads_request_time:
             queries = queries.asked(at, zone, needs_local=encoder.needs_local_times)
         with prefer_backend(self.backend):
-            return answer(encoder, self.index_, self._names, queries, wanted, on_unknown)
+            return answer(encoder, self.decoder_, self._names, queries, wanted, on_unknown)
 
 
 def load(
@@ -436,53 +415,3 @@ def load(
 ) -> Recommender:
     """Open a finished run folder; see :meth:`Recommender.load`."""
     return Recommender.load(path, device=device, index=index, backend=backend)
-
-
-def choose_device(name: str) -> torch.device:
-    """The device that a name means: ``auto`` is a GPU if torch sees one.
-
-    Raises:
-        ArgumentError: ``cuda`` without a usable GPU, or an unknown name.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if name.split(":")[0] not in ("cpu", "cuda"):
-        raise ArgumentError(f"device {name!r} is not auto, cpu or cuda")
-    if name.startswith("cuda") and not torch.cuda.is_available():
-        raise ArgumentError("device 'cuda': torch sees no GPU here; use --device cpu or auto")
-    return torch.device(name)
-
-
-def is_prepared(data: Any) -> bool:
-    """Whether ``data`` is an open store or the folder of one."""
-    return isinstance(data, SequenceStore) or (isinstance(data, str | Path) and Path(data).is_dir())
-
-
-def open_store(data: Any) -> SequenceStore:
-    """The store itself, or the one in a prepared folder."""
-    return data if isinstance(data, SequenceStore) else SequenceStore.open(data)
-
-
-def _hidden_function(encoder: SequenceEncoder, store: SequenceStore) -> Any:
-    """States of evaluated users, each asked at the time of the first event it is to predict."""
-    local = None
-    if encoder.needs_local_times:
-        require_local_times(store)
-        local = local_times(store)
-
-    def hidden(rows: Array, targets: EvaluationTargets) -> torch.Tensor:
-        starts, ends = targets.history_start[rows], targets.history_end[rows]
-        asked = targets.request_position[rows]
-        at = None if store.timestamps is None else np.asarray(store.timestamps[asked])
-        return encode_histories(
-            encoder,
-            store.items,
-            store.timestamps,
-            starts,
-            ends,
-            local_times=local,
-            at=at,
-            local_at=None if local is None else local[asked],
-        )
-
-    return hidden

@@ -26,6 +26,7 @@ def causal_conv(
     activation: str | None = "silu",
     initial_state: Tensor | None = None,
     return_state: bool = False,
+    positions: Tensor | None = None,
     backend: str | None = None,
 ) -> Tensor | tuple[Tensor, Tensor]:
     """Convolve each channel of each sequence with its own short causal filter.
@@ -42,7 +43,9 @@ def causal_conv(
         activation: "silu" or None.
         initial_state: (B, d, width - 1), the last inputs before each sequence, oldest first; None for zeros.
         return_state: whether to return each sequence's last inputs too.
-        backend: "reference", "cpu" or None to choose by device and dtype.
+        positions: (N,) integers, each event's index inside its sequence, so that several layers on a GPU
+            need not find them from `offsets` each; None finds them. Must agree with `offsets`.
+        backend: "reference", "cpu", "triton" or None to choose by device and dtype.
 
     Returns:
         y (N, d) in the dtype of `x`; with `return_state` also the last inputs (B, d, width - 1), float32
@@ -53,8 +56,8 @@ def causal_conv(
         ArgumentError: an argument does not fit; the message names it and the shapes.
 
     Cost: O(N d width) time, nothing stored beside inputs and outputs.
-    Numerics: half precision is computed in float32. "cpu" gives a sequence the same bits, in y and in the
-    gradients of x and initial_state, whatever else is in the batch and however many threads run.
+    Numerics: half precision is computed in float32. "cpu" and "triton" give a sequence the same bits, in y
+    and in the gradients of x and initial_state, whatever else is in the batch and however many threads run.
     Source: Gu and Dao 2023 (arXiv:2312.00752), figure 3; the conventions are causal-conv1d's.
     """
     name = "causal_conv"
@@ -64,6 +67,8 @@ def causal_conv(
         shape = (offsets.shape[0] - 1, x.shape[1], weight.shape[1] - 1)
         like = f"offsets {tuple(offsets.shape)} and weight {tuple(weight.shape)}"
         check_shape(name, "initial_state", initial_state, "(B, d, width - 1)", shape, like)
+    if positions is not None:
+        _check_positions(name, positions, x)
     chosen = choose_backend("conv", backend, x)
     if chosen == "reference" and not x.is_cuda and not torch.compiler.is_compiling():
         check_offsets_values(name, offsets, x.shape[0])
@@ -71,6 +76,13 @@ def causal_conv(
     dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
     cast_bias = None if bias is None else bias.to(dtype)
     initial = None if initial_state is None else initial_state.to(dtype)
+    if chosen == "triton":
+        from recsys.kernels.conv import triton
+
+        y, state = triton.causal_conv(
+            x, weight.to(dtype), cast_bias, offsets, positions, activation, initial, return_state
+        )
+        return (y, state) if return_state else y
     if chosen == "cpu":
         from recsys.kernels.conv import cpu
 
@@ -132,3 +144,13 @@ def _check(name: str, x: Tensor, weight: Tensor, bias: Tensor | None, activation
     for label, other in (("weight", weight), ("bias", bias)):
         if other is not None and other.device != x.device:
             raise ArgumentError(f"{name}: {label} is on {other.device}, want {x.device} like x")
+
+
+def _check_positions(name: str, positions: Tensor, x: Tensor) -> None:
+    if positions.shape != x.shape[:1] or positions.dtype not in (torch.int32, torch.int64):
+        raise ArgumentError(
+            f"{name}: positions has shape {tuple(positions.shape)} and dtype {positions.dtype}, want (N,) = "
+            f"{tuple(x.shape[:1])} int32 or int64 to go with x {tuple(x.shape)}"
+        )
+    if positions.device != x.device:
+        raise ArgumentError(f"{name}: positions is on {positions.device}, want {x.device} like x")

@@ -12,6 +12,9 @@ from recsys.kernels.cross_entropy.checks import check_options, check_targets, ch
 
 __all__ = ["linear_cross_entropy"]
 
+_CAST = (torch.float32, torch.bfloat16, torch.float16)
+"""What autocast casts; it leaves float64 alone."""
+
 
 def linear_cross_entropy(
     hidden: Tensor,
@@ -65,7 +68,7 @@ def linear_cross_entropy(
     catalog with a running maximum (Milakov and Gimelshein 2018, arXiv:1805.02867), as attention walks keys.
     """
     result = None
-    if torch.is_autocast_enabled(hidden.device.type):
+    if torch.is_autocast_enabled(hidden.device.type) and hidden.dtype in _CAST:
         result, narrow = torch.float32, torch.get_autocast_dtype(hidden.device.type)
         hidden, item_weight = hidden.to(narrow), item_weight.to(narrow)
         bias = None if bias is None else bias.to(narrow)

@@ -6,6 +6,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from recsys.kernels.launching import interpreting
 from recsys.kernels.launching.recording import Launch
 
 __all__ = ["ARCHITECTURES", "SHARED_LIMITS", "Resources", "compile_launch"]
@@ -45,7 +46,13 @@ def compile_launch(launch: Launch, architecture: str) -> Resources:
 
     Returns:
         Its resources, as cuobjdump reads them from the machine code.
+
+    Raises:
+        RuntimeError: this process defines kernels for Triton's interpreter, or Triton gave the kernel up: one
+            that needs more tensor memory than a chip has becomes a bare trap, without a word.
     """
+    if interpreting():
+        raise RuntimeError("TRITON_INTERPRET is set: compile in a process without it")
     import triton
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
@@ -59,6 +66,8 @@ def compile_launch(launch: Launch, architecture: str) -> Resources:
         target=GPUTarget("cuda", int(architecture.removeprefix("sm_")), 32),
         options={"num_warps": launch.num_warps, "num_stages": launch.num_stages},
     )
+    if re.search(r"^\s*trap;", compiled.asm["ptx"], re.MULTILINE):
+        raise RuntimeError(f"{launch.name} compiles to a trap for {architecture}: take smaller blocks")
     return _read_resources(compiled.asm["cubin"], compiled.metadata.shared)
 
 

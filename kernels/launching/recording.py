@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import torch
@@ -55,20 +56,23 @@ class Recorder:
     architecture: str
     """The chip whose configurations are chosen."""
     launches: dict[Launch, None] = field(default_factory=dict)
+    configs: list[Config] = field(default_factory=list)
+    """The configurations that launches took; those of a table are the table's own objects."""
 
     def record(
         self, kernel: Any, config: Config, args: tuple[Any, ...], constants: Mapping[str, Any]
     ) -> None:
         """Note one launch as Triton would specialize it."""
-        names = list(kernel.arg_names)
+        parameters = _parameters(kernel)
+        names = [parameter.name for parameter in parameters]
         values = dict(zip(names, args, strict=False)) | dict(config.blocks) | dict(constants)
-        defaults = {p.name: p.default for p in kernel.params if p.has_default}
+        defaults = {p.name: p.default for p in parameters if p.has_default}
         missing = [name for name in names if name not in values and name not in defaults]
         unknown = [name for name in values if name not in names]
         if missing or unknown or len(args) > len(names):
             raise TypeError(f"{kernel.__name__}: arguments missing {missing}, unknown {unknown}")
         signature, fixed, aligned = [], [], []
-        for parameter in kernel.params:
+        for parameter in parameters:
             value = values.get(parameter.name, defaults.get(parameter.name))
             kind = _type_of(value, parameter)
             signature.append((parameter.name, kind))
@@ -80,6 +84,7 @@ class Recorder:
             kernel, tuple(signature), tuple(fixed), tuple(aligned), config.num_warps, config.num_stages
         )
         self.launches[launch] = None
+        self.configs.append(config)
 
 
 _active: ContextVar[Recorder | None] = ContextVar("recorder", default=None)
@@ -103,6 +108,16 @@ def record_launches(architecture: str) -> Iterator[Recorder]:
         yield recorder
     finally:
         _active.reset(token)
+
+
+@cache
+def _parameters(kernel: Any) -> tuple[Any, ...]:
+    """Return what the compiler knows of each argument, even where the interpreter's form was defined."""
+    if not hasattr(kernel, "params"):
+        from triton.runtime.jit import JITFunction
+
+        kernel = JITFunction(kernel.fn, **kernel.kwargs)
+    return tuple(kernel.params)
 
 
 def _type_of(value: Any, parameter: Any) -> str:

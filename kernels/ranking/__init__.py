@@ -64,8 +64,8 @@ def rank_of_target(
         ArgumentError: an argument does not fit, or a score is not finite.
 
     Cost: 2 B V d FLOP and O(block) memory beside the inputs ("triton": and of the exclusion lists). On a GPU
-    the call waits for the device once, at its end, to learn whether all scores were finite; ids and offsets
-    are not checked there.
+    the call waits for the device once, at its end, to learn whether all scores were finite and all targets
+    items; excluded ids and offsets are not checked there.
     Numerics: the target's score is read out of the same product as its competitors' scores: a separate dot
     product differs in the last bits and gives wrong ranks.
     """

@@ -30,9 +30,12 @@ def rank_of_target(
 ) -> tuple[Tensor, Tensor]:
     """Count the scores above and level with the target's; arguments as in the public function."""
     counts, faults = count(hidden, item_weight, targets, exclude)
-    if bool((faults != 0.0).any()):  # NaN too
-        raise ArgumentError(NOT_FINITE)
     above, level, above_barred, level_barred = counts
+    broken, lost = torch.stack(((faults != 0.0).any(), (level < 1).any())).tolist()  # NaN is not 0 either
+    if broken:
+        raise ArgumentError(NOT_FINITE)
+    if lost:
+        raise ArgumentError("a target's score is not among its row's scores: targets must be ids in [0, V)")
     level = level - 1  # the target is level with itself
     kept = rank_from_counts(above, level, ties)
     return kept, rank_from_counts(above - above_barred, level - level_barred, ties)

@@ -40,8 +40,9 @@ def listed_items(catalog, place, count):
     real = place < count
     if catalog is None:
         return place, real
-    item = tl.load(catalog + place, mask=real, other=-1)
-    return item, item >= 0
+    else:
+        item = tl.load(catalog + place, mask=real, other=-1)
+        return item, item >= 0
 
 
 @triton.jit(do_not_specialize=["rows", "count", "span", "row_blocks", "entries"])

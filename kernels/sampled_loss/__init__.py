@@ -109,7 +109,7 @@ def bce_loss(
     The mean is gSASRec's; SASRec's sum with one negative is twice that. Arguments, errors and cost as in
     `sampled_softmax_loss`.
 
-    Source: Kang and McAuley 2018 (arXiv:1808.09781), section 3.5.
+    Source: Kang and McAuley 2018 (arXiv:1808.09781).
     """
     return _compute(
         "bce_loss",
@@ -161,7 +161,7 @@ def gbce_loss(
         sparse: likewise.
         backend: likewise.
 
-    Source: Petrov and Macdonald 2023 (arXiv:2308.07192), equations 5 and 12.
+    Source: Petrov and Macdonald 2023 (arXiv:2308.07192).
     """
     if not 0.0 <= t <= 1.0:
         raise ArgumentError(f"gbce_loss: t is {t}, want a number in [0, 1]")
@@ -199,7 +199,7 @@ def bpr_loss(
 
     Arguments, errors and cost as in `sampled_softmax_loss`. Regularization is the optimizer's business.
 
-    Source: Rendle et al. 2009 (arXiv:1205.2618), section 4.1.
+    Source: Rendle et al. 2009 (arXiv:1205.2618).
     """
     return _compute(
         "bpr_loss",

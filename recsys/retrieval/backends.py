@@ -1,14 +1,18 @@
 """The kinds of index and how one is chosen; each kind is a module of its own, imported when asked for."""
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from importlib import import_module
-from typing import Protocol
+from typing import Any, Protocol
 
 from torch import Tensor
 
 from recsys.errors import ArgumentError, MissingDependencyError
 from recsys.retrieval.filters import Filters
+from recsys.retrieval.guide import advise
 from recsys.retrieval.metric import Metric
+from recsys.retrieval.options import IndexOptions
+
+Parts = Mapping[str, Tensor]
 
 
 class SearchBackend(Protocol):
@@ -22,14 +26,31 @@ class SearchBackend(Protocol):
     def vectors(self) -> Tensor:
         """(V, d) float32, as searched (normalized for cosine)."""
 
+    @property
+    def exact(self) -> bool:
+        """Whether answers are the best items, not merely likely to be."""
+
     def search(self, queries: Tensor, k: int, filters: Filters) -> tuple[Tensor, Tensor]:
         """Return (b, k) float32 scores and (b, k) int64 ids of the best permitted items."""
 
+    def search_exactly(self, queries: Tensor, k: int, filters: Filters) -> tuple[Tensor, Tensor]:
+        """As `search`, by a scan: the same for an exact kind."""
 
-# Kind -> module whose function `build(vectors, metric)` makes the backend.
+    def parts(self) -> dict[str, Tensor]:
+        """What took long to build (a graph, lists), to be saved beside the vectors; may be empty."""
+
+
+# Kind -> module whose `build(vectors, metric, options, parts)` makes the backend; parts are what
+# `SearchBackend.parts` gave, when a saved index is opened, and else None.
 _KINDS = {
     "exact": "recsys.retrieval.exact",
     "flat": "recsys.retrieval.flat",
+    "ivf": "recsys.retrieval.ivf",
+    "ivfpq": "recsys.retrieval.ivfpq",
+    "hnsw": "recsys.retrieval.hnsw",
+    "gpu-flat": "recsys.retrieval.gpu_flat",
+    "gpu-ivf": "recsys.retrieval.gpu_ivf",
+    "gpu-cagra": "recsys.retrieval.gpu_cagra",
 }
 
 
@@ -39,7 +60,7 @@ def known_kinds() -> tuple[str, ...]:
 
 
 def register_kind(kind: str, module: str) -> None:
-    """Add a kind of index: `module` must have `build(vectors, metric) -> SearchBackend`."""
+    """Add a kind: `module` must have `build(vectors, metric, options, parts) -> SearchBackend`."""
     if kind in known_kinds():
         raise ArgumentError(f"index kind {kind!r} is taken: choose another name")
     _KINDS[kind] = module
@@ -50,7 +71,7 @@ def choose_kind(kind: str, vectors: Tensor) -> tuple[str, str]:
 
     Args:
         kind: a known kind or "auto".
-        vectors: what will be indexed; its device matters.
+        vectors: what will be indexed; its size and device matter.
 
     Returns:
         The kind and a reason in words.
@@ -63,17 +84,21 @@ def choose_kind(kind: str, vectors: Tensor) -> tuple[str, str]:
     if kind != "auto":
         return kind, "asked for"
     if vectors.device.type != "cpu":
-        return "exact", f"the vectors are on {vectors.device}, where FAISS's CPU index cannot read them"
+        return "exact", f"the vectors are on {vectors.device}, which scans any catalog that fits it"
     from recsys.retrieval.faiss_library import load_faiss
 
     try:
         faiss = load_faiss()
     except MissingDependencyError as error:
         return "exact", str(error)
-    return "flat", f"FAISS {faiss.__version__} is installed"
+    advised, reason = advise(len(vectors))
+    return advised, f"{reason}; FAISS {faiss.__version__} is installed"
 
 
-def build_backend(kind: str, vectors: Tensor, metric: Metric) -> SearchBackend:
-    """Build an index of a resolved kind over (V, d) float32 vectors."""
-    build: Callable[[Tensor, Metric], SearchBackend] = import_module(_KINDS[kind]).build
-    return build(vectors, metric)
+def build_backend(
+    kind: str, vectors: Tensor, metric: Metric, options: IndexOptions, parts: Parts | None = None
+) -> SearchBackend:
+    """Build an index of a resolved kind over (V, d) float32 vectors, or rebuild it from saved parts."""
+    build: Any = import_module(_KINDS[kind]).build
+    made: SearchBackend = build(vectors, metric, options, parts)
+    return made

@@ -1,19 +1,29 @@
-"""An index on disk: `vectors.safetensors` and `manifest.json` in a folder that is whole or absent.
+"""An index on disk: safetensors files named by their contents, and a manifest that is written last.
 
-Never FAISS's own format, which carries no checksum: a flipped bit there loads and gives wrong items.
+    manifest.json                    what the index is, and the size and sha256 of every file
+    vectors-0123456789ab.safetensors
+    parts-....safetensors            a graph or lists, where the kind has any
+    golden-....safetensors           queries with known answers
+    categories-....safetensors       where items have categories
+    extra-....safetensors            where the maker keeps tensors with it
+
+Replacing the manifest is the one step that makes a new index of an old one: killed at any moment, a save
+leaves the old or the new. Nothing here is FAISS's own format, which carries no checksum: a flipped bit there
+loads and gives wrong items.
 """
 
+import fcntl
 import hashlib
 import json
 import os
-import shutil
+import re
 import tempfile
-from contextlib import suppress
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from recsys.errors import RetrievalError
@@ -21,11 +31,16 @@ from recsys.files import sha256_of
 from recsys.retrieval.metric import METRICS
 
 FORMAT = "recsys item index"
-VERSION = 1
-VECTORS = "vectors.safetensors"
+VERSION = 2
 MANIFEST = "manifest.json"
+_OURS = re.compile(
+    r"(vectors|parts|golden|categories|extra)-[0-9a-f]{12}\.safetensors|\.new-\w+|manifest\.json"
+)
 _MANIFEST_LIMIT_BYTES = 1_000_000
 _REMEDY = "build the index again"
+
+Contents = dict[str, dict[str, Tensor]]
+"""File ("vectors", "parts", "golden", "categories", "extra") to its tensors by name."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,6 +49,8 @@ class Manifest:
 
     kind: str
     """The kind that was asked for; "auto" chooses again where the index is opened."""
+    built_kind: str
+    """The kind that it was built as: that of its parts."""
     metric: str
     """The metric of the scores."""
     items: int
@@ -42,10 +59,23 @@ class Manifest:
     """Length of each."""
     fingerprint: str
     """Of the encoder that made them."""
+    vocabulary: str
+    """Digest of the item ids that the rows stand for; empty if none was given."""
+    options: dict[str, Any]
+    """Fields of `IndexOptions`."""
+    golden_recall: float
+    """Share of the golden queries' best items that the built index found; 1 for exact kinds."""
+    notes: dict[str, Any] = field(default_factory=dict)
+    """What the maker wants to find again; plain JSON."""
 
 
-def write_bundle(folder: str | Path, manifest: Manifest, vectors: Tensor) -> None:
-    """Write an index to a temporary folder beside the target and rename it.
+def bundle_exists(folder: str | Path) -> bool:
+    """Whether a folder holds a saved index, whole or damaged."""
+    return (Path(folder) / MANIFEST).exists()
+
+
+def write_bundle(folder: str | Path, manifest: Manifest, contents: Contents) -> None:
+    """Write an index; one that is already there is replaced as a whole.
 
     Raises:
         RetrievalError: the folder holds something that is not an index, or cannot be written.
@@ -57,89 +87,91 @@ def write_bundle(folder: str | Path, manifest: Manifest, vectors: Tensor) -> Non
     if target.exists() and not _replaceable(target):
         raise RetrievalError(f"{target} holds something that is not an item index: choose another folder")
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        work = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-    except OSError as error:
-        raise _write_error(target, error) from None
-    fresh, old = work / "new", work / "old"
-    try:
-        fresh.mkdir()
-        save_file({"vectors": vectors}, fresh / VECTORS)
-        record = {
-            "format": FORMAT,
-            "version": VERSION,
-            **asdict(manifest),
-            "vectors": {
-                "file": VECTORS,
-                "bytes": (fresh / VECTORS).stat().st_size,
-                "sha256": sha256_of(fresh / VECTORS),
-            },
-        }
-        (fresh / MANIFEST).write_bytes(_encode(record))
-        for name in (VECTORS, MANIFEST):
-            _sync(fresh / name)
-        if target.exists():
-            target.rename(old)
-        try:
-            fresh.rename(target)
-        except OSError:
-            if old.exists():
-                old.rename(target)
-            raise
-        with suppress(OSError):  # some file systems cannot sync a folder
-            _sync(target.parent)
+        target.mkdir(parents=True, exist_ok=True)
+        with _alone_in(target):
+            record: dict[str, Any] = {"format": FORMAT, "version": VERSION, **asdict(manifest), "files": {}}
+            for name, tensors in contents.items():
+                with _temporary(target) as fresh:
+                    save_file({key: value.cpu().contiguous() for key, value in tensors.items()}, fresh)
+                    digest = sha256_of(fresh)
+                    file = f"{name}-{digest[:12]}.safetensors"
+                    record["files"][name] = {
+                        "file": file,
+                        "bytes": fresh.stat().st_size,
+                        "sha256": digest,
+                    }
+                    _sync(fresh)
+                    fresh.replace(target / file)
+            with _temporary(target) as fresh:
+                fresh.write_bytes(_encode(record))
+                _sync(fresh)
+                _sync_folder(target)
+                fresh.replace(target / MANIFEST)
+            _sync_folder(target)
+            _sweep(target, {entry["file"] for entry in record["files"].values()})
     except (OSError, SafetensorError) as error:
         raise _write_error(target, error) from None
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
 
 
-def read_bundle(folder: str | Path, fingerprint: str | None = None) -> tuple[Manifest, Tensor]:
+def read_bundle(
+    folder: str | Path, fingerprint: str | None = None, vocabulary: str | None = None
+) -> tuple[Manifest, Contents]:
     """Read an index, refusing whatever differs from what was written.
 
     Args:
         folder: where it lies.
         fingerprint: of the encoder that will make the queries; None does not compare.
+        vocabulary: digest of the item ids that answers will be named by; None does not compare.
 
     Returns:
-        The manifest and the (V, d) float32 vectors.
+        The manifest and the tensors of every file.
 
     Raises:
         RetrievalError: names the file and the remedy.
     """
+    path = Path(folder)
+    while True:
+        manifest, files, raw = _read_manifest(path / MANIFEST)
+        for what, asked, found in (
+            ("model (fingerprint", fingerprint, manifest.fingerprint),
+            ("catalog (vocabulary", vocabulary, manifest.vocabulary),
+        ):
+            if asked is not None and asked != found:
+                raise RetrievalError(
+                    f"{path / MANIFEST}: made by another {what} {found[:12]}, this one is {asked[:12]}); "
+                    f"{_REMEDY}"
+                )
+        try:
+            contents = {name: _read_file(path / entry["file"], entry) for name, entry in files.items()}
+        except FileNotFoundError as error:
+            # Another process may have replaced the index in between, files and all.
+            if _bytes_of(path / MANIFEST) != raw:
+                continue
+            raise RetrievalError(f"{error.filename}: not found; {_REMEDY}") from None
+        return manifest, contents
+
+
+def _read_file(file: Path, entry: Mapping[str, Any]) -> dict[str, Tensor]:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    path = Path(folder)
-    manifest, size, sha256 = _read_manifest(path / MANIFEST)
-    if fingerprint is not None and manifest.fingerprint != fingerprint:
-        raise RetrievalError(
-            f"{path / MANIFEST}: made by another model (fingerprint {manifest.fingerprint[:12]}, "
-            f"this one is {fingerprint[:12]}); {_REMEDY}"
-        )
-    file = path / VECTORS
     try:
         found = file.stat().st_size
-        if found != size:
-            raise RetrievalError(f"{file}: {found} bytes where the manifest says {size}; {_REMEDY}")
-        if sha256_of(file) != sha256:
+        if found != entry["bytes"]:
+            raise RetrievalError(f"{file}: {found} bytes where the manifest says {entry['bytes']}; {_REMEDY}")
+        if sha256_of(file) != entry["sha256"]:
             raise RetrievalError(f"{file}: damaged, its sha256 is not the manifest's; {_REMEDY}")
-        vectors = load_file(file)["vectors"]
-    except (OSError, SafetensorError, KeyError) as error:
+        return load_file(file)
+    except FileNotFoundError:
+        raise
+    except (OSError, SafetensorError) as error:
         raise RetrievalError(f"{file}: cannot be read ({error}); {_REMEDY}") from None
-    if vectors.shape != (manifest.items, manifest.width) or vectors.dtype != torch.float32:
-        raise RetrievalError(
-            f"{file}: {vectors.dtype} of shape {tuple(vectors.shape)} where the manifest says float32 "
-            f"({manifest.items}, {manifest.width}); {_REMEDY}"
-        )
-    return manifest, vectors
 
 
-def _read_manifest(file: Path) -> tuple[Manifest, int, str]:
-    """The manifest, and the size and sha256 of the vectors' file."""
+def _read_manifest(file: Path) -> tuple[Manifest, dict[str, dict[str, Any]], bytes]:
+    """The manifest, the entry of each file, and the manifest's bytes."""
     try:
-        with file.open("rb") as stream:
-            raw = stream.read(_MANIFEST_LIMIT_BYTES)
+        raw = _bytes_of(file)
     except FileNotFoundError:
         raise RetrievalError(f"{file}: not found, {file.parent} holds no item index; {_REMEDY}") from None
     except OSError as error:
@@ -159,12 +191,22 @@ def _read_manifest(file: Path) -> tuple[Manifest, int, str]:
         )
     try:
         manifest = Manifest(**{name.name: record[name.name] for name in fields(Manifest)})
-        size, sha256 = record["vectors"]["bytes"], record["vectors"]["sha256"]
-    except (KeyError, TypeError):
+        files = record["files"]
+        sound = manifest.metric in METRICS and "vectors" in files
+        for entry in files.values():
+            # A name that leads out of the folder is nobody's honest manifest.
+            sound = sound and _OURS.fullmatch(entry["file"]) is not None
+            sound = sound and isinstance(entry["bytes"], int) and isinstance(entry["sha256"], str)
+    except (KeyError, TypeError, AttributeError):
         raise damaged from None
-    if manifest.metric not in METRICS:
+    if not sound:
         raise damaged
-    return manifest, size, sha256
+    return manifest, files, raw
+
+
+def _bytes_of(file: Path) -> bytes:
+    with file.open("rb") as stream:
+        return stream.read(_MANIFEST_LIMIT_BYTES)
 
 
 def _encode(record: dict[str, Any]) -> bytes:
@@ -176,10 +218,39 @@ def _encode(record: dict[str, Any]) -> bytes:
 
 
 def _replaceable(target: Path) -> bool:
-    if not target.is_dir():
-        return False
-    names = {entry.name for entry in target.iterdir()}
-    return names <= {MANIFEST, VECTORS}
+    return target.is_dir() and all(_OURS.fullmatch(entry.name) for entry in target.iterdir())
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Wait until nobody else writes this folder; the lock goes with the process that holds it."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def _temporary(folder: Path) -> Iterator[Path]:
+    handle, name = tempfile.mkstemp(prefix=".new-", dir=folder)
+    os.close(handle)
+    umask = os.umask(0)
+    os.umask(umask)
+    path = Path(name)
+    path.chmod(0o666 & ~umask)
+    try:
+        yield path
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def _sweep(folder: Path, kept: set[str]) -> None:
+    """Remove the files of earlier indexes and of saves that were killed."""
+    for entry in folder.iterdir():
+        if entry.name not in kept and entry.name != MANIFEST:
+            entry.unlink(missing_ok=True)
 
 
 def _sync(path: Path) -> None:
@@ -188,6 +259,11 @@ def _sync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def _sync_folder(folder: Path) -> None:
+    with suppress(OSError):  # some file systems cannot sync a folder
+        _sync(folder)
 
 
 def _write_error(target: Path, error: Exception) -> RetrievalError:

@@ -4,8 +4,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from recsys.retrieval.backends import Parts
 from recsys.retrieval.filters import Filters
 from recsys.retrieval.metric import Metric, Proposals, longest, order_exactly, rounding_margins
+from recsys.retrieval.options import IndexOptions
 
 # Items proposed past k, so that rounding seldom leaves the k-th place in doubt.
 _SLACK = 8
@@ -17,6 +19,8 @@ class ExactBackend:
     For l2 the kernel ranks 2 q.v - |v|^2, whose order is that of -|q - v|^2, and the best are scored again
     without the cancellation.
     """
+
+    exact = True
 
     def __init__(self, vectors: Tensor, metric: Metric) -> None:
         self.vectors = vectors
@@ -32,6 +36,14 @@ class ExactBackend:
     def shape(self) -> tuple[int, int]:
         """(V, d)."""
         return self.vectors.shape[0], self.vectors.shape[1]
+
+    def search_exactly(self, queries: Tensor, k: int, filters: Filters) -> tuple[Tensor, Tensor]:
+        """As `search`."""
+        return self.search(queries, k, filters)
+
+    def parts(self) -> dict[str, Tensor]:
+        """Nothing beside the vectors."""
+        return {}
 
     def search(self, queries: Tensor, k: int, filters: Filters) -> tuple[Tensor, Tensor]:
         """Return the k best permitted items of each query; see `SearchBackend`."""
@@ -68,6 +80,6 @@ class ExactBackend:
         return torch.from_numpy(scores).to(device), torch.from_numpy(ids).to(device)
 
 
-def build(vectors: Tensor, metric: Metric) -> ExactBackend:
+def build(vectors: Tensor, metric: Metric, options: IndexOptions, parts: Parts | None = None) -> ExactBackend:
     """Build the backend over a copy of the vectors."""
     return ExactBackend(vectors.clone(), metric)

@@ -4,13 +4,19 @@ Every FAISS wheel owns the folder `faiss/`: a second one overwrites the first in
 either leaves an empty package that still imports.
 """
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
+
+import numpy as np
 
 # torch first: the two then share one OpenMP setting; the other way round they run two pools.
 import torch  # noqa: F401
 
-from recsys.errors import MissingDependencyError
+from recsys.errors import MissingDependencyError, RetrievalError
+from recsys.retrieval.filters import Ints
 
 _DISTRIBUTIONS = (
     "faiss",
@@ -29,6 +35,9 @@ _REMEDY = "pip install 'recsys-engine[faiss]', or use kind='exact'"
 # queries, while BLAS is faster from about 8 (4.6 to 6.9 times at 32 to 256 queries, one thread).
 _SLOW_BLAS_THRESHOLD = 128_000
 _QUERIES_FOR_BLAS = 8
+
+# Process in which FAISS first searched with several threads: OpenMP's pool does not survive a fork.
+_pool_owner: int | None = None
 
 
 def load_faiss() -> Any:
@@ -73,3 +82,44 @@ def lower_blas_threshold(faiss: Any, width: int) -> None:
     """
     if getattr(faiss.cvar, "distance_compute_blas_threshold", 0) == _SLOW_BLAS_THRESHOLD:
         faiss.cvar.distance_compute_blas_threshold = _QUERIES_FOR_BLAS * width
+
+
+@contextmanager
+def searching(faiss: Any, threads: int) -> Iterator[None]:
+    """Hold FAISS's thread number for a search by the calling thread, and refuse to hang.
+
+    FAISS's setting holds for the thread that made it: a number set at start does not reach the threads of a
+    server's pool. So it is set here, each time.
+
+    Args:
+        faiss: the library.
+        threads: of the search; 0 leaves the setting.
+
+    Raises:
+        RetrievalError: this process was forked from one that had already searched with several threads.
+    """
+    global _pool_owner
+    before = faiss.omp_get_max_threads()
+    wanted = threads or before
+    if wanted > 1:
+        if _pool_owner not in (None, os.getpid()):
+            raise RetrievalError(
+                "this process was forked after its parent had searched with several threads, and would hang: "
+                "start workers by spawn, or search with threads=1"
+            )
+        _pool_owner = os.getpid()
+    if wanted != before:
+        faiss.omp_set_num_threads(wanted)
+    try:
+        yield
+    finally:
+        if wanted != before:
+            faiss.omp_set_num_threads(before)
+
+
+def bitmap_selector(faiss: Any, allowed: Ints, n_items: int) -> Any:
+    """A FAISS selector of some of V items: one bit per item."""
+    bits = np.zeros(n_items, dtype=np.bool_)
+    bits[allowed] = True
+    packed = np.packbits(bits, bitorder="little")
+    return faiss.IDSelectorBitmap(packed)

@@ -49,12 +49,23 @@ class Filters:
             rows: (r,) int64 query of each line of ids; None for all queries in order.
         """
         owner = np.arange(self.n_rows, dtype=np.int64) if rows is None else rows
-        allowed = ids >= 0
+        allowed = (ids >= 0) & (ids < self.n_items)
         if self.excludes:
             allowed &= ~_is_in(owner[:, None] * self.n_items + ids, self._keys)
         if self.candidates is not None:
             allowed &= _is_in(ids, self.candidates)
         return allowed
+
+    def permitted_counts(self, rows: Ints) -> Ints:
+        """(r,) int64: how many items may be returned to each of these queries."""
+        first, last = self.offsets[rows], self.offsets[rows + 1]
+        if self.candidates is None:
+            return self.n_items - (last - first)
+        counts = np.empty(len(rows), dtype=np.int64)
+        for place, (start, stop) in enumerate(zip(first, last, strict=True)):
+            taken = _is_in(self.ids[start:stop], self.candidates)
+            counts[place] = len(self.candidates) - np.count_nonzero(taken)
+        return counts
 
 
 def merge_filters(
@@ -77,11 +88,12 @@ def merge_filters(
     Raises:
         ArgumentError: an id outside [0, V), offsets that do not fit, or values that are not whole numbers.
     """
-    ids, offsets = _check_exclude(exclude, n_items, n_rows)
-    rows = np.repeat(np.arange(n_rows, dtype=np.int64), np.diff(offsets))
-    keys = rows * n_items + ids
-    candidates = None if allow is None else np.unique(_check_ids("allow", allow, n_items))
-    denied = None if deny is None else np.unique(_check_ids("deny", deny, n_items))
+    keys = np.zeros(0, dtype=np.int64)
+    if exclude is not None:
+        ids, offsets = _check_exclude(exclude, n_items, n_rows)
+        keys = np.repeat(np.arange(n_rows, dtype=np.int64), np.diff(offsets)) * n_items + ids
+    candidates = None if allow is None else _distinct(check_ids("allow", allow, n_items))
+    denied = None if deny is None else _distinct(check_ids("deny", deny, n_items))
     if denied is not None and len(denied):
         if candidates is not None:
             candidates = np.setdiff1d(candidates, denied, assume_unique=True)
@@ -92,19 +104,20 @@ def merge_filters(
         else:
             everyone = np.arange(n_rows, dtype=np.int64)[:, None] * n_items + denied
             keys = np.concatenate([keys, everyone.ravel()])
+    if len(keys) == 0:
+        none = np.zeros(n_rows + 1, dtype=np.int64)
+        return Filters(n_items, n_rows, keys, none, candidates, keys)
     keys = _distinct(keys)
     merged_offsets = np.searchsorted(keys, np.arange(n_rows + 1, dtype=np.int64) * n_items).astype(np.int64)
     return Filters(n_items, n_rows, keys % n_items, merged_offsets, candidates, keys)
 
 
-def _check_exclude(exclude: tuple[Any, Any] | None, n_items: int, n_rows: int) -> tuple[Ints, Ints]:
-    if exclude is None:
-        return np.zeros(0, dtype=np.int64), np.zeros(n_rows + 1, dtype=np.int64)
+def _check_exclude(exclude: tuple[Any, Any], n_items: int, n_rows: int) -> tuple[Ints, Ints]:
     if not isinstance(exclude, tuple) or len(exclude) != 2:
         raise ArgumentError(
             "exclude must be a pair (ids, offsets): one list of ids, cut by offsets into rows"
         )
-    ids = _check_ids("exclude ids", exclude[0], n_items)
+    ids = check_ids("exclude ids", exclude[0], n_items)
     offsets = _whole("exclude offsets", exclude[1])
     fits = len(offsets) == n_rows + 1 and offsets[0] == 0 and offsets[-1] == len(ids)
     if not fits or np.any(np.diff(offsets) < 0):
@@ -115,7 +128,8 @@ def _check_exclude(exclude: tuple[Any, Any] | None, n_items: int, n_rows: int) -
     return ids, offsets
 
 
-def _check_ids(name: str, ids: Any, n_items: int) -> Ints:
+def check_ids(name: str, ids: Any, n_items: int) -> Ints:
+    """Item ids as int64, or an ArgumentError that names them."""
     values = _whole(name, ids)
     outside = (values < 0) | (values >= n_items)
     if np.any(outside):
@@ -134,6 +148,8 @@ def _whole(name: str, values: Any) -> Ints:
 
 def _distinct(keys: Ints) -> Ints:
     """Ascending distinct keys; np.unique hashes, which takes several times as long here."""
+    if bool((keys[1:] > keys[:-1]).all()):
+        return keys  # as a category's list is, every time
     ordered = np.sort(keys)
     fresh = np.ones(len(ordered), dtype=np.bool_)
     fresh[1:] = ordered[1:] != ordered[:-1]

@@ -2,62 +2,131 @@
 
 - Exclusions: k + |excluded| items are fetched and the excluded dropped. That is exact for a flat index and
   cheaper than an IDSelector, which keeps FAISS from using BLAS.
-- Allow-lists: the allowed vectors are gathered and scanned as an index of their own.
+- Short allow-lists: the allowed vectors are gathered and scanned as an index of their own, which is kept.
+- Long ones: a bitmap selector for a few queries, a gathered copy for many.
 - Every id is checked against the filters here, whatever FAISS returned.
 """
 
+import threading
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from recsys.retrieval.faiss_library import load_faiss, lower_blas_threshold
+from recsys.errors import RetrievalError
+from recsys.retrieval.backends import Parts
+from recsys.retrieval.faiss_library import bitmap_selector, load_faiss, lower_blas_threshold, searching
 from recsys.retrieval.filters import Filters, Ints
+from recsys.retrieval.gathered import GatheredIndexes
 from recsys.retrieval.metric import Floats32, Metric, Proposals, longest, order_exactly, rounding_margins
+from recsys.retrieval.options import IndexOptions
+from recsys.retrieval.planner import Engine, Step, plan
+from recsys.retrieval.tallies import Tallies
 
 # Items proposed past k, so that rounding seldom leaves the k-th place in doubt.
 _SLACK = 8
 
 
 class FlatBackend:
-    """A FAISS flat index on the CPU."""
+    """A FAISS flat index on the CPU, or its copy on a GPU.
 
-    def __init__(self, vectors: Tensor, metric: Metric) -> None:
+    Args:
+        index: a filled IndexFlat on the CPU; it keeps the only copy of the vectors there.
+        metric: how it scores.
+        options: of which `threads` is read.
+        device_index: the same on a GPU, which then answers fetches up to `deepest`; one thread at a time.
+        deepest: most items that it returns for a query.
+    """
+
+    exact = True
+    owner: Any = None
+    """Whatever must live as long as the index."""
+
+    def __init__(
+        self,
+        index: Any,
+        metric: Metric,
+        options: IndexOptions,
+        *,
+        device_index: Any = None,
+        deepest: int | None = None,
+    ) -> None:
         self._faiss = load_faiss()
         self._metric = metric
-        array = vectors.cpu().numpy()
-        lower_blas_threshold(self._faiss, array.shape[1])
-        self._index = self._make_index(array)
+        self._threads = options.threads
+        self._index = index
+        self._device_index = device_index
+        # A GPU index must not be used by two threads at once, not even to read.
+        self._one_at_a_time: AbstractContextManager[Any] = nullcontext()
+        if device_index is not None:
+            self._one_at_a_time = threading.Lock()
+        self._engine = Engine(
+            exact=True,
+            selectors=device_index is None,
+            selector_share=0.0,
+            deepest=index.ntotal if deepest is None else deepest,
+        )
         # A view of the index's own storage, alive as long as the index: the vectors are held once.
-        stored = self._faiss.rev_swig_ptr(self._index.get_xb(), array.size)
-        self._array: Floats32 = stored.reshape(array.shape)
-        self._longest = longest(array)
+        stored = self._faiss.rev_swig_ptr(index.get_xb(), index.ntotal * index.d)
+        self.array: Floats32 = stored.reshape(index.ntotal, index.d)
+        lower_blas_threshold(self._faiss, index.d)
+        self.longest = longest(self.array)
+        self._gathered = GatheredIndexes(self._gather, index.d * 4)
+        self.tallies = Tallies()
 
     @property
     def shape(self) -> tuple[int, int]:
         """(V, d)."""
-        return self._array.shape[0], self._array.shape[1]
+        return self.array.shape[0], self.array.shape[1]
 
     @property
     def vectors(self) -> Tensor:
         """(V, d) float32 copy of the stored vectors."""
-        return torch.from_numpy(self._array.copy())
+        return torch.from_numpy(self.array.copy())
+
+    def search_exactly(self, queries: Tensor, k: int, filters: Filters) -> tuple[Tensor, Tensor]:
+        """As `search`."""
+        return self.search(queries, k, filters)
+
+    def parts(self) -> dict[str, Tensor]:
+        """Nothing beside the vectors."""
+        return {}
 
     def search(self, queries: Tensor, k: int, filters: Filters) -> tuple[Tensor, Tensor]:
         """Return the k best permitted items of each query; see `SearchBackend`."""
         asked: Floats32 = queries.cpu().numpy()
-        margins = rounding_margins(asked, self._longest, self._metric)
-        index, labels = self._index, filters.candidates
-        if labels is not None:
-            index = self._make_index(self._array[labels])
-        scores = np.empty((len(asked), k), dtype=np.float32)
-        ids = np.empty((len(asked), k), dtype=np.int64)
-        for rows, excluded in _rows_by_exclusions(filters):
-            proposals = self._propose(index, labels, asked[rows], k, excluded, filters, rows)
-            scores[rows], ids[rows] = order_exactly(
-                asked[rows],
-                self._array,
+        scores, ids = self.search_rows(asked, k, filters, np.arange(len(asked), dtype=np.int64))
+        return torch.from_numpy(scores), torch.from_numpy(ids)
+
+    def search_rows(self, queries: Floats32, k: int, filters: Filters, chosen: Ints) -> tuple[Floats32, Ints]:
+        """Answer some queries of a batch.
+
+        Args:
+            queries: (b, d) float32, the whole batch.
+            k: answers per query.
+            filters: of the whole batch.
+            chosen: (r,) int64 queries to answer.
+
+        Returns:
+            (r, k) scores and ids.
+        """
+        margins = rounding_margins(queries, self.longest, self._metric)
+        steps = plan(filters, k, self._engine)
+        scores = np.empty((len(chosen), k), dtype=np.float32)
+        ids = np.empty((len(chosen), k), dtype=np.int64)
+        place = np.full(len(queries), -1, dtype=np.int64)
+        place[chosen] = np.arange(len(chosen))
+        for step in steps:
+            rows = step.rows[place[step.rows] >= 0]
+            if len(rows) == 0:
+                continue
+            self.tallies.add(step.how, len(rows))
+            proposals = self._propose(step, queries[rows], k, filters, rows)
+            scores[place[rows]], ids[place[rows]] = order_exactly(
+                queries[rows],
+                self.array,
                 proposals,
                 k,
                 metric=self._metric,
@@ -65,56 +134,80 @@ class FlatBackend:
                 filters=filters,
                 rows=rows,
             )
-        return torch.from_numpy(scores), torch.from_numpy(ids)
+        return scores, ids
 
-    def _make_index(self, vectors: Floats32) -> Any:
-        flat = self._faiss.IndexFlatL2 if self._metric == "l2" else self._faiss.IndexFlatIP
-        index = flat(vectors.shape[1])
-        index.add(np.ascontiguousarray(vectors))
-        return index
-
-    def _propose(
-        self,
-        index: Any,
-        labels: Ints | None,
-        queries: Floats32,
-        k: int,
-        excluded: int,
-        filters: Filters,
-        rows: Ints,
-    ) -> Proposals:
+    def _propose(self, step: Step, queries: Floats32, k: int, filters: Filters, rows: Ints) -> Proposals:
         """Fetch past the exclusions and keep the first k + slack permitted items of each row."""
-        fetched = min(index.ntotal, k + excluded + _SLACK)
-        found, places = index.search(np.ascontiguousarray(queries), fetched)
+        labels, index, selector = None, self._index, None
+        if step.how == "gather":
+            labels = filters.candidates
+            index = self._gathered.get(labels)  # type: ignore[arg-type]
+        elif step.how == "selector":
+            assert filters.candidates is not None
+            selector = bitmap_selector(self._faiss, filters.candidates, filters.n_items)
+        fetched = min(index.ntotal, k + step.excluded + _SLACK)
+        on_device = (
+            index is self._index and self._device_index is not None and fetched <= self._engine.deepest
+        )
+        if on_device:
+            index = self._device_index
+        with searching(self._faiss, self._threads), self._one_at_a_time if on_device else nullcontext():
+            found, places = search_with(self._faiss, index, queries, fetched, selector)
         scores = found.astype(np.float64) * (-1 if self._metric == "l2" else 1)
         ids = places if labels is None else np.where(places >= 0, labels[places], -1)
-        permitted = filters.permits(ids, rows)
+        # Gathered items are candidates all of them.
+        permitted = ids >= 0 if labels is not None and not filters.excludes else filters.permits(ids, rows)
+        if selector is not None:
+            wrong = (ids >= 0) & ~np.isin(ids, filters.candidates)  # type: ignore[arg-type]
+            self.tallies.add("refused", int(wrong.sum()))
         wanted = min(fetched, k + _SLACK)
+        if fetched == wanted and bool(permitted.all()):
+            floor = scores[:, -1] if fetched < index.ntotal else np.full(len(queries), -np.inf)
+            return Proposals(ids, floor)
         # Stable: permitted items keep FAISS's order and come before the others.
         order = np.argsort(~permitted, axis=1, kind="stable")
         first = order[:, :wanted]
         kept = np.take_along_axis(permitted, first, axis=1)
         # Past the proposals come permitted items that were fetched, or else items below the last fetched.
         more = permitted.sum(axis=1) > wanted
-        floor = scores[:, -1] if fetched < index.ntotal else np.full(len(queries), -np.inf)
+        floor = np.full(len(queries), -np.inf)
+        if fetched < index.ntotal:
+            # Where a selector left fewer than were asked for, nothing is below the last one.
+            floor = np.where(places[:, -1] >= 0, scores[:, -1], -np.inf)
         last_kept = np.take_along_axis(scores, first, axis=1)[:, -1]
         return Proposals(
             ids=np.where(kept, np.take_along_axis(ids, first, axis=1), -1),
             floor=np.where(more, last_kept, floor),
         )
 
+    def _gather(self, allowed: Ints) -> Any:
+        return flat_index(self._faiss, self.array[allowed], self._metric)
 
-def _rows_by_exclusions(filters: Filters) -> list[tuple[Ints, int]]:
-    """Group rows by the power of two of their exclusions, each group with its greatest number.
 
-    One user with thousands of seen items must not make everybody's fetch as deep.
+def search_with(
+    faiss: Any, index: Any, queries: Floats32, count: int, selector: Any
+) -> tuple[Floats32, Ints]:
+    """Search a FAISS index that scans, under a selector or none.
+
+    Raises:
+        RetrievalError: the index would ignore the selector, as classic GPU indexes do.
     """
-    counts = np.diff(filters.offsets)
-    level = np.ceil(np.log2(counts + 1)).astype(np.int64)
-    groups = (np.flatnonzero(level == value) for value in np.unique(level))
-    return [(rows, int(counts[rows].max())) for rows in groups]
+    asked = np.ascontiguousarray(queries)
+    if selector is None:
+        return index.search(asked, count)  # type: ignore[no-any-return]
+    if "Gpu" in type(index).__name__:
+        raise RetrievalError("a GPU index ignores selectors: gather the allowed items, or search on the CPU")
+    return index.search(asked, count, params=faiss.SearchParameters(sel=selector))  # type: ignore[no-any-return]
 
 
-def build(vectors: Tensor, metric: Metric) -> FlatBackend:
+def flat_index(faiss: Any, vectors: Floats32, metric: Metric) -> Any:
+    """A FAISS flat index over a copy of (V, d) float32 vectors."""
+    flat = faiss.IndexFlatL2 if metric == "l2" else faiss.IndexFlatIP
+    index = flat(vectors.shape[1])
+    index.add(np.ascontiguousarray(vectors))
+    return index
+
+
+def build(vectors: Tensor, metric: Metric, options: IndexOptions, parts: Parts | None = None) -> FlatBackend:
     """Build the backend over a copy of the vectors."""
-    return FlatBackend(vectors, metric)
+    return FlatBackend(flat_index(load_faiss(), vectors.cpu().numpy(), metric), metric, options)

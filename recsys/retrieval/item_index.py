@@ -1,5 +1,6 @@
 """The item index: nearest items to a query state, under filters, with exactly k answers where k exist."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, cast, overload
 
@@ -8,11 +9,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from recsys.config import build as build_config
 from recsys.errors import ArgumentError
 from recsys.retrieval.backends import SearchBackend, build_backend, choose_kind
-from recsys.retrieval.bundle import Manifest, read_bundle, write_bundle
-from recsys.retrieval.filters import merge_filters
+from recsys.retrieval.categories import Categories
+from recsys.retrieval.filters import check_ids, merge_filters
 from recsys.retrieval.metric import METRICS, Metric, normalized
+from recsys.retrieval.options import IndexOptions
+from recsys.retrieval.saving import load_index, save_index
 
 
 class NeighborTensors(NamedTuple):
@@ -39,11 +43,15 @@ class ItemIndex:
     """An immutable index over item vectors; make one with `build` or `load`.
 
     Attributes:
-        kind: what it is, "exact" or "flat".
+        kind: what it is, e.g. "exact" or "hnsw".
         asked_kind: what was asked for, maybe "auto".
         reason: why it is of this kind, in words.
         metric: "inner_product", "l2" or "cosine".
         fingerprint: of the encoder that made the vectors.
+        options: how it is built and searched.
+        vocabulary: digest of the item ids that the rows stand for; empty if none was given.
+        categories: of the items, or None.
+        notes, extra: values and tensors that the maker wanted to be saved with it.
         n_items: number of vectors V.
         width: length of each vector d.
     """
@@ -57,13 +65,23 @@ class ItemIndex:
         reason: str,
         metric: Metric,
         fingerprint: str,
+        options: IndexOptions,
+        vocabulary: str = "",
+        categories: Categories | None = None,
+        notes: Mapping[str, Any] | None = None,
+        extra: Mapping[str, Tensor] | None = None,
     ) -> None:
-        self._backend = backend
+        self.backend = backend
         self.kind = kind
         self.asked_kind = asked_kind
         self.reason = reason
         self.metric: Metric = metric
         self.fingerprint = fingerprint
+        self.options = options
+        self.vocabulary = vocabulary
+        self.categories = categories
+        self.notes = dict(notes or {})
+        self.extra = dict(extra or {})
         self.n_items, self.width = backend.shape
 
     @classmethod
@@ -74,23 +92,40 @@ class ItemIndex:
         kind: str = "auto",
         metric: str = "inner_product",
         fingerprint: str,
+        options: Mapping[str, object] | IndexOptions | None = None,
+        vocabulary: str = "",
+        categories: Categories | None = None,
+        notes: Mapping[str, Any] | None = None,
+        extra: Mapping[str, Tensor] | None = None,
     ) -> "ItemIndex":
         """Index a copy of the vectors; the vector in row i is item i.
 
         Args:
             vectors: (V, d) floating, finite; kept as float32.
-            kind: "exact" (the ranking kernel, on any device), "flat" (FAISS) or "auto" (flat where FAISS is
-                installed and the vectors are on the CPU, else exact).
+            kind: exact on any device: "exact" (the ranking kernel); FAISS on the CPU: "flat" (exact), "ivf",
+                "ivfpq", "hnsw" (approximate); FAISS on a GPU: "gpu-flat" (exact), "gpu-ivf", "gpu-cagra"; or
+                "auto" (by size where FAISS is installed and the vectors are on the CPU, else exact).
             metric: "inner_product", "l2" (score = -squared distance) or "cosine".
             fingerprint: names the encoder that made the vectors; `load` compares it.
+            options: `IndexOptions`, or those of its fields that differ from the defaults.
+            vocabulary: digest of the item ids that the rows stand for; `load` compares it, too.
+            categories: of the items, for `search(category=)`.
+            notes: plain values to be saved with the index.
+            extra: tensors to be saved with it.
 
         Raises:
             ArgumentError: a shape, dtype, kind or metric does not fit, or a vector is not finite.
-            MissingDependencyError: kind="flat" without a sound FAISS installation.
+            ConfigError: an option is unknown or out of range.
+            MissingDependencyError: the kind needs a FAISS, or a GPU, that is not there.
         """
+        settings = check_options(options)
+        if categories is not None and categories.n_items != len(vectors):
+            raise ArgumentError(
+                f"categories are for {categories.n_items} items and there are {len(vectors)} vectors"
+            )
         if metric not in METRICS:
             raise ArgumentError(f"metric={metric!r} is not known: choose one of {', '.join(METRICS)}")
-        checked = _check_vectors("vectors", vectors)
+        checked = check_vectors("vectors", vectors)
         if checked.shape[0] == 0 or checked.shape[1] == 0:
             raise ArgumentError(
                 f"vectors has shape {tuple(checked.shape)}: give at least one item and one column"
@@ -100,18 +135,62 @@ class ItemIndex:
         if metric == "cosine":
             checked = torch.from_numpy(normalized(checked.cpu().numpy())).to(checked.device)
         return cls(
-            build_backend(resolved, checked, known_metric),
+            build_backend(resolved, checked, known_metric, settings),
             kind=resolved,
             asked_kind=kind,
             reason=reason,
             metric=known_metric,
             fingerprint=fingerprint,
+            options=settings,
+            vocabulary=vocabulary,
+            categories=categories,
+            notes=notes,
+            extra=extra,
         )
+
+    @property
+    def exact(self) -> bool:
+        """Whether answers are the best items; approximate kinds give likely ones, under the same filters."""
+        return self.backend.exact
+
+    @property
+    def tallies(self) -> dict[str, int]:
+        """What searches did so far, by `recsys.retrieval.tallies.Tallies`' names; empty for "exact"."""
+        tallies = getattr(self.backend, "tallies", None)
+        return {} if tallies is None else tallies.as_dict()
 
     @property
     def vectors(self) -> Tensor:
         """(V, d) float32 vectors as they are searched; for cosine, normalized."""
-        return self._backend.vectors
+        return self.backend.vectors
+
+    def vectors_of(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """(r, d) float32 vectors of some items, as they are searched."""
+        array = getattr(self.backend, "array", None)
+        if array is not None:
+            return array[rows]  # type: ignore[no-any-return]
+        return self.backend.vectors[torch.from_numpy(rows)].cpu().numpy()
+
+    def like(self, vectors: NDArray[np.float32], *, kind: str | None = None) -> "ItemIndex":
+        """An index with this one's kind, metric and options over other vectors, taken as they are searched.
+
+        Args:
+            vectors: (n, d) float32; for cosine, normalized.
+            kind: another kind.
+        """
+        given = torch.from_numpy(np.ascontiguousarray(vectors))
+        asked = kind or self.asked_kind
+        resolved, reason = choose_kind(asked, given)
+        return ItemIndex(
+            build_backend(resolved, given, self.metric, self.options),
+            kind=resolved,
+            asked_kind=asked,
+            reason=reason,
+            metric=self.metric,
+            fingerprint=self.fingerprint,
+            options=self.options,
+            notes=self.notes,
+        )
 
     @overload
     def search(
@@ -122,6 +201,7 @@ class ItemIndex:
         exclude: tuple[Any, Any] | None = None,
         allow: Any = None,
         deny: Any = None,
+        category: Any = None,
     ) -> NeighborTensors: ...
 
     @overload
@@ -133,6 +213,7 @@ class ItemIndex:
         exclude: tuple[Any, Any] | None = None,
         allow: Any = None,
         deny: Any = None,
+        category: Any = None,
     ) -> NeighborArrays: ...
 
     def search(
@@ -143,6 +224,7 @@ class ItemIndex:
         exclude: tuple[Any, Any] | None = None,
         allow: Any = None,
         deny: Any = None,
+        category: Any = None,
     ) -> NeighborTensors | NeighborArrays:
         """Find the k best items of each query, by (score descending, id ascending).
 
@@ -152,6 +234,7 @@ class ItemIndex:
             exclude: (ids (E,), offsets (b+1,)): what each query must not get, as arrays or tensors.
             allow: (A,) ids that may be returned at all; None for every item.
             deny: (D,) ids that are never returned.
+            category: category number or numbers; only items of one of them may be returned.
 
         Returns:
             scores (b, k) float32 and ids (b, k) int64, tensors for tensors and arrays for arrays. Where
@@ -162,11 +245,13 @@ class ItemIndex:
         """
         if isinstance(k, bool) or int(k) != k or k < 1:
             raise ArgumentError(f"k={k!r} must be a whole number of at least 1")
-        asked = _check_vectors("queries", queries)
+        asked = check_vectors("queries", queries)
         if asked.shape[1] != self.width:
             raise ArgumentError(
                 f"queries has width {asked.shape[1]}: the index holds vectors of width {self.width}"
             )
+        if category is not None:
+            allow = self._of_category(category, allow)
         filters = merge_filters(self.n_items, len(asked), exclude, allow, deny)
         if len(asked) == 0 or (filters.candidates is not None and len(filters.candidates) == 0):
             scores = torch.full((len(asked), k), -torch.inf)
@@ -174,57 +259,71 @@ class ItemIndex:
         else:
             if self.metric == "cosine":
                 asked = torch.from_numpy(normalized(asked.cpu().numpy()))
-            scores, ids = self._backend.search(asked, int(k), filters)
+            scores, ids = self.backend.search(asked, int(k), filters)
         if isinstance(queries, Tensor):
             return NeighborTensors(scores.to(queries.device), ids.to(queries.device))
         return NeighborArrays(scores.cpu().numpy(), ids.cpu().numpy())
 
-    def save(self, folder: str | Path) -> None:
-        """Write `vectors.safetensors` and `manifest.json`; an index already there is replaced as a whole.
+    def _of_category(self, category: Any, allow: Any) -> Any:
+        if self.categories is None:
+            raise ArgumentError("category: this index was built without categories; pass allow instead")
+        items = self.categories.items(category)
+        return items if allow is None else np.intersect1d(items, check_ids("allow", allow, self.n_items))
+
+    def save(self, folder: str | Path, states: Tensor | None = None) -> None:
+        """Write a bundle with checksums and golden queries; one already there is replaced as a whole.
+
+        Args:
+            folder: where.
+            states: (s, d) user states, of which some become golden queries; None takes item vectors.
 
         Raises:
             RetrievalError: the folder holds something else, or cannot be written.
         """
-        manifest = Manifest(
-            kind=self.asked_kind,
-            metric=self.metric,
-            items=self.n_items,
-            width=self.width,
-            fingerprint=self.fingerprint,
-        )
-        write_bundle(folder, manifest, self.vectors.cpu().contiguous())
+        save_index(self, folder, states)
 
     @classmethod
     def load(
-        cls, folder: str | Path, fingerprint: str | None = None, *, kind: str | None = None
+        cls,
+        folder: str | Path,
+        fingerprint: str | None = None,
+        *,
+        vocabulary: str | None = None,
+        kind: str | None = None,
     ) -> "ItemIndex":
-        """Open a saved index after checking every byte of it.
+        """Open a saved index after checking every byte of it and asking its golden queries.
 
         Args:
             folder: where `save` wrote.
             fingerprint: the encoder's; None does not compare.
+            vocabulary: digest of the item ids; None does not compare.
             kind: open as this kind instead of the recorded one.
 
         Raises:
-            RetrievalError: a file is missing, damaged or of an unknown version, or the fingerprint differs.
+            RetrievalError: a file is missing, damaged or of an unknown version, the fingerprint or vocabulary
+                differs, or a golden query gets another answer.
             MissingDependencyError: the kind needs a library that is not installed.
         """
-        manifest, vectors = read_bundle(folder, fingerprint)
-        asked = manifest.kind if kind is None else kind
-        resolved, reason = choose_kind(asked, vectors)
-        # Saved vectors are as searched: normalizing again could change their last bits.
-        metric = cast(Metric, manifest.metric)
-        return cls(
-            build_backend(resolved, vectors, metric),
-            kind=resolved,
-            asked_kind=asked,
-            reason=reason,
-            metric=metric,
-            fingerprint=manifest.fingerprint,
-        )
+        return load_index(folder, fingerprint, vocabulary, kind)
 
 
-def _check_vectors(name: str, vectors: Tensor | NDArray[np.floating[Any]]) -> Tensor:
+def check_options(options: Mapping[str, object] | IndexOptions | None) -> IndexOptions:
+    """The options themselves, or built from some of their fields.
+
+    Raises:
+        ConfigError: an option is unknown or out of range.
+    """
+    if isinstance(options, IndexOptions):
+        return options
+    return build_config(IndexOptions, options or {}, where="index")
+
+
+def check_vectors(name: str, vectors: Tensor | NDArray[np.floating[Any]]) -> Tensor:
+    """Vectors as a (rows, width) float32 tensor.
+
+    Raises:
+        ArgumentError: not floating, not two-dimensional, or not finite.
+    """
     if isinstance(vectors, np.ndarray) and vectors.dtype.kind == "f":
         # torch has no read-only tensors; asarray would warn about a memory map.
         tensor = torch.from_numpy(np.array(vectors, dtype=np.float32))

@@ -29,10 +29,10 @@ __all__ = ["FULL_LOSS_ITEMS", "LossPlan", "Negatives", "TrainingLoss", "plan_los
 FULL_LOSS_ITEMS = {"cpu": 50_000, "cuda": 1_000_000}
 """Largest catalogs for which "auto" takes the full softmax.
 
-It takes 6 V d operations a target. On a CPU core (some 40 GFLOP/s), V = 50,000 and d = 64 are half a
-millisecond, ten times what the encoder takes: half an hour per pass over four million events. A GPU is
-twenty times as fast and more, and there the item table's moments and gradient, 16 V d bytes, are a gigabyte
-at the limit.
+By arithmetic, not by measurement: it takes 6 V d operations a target. At V = 50,000 and d = 64 a CPU core of
+40 GFLOP/s needs half a millisecond for them, half an hour per pass over four million events. A GPU has the
+operations to spare; there the item table with its gradient and moments, 16 V d bytes, is a gigabyte at the
+limit.
 """
 
 SHARED_ABOVE = 64

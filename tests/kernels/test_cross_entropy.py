@@ -239,6 +239,37 @@ def test_narrow_types_are_computed_in_float32(dtype: torch.dtype) -> None:
     torch.testing.assert_close(loss.double(), exact, rtol=1e-2, atol=1e-2)
 
 
+def test_skipping_small_values_changes_the_gradient_by_no_more_than_them() -> None:
+    hidden, weight, targets = _inputs(50, 400)
+    off = _both([hidden * 3, weight, targets], "reference", label_smoothing=0.1)
+    inputs = ((hidden * 3).requires_grad_(), weight.requires_grad_())
+    loss = linear_cross_entropy(*inputs, targets, label_smoothing=0.1, skip_small=True, backend="reference")
+    loss.backward()
+    assert float(loss.detach()) == pytest.approx(float(off[0]), rel=1e-6)
+    limit = torch.finfo(torch.float32).eps / 32
+    shares = (inputs[0].detach() @ weight.detach().T).softmax(1)
+    kept = shares.masked_fill(shares < limit, 0.0)
+    assert 100 < int((kept == 0).sum()) < kept.numel()
+    slopes = kept - 0.1 / 400
+    slopes[torch.arange(50), targets] -= 0.9
+    assert inputs[1].grad is not None
+    torch.testing.assert_close(inputs[1].grad, slopes.T @ inputs[0].detach() / 50, rtol=1e-5, atol=1e-6)
+    with pytest.raises(ArgumentError, match="skip_small"):
+        linear_cross_entropy(hidden, weight, targets, skip_small=True, backend="cpu")
+
+
+@pytest.mark.parametrize("backend", ["cpu", "reference"])
+def test_autocast_multiplies_in_its_type_and_returns_float32(backend: str) -> None:
+    hidden, weight, targets = _inputs(30, 20)
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = linear_cross_entropy(hidden.bfloat16(), weight, targets, backend=backend)
+        assert loss.dtype == torch.float32
+        wide = linear_cross_entropy(hidden.double(), weight.double(), targets, backend="reference")
+    assert wide.dtype == torch.float64
+    narrow = linear_cross_entropy(hidden.bfloat16(), weight.bfloat16(), targets, backend=backend)
+    assert float(loss) == float(narrow)
+
+
 @pytest.mark.parametrize("backend", ["cpu", "reference"])
 def test_no_rows_give_no_loss(backend: str) -> None:
     hidden, weight, targets = _inputs(0, 5)

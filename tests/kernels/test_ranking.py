@@ -93,10 +93,13 @@ def test_top_k_equals_a_stable_sort(backend: str) -> None:
         k = int(rng.integers(1, v + 5))
         allowed = rng.integers(0, v, int(rng.integers(0, v + 1))) if seed % 2 else None
         candidates = None if allowed is None else torch.tensor(allowed)
-        found = top_k(hidden, weight, k, exclude, candidates=candidates, backend=backend)
+        denied = rng.integers(0, v, int(rng.integers(0, v + 1))) if seed % 3 else None
+        deny = None if denied is None else torch.tensor(denied)
+        found = top_k(hidden, weight, k, exclude, candidates=candidates, deny=deny, backend=backend)
         scores = (hidden @ weight.T).numpy()
         for row in range(len(hidden)):
             barred = set(exclude[0][exclude[1][row] : exclude[1][row + 1]].tolist())
+            barred |= set() if denied is None else set(denied.tolist())
             open_ = [i for i in range(v) if i not in barred and (allowed is None or i in allowed)]
             best = sorted(open_, key=lambda i: (-scores[row, i], i))[:k]
             assert found.ids[row].tolist() == best + [-1] * (k - len(best))
@@ -251,6 +254,7 @@ def test_nobody_is_answered_where_nothing_is_allowed() -> None:
         (lambda h, w: top_k(h, w, 0), "k is 0"),
         (lambda h, w: top_k(h, w, 1, (torch.tensor([1]), torch.tensor([0, 1]))), "exclude offsets"),
         (lambda h, w: top_k(h, w, 1, candidates=torch.tensor([10])), "candidates holds 10"),
+        (lambda h, w: top_k(h, w, 1, deny=torch.tensor([-1])), "deny holds -1"),
     ],
 )
 def test_wrong_arguments_are_named(call: object, message: str) -> None:

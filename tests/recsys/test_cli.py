@@ -174,7 +174,7 @@ def test_datasets_names_the_known_logs() -> None:
 
 def test_help_describes_every_command() -> None:
     text = _recsys("--help").stdout
-    for command in ("datasets", "prepare", "train", "evaluate", "index", "recommend"):
+    for command in ("datasets", "prepare", "train", "evaluate", "index", "recommend", "score"):
         assert command in text
         described = _recsys(command, "--help")
         assert described.returncode == 0
@@ -265,3 +265,41 @@ def test_a_temporal_split_takes_its_fractions(folder: Path) -> None:
     assert meta["options"]["split"] == "temporal"
     assert (meta["options"]["valid_fraction"], meta["options"]["test_fraction"]) == (0.2, 0.05)
     assert meta["options"]["header"] is True
+
+
+def test_an_index_of_any_vectors_is_built_and_evaluated(run: Path) -> None:
+    facts = _json("index", run, "--kind", "exact", "--vectors", "mixed")
+    assert facts["vectors"] == "mixed"
+    assert 0 < facts["weight"] < 1
+    assert facts["bytes"] > 0
+    assert len(_json("recommend", run, "--user", "3")["items"]) == 10
+    report = _json("evaluate", run, "--vectors", "mixed")
+    assert report["vectors"] == "mixed"
+    assert report["metrics"] != _json("evaluate", run)["metrics"]
+    local = _json("index", run, "--kind", "exact", "--vectors", "latent", "--aggregate", "local")
+    assert local["neighbours"] > 0
+    assert len(_json("recommend", run, "--user", "3")["items"]) == 10
+    assert _json("index", run, "--kind", "exact", "--set", "threads=1")["vectors"] == "embedding"
+    for bad, words in (("ef=3", "index.ef"), ("ef_search", "key=value"), ("nprobe=x", "is not a int")):
+        refused = _recsys("index", run, "--set", bad)
+        assert refused.returncode == 2
+        assert words in refused.stderr
+
+
+def test_everybody_is_scored_into_parts_once(run: Path, tmp_path: Path) -> None:
+    report = _json("score", run, "--out", tmp_path / "parts", "--k", "3", "--part-users", "25")
+    assert (report["users"], len(report["parts"]), report["resumed"]) == (60, 3, 0)
+    again = _json("score", run, "--out", tmp_path / "parts", "--k", "3", "--part-users", "25")
+    assert again["resumed"] == 3
+    frame = pl.concat([pl.read_parquet(tmp_path / "parts" / name) for name in report["parts"]])
+    assert frame["user_id"].n_unique() == 60
+    pl.DataFrame({"user_id": [7, 3]}).write_parquet(tmp_path / "users.parquet")
+    (tmp_path / "users.txt").write_text("7\n3\n")
+    for users in ("users.parquet", "users.txt"):
+        some = _json("score", run, "--users", tmp_path / users, "--out", tmp_path / f"some-{users}")
+        (part,) = some["parts"]
+        answers = pl.read_parquet(tmp_path / f"some-{users}" / part)
+        assert answers["user_id"].unique(maintain_order=True).to_list() == [7, 3]
+    refused = _recsys("score", run, "--out", tmp_path / "parts", "--k", "4")
+    assert refused.returncode == 2
+    assert "another model" in refused.stderr

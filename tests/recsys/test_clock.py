@@ -15,6 +15,7 @@ from recsys.encoders.base import SequenceEncoder
 from recsys.errors import ArgumentError, ConfigError
 from recsys.jagged import SequenceBatch
 from recsys.objectives import make_task, next_item
+from recsys.states import UserStates
 
 DAY = 86_400
 V = 40
@@ -334,3 +335,18 @@ def test_the_clock_finds_habits_and_nothing_else_does(name: str, habits: tuple[f
         reached[clock] = model.evaluate().metrics_seen_kept["hr@10"]
     assert reached[True] >= 0.95 * best
     assert reached[False] <= 0.6 * best
+
+
+def test_a_cache_of_states_reads_local_hours() -> None:
+    encoder = _encoder("mamba")
+    items, times = np.array([1, 2, 3]), 1_700_000_000 + np.array([0, 5_000, 90_000])
+    zones = {
+        zone: UserStates(encoder, lambda _: (items[:2], times[:2]), time_zone=zone)
+        for zone in ("+05:30", "UTC")
+    }
+    found = {zone: states.append("a", 3, int(times[2])) for zone, states in zones.items()}
+    batch = SequenceBatch.from_sequences([items], [times], [times + 19_800])
+    with torch.no_grad():
+        expected = encoder.user_state(batch)[0].numpy()
+    np.testing.assert_allclose(found["+05:30"], expected, rtol=1e-5, atol=1e-5)
+    assert not np.allclose(found["UTC"], expected)

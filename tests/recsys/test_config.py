@@ -90,6 +90,7 @@ def test_every_field_is_documented(cls: type) -> None:
         (BERT4RecConfig, "relative_positions", 4),
         (BERT4RecConfig, "mask_probability", 0.0),
         (BERT4RecConfig, "last_mask_probability", 1.5),
+        (BERT4RecConfig, "causal_probability", -0.1),
         (BERT4RecConfig, "max_length", 1),
         (MambaConfig, "d_state", 0),
         (MambaConfig, "d_conv", 5),

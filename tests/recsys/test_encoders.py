@@ -35,6 +35,7 @@ VARIANTS: list[tuple[str, dict[str, object]]] = [
     ("bert4rec", {}),
     ("bert4rec", {"time_bias": 60, "relative_positions": 9}),
     ("bert4rec", {"block": "postnorm", "positions": "reversed"}),
+    ("bert4rec", {"ends": "plain", "causal_probability": 0.5}),
     ("mamba", {}),
     ("mamba", {"block": "mamba4rec", "dt_init": "zero", "n_layers": 1}),
     ("mamba", {"block": "mamba4rec", "d_conv": 2, "d_state": 5}),
@@ -313,6 +314,26 @@ def test_bert4rec_answers_an_empty_history() -> None:
         states = encoder.user_state(SequenceBatch.from_sequences([[], [1, 2]]))
     assert states.shape == (2, 32)
     assert encoder.history_length == 23
+
+
+def test_bert4rec_looks_back_alone_in_the_stated_share_of_training_steps() -> None:
+    options: dict[str, object] = {"dropout": 0.0, "positions": "none", "causal_probability": 0.3}
+    encoder = _encoder("bert4rec", options)
+    (sequence,) = _sequences([6])
+    changed = [*sequence[:-1], (sequence[-1] + 1) % V]
+
+    def sees_the_last(seed: int | None) -> bool:
+        states = []
+        for items in (sequence, changed):
+            generator = None if seed is None else torch.Generator().manual_seed(seed)
+            states.append(encoder(SequenceBatch.from_sequences([items]), generator=generator)[:-1])
+        return not torch.equal(*states)
+
+    with torch.no_grad():
+        blind = [not sees_the_last(seed) for seed in range(500)]
+        assert sees_the_last(None)
+    # 500 draws at 0.3: four standard deviations are 0.082.
+    assert abs(np.mean(blind) - 0.3) < 0.082
 
 
 def test_mamba_bears_the_names_and_shapes_of_mamba_ssm() -> None:

@@ -19,7 +19,7 @@ from recsys.errors import (
     RunError,
     UnknownIdError,
 )
-from recsys.recommender import choose_device
+from recsys.opening import choose_device
 
 SMALL: dict[str, Any] = {"d_model": 16, "n_layers": 1, "d_ff": 16, "max_length": 16}
 QUICK: dict[str, Any] = {"epochs": 2, "batch_events": 256}
@@ -350,7 +350,7 @@ def test_validation_during_training_takes_at_most_so_many_users(
         (lambda r: (r / "config.toml").write_text("[encoder]\nd_ff = 9\n"), RunError, "does not fit"),
         (lambda r: _replace(r / "data" / "items.npy"), DataError, "items.npy"),
         (lambda r: (r / "data" / "meta.json").unlink(), DataError, "meta.json"),
-        (lambda r: (r / "index" / "vectors.safetensors").write_bytes(b"x"), RetrievalError, "vectors"),
+        (lambda r: next((r / "index").glob("vectors-*")).write_bytes(b"x"), RetrievalError, "vectors"),
     ],
 )
 def test_a_damaged_run_is_refused_by_the_file(

@@ -326,7 +326,12 @@ ENCODER_CHANGES: dict[str, dict[str, Any]] = {
         "time_bias": 64,
         "relative_positions": 8,
     },
-    "bert4rec": {"mask_probability": 0.5, "last_mask_probability": 0.9},
+    "bert4rec": {
+        "mask_probability": 0.5,
+        "last_mask_probability": 0.9,
+        "causal_probability": 1.0,
+        "ends": "plain",
+    },
     "mamba": {"d_state": 8, "d_conv": 3, "expand": 3, "d_ff": 24, "block": "mamba4rec", "dt_init": "zero"},
 }
 TRAINING_CHANGES: dict[str, Any] = {

@@ -4,7 +4,7 @@ from types import ModuleType
 
 import pytest
 
-from recsys.errors import MissingDependencyError
+from recsys.errors import MissingDependencyError, RetrievalError
 from recsys.retrieval import faiss_library
 
 
@@ -33,3 +33,42 @@ def test_what_is_left_of_an_uninstalled_faiss_is_refused(monkeypatch: pytest.Mon
     monkeypatch.setitem(sys.modules, "faiss", ModuleType("faiss"))
     with pytest.raises(MissingDependencyError, match="installed in part"):
         faiss_library.load_faiss()
+
+
+class Counting:
+    """A library whose thread number belongs to it alone."""
+
+    def __init__(self, threads: int) -> None:
+        self.threads = threads
+
+    def omp_get_max_threads(self) -> int:
+        return self.threads
+
+    def omp_set_num_threads(self, threads: int) -> None:
+        self.threads = threads
+
+
+def test_a_search_sets_its_threads_and_puts_them_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(faiss_library, "_pool_owner", None)
+    library = Counting(4)
+    with faiss_library.searching(library, 2):
+        assert library.threads == 2
+    assert library.threads == 4
+    with faiss_library.searching(library, 0):
+        assert library.threads == 4
+
+
+def test_a_forked_process_is_refused_and_not_hung(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(faiss_library, "_pool_owner", None)
+    with faiss_library.searching(Counting(1), 0):
+        assert faiss_library._pool_owner is None
+    with faiss_library.searching(Counting(4), 0):
+        pass
+    monkeypatch.setattr("os.getpid", lambda: -1)
+    with (
+        pytest.raises(RetrievalError, match="start workers by spawn"),
+        faiss_library.searching(Counting(4), 0),
+    ):
+        pass
+    with faiss_library.searching(Counting(4), 1):
+        pass

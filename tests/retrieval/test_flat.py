@@ -10,6 +10,8 @@ if importlib.util.find_spec("faiss") is None:
 
 from recsys.retrieval import faiss_library, flat, metric
 from recsys.retrieval.filters import merge_filters
+from recsys.retrieval.options import IndexOptions
+from recsys.retrieval.planner import Engine, plan
 
 
 def test_an_excluded_item_is_dropped_even_if_faiss_puts_it_first() -> None:
@@ -20,7 +22,7 @@ def test_an_excluded_item_is_dropped_even_if_faiss_puts_it_first() -> None:
             b = len(queries)
             return np.tile(np.arange(4, 0, -1, dtype=np.float32), (b, 1)), np.tile(np.arange(4), (b, 1))
 
-    backend = flat.build(torch.eye(4), "inner_product")
+    backend = flat.build(torch.eye(4), "inner_product", IndexOptions())
     stored, backend._index = backend._index, Untrustworthy()  # the index owns the vectors' memory
     filters = merge_filters(4, 1, (np.array([0, 2]), np.array([0, 2])), None, [1])
     _, ids = backend.search(torch.tensor([[4.0, 3, 2, 1]]), 3, filters)
@@ -34,7 +36,7 @@ def test_ordinary_vectors_need_no_second_scan_of_the_catalog(monkeypatch: pytest
 
     monkeypatch.setattr(metric, "_scan", forbidden)
     generator = torch.Generator().manual_seed(0)
-    backend = flat.build(torch.randn(5000, 32, generator=generator), "inner_product")
+    backend = flat.build(torch.randn(5000, 32, generator=generator), "inner_product", IndexOptions())
     queries = torch.randn(64, 32, generator=generator)
     _, found = backend.search(queries, 20, merge_filters(5000, 64))
     # Excluding all but the last of the best must be met by fetching deeper, not by scanning again.
@@ -56,7 +58,7 @@ def test_ties_that_were_fetched_but_not_proposed_are_not_forgotten() -> None:
 
     vectors = np.zeros((400, 1), dtype=np.float32)
     vectors[:40] = 1
-    backend = flat.build(torch.from_numpy(vectors), "inner_product")
+    backend = flat.build(torch.from_numpy(vectors), "inner_product", IndexOptions())
     stored, backend._index = backend._index, LastOfTiesFirst()  # the index owns the vectors' memory
     # Both rows are fetched as deep as the second one's exclusions ask for.
     exclude = np.concatenate([np.arange(100, 233), np.arange(100, 300)]), np.array([0, 133, 333])
@@ -69,7 +71,8 @@ def test_rows_are_fetched_in_groups_of_similar_exclusions() -> None:
     lengths = [0, 1, 3, 2, 900]
     ids = np.concatenate([np.arange(length) for length in lengths])
     filters = merge_filters(1000, 5, (ids, np.cumsum([0, *lengths])))
-    groups = [(rows.tolist(), most) for rows, most in flat._rows_by_exclusions(filters)]
+    engine = Engine(exact=True, selectors=True, selector_share=0.0, deepest=1000)
+    groups = [(step.rows.tolist(), step.excluded) for step in plan(filters, 10, engine)]
     assert groups == [([0], 0), ([1], 1), ([2, 3], 3), ([4], 900)]
 
 

@@ -222,11 +222,11 @@ def test_a_bad_search_is_refused_in_one_line(kind: str, words: str, change: dict
         ("vectors row 1 holds NaN", np.array([[0.0], [np.inf]]), {}),
         ("at least one item", np.zeros((0, 3)), {}),
         ("two dimensions", np.zeros(3), {}),
-        ("kind 'ivf' is not known", np.eye(2), {"kind": "ivf"}),
+        ("kind 'tree' is not known", np.eye(2), {"kind": "tree"}),
         ("metric='dot' is not known", np.eye(2), {"metric": "dot"}),
     ],
 )
-def test_a_bad_build_is_refused(words: str, vectors: NDArray[np.float64], options: dict[str, str]) -> None:
+def test_a_bad_build_is_refused(words: str, vectors: NDArray[np.float64], options: dict[str, Any]) -> None:
     with pytest.raises(ArgumentError, match=words):
         ItemIndex.build(vectors, fingerprint="f", **options)
 

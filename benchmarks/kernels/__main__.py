@@ -1,0 +1,44 @@
+"""``python -m benchmarks.kernels``: what ``recsys bench kernels`` runs, with the standard library alone."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from benchmarks.kernels import run
+from benchmarks.kernels.shapes import EVENTS
+from benchmarks.report import lines
+from recsys.errors import RecsysError
+from recsys.files import write_json
+
+
+def main() -> int:
+    """Run, print, write; 0, or 2 on a user's error."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.kernels", description=run.__doc__)
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    parser.add_argument("--only", help="operations, with commas between")
+    parser.add_argument("--seconds", type=float, default=150.0, help="for all comparisons together, on a CPU")
+    parser.add_argument("--events", type=int, default=EVENTS, help="of a batch (default: %(default)s)")
+    parser.add_argument("--plots", type=Path, help="folder for the roofline plot")
+    parser.add_argument("--out", type=Path, help="JSON file to write")
+    options = parser.parse_args()
+    try:
+        result = run(
+            device=options.device,
+            only=options.only,
+            seconds=options.seconds,
+            events=options.events,
+            plots=options.plots,
+        )
+    except RecsysError as error:
+        print(f"Error: {error}", file=sys.stderr)
+        return 2
+    if options.out is not None:
+        write_json(options.out, result)
+    print("\n".join(lines(result)))
+    print(json.dumps(result))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,101 @@
+"""One comparison: our operation and its rivals on the same numbers, and the least work it takes."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+__all__ = ["Case", "Work", "both_ways"]
+
+Side = Callable[[], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What no implementation can do without."""
+
+    bytes: float = 0.0
+    """Inputs read once and outputs written once."""
+    flops: float = 0.0
+    """Of matrix products, multiply and add counted as two."""
+    exps: float = 0.0
+    """Exponentials."""
+    state_steps: float = 0.0
+    """Of a scan: events x channels x states."""
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A comparison that is ready to run."""
+
+    operation: str
+    shape: str
+    d_model: int
+    dtype: str
+    direction: str
+    """forward, backward, or forward+backward."""
+    events: int
+    sides: Mapping[str, Side]
+    """Ours first; each returns what it computed."""
+    upstreams: Mapping[str, Tensor] = field(default_factory=dict)
+    """Of forward sides: one gradient, laid out as each result is, zero in padding."""
+    work: Work = Work()
+    target: tuple[str, float] | None = None
+    """(rival, how many times faster we mean to be)."""
+    note: str = ""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """One line for people."""
+        return f"{self.operation} {self.direction}, {self.shape}, d {self.d_model}, {self.dtype}"
+
+
+def both_ways(
+    forwards: Mapping[str, tuple[Callable[..., Tensor], Sequence[Tensor], Tensor]], device: torch.device
+) -> dict[str, dict[str, Side]]:
+    """Make the sides of each direction from functions and what to differentiate them by.
+
+    Args:
+        forwards: side -> (function of the leaves, leaves, gradient of its result).
+        device: on a CPU forward and forward+backward are timed; on a GPU forward and backward.
+
+    Returns:
+        direction -> side -> call.
+    """
+    directions: dict[str, dict[str, Side]] = {"forward": {}}
+    for name, (function, leaves, _) in forwards.items():
+        directions["forward"][name] = _forward(function, leaves)
+    if device.type == "cuda":
+        directions["backward"] = {name: _backward(*side) for name, side in forwards.items()}
+    else:
+        directions["forward+backward"] = {name: _round_trip(*side) for name, side in forwards.items()}
+    return directions
+
+
+def _forward(function: Callable[..., Tensor], leaves: Sequence[Tensor]) -> Side:
+    def run() -> Tensor:
+        with torch.no_grad():
+            return function(*leaves)
+
+    return run
+
+
+def _round_trip(function: Callable[..., Tensor], leaves: Sequence[Tensor], upstream: Tensor) -> Side:
+    def run() -> Any:
+        return torch.autograd.grad(function(*leaves), leaves, upstream)
+
+    return run
+
+
+def _backward(function: Callable[..., Tensor], leaves: Sequence[Tensor], upstream: Tensor) -> Side:
+    result: list[Tensor] = []
+
+    def run() -> Any:
+        if not result:  # the graph is built by the call that warms the side up
+            result.append(function(*leaves))
+        return torch.autograd.grad(result[0], leaves, upstream, retain_graph=True)
+
+    return run

@@ -1,0 +1,45 @@
+"""What a GPU can do at most: bytes copied, products and exponentials a second, as measured on it."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from benchmarks.timing import alternate
+
+__all__ = ["measure_limits"]
+
+ROUNDS = 512
+"""Exponentials of each number in the kernel that counts them."""
+
+
+def measure_limits(device: torch.device) -> dict[str, float]:
+    """Measure on an idle device.
+
+    Returns:
+        copy_bytes: read and written, of a copy of 1 GiB; bfloat16_flops and float32_flops: of a product of
+        8,192 (4,096) square matrices, float32 without TF32; exps: of exp2 in registers.
+    """
+    source = torch.empty(1 << 28, device=device)
+    target = torch.empty_like(source)
+    half = torch.randn(8192, 8192, device=device, dtype=torch.bfloat16)
+    wide = torch.randn(4096, 4096, device=device)
+    numbers = torch.rand(1 << 22, device=device)
+
+    def seconds(call: Callable[[], Any]) -> float:
+        call()
+        return min(alternate({"it": call}, device=device, seconds=0.5, most=10)["it"])
+
+    torch.backends.cuda.matmul.allow_tf32 = False
+    return {
+        "copy_bytes": 2 * source.nbytes / seconds(lambda: target.copy_(source)),
+        "bfloat16_flops": 2 * 8192**3 / seconds(lambda: half @ half),
+        "float32_flops": 2 * 4096**3 / seconds(lambda: wide @ wide),
+        "exps": numbers.numel() * ROUNDS / seconds(lambda: _exponentials(numbers)),
+    }
+
+
+def _exponentials(numbers: torch.Tensor) -> None:
+    from benchmarks.kernels.exponentials import exponentials_kernel
+
+    exponentials_kernel[(numbers.numel() // 1024,)](numbers, ROUNDS=ROUNDS, SIZE=1024, num_warps=8)

@@ -1,0 +1,99 @@
+"""What the programs share: vectors to search, alternating timings, records."""
+
+import time
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.quality import commit, machine
+from recsys.files import write_json
+
+Floats = NDArray[np.float32]
+RESULTS = Path(__file__).parents[1] / "results"
+
+
+def clustered(n: int, d: int, queries: int, seed: int = 0) -> tuple[Floats, Floats]:
+    """Item vectors and queries as trained encoders make them: clusters, and lengths that differ.
+
+    Args:
+        n: items.
+        d: width.
+        queries: queries.
+        seed: of the draw.
+
+    Returns:
+        (n, d) vectors and (queries, d) queries, float32. Clusters grow with the root of n, as wide as they
+        lie apart; lengths are log-normal with deviation 0.3, as popular items' are greater than rare ones'.
+    """
+    rng = np.random.default_rng(seed)
+    centres = rng.standard_normal((max(16, int(n**0.5)), d))
+    place = rng.integers(0, len(centres), n)
+    vectors = centres[place] + rng.standard_normal((n, d))
+    vectors *= np.exp(0.3 * rng.standard_normal((n, 1)))
+    asked = centres[rng.integers(0, len(centres), queries)] + rng.standard_normal((queries, d))
+    return vectors.astype(np.float32), asked.astype(np.float32)
+
+
+def alternate(sides: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
+    """Seconds of each side in every round; the sides take turns, so that a busy neighbour hits all of them.
+
+    Args:
+        sides: what to time, by name; each is called once before, untimed.
+        rounds: how often.
+    """
+    for side in sides.values():
+        side()
+    seconds: dict[str, list[float]] = {name: [] for name in sides}
+    for turn in range(rounds):
+        names = list(sides) if turn % 2 == 0 else list(sides)[::-1]
+        for name in names:
+            began = time.perf_counter()
+            sides[name]()
+            seconds[name].append(time.perf_counter() - began)
+    return seconds
+
+
+def ratio(seconds: Mapping[str, list[float]], slow: str, fast: str) -> dict[str, float]:
+    """How many times longer `slow` takes than `fast`: median, quartiles over rounds."""
+    each = np.array(seconds[slow]) / np.array(seconds[fast])
+    low, middle, high = np.quantile(each, [0.25, 0.5, 0.75])
+    return {"median": float(middle), "q25": float(low), "q75": float(high)}
+
+
+def spread(seconds: list[float]) -> dict[str, float]:
+    """Milliseconds: median and 99th percentile."""
+    return {"p50_ms": 1e3 * float(np.median(seconds)), "p99_ms": 1e3 * float(np.quantile(seconds, 0.99))}
+
+
+def recall(found: NDArray[np.int64], best: NDArray[np.int64]) -> float:
+    """Share of the best items that were found, row by row."""
+    hits = [len(np.intersect1d(f, b)) for f, b in zip(found, best, strict=True)]
+    return float(np.mean(hits) / best.shape[1])
+
+
+def record(name: str, program: str, body: dict[str, Any], out: Path | None) -> Path:
+    """Write a result with the machine, commit and time."""
+    path = out or RESULTS / f"{name}.json"
+    head = {
+        "program": program,
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "commit": commit(),
+        "machine": machine() | {"faiss": faiss_version()},
+    }
+    write_json(path, head | body)
+    return path
+
+
+def faiss_version() -> str | None:
+    """FAISS's version, or None."""
+    from recsys.errors import MissingDependencyError
+    from recsys.retrieval.faiss_library import load_faiss
+
+    try:
+        return str(load_faiss().__version__)
+    except MissingDependencyError:
+        return None

@@ -1,0 +1,51 @@
+"""What the commands share: common options, lists of ids, and where text goes.
+
+Results go to standard output, everything else to standard error.
+"""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from recsys.errors import DataError
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
+Run = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run.", show_default=False)]
+
+
+def console() -> Any:
+    """A rich console on standard output."""
+    from rich.console import Console
+
+    return Console(highlight=False, soft_wrap=True)
+
+
+def say(text: str) -> None:
+    """Print a line on standard error."""
+    print(text, file=sys.stderr)
+
+
+def print_json(value: dict[str, Any]) -> None:
+    """Print one JSON object on standard output."""
+    from recsys.files import to_json
+
+    print(to_json(value))
+
+
+def read_ids(path: Path | None) -> list[str] | None:
+    """Ids from a file, one a line; None for no file.
+
+    Raises:
+        DataError: the file cannot be read or holds none.
+    """
+    if path is None:
+        return None
+    try:
+        ids = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: cannot be read as a list of ids ({error})") from None
+    if not ids:
+        raise DataError(f"{path}: holds no ids; write one item id a line")
+    return ids

@@ -1,0 +1,173 @@
+"""Build a decoder: collect the memory, choose what validation can choose, index the vectors."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from recsys.datasets.store import SequenceStore
+from recsys.decoding import Aggregate, Decoder, Decoding, Vectors, check_decoding, local_of
+from recsys.encoders.base import SequenceEncoder
+from recsys.latent_memory import collect_memory
+from recsys.local_evaluation import local_ndcg
+from recsys.retrieval.item_index import ItemIndex
+from recsys.retrieval.latent import LatentMemory, latent_vectors, mix, spread_ratio
+from recsys.retrieval.local_latent import LocalLatent
+from recsys.validation import Validation
+
+CAPS = (None, 128, 32, 8)
+"""Most states of an item that are tried; None keeps all."""
+WEIGHTS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+"""Shares of the latent part that are tried. The ends are "embedding" and "latent"."""
+NEIGHBOURS = (100, 300, 1000, 3000)
+"""Numbers of states that a local vector is made of that are tried."""
+_WITHOUT_VALIDATION = {"weight": 0.3, "neighbours": 1000}
+
+Notify = Callable[[str], None]
+
+
+def build_decoder(
+    encoder: SequenceEncoder,
+    store: SequenceStore,
+    *,
+    vectors: Vectors = "embedding",
+    aggregate: Aggregate = "global",
+    kind: str = "auto",
+    options: Mapping[str, object] | None = None,
+    fingerprint: str,
+    vocabulary: str,
+    seed: int = 0,
+    notify: Notify | None = None,
+) -> Decoder:
+    """Build the index of a trained encoder.
+
+    Args:
+        encoder: in evaluation mode.
+        store: the data it was trained on.
+        vectors: what stands for the items.
+        aggregate: of latent vectors.
+        kind: of index.
+        options: of the index.
+        fingerprint: of the encoder.
+        vocabulary: digest of the item ids.
+        seed: of what is drawn.
+        notify: told what was tried and chosen.
+
+    Raises:
+        ArgumentError: an unknown name, or no training history has a next item.
+    """
+    check_decoding(vectors, aggregate)
+    embedding = encoder.item_vectors().float().cpu()
+    common: dict[str, Any] = {"fingerprint": fingerprint, "vocabulary": vocabulary, "options": options}
+    if vectors == "embedding":
+        decoding = Decoding()
+        index = ItemIndex.build(embedding, kind=kind, notes=asdict(decoding), **common)
+        return Decoder(index, decoding)
+
+    tell = notify or (lambda _: None)
+    whole = collect_memory(encoder, store, seed=seed)
+    tell(f"Memory: {len(whole):,} states of {int((whole.counts() > 0).sum()):,} items")
+    validation = Validation(encoder, store, seed)
+    if vectors == "mixed":
+        decoding = choose_mixture(embedding, whole, validation, seed, tell)
+        memory = whole.capped(decoding.cap, seed)
+        mixture = mix(embedding, memory, decoding.weight, decoding.ratio)
+        notes = {**asdict(decoding), "column": mixture.column}
+        index = ItemIndex.build(mixture.vectors, kind=kind, notes=notes, **common)
+        return Decoder(index, decoding, column=mixture.column)
+
+    decoding = choose_latent(whole, validation, seed, tell)
+    memory = whole.capped(decoding.cap, seed)
+    if aggregate == "local":
+        decoding = choose_local(memory, decoding, validation, tell)
+    extra = {}
+    if aggregate == "local":
+        extra = {"states": memory.states, "items": torch.from_numpy(memory.items)}
+    index = ItemIndex.build(
+        latent_vectors(memory), kind=kind, metric="l2", notes=asdict(decoding), extra=extra, **common
+    )
+    local = local_of(index, decoding.neighbours) if aggregate == "local" else None
+    return Decoder(index, decoding, local=local)
+
+
+def choose_latent(memory: LatentMemory, validation: Validation, seed: int, tell: Notify) -> Decoding:
+    """Choose the cap of a global latent index by NDCG@10 on the validation events."""
+    if not validation.possible:
+        tell("No validation events: every state is kept")
+        return Decoding(vectors="latent")
+    best = Decoding(vectors="latent", ndcg=-1.0)
+    for cap in _caps(memory):
+        # The weight 1 of a mixture is the latent part alone.
+        mixture = mix(torch.zeros_like(memory.means()), memory.capped(cap, seed), 1.0, 1.0)
+        ndcg = validation.ndcg(mixture.vectors, mixture.column)
+        tell(f"latent, {_words(cap)}: NDCG@10 {ndcg:.4f} on validation")
+        if ndcg > (best.ndcg or 0.0):
+            best = replace(best, cap=cap, ndcg=ndcg)
+    return best
+
+
+def choose_mixture(
+    embedding: Tensor, memory: LatentMemory, validation: Validation, seed: int, tell: Notify
+) -> Decoding:
+    """Choose the cap and the weight of a mixture by NDCG@10 on the validation events."""
+    if not validation.possible:
+        weight = float(_WITHOUT_VALIDATION["weight"])
+        tell(f"No validation events: the latent part gets the weight {weight}")
+        drawn = memory.states[: min(len(memory), 256)]
+        return Decoding(vectors="mixed", weight=weight, ratio=spread_ratio(embedding, memory, drawn))
+    best = Decoding(vectors="mixed", ndcg=-1.0)
+    for cap in _caps(memory):
+        kept = memory.capped(cap, seed)
+        ratio = spread_ratio(embedding, kept, validation.sample())
+        for weight in WEIGHTS:
+            mixture = mix(embedding, kept, weight, ratio)
+            ndcg = validation.ndcg(mixture.vectors, mixture.column)
+            if ndcg > (best.ndcg or 0.0):
+                best = replace(best, cap=cap, weight=weight, ratio=ratio, ndcg=ndcg)
+    tell(f"mixed, {_words(best.cap)}, weight {best.weight}: NDCG@10 {best.ndcg:.4f} on validation")
+    return best
+
+
+def choose_local(memory: LatentMemory, decoding: Decoding, validation: Validation, tell: Notify) -> Decoding:
+    """Choose the number of neighbours of a local index by NDCG@10 on the validation events."""
+    best = replace(decoding, aggregate="local", neighbours=int(_WITHOUT_VALIDATION["neighbours"]), ndcg=None)
+    if not validation.possible:
+        tell(f"No validation events: {best.neighbours} neighbours")
+        return best
+    states = ItemIndex.build(memory.states, kind="auto", metric="l2", fingerprint="")
+    behind = ItemIndex.build(latent_vectors(memory), kind="exact", metric="l2", fingerprint="")
+    for neighbours in NEIGHBOURS:
+        local = LocalLatent(states, memory.items, behind, min(neighbours, len(memory)))
+        ndcg = local_ndcg(local, validation)
+        tell(f"local, {neighbours} neighbours: NDCG@10 {ndcg:.4f} on validation")
+        if best.ndcg is None or ndcg > best.ndcg:
+            best = replace(best, neighbours=local.neighbours, ndcg=ndcg)
+        if neighbours >= len(memory):
+            break
+    return best
+
+
+def _caps(memory: LatentMemory) -> list[int | None]:
+    """Caps that take something away, and none."""
+    most = int(memory.counts().max(initial=0))
+    return [cap for cap in CAPS if cap is None or cap < most]
+
+
+def _words(cap: int | None) -> str:
+    return "every state" if cap is None else f"at most {cap} states of an item"
+
+
+def golden_states(encoder: SequenceEncoder, store: SequenceStore, count: int = 16) -> Tensor:
+    """(s, d) states of some users, evenly spaced, for an index's golden queries."""
+    from recsys.log_states import log_states
+
+    first, last = (
+        np.asarray(store.offsets[:-1], dtype=np.int64),
+        np.asarray(store.offsets[1:], dtype=np.int64),
+    )
+    users = np.flatnonzero(last > first)
+    users = users[np.unique(np.linspace(0, len(users) - 1, count).astype(np.int64))] if len(users) else users
+    return log_states(encoder, store, first[users], last[users]).float().cpu()

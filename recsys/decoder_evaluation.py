@@ -1,0 +1,114 @@
+"""Full-ranking evaluation of an encoder under any item vectors."""
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from recsys.datasets.store import SequenceStore
+from recsys.decoding import Decoder
+from recsys.encoders.base import SequenceEncoder
+from recsys.errors import DataError
+from recsys.evaluation.evaluate import evaluate_hidden, summarize
+from recsys.evaluation.metrics import check_ks
+from recsys.evaluation.protocol import Protocol, get_protocol
+from recsys.evaluation.result import EvaluationResult
+from recsys.evaluation.spans import Ints
+from recsys.evaluation.targets import EvaluationTargets, select_targets
+from recsys.local_evaluation import local_table
+from recsys.log_states import log_states
+from recsys.retrieval.latent import with_column
+
+
+def hidden_function(encoder: SequenceEncoder, store: SequenceStore) -> Any:
+    """What `evaluate_hidden` asks for states: each at the time of the first event that is to be predicted."""
+
+    def hidden(rows: Ints, targets: EvaluationTargets) -> Tensor:
+        starts, ends = targets.history_start[rows], targets.history_end[rows]
+        return log_states(encoder, store, starts, ends, asked=targets.request_position[rows])
+
+    return hidden
+
+
+def evaluate_decoder(
+    encoder: SequenceEncoder,
+    store: SequenceStore,
+    decoder: Decoder | None,
+    *,
+    split: str,
+    protocol: str | Protocol,
+    ks: Sequence[int],
+    seed: int,
+    progress: bool,
+    name: str,
+) -> EvaluationResult:
+    """Rank every catalog item for every user of a split.
+
+    Args:
+        encoder: in evaluation mode.
+        store: prepared data.
+        decoder: what stands for the items; None for the tied embedding.
+        split: "test" or "valid".
+        protocol: a preset's name or a `Protocol`.
+        ks: cut-offs.
+        seed: of the bootstrap and of sampled negatives.
+        progress: whether a bar may be drawn.
+        name: of the encoder in the report.
+    """
+    states = hidden_function(encoder, store)
+    if decoder is not None and decoder.local is not None:
+        return _evaluate_local(decoder, states, store, split, protocol, ks, seed, name)
+    weight, hidden = encoder.item_vectors(), states
+    if decoder is not None:
+        weight, column = decoder.ranking()
+
+        def hidden(rows: Ints, targets: EvaluationTargets) -> Tensor:
+            plain = states(rows, targets).float().cpu()
+            return plain if column is None else with_column(plain, column)
+
+    return evaluate_hidden(
+        hidden,
+        weight,
+        store,
+        split=split,  # type: ignore[arg-type]
+        protocol=protocol,
+        ks=ks,
+        seed=seed,
+        progress=progress,
+        encoder=name,
+    )
+
+
+def _evaluate_local(
+    decoder: Decoder,
+    states: Any,
+    store: SequenceStore,
+    split: str,
+    protocol: str | Protocol,
+    ks: Sequence[int],
+    seed: int,
+    name: str,
+) -> EvaluationResult:
+    began = time.perf_counter()
+    rules = get_protocol(protocol)
+    targets = select_targets(
+        store,
+        split,  # type: ignore[arg-type]
+        rules.targets,
+        drop_seen_targets=rules.drop_seen_targets,
+        min_events=rules.min_events,
+    )
+    if targets.n_users == 0:
+        raise DataError(
+            f"the {split} split has no user with a history and a target: prepare the log otherwise"
+        )
+    assert decoder.local is not None
+    encoded = states(targets.first_rows, targets).float().cpu()
+    table = local_table(decoder.local, encoded, targets, store, rules)
+    generator = np.random.default_rng(seed)
+    result = summarize(table, targets, store, rules, check_ks(ks), generator, seed=seed)
+    result.encoder = name
+    result.seconds = time.perf_counter() - began
+    return result

@@ -1,0 +1,94 @@
+"""An item index to and from its bundle."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import torch
+
+from recsys.errors import ArgumentError, ConfigError, RetrievalError
+from recsys.retrieval.backends import build_backend, choose_kind
+from recsys.retrieval.bundle import MANIFEST, Contents, Manifest, read_bundle, write_bundle
+from recsys.retrieval.categories import Categories
+from recsys.retrieval.golden import check_golden, golden_answers, golden_queries
+from recsys.retrieval.metric import Metric
+from recsys.retrieval.options import IndexOptions
+
+if TYPE_CHECKING:
+    from recsys.retrieval.item_index import ItemIndex
+
+
+def save_index(index: "ItemIndex", folder: str | Path, states: torch.Tensor | None = None) -> None:
+    """Write an index with golden queries; see `ItemIndex.save`."""
+    backend = index.backend
+    vectors = index.vectors.cpu().contiguous()
+    golden, recall = golden_answers(backend, golden_queries(vectors, states))
+    contents: Contents = {"vectors": {"vectors": vectors}, "golden": golden}
+    parts = backend.parts()
+    if parts:
+        contents["parts"] = parts
+    if index.categories is not None:
+        contents["categories"] = index.categories.tensors()
+    if index.extra:
+        contents["extra"] = index.extra
+    manifest = Manifest(
+        kind=index.asked_kind,
+        built_kind=index.kind,
+        metric=index.metric,
+        items=index.n_items,
+        width=index.width,
+        fingerprint=index.fingerprint,
+        vocabulary=index.vocabulary,
+        options=asdict(index.options),
+        golden_recall=recall,
+        notes=index.notes,
+    )
+    write_bundle(folder, manifest, contents)
+
+
+def load_index(
+    folder: str | Path,
+    fingerprint: str | None,
+    vocabulary: str | None,
+    kind: str | None,
+) -> "ItemIndex":
+    """Open an index and ask its golden queries; see `ItemIndex.load`."""
+    from recsys.retrieval.item_index import ItemIndex
+
+    file = Path(folder) / MANIFEST
+    manifest, contents = read_bundle(folder, fingerprint, vocabulary)
+    damaged = RetrievalError(f"{file}: does not fit its files; build the index again")
+    vectors = contents["vectors"].get("vectors")
+    shape = manifest.items, manifest.width
+    if vectors is None or vectors.shape != shape or vectors.dtype != torch.float32:
+        raise damaged
+    asked = manifest.kind if kind is None else kind
+    resolved, reason = choose_kind(asked, vectors)
+    parts = contents.get("parts") if resolved == manifest.built_kind else None
+    # Saved vectors are as searched: normalizing again could change their last bits.
+    metric = cast(Metric, manifest.metric)
+    try:
+        options = IndexOptions(**manifest.options)
+        backend = build_backend(resolved, vectors, metric, options, parts)
+        categories = None
+        if "categories" in contents:
+            categories = Categories.from_tensors(contents["categories"], manifest.items)
+        same = resolved == manifest.built_kind
+        check_golden(backend, contents["golden"], manifest.golden_recall if same else 0.0)
+    except (KeyError, TypeError, ConfigError, ArgumentError):
+        raise damaged from None
+    except RetrievalError as error:
+        raise RetrievalError(f"{file}: {error}") from None
+    return ItemIndex(
+        backend,
+        kind=resolved,
+        asked_kind=asked,
+        reason=reason,
+        metric=metric,
+        fingerprint=manifest.fingerprint,
+        options=options,
+        vocabulary=manifest.vocabulary,
+        categories=categories,
+        notes=manifest.notes,
+        extra=contents.get("extra"),
+    )

@@ -1,0 +1,119 @@
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+import recsys
+from recsys import Recommender
+from recsys.errors import ArgumentError, UnknownIdError
+
+SMALL: dict[str, Any] = {"d_model": 16, "n_layers": 1, "d_ff": 16, "max_length": 16}
+
+
+@pytest.fixture(scope="module")
+def folder(log: pl.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("fresh")
+    items = {
+        "item_id": range(30),
+        "title": [f"Film {i}" for i in range(30)],
+        "genres": ["Drama", "War|Drama"] * 15,
+    }
+    pl.DataFrame(items).write_csv(folder / "items.csv")
+    recsys.prepare(log, folder / "data", items=folder / "items.csv")
+    return folder
+
+
+@pytest.fixture
+def model(folder: Path) -> Recommender:
+    options = {"epochs": 1, "batch_events": 512}
+    if not (folder / "run").exists():
+        Recommender("sasrec", encoder_options=SMALL, training_options=options, index="exact").fit(
+            folder / "data", out=folder / "run"
+        )
+    return recsys.load(folder / "run", index="exact")
+
+
+def test_an_added_item_is_answered_under_its_own_name(model: Recommender, tmp_path: Path) -> None:
+    best = model.recommend(histories=[[1, 2, 3]], k=1, exclude_seen=False)["item_id"][0]
+    vector = 2 * model.index_.vectors[[best]].numpy()
+    model.add_items([777], vectors=vector)
+    frame = model.recommend(histories=[[1, 2, 3]], k=3, exclude_seen=False)
+    assert frame["item_id"].to_list()[:2] == [777, best]
+    assert frame["title"].to_list()[:2] == [None, f"Film {best}"]
+    ids, _ = model.recommend_arrays(histories=[[1, 2, 3]], k=1)
+    assert ids.tolist() == [[777]]
+    assert 777 not in model.recommend(histories=[[1]], k=40, deny=[777])["item_id"]
+    assert model.recommend(histories=[[1]], k=40, allow=["777"])["item_id"].to_list() == [777]
+    with pytest.raises(UnknownIdError, match="777"):
+        model.recommend(histories=[[777]])
+    with pytest.warns(UserWarning, match="most popular"):
+        popular = model.recommend(histories=[[]], k=40)
+    assert popular["item_id"].n_unique() == 30
+    model.score(tmp_path / "parts", [3], k=40)
+    (part,) = (tmp_path / "parts").glob("part-*")
+    assert 777 in pl.read_parquet(part)["item_id"]
+
+
+def test_a_removed_item_is_answered_to_nobody_and_may_come_back(model: Recommender) -> None:
+    vector = model.index_.vectors[[5]].numpy()
+    model.remove_items([5, 6])
+    for frame in (model.recommend(k=40, exclude_seen=False), model.recommend(histories=[[5]], k=40)):
+        assert not {5, 6} & set(frame["item_id"].to_list())
+    with pytest.warns(UserWarning, match="most popular"):
+        assert not {5, 6} & set(model.recommend(histories=[[]], k=40)["item_id"].to_list())
+    model.add_items([5], vectors=vector)
+    assert 5 in model.recommend(histories=[[1]], k=40)["item_id"]
+    with pytest.raises(UnknownIdError, match="999"):
+        model.remove_items([999])
+
+
+def test_new_items_may_be_made_of_known_ones(model: Recommender) -> None:
+    vectors = model.index_.vectors.numpy()
+    model.add_items([100, 101], like=[[2, 4], [7]])
+    model.add_items([102], category=["War"])
+    live = model.decoder_.changing().snapshot()
+    got = live.vectors(model._names.answerable.encode([100, 101, 102]))
+    np.testing.assert_allclose(got[0], (vectors[2] + vectors[4]) / 2, rtol=1e-6)
+    np.testing.assert_array_equal(got[1], vectors[7])
+    np.testing.assert_allclose(got[2], vectors[1::2].mean(axis=0), rtol=1e-5, atol=1e-7)
+    model.add_items([103], like=[[100]])
+
+
+@pytest.mark.parametrize("vectors", ["latent", "mixed"])
+def test_other_vectors_take_new_items_too(model: Recommender, vectors: Any) -> None:
+    model.build_index("exact", vectors=vectors)
+    before = model.recommend(histories=[[1, 2]], k=40)
+    model.add_items([100], like=[[int(before["item_id"][0])]])
+    after = model.recommend(histories=[[1, 2]], k=40)
+    assert after["item_id"].to_list() == [before["item_id"][0], 100, *before["item_id"].to_list()[1:]]
+
+
+def test_a_bad_addition_is_refused(model: Recommender) -> None:
+    vector = np.zeros((1, 16), dtype=np.float32)
+    for arguments, words in (
+        ({}, "one of them"),
+        ({"vectors": vector, "like": [[1]]}, "one of them"),
+        ({"like": [[1]], "category": ["War"]}, "one of them"),
+        ({"like": [[1], [2]]}, "1 items are added and 2 lists"),
+        ({"like": [[]]}, "at least one known item"),
+        ({"vectors": vector[:, :3]}, "give \\(1, 16\\)"),
+    ):
+        with pytest.raises(ArgumentError, match=words):
+            model.add_items([100], **arguments)
+    with pytest.raises(ArgumentError, match="not a whole number"):
+        model.add_items(["abc"], vectors=vector)
+    model.build_index("exact", vectors="latent", aggregate="local")
+    with pytest.raises(ArgumentError, match="local vectors cannot take new items"):
+        model.add_items([100], like=[[1]])
+
+
+def test_text_ids_take_text(log: pl.DataFrame) -> None:
+    frame = log.select("user_id", pl.format("i{}", "item_id").alias("item_id"), "timestamp")
+    options = {"epochs": 1, "batch_events": 512}
+    model = Recommender("sasrec", encoder_options=SMALL, training_options=options, index="exact").fit(frame)
+    model.add_items(["new"], like=[["i3", "i4"]])
+    answers = model.recommend(histories=[["i1"]], k=40)["item_id"].to_list()
+    assert "new" in answers
+    assert len(answers) == 30
