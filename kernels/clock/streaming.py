@@ -32,9 +32,7 @@ def initial_clock_state(n: int, degree: int, width: int, device: torch.device | 
     )
 
 
-def clock_state(
-    values: Tensor, times: Tensor, offsets: Tensor, degree: int, rate: Tensor
-) -> ClockState:
+def clock_state(values: Tensor, times: Tensor, offsets: Tensor, degree: int, rate: Tensor) -> ClockState:
     """Return the state of B users after whole histories.
 
     Args:
