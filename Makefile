@@ -6,14 +6,17 @@ INSTALLED := $(VENV)/.installed
 # One FAISS per environment: the GPU build where there is an NVIDIA driver, the CPU build elsewhere.
 EXTRAS := $(shell command -v nvidia-smi >/dev/null 2>&1 && echo gpu || echo faiss),dev
 
-.PHONY: help install demo test lint types check bench table clean
+.PHONY: help install demo test lint types check compiled bench peers gpu table clean
 
 help:
 	@echo "make demo      train SASRec on MovieLens 100K, test it, list ten titles for one user"
 	@echo "make test      run the tests"
 	@echo "make check     lint, types and tests"
 	@echo "make table     train all three encoders on MovieLens 100K and write the README's table"
-	@echo "make bench     SASRec training against RecBole and RecTools: make bench LOG=ratings.parquet"
+	@echo "make compiled  compile every GPU kernel for every chip, and write the table that is checked"
+	@echo "make bench     time the kernels against their rivals"
+	@echo "make peers     SASRec training against RecBole and RecTools: make peers LOG=ratings.parquet"
+	@echo "make gpu       tests and benchmarks on a GPU, with the Python that has torch and triton there"
 	@echo "make install   make .venv alone"
 
 install: $(INSTALLED)
@@ -45,8 +48,18 @@ check: lint types test
 table: $(INSTALLED)
 	$(BIN)/python -m benchmarks.quality --dataset ml-100k --readme README.md
 
+compiled: $(INSTALLED)
+	$(BIN)/recsys bench kernels --compile-only --write benchmarks/results/compiled-kernels.json
+
 bench: $(INSTALLED)
+	$(BIN)/recsys bench kernels
+
+peers: $(INSTALLED)
 	$(BIN)/python -m benchmarks.peers.sasrec_training --log $(LOG)
+
+# Installs nothing: a GPU machine brings its own torch and triton (GPU_PYTHON=python3, results to OUT).
+gpu:
+	bash benchmarks/on_gpu.sh
 
 clean:
 	rm -rf $(VENV) demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -428,7 +428,7 @@ def test_the_registered_operations_pass_torch_checks(flags: bool, device: torch.
     inputs = (offsets, pieces, counts, *tables)
     torch.library.opcheck(backend.forward, (*leaves, *inputs, *options))
     plain = [x.detach() if isinstance(x, Tensor) else x for x in (q, k, v, *inputs)]
-    saved = backend.forward(*plain, *options)  # type: ignore[arg-type,call-arg]
+    saved = backend.forward(*plain, *options)
     torch.library.opcheck(backend.backward, (grad, *plain, *saved, *options))
     torch.library.opcheck(read_schedule, (offsets, 28))
 
