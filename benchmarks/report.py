@@ -19,9 +19,8 @@ def lines(result: dict[str, Any]) -> list[str]:
         limits = result["limits"]
         found.append(
             f"limits: copy {limits['copy_bytes'] / 1e12:.2f} TB/s, "
-            f"bf16 {limits['bfloat16_flops'] / 1e12:.0f} and fp32 {limits['float32_flops'] / 1e12:.0f} "
-            "TFLOP/s, "
-            f"exp2 {limits['exps'] / 1e12:.2f} T/s"
+            f"bf16 {limits['bfloat16_flops'] / 1e12:.0f} TFLOP/s, "
+            f"fp32 {limits['float32_flops'] / 1e12:.0f} TFLOP/s, exp2 {limits['exps'] / 1e12:.2f} T/s"
         )
     for entry in result.get("comparisons", []):
         found += _comparison(entry)

@@ -86,12 +86,12 @@ def draw_lengths(shape: str, events: int) -> npt.NDArray[np.int64]:
     """
     rng = np.random.default_rng(20_26)
     if shape == DENSE:
-        return np.full(events // 200, 200)
+        return np.full(max(1, events // 200), 200)
     if shape == ML_1M:
-        count = round(events / 165)
+        count = max(1, round(events / 165))
         full = rng.random(count) < 0.61
         return np.where(full, 200, rng.integers(20, 201, count))
     if shape == BEAUTY:
-        count = round(events / 9)
+        count = max(1, round(events / 9))
         return np.minimum(2 + rng.geometric(1 / 7, count), 50)
     raise ValueError(f"unknown shape {shape!r}")

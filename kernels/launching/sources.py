@@ -4,12 +4,14 @@ import ast
 import hashlib
 import inspect
 import textwrap
+from functools import cache
 from types import ModuleType
 from typing import Any
 
 __all__ = ["source_digest"]
 
 
+@cache
 def source_digest(kernel: Any) -> str:
     """Return a hash of a Triton kernel's source, of the functions it calls and of the constants it reads.
 

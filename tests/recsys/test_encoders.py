@@ -352,6 +352,22 @@ def test_mamba_bears_the_names_and_shapes_of_mamba_ssm() -> None:
     }
 
 
+def test_mamba_hands_the_batchs_work_list_to_the_scan(monkeypatch: pytest.MonkeyPatch) -> None:
+    from recsys.kernels.scan import selective_scan
+
+    batch = SequenceBatch.from_sequences(_sequences([3, 5]))
+    work, seen = object(), []
+
+    def scan(*args: Any, schedule: Any, **options: Any) -> Any:
+        seen.append(schedule)
+        return selective_scan(*args, **options)
+
+    monkeypatch.setattr(SequenceBatch, "scan_schedule", lambda self: work)
+    monkeypatch.setattr("recsys.encoders.mamba.selective_scan", scan)
+    _encoder("mamba", {})(batch)
+    assert seen == [work, work]
+
+
 def test_mamba4rec_has_the_published_number_of_parameters() -> None:
     # 290,944 for 3,416 items and a padding row, by the log that SIGMA's authors published.
     values = {**preset("mamba", "paper")["encoder"], "d_model": 64}
