@@ -362,7 +362,7 @@ def test_mamba_hands_the_batchs_work_list_to_the_scan(monkeypatch: pytest.Monkey
         seen.append(schedule)
         return selective_scan(*args, **options)
 
-    monkeypatch.setattr(SequenceBatch, "scan_schedule", lambda self: work)
+    monkeypatch.setattr(SequenceBatch, "scan_schedule", work)
     monkeypatch.setattr("recsys.encoders.mamba.selective_scan", scan)
     _encoder("mamba", {})(batch)
     assert seen == [work, work]
