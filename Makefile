@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 # One FAISS per environment: the GPU build where there is an NVIDIA driver, the CPU build elsewhere.
 EXTRAS := $(shell command -v nvidia-smi >/dev/null 2>&1 && echo gpu || echo faiss),dev
 
-.PHONY: help install demo test lint types check bench table clean
+.PHONY: help install demo test lint types check bench bench-kernels gpu kernel-table table clean
 
 help:
 	@echo "make demo      train SASRec on MovieLens 100K, test it, list ten titles for one user"
@@ -14,6 +14,9 @@ help:
 	@echo "make check     lint, types and tests"
 	@echo "make table     train all three encoders on MovieLens 100K and write the README's table"
 	@echo "make bench     SASRec training against RecBole and RecTools: make bench LOG=ratings.parquet"
+	@echo "make bench-kernels   each kernel against its rivals on this machine, about four minutes"
+	@echo "make kernel-table    compile every Triton kernel anew and write the committed table"
+	@echo "make gpu       tests, benchmarks and short training on a GPU with GPU_PYTHON; installs nothing"
 	@echo "make install   make .venv alone"
 
 install: $(INSTALLED)
@@ -47,6 +50,17 @@ table: $(INSTALLED)
 
 bench: $(INSTALLED)
 	$(BIN)/python -m benchmarks.peers.sasrec_training --log $(LOG)
+
+bench-kernels: $(INSTALLED)
+	$(BIN)/recsys bench kernels --out benchmarks/results/kernels-cpu.json
+
+kernel-table: $(INSTALLED)
+	$(BIN)/recsys bench kernels --compile-only --write benchmarks/results/compiled-kernels.json
+
+# For a machine that already has PyTorch, Triton, numba, pytest and matplotlib, and may have no network.
+GPU_PYTHON ?= python3
+gpu:
+	PYTHONPATH=. PYTHONUNBUFFERED=1 $(GPU_PYTHON) -m benchmarks.gpu_run
 
 clean:
 	rm -rf $(VENV) demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
