@@ -283,7 +283,7 @@ def _compiled() -> int:
     """Variants of all Triton kernels that this process has compiled or loaded."""
     from triton.runtime.jit import JITFunction
 
-    kernels = (thing for thing in gc.get_objects() if isinstance(thing, JITFunction))
+    kernels = (thing for thing in gc.get_objects() if type(thing) is JITFunction)
     return sum(len(caches[0]) for kernel in kernels for caches in kernel.device_caches.values())
 
 
