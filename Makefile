@@ -6,17 +6,20 @@ INSTALLED := $(VENV)/.installed
 # One FAISS per environment: the GPU build where there is an NVIDIA driver, the CPU build elsewhere.
 EXTRAS := $(shell command -v nvidia-smi >/dev/null 2>&1 && echo gpu || echo faiss),dev
 
-.PHONY: help install demo test lint types check bench bench-kernels gpu kernel-table table clean
+# Installs nothing: a GPU machine brings its own torch, triton, numba, pytest and matplotlib. Results go to $OUT.
+GPU_PYTHON ?= python3
+gpu:
+	PYTHONPATH=. PYTHONUNBUFFERED=1 $(GPU_PYTHON) -m benchmarks.gpu_run
 
 help:
 	@echo "make demo      train SASRec on MovieLens 100K, test it, list ten titles for one user"
 	@echo "make test      run the tests"
 	@echo "make check     lint, types and tests"
 	@echo "make table     train all three encoders on MovieLens 100K and write the README's table"
-	@echo "make bench     SASRec training against RecBole and RecTools: make bench LOG=ratings.parquet"
-	@echo "make bench-kernels   each kernel against its rivals on this machine, about four minutes"
-	@echo "make kernel-table    compile every Triton kernel anew and write the committed table"
-	@echo "make gpu       tests, benchmarks and short training on a GPU with GPU_PYTHON; installs nothing"
+# Installs nothing: a GPU machine brings its own torch, triton, numba, pytest and matplotlib. Results go to $OUT.
+GPU_PYTHON ?= python3
+gpu:
+	PYTHONPATH=. PYTHONUNBUFFERED=1 $(GPU_PYTHON) -m benchmarks.gpu_run
 	@echo "make install   make .venv alone"
 
 install: $(INSTALLED)
@@ -48,16 +51,16 @@ check: lint types test
 table: $(INSTALLED)
 	$(BIN)/python -m benchmarks.quality --dataset ml-100k --readme README.md
 
-bench: $(INSTALLED)
-	$(BIN)/python -m benchmarks.peers.sasrec_training --log $(LOG)
-
-bench-kernels: $(INSTALLED)
-	$(BIN)/recsys bench kernels --out benchmarks/results/kernels-cpu.json
-
-kernel-table: $(INSTALLED)
+compiled: $(INSTALLED)
 	$(BIN)/recsys bench kernels --compile-only --write benchmarks/results/compiled-kernels.json
 
-# For a machine that already has PyTorch, Triton, numba, pytest and matplotlib, and may have no network.
+bench: $(INSTALLED)
+	$(BIN)/recsys bench kernels
+
+peers: $(INSTALLED)
+	$(BIN)/python -m benchmarks.peers.sasrec_training --log $(LOG)
+
+# Installs nothing: a GPU machine brings its own torch, triton, numba, pytest and matplotlib. Results go to $OUT.
 GPU_PYTHON ?= python3
 gpu:
 	PYTHONPATH=. PYTHONUNBUFFERED=1 $(GPU_PYTHON) -m benchmarks.gpu_run

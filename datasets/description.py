@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys.datasets.events import Events
+from recsys.datasets.local_times import midnight_share
 
 _STEPS_S = (("week", 604_800), ("day", 86_400), ("hour", 3_600), ("minute", 60))
 
@@ -43,11 +44,13 @@ def describe_lengths(offsets: NDArray[np.int64]) -> dict[str, float | int]:
     }
 
 
-def describe_time(timestamps: NDArray[np.int64] | None, time_zone: str | None) -> dict[str, Any] | None:
+def describe_time(
+    timestamps: NDArray[np.int64] | None, time_zone: str | None, offsets: NDArray[np.int32] | None = None
+) -> dict[str, Any] | None:
     """First and last event, and the coarsest unit that all times are whole multiples of, apart from a shift.
 
     The shift allows for days that begin at a local midnight, or minutes counted from an odd second. Hours
-    of the day mean nothing where the granularity is a day or more.
+    of the day mean nothing where the granularity is a day or more, or nearly all events are at midnight.
     """
     if timestamps is None:
         return None
@@ -60,5 +63,6 @@ def describe_time(timestamps: NDArray[np.int64] | None, time_zone: str | None) -
         "first": first,
         "last": int(timestamps.max()),
         "granularity": granularity,
+        "midnight_share": midnight_share(timestamps, offsets),
         "time_zone": time_zone,
     }

@@ -8,9 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys.datasets.collecting import reading
-from recsys.datasets.logs import convert
+from recsys.datasets.logs import ZONE, convert
 from recsys.datasets.schema import ITEM, POSITION, TIMESTAMP, USER
 from recsys.datasets.validate import CheckedLog
+from recsys.errors import DataError
 
 if TYPE_CHECKING:
     import polars as pl
@@ -28,6 +29,8 @@ class Events:
         keys: (N,) int64, time or place at the log's own resolution.
         per_second: ticks of ``keys`` in a second; None for a log of order alone.
         user_ids, item_ids: series of the distinct ids in rising order, int64 or string.
+        zones: (N,) int32, index into ``zone_names``; None unless a column of time zones was asked for.
+        zone_names: the distinct values of that column.
     """
 
     users: NDArray[np.int32]
@@ -36,6 +39,8 @@ class Events:
     per_second: int | None
     user_ids: "pl.Series"
     item_ids: "pl.Series"
+    zones: NDArray[np.int32] | None = None
+    zone_names: tuple[str, ...] = ()
 
     @property
     def timestamps(self) -> NDArray[np.int64] | None:
@@ -51,21 +56,23 @@ class Events:
         return offsets
 
 
-def load_events(checked: CheckedLog, scratch: Path) -> Events:
+def load_events(checked: CheckedLog, scratch: Path, *, zone_column: str | None = None) -> Events:
     """Read a checked log into arrays, in the log's order.
 
     Args:
         checked: from `recsys.datasets.logs.open_log`.
         scratch: folder for a temporary Parquet copy of a text log, so that it is parsed only once more.
+        zone_column: name of a column with each event's time zone, to be kept as codes.
 
     Raises:
-        DataError: the log cannot be read any more.
+        DataError: the log cannot be read any more, or has no such column, or an event without a zone.
         OSError: the scratch folder cannot be written.
     """
     import polars as pl
 
     raw = checked.raw
-    frame = convert(checked, key=_KEY).drop(TIMESTAMP if checked.has_times else POSITION)
+    frame = convert(checked, key=_KEY, zone=zone_column).drop(TIMESTAMP if checked.has_times else POSITION)
+    asked = ["user", "item", _KEY, *([] if zone_column is None else [ZONE])]
     with reading(raw.label, raw.path, raw.separator):
         if raw.separator is not None or (raw.path is not None and raw.path.suffix != ".parquet"):
             copy = scratch / "columns.parquet"
@@ -76,9 +83,16 @@ def load_events(checked: CheckedLog, scratch: Path) -> Events:
         coded = (
             frame.join(_numbered(user_ids, "user"), on=USER, how="left", maintain_order="left")
             .join(_numbered(item_ids, "item"), on=ITEM, how="left", maintain_order="left")
-            .select("user", "item", _KEY)
+            .select(asked)
             .collect(engine="streaming")
         )
+    zones, zone_names = None, ()
+    if zone_column is not None:
+        distinct = coded[ZONE].unique().sort()
+        if distinct.null_count():
+            raise DataError(f"{raw.label}: column {zone_column!r} has events without a zone; fill them in")
+        zone_names = tuple(distinct.to_list())
+        zones = distinct.search_sorted(coded[ZONE]).to_numpy().astype(np.int32)
     return Events(
         users=coded["user"].to_numpy(),
         items=coded["item"].to_numpy(),
@@ -86,6 +100,8 @@ def load_events(checked: CheckedLog, scratch: Path) -> Events:
         per_second=checked.per_second,
         user_ids=user_ids,
         item_ids=item_ids,
+        zones=zones,
+        zone_names=zone_names,
     )
 
 
@@ -109,6 +125,8 @@ def keep_events(events: Events, keep: NDArray[np.bool_]) -> Events:
         per_second=events.per_second,
         user_ids=user_ids,
         item_ids=item_ids,
+        zones=kept.zones,
+        zone_names=kept.zone_names,
     )
 
 
@@ -139,6 +157,8 @@ def _take(events: Events, order: NDArray[np.int64]) -> Events:
         per_second=events.per_second,
         user_ids=events.user_ids,
         item_ids=events.item_ids,
+        zones=None if events.zones is None else events.zones[order],
+        zone_names=events.zone_names,
     )
 
 

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     import polars as pl
 
 
+ZONE = "__zone"
+"""Column of time zones in a converted log."""
+
+
 def open_log(
     log: "str | Path | pl.DataFrame | pl.LazyFrame",
     *,
@@ -33,6 +37,7 @@ def open_log(
     time_unit: str | None = None,
     separator: str | None = None,
     header: bool | None = None,
+    zone_column: str | None = None,
 ) -> CheckedLog:
     """Open a log and check every value of its three columns.
 
@@ -47,6 +52,7 @@ def open_log(
             or, where there is no time column, for the order of the file's rows; None expects seconds.
         separator: between the fields of a text file, or None to recognize it.
         header: whether the first line names columns, or None to recognize it.
+        zone_column: name of a column with each event's time zone that has to be there too.
 
     Returns:
         The checked log with its expressions.
@@ -73,10 +79,12 @@ def open_log(
             roles = guess_roles(layout)
         if layout.format == "text" and len(layout.columns) == 2 and unit is None:
             unit = "order"
-        named = [name for name in (user_column, item_column, timestamp_column) if name is not None]
+        named = [name for name in (user_column, item_column, timestamp_column, zone_column) if name]
         frame = scan_columns(path, layout, named)
     with reading(label, path, text_separator):
         columns = frame.collect_schema().names()
+    if zone_column is not None:
+        _choose(ZONE, zone_column, roles, columns, label)
     user = _choose(USER, user_column, roles, columns, label)
     item = _choose(ITEM, item_column, roles, columns, label)
     time: str | None = None
@@ -103,13 +111,16 @@ def collect_sorted(checked: CheckedLog) -> "pl.DataFrame":
     return frame.sort([USER, "__key"], maintain_order=True).drop("__key")
 
 
-def convert(checked: CheckedLog, *, others: bool = False, key: str | None = None) -> "pl.LazyFrame":
+def convert(
+    checked: CheckedLog, *, others: bool = False, key: str | None = None, zone: str | None = None
+) -> "pl.LazyFrame":
     """Apply a checked log's expressions.
 
     Args:
         checked: from `open_log`.
         others: also keep the file's other columns.
         key: name for a column that orders events at the file's own resolution; None for none.
+        zone: column of the file to keep as text under the name ZONE; None for none.
     """
     import polars as pl
 
@@ -124,6 +135,8 @@ def convert(checked: CheckedLog, *, others: bool = False, key: str | None = None
     chosen = [checked.user_id.alias(USER), checked.item_id.alias(ITEM), last]
     if key is not None:
         chosen.append(place.alias(key))
+    if zone is not None:
+        chosen.append(pl.col(zone).cast(pl.String).str.strip_chars().alias(ZONE))
     if others:
         taken = {raw.user, raw.item, raw.time, USER, ITEM, TIMESTAMP, POSITION, key}
         chosen += [pl.col(name) for name in raw.frame.collect_schema().names() if name not in taken]
@@ -131,7 +144,7 @@ def convert(checked: CheckedLog, *, others: bool = False, key: str | None = None
 
 
 def _choose(role: str, asked: str | None, roles: dict[str, str], columns: list[str], label: str) -> str:
-    flag = {USER: "--user-column", ITEM: "--item-column", TIMESTAMP: "--timestamp-column"}[role]
+    flags = {USER: "--user-column", ITEM: "--item-column", TIMESTAMP: "--timestamp-column"}
     present = ", ".join(columns[:12]) + (", ..." if len(columns) > 12 else "")
     if asked is not None:
         if asked in columns:
@@ -145,4 +158,4 @@ def _choose(role: str, asked: str | None, roles: dict[str, str], columns: list[s
     close = nearest(role, columns)
     hint = f", perhaps {close}" if close else ""
     also = ", or pass --time-unit order to take the order of the rows" if role == TIMESTAMP else ""
-    raise DataError(f"{label}: no {role} column among {present}; name it with {flag}{hint}{also}")
+    raise DataError(f"{label}: no {role} column among {present}; name it with {flags[role]}{hint}{also}")

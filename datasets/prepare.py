@@ -20,7 +20,7 @@ from recsys.datasets.sources import Source, find_source
 from recsys.datasets.store import SequenceStore
 from recsys.datasets.store_files import read_meta
 from recsys.datasets.store_writer import write_dataset
-from recsys.datasets.time_zones import check_time_zone, utc_offsets
+from recsys.datasets.time_zones import check_time_zone, offsets_of_column, utc_offsets, zone_column
 from recsys.errors import ArgumentError, DataError
 
 if TYPE_CHECKING:
@@ -72,7 +72,8 @@ def prepare(
         valid_time: unix seconds of the first cut instead; an event at or after it belongs to the later part.
         test_time: unix seconds of the second cut.
         items: file with item titles and other columns, see `read_item_metadata`; known logs bring theirs.
-        time_zone: of the users, IANA name or ``+HH:MM``; None if unknown.
+        time_zone: of the users, IANA name or ``+HH:MM``, or ``column:NAME`` where a column of the log has
+            each event's, as one of these or as whole minutes east of UTC; None if unknown.
         format: of the log, see `recsys.datasets.logs.open_log` for this and the next six.
         user_column: name of the user column.
         item_column: name of the item column.
@@ -151,7 +152,8 @@ def _may_replace(folder: Path, source: Source, options: PrepareOptions, overwrit
 
 
 def _build(folder: Path, source: Source, options: PrepareOptions, items_path: Path | None, name: str) -> None:
-    checked = open_log(source.log, **options.reading())
+    column = zone_column(options.time_zone)
+    checked = open_log(source.log, **options.reading(), zone_column=column)
     if options.split == "temporal" and not checked.has_times:
         raise ArgumentError(
             f"{source.file}: split='temporal' needs times; this log has the order of events alone"
@@ -159,7 +161,7 @@ def _build(folder: Path, source: Source, options: PrepareOptions, items_path: Pa
     if options.time_zone is not None and not checked.has_times:
         raise ArgumentError(f"{source.file}: time_zone needs times; this log has the order of events alone")
     metadata = read_item_metadata(items_path) if items_path is not None else None
-    events = load_events(checked, folder)
+    events = load_events(checked, folder, zone_column=column)
     (folder / "columns.parquet").unlink(missing_ok=True)
     before = {"users": events.user_ids.len(), "items": events.item_ids.len(), "events": len(events.users)}
     events = sort_events(events)
@@ -183,7 +185,7 @@ def _build(folder: Path, source: Source, options: PrepareOptions, items_path: Pa
     if timestamps is not None:
         arrays["timestamps"] = timestamps
         if options.time_zone is not None:
-            arrays["utc_offsets"] = utc_offsets(timestamps, options.time_zone)
+            arrays["utc_offsets"] = _utc_offsets(timestamps, events, options.time_zone)
     arrays |= {"valid_start": marks.valid_start, "test_start": marks.test_start}
     training = splitting.training_events(marks, offsets)
     counts = np.bincount(events.items[training], minlength=events.item_ids.len())
@@ -215,9 +217,17 @@ def _build(folder: Path, source: Source, options: PrepareOptions, items_path: Pa
         "split": {"name": options.split, **split_facts, **splitting.describe(marks, offsets)},
         "tie_share": marks.tie_share,
         "lengths": describe_lengths(offsets),
-        "time": describe_time(timestamps, options.time_zone),
+        "time": describe_time(timestamps, options.time_zone, arrays.get("utc_offsets")),
     }
     write_dataset(folder, arrays=arrays, users=events.user_ids, items=table, meta=meta)
+
+
+def _utc_offsets(timestamps: NDArray[np.int64], events: Events, zone: str) -> NDArray[np.int32]:
+    column = zone_column(zone)
+    if column is None:
+        return utc_offsets(timestamps, zone)
+    assert events.zones is not None
+    return offsets_of_column(timestamps, events.zones, list(events.zone_names), column)
 
 
 def _split(events: Events, options: PrepareOptions) -> tuple[Events, splitting.SplitMarks, dict[str, Any]]:

@@ -211,7 +211,15 @@ def answer(
         rows = known[start : start + REQUESTS_PER_BATCH]
         first, last = queries.offsets[rows], queries.offsets[rows + 1]
         states, groups = interest_states(
-            encoder, queries.items, queries.timestamps, first, last, wanted.interests
+            encoder,
+            queries.items,
+            queries.timestamps,
+            first,
+            last,
+            wanted.interests,
+            local_times=queries.local_times,
+            at=None if queries.at is None else queries.at[rows],
+            local_at=None if queries.local_at is None else queries.local_at[rows],
         )
         exclude = None
         if wanted.exclude_seen:

@@ -109,6 +109,12 @@ def prepare(
         bool | None,
         typer.Option(help="Whether the first line of text names columns; found out if left out."),
     ] = None,
+    time_zone: Annotated[
+        str | None,
+        typer.Option(
+            help="Users' zone, for clocks: America/New_York, +05:30, or column:NAME (such zones, or minutes)."
+        ),
+    ] = None,
     file_format: Annotated[str | None, typer.Option("--format", help="Format, if the name misleads.")] = None,
     items: Annotated[Path | None, typer.Option(help="File with item titles.")] = None,
     overwrite: Annotated[bool, typer.Option(help="Replace a prepared dataset made otherwise.")] = False,
@@ -129,6 +135,7 @@ def prepare(
         item_column=item_column,
         timestamp_column=timestamp_column,
         time_unit=time_unit,
+        time_zone=time_zone,
         separator=separator,
         format=file_format,
         items=items,
@@ -149,6 +156,9 @@ def train(
     out: Annotated[Path, typer.Option(help="Run folder to write.", show_default=False)],
     encoder: Annotated[str, typer.Option(help="sasrec, bert4rec or mamba.")] = "sasrec",
     preset: Annotated[str, typer.Option(help="tuned or paper.")] = "tuned",
+    clock: Annotated[
+        bool, typer.Option("--clock", help="Add the interest clock; DATA needs a --time-zone.")
+    ] = False,
     config: Annotated[Path | None, typer.Option(help="TOML file with [encoder] and [training].")] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="section.key=value, e.g. training.epochs=20.")
@@ -178,6 +188,7 @@ def train(
     model = Recommender(
         encoder,
         preset=preset,
+        clock=clock,
         encoder_options=sections["encoder"],
         training_options=sections["training"],
         device=device,
@@ -241,6 +252,13 @@ def recommend(
         str | None,
         typer.Option(help="Unix seconds of the history's events, with commas; for models that read times."),
     ] = None,
+    at: Annotated[
+        str | None,
+        typer.Option(help="When: unix seconds or 2026-03-01T08:30 (local); else the last event's time."),
+    ] = None,
+    time_zone: Annotated[
+        str | None, typer.Option(help="Zone of the request, if not the log's: America/New_York or +05:30.")
+    ] = None,
     k: Annotated[int, typer.Option(help="Answers.")] = 10,
     allow: Annotated[Path | None, typer.Option(help="File of item ids, one a line: only these.")] = None,
     deny: Annotated[Path | None, typer.Option(help="File of item ids, one a line: none of these.")] = None,
@@ -261,6 +279,8 @@ def recommend(
         users=None if user is None else [user],
         histories=None if history is None else [[i.strip() for i in history.split(",") if i.strip()]],
         times=seconds,
+        at=at,
+        time_zone=time_zone,
         k=k,
         exclude_seen=not include_seen,
         allow=read_ids(allow),

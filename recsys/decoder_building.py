@@ -162,7 +162,7 @@ def _words(cap: int | None) -> str:
 
 def golden_states(encoder: SequenceEncoder, store: SequenceStore, count: int = 16) -> Tensor:
     """(s, d) states of some users, evenly spaced, for an index's golden queries."""
-    from recsys.encoders.inference import encode_histories
+    from recsys.log_states import log_states
 
     first, last = (
         np.asarray(store.offsets[:-1], dtype=np.int64),
@@ -170,4 +170,4 @@ def golden_states(encoder: SequenceEncoder, store: SequenceStore, count: int = 1
     )
     users = np.flatnonzero(last > first)
     users = users[np.unique(np.linspace(0, len(users) - 1, count).astype(np.int64))] if len(users) else users
-    return encode_histories(encoder, store.items, store.timestamps, first[users], last[users]).float().cpu()
+    return log_states(encoder, store, first[users], last[users]).float().cpu()

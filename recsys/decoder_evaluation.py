@@ -10,7 +10,6 @@ from torch import Tensor
 from recsys.datasets.store import SequenceStore
 from recsys.decoding import Decoder
 from recsys.encoders.base import SequenceEncoder
-from recsys.encoders.inference import encode_histories
 from recsys.errors import DataError
 from recsys.evaluation.evaluate import evaluate_hidden, summarize
 from recsys.evaluation.metrics import check_ks
@@ -19,15 +18,16 @@ from recsys.evaluation.result import EvaluationResult
 from recsys.evaluation.spans import Ints
 from recsys.evaluation.targets import EvaluationTargets, select_targets
 from recsys.local_evaluation import local_table
+from recsys.log_states import log_states
 from recsys.retrieval.latent import with_column
 
 
 def hidden_function(encoder: SequenceEncoder, store: SequenceStore) -> Any:
-    """What `evaluate_hidden` asks for states."""
+    """What `evaluate_hidden` asks for states: each at the time of the first event that is to be predicted."""
 
     def hidden(rows: Ints, targets: EvaluationTargets) -> Tensor:
         starts, ends = targets.history_start[rows], targets.history_end[rows]
-        return encode_histories(encoder, store.items, store.timestamps, starts, ends)
+        return log_states(encoder, store, starts, ends, asked=targets.request_position[rows])
 
     return hidden
 

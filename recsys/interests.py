@@ -30,6 +30,10 @@ def interest_states(
     starts: Array,
     ends: Array,
     count: int,
+    *,
+    local_times: Array | None = None,
+    at: Array | None = None,
+    local_at: Array | None = None,
 ) -> tuple[States, Array]:
     """Query vectors of histories.
 
@@ -40,6 +44,9 @@ def interest_states(
         starts: (R,) int64.
         ends: (R,) int64; no history is empty.
         count: most vectors of a history, 1 to 16; the first is the last state.
+        local_times: (N,) local seconds, or None.
+        at: (R,) unix seconds at which each answer is wanted, also by earlier states; None is the last time.
+        local_at: (R,) local seconds of the same.
 
     Returns:
         (s, d) float32 vectors, history after history, and (R+1,) int64 offsets.
@@ -49,14 +56,29 @@ def interest_states(
     """
     if not 1 <= count <= MOST:
         raise ArgumentError(f"interests = {count} must be between 1 and {MOST}")
-    last = encode_histories(encoder, items, timestamps, starts, ends).float().cpu().numpy()
+
+    def states(owner: Array, until: Array) -> States:
+        found = encode_histories(
+            encoder,
+            items,
+            timestamps,
+            starts[owner],
+            until,
+            local_times=local_times,
+            at=None if at is None else at[owner],
+            local_at=None if local_at is None else local_at[owner],
+        )
+        array: States = found.float().cpu().numpy()
+        return array
+
+    last = states(np.arange(len(starts)), ends)
     if count == 1:
         return last, np.arange(len(starts) + 1, dtype=np.int64)
     # The states after each recent event but the last, which is a query already.
     before = np.minimum(ends - starts - 1, RECENT)
     places = flat_ranges(ends - before, ends)
     owner = np.repeat(np.arange(len(starts)), before)
-    earlier = encode_histories(encoder, items, timestamps, starts[owner], places).float().cpu().numpy()
+    earlier = states(owner, places)
     bounds = np.concatenate(([0], np.cumsum(before)))
     parts = []
     for row in range(len(starts)):

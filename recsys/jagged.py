@@ -27,17 +27,27 @@ class SequenceBatch:
         offsets: (B+1,) int32; sequence b is ``items[offsets[b]:offsets[b+1]]`` and may be empty.
         lengths: B host integers, so that nobody has to ask the device for them.
         timestamps: (N,) int64 unix seconds, or None for logs that carry order alone.
+        local_times: (N,) int64 seconds of each event's local time (unix seconds plus the offset of its time
+            zone), or None where no zone is known.
+        query_times: (N,) int64 local seconds at which the state after each event is asked for: in training
+            the time of what is to be predicted, in a request its own; None without local times.
     """
 
     items: Tensor
     offsets: Tensor
     lengths: npt.NDArray[np.int64]
     timestamps: Tensor | None = None
+    local_times: Tensor | None = None
+    query_times: Tensor | None = None
     _schedules: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
 
     @classmethod
     def from_lengths(
-        cls, items: npt.ArrayLike, lengths: npt.ArrayLike, timestamps: npt.ArrayLike | None = None
+        cls,
+        items: npt.ArrayLike,
+        lengths: npt.ArrayLike,
+        timestamps: npt.ArrayLike | None = None,
+        local_times: npt.ArrayLike | None = None,
     ) -> "SequenceBatch":
         """Pack items that already lie end to end.
 
@@ -45,9 +55,11 @@ class SequenceBatch:
             items: (N,) integers.
             lengths: (B,) integers summing to N.
             timestamps: (N,) unix seconds or None.
+            local_times: (N,) local seconds or None; each event is asked at its own time until
+                :meth:`asked_at` says otherwise.
 
         Raises:
-            ArgumentError: the lengths do not sum to N, or there are not N timestamps.
+            ArgumentError: the lengths do not sum to N, or there are not N timestamps or local times.
         """
         flat = np.array(items, dtype=np.int64)
         sizes = np.asarray(lengths, dtype=np.int64)
@@ -55,21 +67,22 @@ class SequenceBatch:
             raise ArgumentError(f"lengths sum to {int(sizes.sum())} but there are {len(flat)} items")
         offsets = np.zeros(len(sizes) + 1, dtype=np.int32)
         np.cumsum(sizes, out=offsets[1:])
-        times = None
-        if timestamps is not None:
-            times = torch.from_numpy(np.array(timestamps, dtype=np.int64))
-            if len(times) != len(flat):
-                raise ArgumentError(f"{len(times)} timestamps for {len(flat)} items")
-        return cls(torch.from_numpy(flat), torch.from_numpy(offsets), sizes, times)
+        times = _one_each(timestamps, len(flat), "timestamps")
+        local = _one_each(local_times, len(flat), "local times")
+        return cls(torch.from_numpy(flat), torch.from_numpy(offsets), sizes, times, local, local)
 
     @classmethod
     def from_sequences(
-        cls, sequences: Sequence[npt.ArrayLike], timestamps: Sequence[npt.ArrayLike] | None = None
+        cls,
+        sequences: Sequence[npt.ArrayLike],
+        timestamps: Sequence[npt.ArrayLike] | None = None,
+        local_times: Sequence[npt.ArrayLike] | None = None,
     ) -> "SequenceBatch":
-        """Pack a list of item-index sequences, any of which may be empty, and their events' unix seconds."""
+        """Pack a list of item-index sequences, any of which may be empty, and their events' times."""
         items = _concatenate(sequences)
         times = None if timestamps is None else _concatenate(timestamps)
-        return cls.from_lengths(items, [len(np.asarray(s)) for s in sequences], times)
+        local = None if local_times is None else _concatenate(local_times)
+        return cls.from_lengths(items, [len(np.asarray(s)) for s in sequences], times, local)
 
     @property
     def batch_size(self) -> int:
@@ -131,32 +144,60 @@ class SequenceBatch:
         keep[(np.cumsum(self.lengths) - 1)[self.lengths > 0]] = False
         return self._on_device(np.flatnonzero(keep))
 
-    def append(self, item: int, timestamps: Tensor | None = None) -> "SequenceBatch":
+    def asked_at(self, local_times: Tensor) -> "SequenceBatch":
+        """The batch with the state after each sequence asked for at local times (B,); empty ones ignored.
+
+        Raises:
+            ArgumentError: the batch has no local times.
+        """
+        if self.query_times is None:
+            raise ArgumentError("a batch without local times cannot be asked at one")
+        filled = self._on_device(np.flatnonzero(self.lengths > 0))
+        last = self._on_device((np.cumsum(self.lengths) - 1)[self.lengths > 0])
+        return replace(self, query_times=self.query_times.index_copy(0, last, local_times[filled]))
+
+    def append(
+        self, item: int, timestamps: Tensor | None = None, local_times: Tensor | None = None
+    ) -> "SequenceBatch":
         """A batch with ``item`` after the last event of every sequence, empty ones included.
 
         Args:
             item: what to append.
             timestamps: (B,) int64 times of the appended events; None repeats each sequence's last time (0
                 where it is empty). A batch without times stays without.
+            local_times: (B,) int64 local times at which the appended events are asked for, likewise. One
+                before the last event's keeps its place in order: its own local time is then the last one's.
         """
         ends = np.cumsum(self.lengths)
         rows = self._on_device(np.delete(np.arange(len(ends) + self.n_events), ends + np.arange(len(ends))))
         items = torch.full((self.n_events + self.batch_size,), item, device=self.items.device)
         items[rows] = self.items
-        times = None
-        if self.timestamps is not None:
-            places = self._on_device(ends + np.arange(len(ends)))
-            times = torch.zeros_like(items)
-            times[rows] = self.timestamps
-            if timestamps is not None:
-                times[places] = timestamps
+        places = self._on_device(ends + np.arange(len(ends)))
+        filled = self._on_device(np.flatnonzero(self.lengths > 0))
+
+        def extended(old: Tensor | None, added: Tensor | None) -> Tensor | None:
+            if old is None:
+                return None
+            new = torch.zeros_like(items)
+            new[rows] = old
+            if added is not None:
+                new[places] = added
             else:
-                filled = self._on_device(np.flatnonzero(self.lengths > 0))
-                times[places[filled]] = times[places[filled] - 1]
+                new[places[filled]] = new[places[filled] - 1]
+            return new
+
+        times = extended(self.timestamps, timestamps)
+        local = extended(self.local_times, local_times)
+        asked = extended(self.query_times, local_times)
+        if local is not None and asked is not None:
+            if local_times is None:
+                asked[places] = local[places]
+            before = places[filled] - 1
+            local[places[filled]] = torch.maximum(local[places[filled]], local[before])
         offsets = self.offsets + torch.arange(
             self.batch_size + 1, dtype=self.offsets.dtype, device=self.offsets.device
         )
-        return SequenceBatch(items, offsets, self.lengths + 1, times)
+        return SequenceBatch(items, offsets, self.lengths + 1, times, local, asked)
 
     def with_items(self, items: Tensor) -> "SequenceBatch":
         """The same sequences with other items of the same shape, as Cloze masking needs."""
@@ -164,16 +205,30 @@ class SequenceBatch:
 
     def to(self, device: torch.device | str) -> "SequenceBatch":
         """The batch with its tensors on ``device``."""
-        times = None if self.timestamps is None else self.timestamps.to(device, non_blocking=True)
+
+        def moved(times: Tensor | None) -> Tensor | None:
+            return None if times is None else times.to(device, non_blocking=True)
+
         return SequenceBatch(
             self.items.to(device, non_blocking=True),
             self.offsets.to(device, non_blocking=True),
             self.lengths,
-            times,
+            moved(self.timestamps),
+            moved(self.local_times),
+            moved(self.query_times),
         )
 
     def _on_device(self, array: npt.NDArray[np.int64]) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(array)).to(self.items.device, non_blocking=True)
+
+
+def _one_each(values: npt.ArrayLike | None, n: int, what: str) -> Tensor | None:
+    if values is None:
+        return None
+    found = torch.from_numpy(np.array(values, dtype=np.int64))
+    if len(found) != n:
+        raise ArgumentError(f"{len(found)} {what} for {n} items")
+    return found
 
 
 def _concatenate(sequences: Sequence[npt.ArrayLike]) -> npt.NDArray[np.int64]:

@@ -1,16 +1,18 @@
 """The memory of an encoder: one pass over the training sequences, every state with the item that followed."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from recsys.datasets.local_times import local_times
 from recsys.datasets.store import SequenceStore
 from recsys.encoders.base import SequenceEncoder
-from recsys.encoders.inference import encode_histories
 from recsys.jagged import SequenceBatch, flat_ranges
+from recsys.log_states import log_states
 from recsys.retrieval.latent import LatentMemory, reservoir
 
 Array = npt.NDArray[np.int64]
@@ -81,7 +83,11 @@ def _causal_states(
         for rows in _batches(ends - starts, batch_events):
             flat = flat_ranges(starts[rows], ends[rows])
             times = None if store.timestamps is None else store.timestamps[flat]
-            batch = SequenceBatch.from_lengths(store.items[flat], ends[rows] - starts[rows], times)
+            own = local_times(store, flat)
+            batch = SequenceBatch.from_lengths(store.items[flat], ends[rows] - starts[rows], times, own)
+            asked = local_times(store, flat + 1)  # a window ends before its user's last training event
+            if asked is not None:
+                batch = replace(batch, query_times=torch.from_numpy(asked))
             hidden = encoder(batch.to(device)).float().cpu()
             # Row r of the batch is the state after event flat[r]; its target lies one place further.
             target = flat + 1
@@ -120,8 +126,8 @@ def _prefix_states(
     lengths = np.minimum(places - first, encoder.history_length)
     done, total = 0, int(lengths.sum())
     for rows in _batches(lengths, 8 * batch_events):
-        states[rows] = encode_histories(
-            encoder, store.items, store.timestamps, first[rows], places[rows], batch_events=batch_events
+        states[rows] = log_states(
+            encoder, store, first[rows], places[rows], asked=places[rows], batch_events=batch_events
         ).cpu()
         done += int(lengths[rows].sum())
         if progress is not None:

@@ -49,13 +49,18 @@ def make_task(encoder: SequenceEncoder, batch: SequenceBatch, rng: np.random.Gen
 def next_item(batch: SequenceBatch) -> Task:
     """Every event but a sequence's last predicts its successor (SASRec's shifted sequence).
 
-    The last event only serves as a target, so the encoder does not see it at all.
+    The last event only serves as a target, so the encoder does not see it at all. Each state is asked for at
+    the local time of the event it is to predict, which a request knows as its own time; nothing else of that
+    event is read.
     """
     rows = batch.next_item_rows()
     shortened = (batch.lengths - 1).clip(min=0)
     offsets = torch.from_numpy(np.concatenate(([0], np.cumsum(shortened))).astype(np.int32))
     times = None if batch.timestamps is None else batch.timestamps[rows]
-    inputs = SequenceBatch(batch.items[rows], offsets.to(batch.offsets.device), shortened, times)
+    local = None if batch.local_times is None else batch.local_times[rows]
+    asked = None if batch.local_times is None else batch.local_times[rows + 1]
+    offsets = offsets.to(batch.offsets.device)
+    inputs = SequenceBatch(batch.items[rows], offsets, shortened, times, local, asked)
     return Task(inputs, None, batch.items[rows + 1])
 
 
@@ -70,7 +75,8 @@ def cloze(
     """Hide events and predict them (BERT4Rec, section 3.5).
 
     Of a sequence of n events, max(1, round(n * mask_probability)) are hidden at random; with
-    ``last_mask_probability`` only the last one is, as at inference.
+    ``last_mask_probability`` only the last one is, as at inference. A hidden event keeps its time, at which
+    its state is asked for.
 
     Args:
         batch: packed sequences.

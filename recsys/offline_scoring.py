@@ -111,6 +111,9 @@ def score_parts(
         else:
             labels = names.users.decode(chosen).to_list()
             queries = of_rows(chosen, labels, names.store)
+            if encoder.reads_request_time:
+                # Each user at the time of the own last event, as `recommend` without `at`.
+                queries = queries.asked(None, None, needs_local=encoder.needs_local_times)
             frame = answer(encoder, decoder, names, queries, wanted, "raise").frame(names)
             with replacing(files[number]) as temporary:
                 frame.write_parquet(temporary)

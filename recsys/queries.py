@@ -3,15 +3,17 @@
 import itertools
 import warnings
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Integral
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from recsys.datasets.time_zones import utc_offsets, zone_column
 from recsys.errors import ArgumentError, UnknownIdError
 from recsys.jagged import flat_ranges
+from recsys.request_times import ask_at
 
 if TYPE_CHECKING:
     from recsys.datasets.store import SequenceStore
@@ -38,12 +40,33 @@ class Queries:
         items: (N,) int64 item indices.
         timestamps: (N,) int64 unix seconds, or None.
         offsets: (R+1,) int64; a request whose ids are all unknown has an empty history.
+        utc_offsets: (N,) seconds from UTC to local time at each event, or None.
+        at: (R,) int64 unix seconds at which each is asked; None is its last event's time.
+        local_at: (R,) int64 local seconds of the same, or None.
     """
 
     labels: list[Any]
     items: Array
     timestamps: Array | None
     offsets: Array
+    utc_offsets: Array | None = None
+    at: Array | None = None
+    local_at: Array | None = None
+
+    @property
+    def local_times(self) -> Array | None:
+        """(N,) int64 local seconds of every event, or None."""
+        if self.timestamps is None or self.utc_offsets is None:
+            return None
+        return self.timestamps + self.utc_offsets
+
+    def asked(self, at: Any, zone: str | None, *, needs_local: bool) -> "Queries":
+        """The same requests asked at a moment; see :func:`recsys.request_times.ask_at`."""
+        last = _at_last(self.timestamps, self.offsets)
+        unix, local = ask_at(
+            at, last, _at_last(self.utc_offsets, self.offsets), zone, needs_local=needs_local
+        )
+        return replace(self, at=unix, local_at=local)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -84,7 +107,9 @@ def of_rows(rows: Array, labels: list[Any], store: "SequenceStore") -> Queries:
     ends = np.asarray(store.offsets[1:], dtype=np.int64)[rows]
     flat = flat_ranges(starts, ends)
     times = None if store.timestamps is None else np.asarray(store.timestamps[flat])
-    return Queries(labels, np.asarray(store.items[flat], dtype=np.int64), times, _offsets(ends - starts))
+    items = np.asarray(store.items[flat], dtype=np.int64)
+    zones = None if store.utc_offsets is None else np.asarray(store.utc_offsets[flat], dtype=np.int64)
+    return Queries(labels, items, times, _offsets(ends - starts), zones)
 
 
 def of_histories(
@@ -94,6 +119,8 @@ def of_histories(
     *,
     times: Sequence[Iterable[Any]] | None = None,
     needs_times: bool = False,
+    zone: str | None = None,
+    needs_zone: bool = False,
 ) -> Queries:
     """Requests of anyone, from raw item ids, oldest first.
 
@@ -103,6 +130,8 @@ def of_histories(
         on_unknown: what to do with items that are not in it; "warn" and "ignore" leave them out.
         times: unix seconds of every event, shaped like `histories`, none earlier than the one before it.
         needs_times: whether the model cannot do without them.
+        zone: time zone of the histories, IANA name or offset; a column of the log says nothing of them.
+        needs_zone: whether the model has a clock.
 
     Raises:
         UnknownIdError: an item is unknown and ``on_unknown="raise"``.
@@ -113,6 +142,12 @@ def of_histories(
             "this model reads the time of every event: pass times= (--times t1,t2,t3, unix seconds) with the "
             "history"
         )
+    zone = None if zone is None or zone_column(zone) else zone
+    if needs_zone and zone is None:
+        raise ArgumentError(
+            "this model reads local hours, and the zone of these histories is not known: pass time_zone= "
+            "(--time-zone) with them"
+        )
     if isinstance(histories, str):
         raise ArgumentError("histories must be a list of lists of item ids, not a string")
     sequences = [_as_list(history, "histories") for history in histories]
@@ -122,7 +157,8 @@ def of_histories(
     owner = np.repeat(np.arange(len(sequences)), [len(history) for history in sequences])[found >= 0]
     counts = np.bincount(owner, minlength=len(sequences)).astype(np.int64)
     stamps = None if times is None else _times(times, sequences)[found >= 0]
-    return Queries(list(range(len(sequences))), found[found >= 0], stamps, _offsets(counts))
+    zones = None if stamps is None or zone is None else utc_offsets(stamps, zone).astype(np.int64)
+    return Queries(list(range(len(sequences))), found[found >= 0], stamps, _offsets(counts), zones)
 
 
 def encode_items(
@@ -154,6 +190,16 @@ def _times(times: Sequence[Iterable[Any]], sequences: list[list[Any]]) -> Array:
             raise ArgumentError(f"times of history {place} go back to {late[0]}: give the oldest event first")
         packed += stamps
     return np.asarray(packed, dtype=np.int64)
+
+
+def _at_last(values: Array | None, offsets: Array) -> Array | None:
+    """(R,) the value of each history's last event, 0 where there is none."""
+    if values is None:
+        return None
+    found = np.zeros(len(offsets) - 1, dtype=np.int64)
+    filled = np.diff(offsets) > 0
+    found[filled] = values[offsets[1:][filled] - 1]
+    return found
 
 
 def _as_list(ids: Iterable[Any], what: str) -> list[Any]:

@@ -14,6 +14,7 @@ from recsys.config import build, to_dict
 from recsys.datasets.link import link_or_copy
 from recsys.datasets.prepare import prepare
 from recsys.datasets.store import SequenceStore
+from recsys.datasets.time_zones import check_time_zone
 from recsys.decoder_evaluation import evaluate_decoder, hidden_function
 from recsys.decoding import Aggregate, Decoder, Vectors, check_decoding
 from recsys.encoders.base import EncoderConfig, SequenceEncoder
@@ -44,6 +45,8 @@ class Recommender(Indexed):
     Args:
         encoder: ``"sasrec"``, ``"bert4rec"``, ``"mamba"``, or a registered name.
         preset: ``"tuned"`` (the strongest recipe measured) or ``"paper"`` (as published).
+        clock: add the interest clock, what a user prefers near the local hour of the request; the log has
+            to be prepared with a time zone. The same as ``encoder_options={"clock": "pool"}``.
         encoder_options: fields of the encoder's configuration that differ from the preset.
         training_options: fields of :class:`~recsys.training.config.TrainingConfig` that differ from it.
         seed: of weights, batches, masks and dropout; ``training_options["seed"]`` has precedence.
@@ -68,6 +71,7 @@ class Recommender(Indexed):
         encoder: str = "sasrec",
         *,
         preset: str = "tuned",
+        clock: bool = False,
         encoder_options: Mapping[str, object] | None = None,
         training_options: Mapping[str, object] | None = None,
         seed: int = 0,
@@ -77,6 +81,7 @@ class Recommender(Indexed):
     ) -> None:
         self.encoder = encoder
         self.preset = preset
+        self.clock = clock
         self.encoder_options = encoder_options
         self.training_options = training_options
         self.seed = seed
@@ -91,7 +96,8 @@ class Recommender(Indexed):
             ConfigError: unknown encoder, preset or field, or a value out of range.
         """
         base = preset_values(self.encoder, self.preset)
-        encoder = {**base.get("encoder", {}), **(self.encoder_options or {})}
+        on = {"clock": "pool"} if self.clock else {}
+        encoder = {**base.get("encoder", {}), **on, **(self.encoder_options or {})}
         training = {**base.get("training", {}), "seed": self.seed, **(self.training_options or {})}
         return encoder_config(self.encoder, encoder), build(TrainingConfig, training, where="training")
 
@@ -194,6 +200,8 @@ class Recommender(Indexed):
         histories: Sequence[Iterable[Any]] | None = None,
         *,
         times: Sequence[Iterable[int]] | None = None,
+        at: Any = None,
+        time_zone: str | None = None,
         k: int = 10,
         exclude_seen: bool = True,
         allow: Iterable[Any] | None = None,
@@ -207,7 +215,12 @@ class Recommender(Indexed):
         Args:
             users: raw ids of users of the training log; with neither users nor histories, all of them.
             histories: raw item ids of anyone, oldest first, one sequence per request.
-            times: unix seconds of every event of `histories`; a model with a time bias needs them.
+            times: unix seconds of every event of `histories`; a model with a time bias or a clock needs
+                them.
+            at: when the answers are wanted: unix seconds, ISO text (2026-03-01T08:30) or a datetime, or a
+                list of one per request; None is the time of each history's last event. Text and datetimes
+                without an offset are local time.
+            time_zone: of the requests, IANA name or ``+HH:MM``; None is that of the log, or each user's own.
             k: answers per request; exactly k whenever k candidates exist.
             exclude_seen: leave out items of the history.
             allow: only these items may be answered.
@@ -231,7 +244,7 @@ class Recommender(Indexed):
         wanted = Wanted(
             k=k, exclude_seen=exclude_seen, allow=allow, deny=deny, category=category, interests=interests
         )
-        return self._answer(users, histories, times, wanted, on_unknown).frame(self._names)
+        return self._answer(users, histories, times, at, time_zone, wanted, on_unknown).frame(self._names)
 
     def recommend_arrays(
         self,
@@ -239,6 +252,8 @@ class Recommender(Indexed):
         histories: Sequence[Iterable[Any]] | None = None,
         *,
         times: Sequence[Iterable[int]] | None = None,
+        at: Any = None,
+        time_zone: str | None = None,
         k: int = 10,
         exclude_seen: bool = True,
         allow: Iterable[Any] | None = None,
@@ -255,7 +270,7 @@ class Recommender(Indexed):
         wanted = Wanted(
             k=k, exclude_seen=exclude_seen, allow=allow, deny=deny, category=category, interests=interests
         )
-        return self._answer(users, histories, times, wanted, on_unknown).arrays(self._names)
+        return self._answer(users, histories, times, at, time_zone, wanted, on_unknown).arrays(self._names)
 
     def save(self, path: str | Path) -> None:
         """Write a run folder that `load` and the command line open."""
@@ -362,6 +377,8 @@ class Recommender(Indexed):
         users: Iterable[Any] | None,
         histories: Sequence[Iterable[Any]] | None,
         times: Sequence[Iterable[int]] | None,
+        at: Any,
+        time_zone: str | None,
         wanted: Wanted,
         on_unknown: OnUnknown,
     ) -> Answers:
@@ -370,16 +387,25 @@ class Recommender(Indexed):
             raise ArgumentError("pass users or histories, not both")
         if times is not None and histories is None:
             raise ArgumentError("times go with histories: those of the log's users are known")
+        zone = time_zone or (self.store_.meta.get("time") or {}).get("time_zone")
+        if time_zone is not None:
+            check_time_zone(time_zone)
         if histories is not None:
             queries = of_histories(
                 histories,
                 self._names.items,
                 on_unknown,
                 times=times,
-                needs_times=encoder.needs_timestamps,
+                needs_times=encoder.needs_timestamps or encoder.needs_local_times,
+                zone=zone,
+                needs_zone=encoder.needs_local_times,
             )
         else:
             queries = of_users(users, self.store_, self._names.users, on_unknown)
+        if at is not None and not encoder.reads_request_time:
+            raise ArgumentError("at= has no part in this model's answers; train one with a clock (--clock)")
+        if encoder.reads_request_time:
+            queries = queries.asked(at, zone, needs_local=encoder.needs_local_times)
         with prefer_backend(self.backend):
             return answer(encoder, self.decoder_, self._names, queries, wanted, on_unknown)
 

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from recsys.datasets.time_zones import check_time_zone, utc_offsets
 from recsys.encoders.base import SequenceEncoder
 from recsys.errors import ArgumentError
 
@@ -40,6 +41,7 @@ class UserStates:
         encoder: in evaluation mode; its `step` is what makes states.
         history_of: gives a user's events so far, oldest first, *without* the event being appended.
         bytes_kept: most bytes of states kept.
+        time_zone: of the users, IANA name or ``+HH:MM``, for encoders with a clock.
 
     Raises:
         ArgumentError: bytes_kept < 0.
@@ -51,10 +53,12 @@ class UserStates:
         history_of: Callable[[Hashable], History],
         *,
         bytes_kept: int = BYTES_KEPT,
+        time_zone: str | None = None,
     ) -> None:
         if bytes_kept < 0:
             raise ArgumentError(f"bytes_kept = {bytes_kept} must be at least 0")
         self._encoder = encoder
+        self._time_zone = None if time_zone is None else check_time_zone(time_zone)
         self._history_of = history_of
         self._bytes_kept = bytes_kept
         self._kept: OrderedDict[Hashable, _Kept] = OrderedDict()
@@ -130,7 +134,15 @@ class UserStates:
         device = self._encoder.device
         times = None if timestamp is None else torch.tensor([timestamp], device=device)
         with torch.inference_mode():
-            return self._encoder.step(state, torch.tensor([item], device=device), times)
+            return self._encoder.step(
+                state, torch.tensor([item], device=device), times, local_times=self._local(timestamp)
+            )
+
+    def _local(self, timestamp: int | None) -> Tensor | None:
+        if timestamp is None or self._time_zone is None or not self._encoder.needs_local_times:
+            return None
+        offset = int(utc_offsets(np.array([timestamp], dtype=np.int64), self._time_zone)[0])
+        return torch.tensor([timestamp + offset], device=self._encoder.device)
 
     def _put(self, user: Hashable, state: Any, hidden: Tensor) -> npt.NDArray[np.float32]:
         size = state_bytes(state) + hidden.nbytes

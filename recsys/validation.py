@@ -8,10 +8,10 @@ from torch import Tensor
 
 from recsys.datasets.store import SequenceStore
 from recsys.encoders.base import SequenceEncoder
-from recsys.encoders.inference import encode_histories
 from recsys.evaluation.evaluate import evaluate_hidden
 from recsys.evaluation.spans import Ints
 from recsys.evaluation.targets import EvaluationTargets, select_targets
+from recsys.log_states import log_states
 from recsys.retrieval.latent import with_column
 
 USERS = 2000
@@ -50,12 +50,12 @@ class Validation:
         """(U, d) state of each counted user."""
         rows = self.targets.first_rows
         return (
-            encode_histories(
+            log_states(
                 self._encoder,
-                self.store.items,
-                self.store.timestamps,
+                self.store,
                 self.targets.history_start[rows],
                 self.targets.history_end[rows],
+                asked=self.targets.request_position[rows],
             )
             .float()
             .cpu()

@@ -102,9 +102,10 @@ def forward(
     q, k, v = (_rows(x) for x in (q, k, v))
     heads = q.shape[1]
     numbers = (heads, scale * _LOG2_E, seed, *_dropping(dropout_p), *_bias(time_table, times, position_table))
-    first, (long, *short) = 0, counts.tolist()
+    biased = time_table is not None or position_table is not None
+    long, *short = counts.tolist()
     # Sequences of the class of 64 are long ones of one block here: their softmax has no second part.
-    config, constants = _choose("forward_long", q, causal)
+    config, constants = _choose("forward_long", q, causal, biased)
     launch(
         triton_forward.forward_long, (long + short[0]) * _parts(config) * heads, config,
         q, k, v, out, log_sums, offsets, pieces, *_strides(q, k, v), *numbers, BLOCK=BLOCK, **constants,
@@ -113,7 +114,7 @@ def forward(
     for length, count in zip(CLASSES[1:], short[1:], strict=True):
         if count == 0:
             continue
-        config, constants = _choose("forward_short", q, causal, length)
+        config, constants = _choose("forward_short", q, causal, biased, length)
         launch(
             triton_forward.forward_short, -(-count // config.blocks["GROUP"]) * heads, config,
             q, k, v, out, log_sums, offsets, pieces, first, first + count, *_strides(q, k, v), *numbers,
@@ -154,6 +155,7 @@ def backward(
     grad, q, k, v = (_rows(x) for x in (grad, q, k, v))
     heads = q.shape[1]
     strides = _strides(grad, q, k, v)
+    biased = time_table is not None or position_table is not None
     tables = (time_table, times, position_table)
     numbers = (heads, scale, scale * _LOG2_E, seed, *_dropping(dropout_p), *_bias(*tables))
     sums = TableGradients(q, time_table, position_table)
@@ -161,14 +163,14 @@ def backward(
     long, *short = counts.tolist()
     if not _fits_whole(q):
         long, short[0] = long + short[0], 0
-    config, constants = _choose("backward_queries", q, causal)
+    config, constants = _choose("backward_queries", q, causal, biased)
     for first, last, parts in sums.chunks(0, long, 1, _parts(config)):
         launch(
             triton_split.backward_queries, (last - first) * _parts(config) * heads, config,
             grad, q, k, v, out, log_sums, means, dq, *parts, offsets, pieces, first, *strides, *numbers,
             BLOCK=BLOCK, **constants,
         )  # fmt: skip
-    config, constants = _choose("backward_keys", q, causal)
+    config, constants = _choose("backward_keys", q, causal, biased)
     launch(
         triton_split.backward_keys, long * _parts(config) * heads, config,
         grad, q, k, v, log_sums, means, dk, dv, offsets, pieces, *strides, *numbers, BLOCK=BLOCK, **constants,
@@ -177,7 +179,7 @@ def backward(
     for length, count in zip(CLASSES, short, strict=True):
         if count == 0:
             continue
-        config, constants = _choose("backward_short", q, causal, length)
+        config, constants = _choose("backward_short", q, causal, biased, length)
         group = config.blocks["GROUP"]
         for first, last, parts in sums.chunks(start, start + count, group):
             launch(
@@ -277,10 +279,16 @@ def _parts(config: Config) -> int:
     return BLOCK // config.blocks["ROWS"]
 
 
-def _choose(kernel: str, q: Tensor, causal: bool, length: int = BLOCK) -> tuple[Config, dict[str, Any]]:
+def _choose(
+    kernel: str, q: Tensor, causal: bool, biased: bool, length: int = BLOCK
+) -> tuple[Config, dict[str, Any]]:
     """Return the launch configuration, and the constants that the model gives."""
     head = q.shape[2]
     padded = max(16, 1 << (head - 1).bit_length())
-    dtype = str(q.dtype).removeprefix("torch.")
-    config = choose_config("attention", kernel, architecture(q), dtype=dtype, head_size=padded, length=length)
+    sizes: dict[str, int | str] = {
+        "dtype": str(q.dtype).removeprefix("torch."),
+        "head_size": padded,
+        "length": length,
+    }
+    config = choose_config("attention", kernel, architecture(q), bias=int(biased), **sizes)
     return config, {"HEAD": head, "DIM": padded, "CAUSAL": causal}

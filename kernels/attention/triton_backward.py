@@ -11,10 +11,13 @@ import triton.language as tl
 from recsys.kernels.attention.triton_bias import (
     BUCKETS,
     add_bias,
+    bucket_range,
     store_diagonals,
     store_ends,
     sum_buckets,
     sum_diagonals,
+    sum_ends,
+    time_buckets,
 )
 from recsys.kernels.attention.triton_tile import (
     column,
@@ -101,7 +104,7 @@ def backward_short(
     visible = tl.expand_dims(inside, -1)
     if CAUSAL:
         visible = visible & (key <= query)
-    weights = tl.where(visible, tl.exp2(scores - tl.expand_dims(log_sum, -2)), 0.0)
+    weights = tl.exp2(tl.where(visible, scores - tl.expand_dims(log_sum, -2), float("-inf")))
     v_tile = load_rows(v + head * v_head, rows, v_row, inside, HEAD, DIM, True)
     g_tile = load_rows(grad + head * grad_head, rows, grad_row, inside, HEAD, DIM, True)
     slopes = product(v_tile, flip(g_tile), None)
@@ -123,9 +126,9 @@ def backward_short(
     dq_tile = flip(product(flip(k_tile), narrow, None) * scale)
     tl.store(dq + at, dq_tile.to(dq.dtype.element_ty), mask=mask)
     if time_parts is not None:
-        visible = visible & tl.expand_dims(inside, -2)
-        shares = tl.zeros((BUCKETS,), tl.float32)
-        shares = sum_buckets(shares, slopes, visible, column(when, -2), column(when, -1), buckets)
+        lowest, highest = bucket_range(when, when, inside, inside, buckets)
+        bucket = time_buckets(column(when, -2), column(when, -1), buckets)
+        shares = sum_buckets(tl.zeros((BUCKETS,), tl.float32), slopes, bucket, lowest, highest)
         lanes = tl.arange(0, BUCKETS)
         row = time_parts + tl.program_id(0).to(tl.int64) * buckets
         tl.store(row + lanes, shares, mask=lanes < buckets)
@@ -137,6 +140,7 @@ def backward_short(
         ahead, behind = sum_diagonals(square, tl.arange(0, GROUP * LENGTH) % LENGTH, LENGTH)
         row = position_parts + tl.program_id(0).to(tl.int64) * entries
         lane = tl.arange(0, LENGTH)
-        far, near = store_diagonals(row, ahead, lane, lane >= 0, entries, CAUSAL)
-        far_, near_ = store_diagonals(row, behind, lane - LENGTH, lane >= 0, entries, CAUSAL)
-        store_ends(row, far + far_, near + near_, entries, CAUSAL)
+        store_diagonals(row, ahead, lane, lane >= 0, entries, CAUSAL)
+        store_diagonals(row, behind, lane - LENGTH, lane >= 0, entries, CAUSAL)
+        far, near = sum_ends(slopes, query - key, entries, CAUSAL)
+        store_ends(row, far, near, entries, CAUSAL)

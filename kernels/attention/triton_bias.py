@@ -12,23 +12,54 @@ from recsys.kernels.attention.bias import MAX_GAP
 from recsys.kernels.device_math import LOG2_E
 
 _MAX_GAP = tl.constexpr(MAX_GAP)
+_FAR = tl.constexpr(2**61)
+"""Seconds beyond any time; twice that is still an int64."""
 BUCKETS = tl.constexpr(128)
 """Lanes of a row of time buckets, of which at most `bias.MAX_BUCKETS` are used."""
 
 
 @triton.jit
-def time_buckets(a, b, buckets):
-    """`bias.time_bucket` of |a - b| for int64 times.
+def _bucket(gap, buckets):
+    """`bias.time_bucket` of int64 gaps.
 
     The exponent and the two highest fraction bits of a float are 4 * (leading bit) + quarter. The conversion
     must not round up: of a gap with more than 24 bits, x >> 24 has its own leading bit just where rounding
     is decided, and clearing that bit always rounds down.
     """
-    gap = tl.minimum(tl.abs(a - b), _MAX_GAP).to(tl.int32)
+    gap = tl.minimum(tl.maximum(gap, 0), _MAX_GAP).to(tl.int32)
     plain = gap & ~(gap >> 24)
     bits = plain.to(tl.float32).to(tl.int32, bitcast=True)
     bucket = tl.where(gap < 4, gap, (bits >> 21) - 512)
     return tl.minimum(bucket, buckets - 1)
+
+
+@triton.jit
+def time_buckets(a, b, buckets):
+    """Buckets of |a - b| for int64 times."""
+    return _bucket(tl.abs(a - b), buckets)
+
+
+@triton.jit
+def bucket_range(query_times, key_times, query_inside, key_inside, buckets):
+    """First and last bucket that pairs of a tile can have: all that lies between the two spans of time.
+
+    Args:
+        query_times: (R,) int64, or (sequences, R): pairs are within a sequence.
+        key_times: (C,) or (sequences, C).
+        query_inside: which queries exist.
+        key_inside: which keys exist.
+        buckets: T.
+    """
+    axis: tl.constexpr = len(query_times.shape) - 1
+    query_low = tl.min(tl.where(query_inside, query_times, _FAR), axis)
+    query_high = tl.max(tl.where(query_inside, query_times, -_FAR), axis)
+    key_low = tl.min(tl.where(key_inside, key_times, _FAR), axis)
+    key_high = tl.max(tl.where(key_inside, key_times, -_FAR), axis)
+    least = tl.maximum(query_low - key_high, key_low - query_high)
+    most = tl.maximum(query_high - key_low, key_high - query_low)
+    if axis == 1:
+        least, most = tl.min(least, 0), tl.max(most, 0)
+    return _bucket(least, buckets), _bucket(most, buckets)
 
 
 @triton.jit
@@ -67,14 +98,11 @@ def add_bias(
 
 
 @triton.jit
-def sum_buckets(row, slopes, visible, query_times, key_times, buckets):
+def sum_buckets(row, slopes, bucket, lowest, highest):
     """Add a tile's slopes to a row (BUCKETS,) by time bucket: one masked sum for each in the tile's range."""
-    bucket = time_buckets(query_times, key_times, buckets)
-    lowest = _least(tl.where(visible, bucket, BUCKETS))
-    highest = -_least(tl.where(visible, -bucket, 1))
     lanes = tl.arange(0, BUCKETS)
     for number in range(lowest, highest + 1):
-        share = _total(tl.where(bucket == number, slopes, 0.0))
+        share = tl.sum(tl.where(bucket == number, slopes, 0.0))
         row = tl.where(lanes == number, row + share, row)
     return row
 
@@ -101,25 +129,28 @@ def sum_diagonals(slopes, key, ROWS: tl.constexpr):
 
 @triton.jit
 def store_diagonals(row, sums, distance, done, entries, CAUSAL: tl.constexpr):
-    """Store the sums (D,) of distances that have an entry of their own, where `done`.
-
-    Returns:
-        Sums of the others: those that the last entry stands for, and those that the first one does.
-    """
+    """Store the sums (D,) of distances that have an entry of their own, where `done`."""
     if CAUSAL:
-        most = entries - 1
-        tl.store(row + distance, sums, mask=done & (distance >= 0) & (distance < most))
-        near = 0.0
+        tl.store(row + distance, sums, mask=done & (distance >= 0) & (distance < entries - 1))
     else:
         most = (entries - 1) // 2
         tl.store(row + most + distance, sums, mask=done & (distance > -most) & (distance < most))
-        near = tl.sum(tl.where(done & (distance <= -most) & (distance < most), sums, 0.0), 0)
-    return tl.sum(tl.where(done & (distance >= most), sums, 0.0), 0), near
+
+
+@triton.jit
+def sum_ends(slopes, distance, entries, CAUSAL: tl.constexpr):
+    """Sum a tile's slopes that the last entry stands for, and those that the first one does."""
+    if CAUSAL:
+        return tl.sum(tl.where(distance >= entries - 1, slopes, 0.0)), 0.0
+    else:
+        most = (entries - 1) // 2
+        far = tl.sum(tl.where(distance >= most, slopes, 0.0))
+        return far, tl.sum(tl.where((distance <= -most) & (distance < most), slopes, 0.0))
 
 
 @triton.jit
 def store_ends(row, far, near, entries, CAUSAL: tl.constexpr):
-    """Store what `store_diagonals` left; a table of one entry takes both."""
+    """Store what `sum_ends` found; a table of one entry takes both."""
     if CAUSAL:
         tl.store(row + entries - 1, far)
     else:
@@ -133,17 +164,3 @@ def pass_on(sums, behind, KEYS: tl.constexpr):
     lane = tl.arange(0, sums.shape[0])
     source = (lane + (sums.shape[0] - KEYS)) % sums.shape[0]
     return tl.where(lane >= KEYS, tl.gather(sums, source, 0), tl.gather(behind, source, 0))
-
-
-@triton.jit
-def _least(x):
-    if len(x.shape) == 3:
-        x = tl.min(x, 2)
-    return tl.min(tl.min(x, 1), 0)
-
-
-@triton.jit
-def _total(x):
-    if len(x.shape) == 3:
-        x = tl.sum(x, 2)
-    return tl.sum(tl.sum(x, 1), 0)

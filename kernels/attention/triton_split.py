@@ -10,11 +10,14 @@ import triton.language as tl
 from recsys.kernels.attention.triton_bias import (
     BUCKETS,
     add_bias,
+    bucket_range,
     pass_on,
     store_diagonals,
     store_ends,
     sum_buckets,
     sum_diagonals,
+    sum_ends,
+    time_buckets,
 )
 from recsys.kernels.attention.triton_tile import (
     column,
@@ -85,12 +88,13 @@ def _query_slopes(
         scores, query[:, None], key[None, :], column(query_times, 1), column(key_times, 0), head,
         time_table, buckets, position_table, entries, CAUSAL,
     )  # fmt: skip
-    weights = exponential(scores - log_sum[:, None], first // KEYS, 0 if EDGE else EVERY)
+    scores -= log_sum[:, None]
     if EDGE:
         visible = inside[None, :]
         if CAUSAL:
             visible = visible & (key[None, :] <= query[:, None])
-        weights = tl.where(visible, weights, 0.0)
+        scores = tl.where(visible, scores, float("-inf"))
+    weights = exponential(scores, first // KEYS, 0 if EDGE else EVERY)
     v_tile = load_rows(v, start + key, v_row, inside, HEAD, DIM, EDGE)
     slopes = product(g_tile, flip(v_tile), None)
     if words is not None:
@@ -98,16 +102,16 @@ def _query_slopes(
     slopes = weights * (slopes - mean[:, None])
     dq_tile = product(slopes.to(k_tile.dtype), k_tile, dq_tile)
     if time_row is not None:
-        seen = (query < length)[:, None] & inside[None, :]
-        if EDGE and CAUSAL:
-            seen = seen & (key[None, :] <= query[:, None])
-        shares = sum_buckets(shares, slopes, seen, column(query_times, 1), column(key_times, 0), buckets)
+        lowest, highest = bucket_range(query_times, key_times, query < length, inside, buckets)
+        bucket = time_buckets(column(query_times, 1), column(key_times, 0), buckets)
+        shares = sum_buckets(shares, slopes, bucket, lowest, highest)
     if position_row is not None:
         ahead, behind = sum_diagonals(slopes, tl.arange(0, KEYS), ROWS)
         passed += ahead
         lane = tl.arange(0, ROWS)
         done = lane >= ROWS - KEYS  # no later key is that far back
-        far_, near_ = store_diagonals(position_row, passed, lane + low - first, done, entries, CAUSAL)
+        store_diagonals(position_row, passed, lane + low - first, done, entries, CAUSAL)
+        far_, near_ = sum_ends(slopes, query[:, None] - key[None, :], entries, CAUSAL)
         far += far_
         near += near_
         passed = pass_on(passed, behind, KEYS)
@@ -219,8 +223,8 @@ def backward_queries(
         lane = tl.arange(0, ROWS)
         # `passed` starts at the key after the last block of keys.
         distance = lane + low - tl.cdiv(end, KEYS) * KEYS
-        far_, near_ = store_diagonals(position_row, passed, distance, lane >= 0, entries, CAUSAL)
-        store_ends(position_row, far + far_, near + near_, entries, CAUSAL)
+        store_diagonals(position_row, passed, distance, lane >= 0, entries, CAUSAL)
+        store_ends(position_row, far, near, entries, CAUSAL)
 
 
 @triton.jit
@@ -282,9 +286,10 @@ def _key_slopes(
         scores, query[None, :], key[:, None], column(query_times, 0), column(key_times, 1), head,
         time_table, buckets, position_table, entries, CAUSAL,
     )  # fmt: skip
-    weights = exponential(scores - log_sum[None, :], first // QUERIES, 0 if EDGE else EVERY)
+    scores -= log_sum[None, :]
     if DIAGONAL:
-        weights = tl.where(key[:, None] <= query[None, :], weights, 0.0)
+        scores = tl.where(key[:, None] <= query[None, :], scores, float("-inf"))
+    weights = exponential(scores, first // QUERIES, 0 if EDGE else EVERY)
     slopes = product(v_tile, flip(g_tile), None)
     kept = weights
     if seed is not None:

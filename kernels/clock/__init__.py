@@ -10,12 +10,19 @@ from recsys.kernels.backend import choose_backend
 from recsys.kernels.clock import reference
 from recsys.kernels.clock.checks import check_clock
 from recsys.kernels.clock.circle import circle_features, cosine_coefficients, hours_to_degree
-from recsys.kernels.clock.streaming import ClockState, clock_read, clock_step, initial_clock_state
+from recsys.kernels.clock.streaming import (
+    ClockState,
+    clock_read,
+    clock_state,
+    clock_step,
+    initial_clock_state,
+)
 
 __all__ = [
     "ClockState",
     "circle_features",
     "clock_read",
+    "clock_state",
     "clock_step",
     "clock_sums",
     "cosine_coefficients",

@@ -1,13 +1,14 @@
 """The clock's state of a user: what a new event adds, and what a request at any hour reads."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
 
 from recsys.kernels.clock.circle import DAY, circle_features, weigh_features
 
-__all__ = ["ClockState", "clock_read", "clock_step", "initial_clock_state"]
+__all__ = ["ClockState", "clock_read", "clock_state", "clock_step", "initial_clock_state"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -29,6 +30,30 @@ def initial_clock_state(n: int, degree: int, width: int, device: torch.device | 
         torch.zeros(n, 2 * degree + 1, width, device=device),
         torch.zeros(n, dtype=torch.int64, device=device),
     )
+
+
+def clock_state(values: Tensor, times: Tensor, offsets: Tensor, degree: int, rate: Tensor) -> ClockState:
+    """Return the state of B users after whole histories.
+
+    Args:
+        values: (N, d).
+        times: (N,) int64 local seconds, non-decreasing within a sequence.
+        offsets: (B + 1,) row bounds of the sequences.
+        degree: M.
+        rate: () decay per day, >= 0.
+    """
+    start = initial_clock_state(len(offsets) - 1, degree, values.shape[1], values.device)
+    sums, last = [], []
+    for user, (first, end) in enumerate(pairwise(offsets.tolist())):
+        if first == end:
+            sums.append(start.sums[user])
+            last.append(start.times[user])
+            continue
+        features = circle_features(times[first:end], degree)
+        decay = _decay(times[end - 1] - times[first:end], rate).to(features.dtype)
+        sums.append((features * decay[:, None]).T @ values[first:end].to(features.dtype))
+        last.append(times[end - 1])
+    return ClockState(torch.stack(sums), torch.stack(last)) if sums else start
 
 
 def clock_step(state: ClockState, values: Tensor, times: Tensor, rate: Tensor) -> ClockState:

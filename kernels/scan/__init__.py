@@ -236,4 +236,4 @@ def _scan_on_gpu(
             f"selective_scan: schedule is of {schedule.sequences} sequences and {schedule.events} events on "
             f"{schedule.pieces.device}, want {wanted[0]} and {wanted[1]} on {u.device}"
         )
-    return triton.selective_scan(*arguments, schedule=schedule)  # type: ignore[misc]
+    return triton.selective_scan(schedule, *arguments)

@@ -16,6 +16,7 @@ __all__ = ["selective_scan"]
 
 
 def selective_scan(
+    schedule: ScanSchedule,
     u: Tensor,
     delta: Tensor,
     A: Tensor,
@@ -28,9 +29,8 @@ def selective_scan(
     delta_softplus: bool,
     initial_state: Tensor | None,
     return_state: bool,
-    schedule: ScanSchedule,
 ) -> tuple[Tensor, Tensor]:
-    """Scan; arguments and results as in `reference.selective_scan`, the state empty unless asked for."""
+    """Scan; other arguments and results as in `reference.selective_scan`, state empty unless asked for."""
     inputs = (u, delta, A, B, C, D, z, delta_bias, initial_state)
     trained = torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in inputs)
     y, state, _ = forward(

@@ -24,7 +24,6 @@ from recsys.kernels.scan.triton_steps import (
     pick,
     state_index,
     step_sizes,
-    step_slopes,
     sum_states,
 )
 
@@ -213,7 +212,8 @@ def scan_pieces_backward(
                     if bias is not None:
                         raw += tl.load(bias + columns, mask=real, other=0.0).to(tl.float32)
                     step = tl.where(inner, step_sizes(raw, SOFTPLUS), 0.0)
-                    rise = step_slopes(raw, SOFTPLUS)
+                    if SOFTPLUS:
+                        rise = sigmoid(raw)
                     if z is not None:
                         gate = load_events(z + here * z_row + columns + rows * z_row, inner)
                         open_ = sigmoid(gate)
@@ -232,12 +232,10 @@ def scan_pieces_backward(
                             step_k = pick(step, rows, k)
                             fade = decay(step_k, rates, k, FMA_EVERY)
                             h = fade * h + (step_k * pick(value, rows, k))[None, :, None] * b
-                        rates = load_states(A + own + s, inside, WHOLE) * LOG2_E
                         for k in tl.static_range((part + 1) * HELD - 1, part * HELD - 1, -1):
                             real_event = t + k < events
                             live = real_event & (c < channels)
                             event = tl.minimum(t + k, events - 1)
-                            b = load_state_row(B + row * B_row + event * B_row + s, s < states, WHOLE)
                             read = load_state_row(C + row * C_row + event * C_row + s, s < states, WHOLE)
                             step_k = pick(step, rows, k)
                             value_k = pick(value, rows, k)
@@ -255,13 +253,17 @@ def scan_pieces_backward(
                             carry += pull_k[None, :, None] * read
                             dB = tl.sum((step_k * value_k)[None, :, None] * carry, axis=1)
                             tl.store(part_B + sums + sums_at, dB, mask=wanted)
+                            # B and the rates no earlier: they would take registers beside C.
+                            b = load_state_row(B + row * B_row + event * B_row + s, s < states, WHOLE)
                             through = sum_states(carry * b)
                             h = before[k - part * HELD]
+                            rates = load_states(A + own + s, inside, WHOLE) * LOG2_E
                             carry *= decay(step_k, rates, k, FMA_EVERY)
                             along = carry * h
                             slope += along * step_k[None, :, None]
                             rise_k = value_k * through + LN_2 * sum_states(along * rates)
-                            rise_k *= pick(rise, rows, k)
+                            if SOFTPLUS:
+                                rise_k *= pick(rise, rows, k)
                             tl.store(ddelta + into, rise_k, mask=live)
                             pass_k = step_k * through
                             if D is not None:

@@ -11,7 +11,7 @@ one lane, so that sums over states cost no exchange between lanes.
 import triton
 import triton.language as tl
 
-from recsys.kernels.device_math import exp2_fma, sigmoid, softplus
+from recsys.kernels.device_math import exp2_fma, softplus
 
 LOG2_E = tl.constexpr(1.4426950408889634)
 LN_2 = tl.constexpr(0.6931471805599453)
@@ -56,14 +56,6 @@ def step_sizes(raw, SOFTPLUS: tl.constexpr):
     if SOFTPLUS:
         return softplus(raw)
     return raw
-
-
-@triton.jit
-def step_slopes(raw, SOFTPLUS: tl.constexpr):
-    """Derivative of `step_sizes`."""
-    if SOFTPLUS:
-        return sigmoid(raw)
-    return raw * 0.0 + 1.0
 
 
 @triton.jit

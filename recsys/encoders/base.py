@@ -2,13 +2,15 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
 from recsys.config import require
+from recsys.encoders.clock import NO_LOCAL_TIMES, ClockedState, HourHead, InterestClock, UserMemory
 from recsys.encoders.items import HashedItemEmbedding, ItemEmbedding, make_item_embedding
+from recsys.errors import ArgumentError
 from recsys.jagged import SequenceBatch
 
 
@@ -29,6 +31,12 @@ class EncoderConfig:
     gives each item a row of its own; 0 to 16."""
     item_buckets: int = 100_000
     """Rows of the shared table where item_hashes is above 0; 1 to 2147483647."""
+    clock: Literal["off", "pool", "hours"] = "off"
+    """pool: the interest clock, a user's events pooled by nearness of their local hour to the request's;
+    hours: a learned vector for the hour of each event and of the request; both need a time zone."""
+    clock_half_life: float = 30.0
+    """Days after which an event counts half in the clock, at the start of training, which learns on;
+    0 lets events count the same however old; 0 to 36500."""
 
     def __post_init__(self) -> None:
         """Check ranges."""
@@ -40,6 +48,12 @@ class EncoderConfig:
         require(
             1 <= self.item_buckets < 2**31, "encoder.item_buckets", self.item_buckets, "from 1 to 2147483647"
         )
+        require(
+            0 <= self.clock_half_life <= 36_500,
+            "encoder.clock_half_life",
+            self.clock_half_life,
+            "between 0 and 36500 days",
+        )
 
 
 class SequenceEncoder(nn.Module, ABC):
@@ -47,6 +61,10 @@ class SequenceEncoder(nn.Module, ABC):
 
     A hidden state scores the catalog by inner product with :attr:`item_weight`, so that training,
     ranking and nearest-neighbour search use one table.
+
+    An encoder of one's own implements :meth:`encode`, :meth:`encode_start` and :meth:`encode_step`; the clock
+    that the configuration asks for is added to what they give, by :meth:`forward`, :meth:`initial_state`
+    and :meth:`step`. One that adds :meth:`hours_of_events` to its input has the hour baseline, too.
 
     Attributes:
         causal: True when the state of an event depends on no later event. Causal encoders train on the
@@ -65,6 +83,12 @@ class SequenceEncoder(nn.Module, ABC):
         self.item_embedding = make_item_embedding(
             n_items, self.n_extra_items, config.d_model, config.item_hashes, config.item_buckets
         )
+        self.clock: InterestClock | None = None
+        self.hours: HourHead | None = None
+        if config.clock == "pool":
+            self.clock = InterestClock(config.d_model, n_items, config.max_length, config.clock_half_life)
+        elif config.clock == "hours":
+            self.hours = HourHead(config.d_model)
 
     @property
     def item_weight(self) -> Tensor:
@@ -91,9 +115,37 @@ class SequenceEncoder(nn.Module, ABC):
         """Whether every event must come with its time."""
         return False
 
+    @property
+    def needs_local_times(self) -> bool:
+        """Whether every event must come with its local time, which takes a time zone."""
+        return str(self.config.clock) != "off"
+
+    @property
+    def reads_request_time(self) -> bool:
+        """Whether the moment at which an answer is wanted changes it."""
+        return self.needs_local_times
+
     @abstractmethod
+    def encode(self, batch: SequenceBatch, *, generator: torch.Generator | None = None) -> Tensor:
+        """States (N, D) of packed sequences without the clock; arguments as in :meth:`forward`."""
+
+    @abstractmethod
+    def encode_start(self, n: int) -> Any:
+        """Streaming state of ``n`` users without history, without the clock."""
+
+    @abstractmethod
+    def encode_step(
+        self,
+        state: Any,
+        items: Tensor,
+        timestamps: Tensor | None = None,
+        local_times: Tensor | None = None,
+        asked: Tensor | None = None,
+    ) -> tuple[Tensor, Any]:
+        """One more event of each of the n users, without the clock; arguments as in :meth:`step`."""
+
     def forward(self, batch: SequenceBatch, *, generator: torch.Generator | None = None) -> Tensor:
-        """Encode packed sequences.
+        """Encode packed sequences: the encoder's own states, and the clock's part at each query time.
 
         Args:
             batch: N events of B sequences, none longer than ``config.max_length``.
@@ -101,28 +153,103 @@ class SequenceEncoder(nn.Module, ABC):
 
         Returns:
             (N, D) hidden state after each event.
-        """
 
-    def user_state(self, batch: SequenceBatch) -> Tensor:
-        """(B, D) the state that scores what comes next for each sequence; no sequence may be empty."""
+        Raises:
+            ArgumentError: an encoder with a clock is given events without local times.
+        """
+        hidden = self.encode(batch, generator=generator)
+        if self.clock is not None:
+            return self.clock(hidden, batch, self.item_embedding(batch.items))  # type: ignore[no-any-return]
+        if self.hours is not None:
+            return hidden + self.hours.at_output(batch).to(hidden.dtype)
+        return hidden
+
+    def user_state(
+        self, batch: SequenceBatch, *, at: Tensor | None = None, local_at: Tensor | None = None
+    ) -> Tensor:
+        """(B, D) the state that scores what comes next for each sequence; no sequence may be empty.
+
+        Args:
+            batch: histories.
+            at: (B,) int64 unix seconds at which each answer is wanted; None is the last event's time. Read
+                by an encoder whose query is a token with a time of its own, BERT4Rec's mask.
+            local_at: (B,) int64 local seconds of the same, read by a clock.
+        """
+        if local_at is not None and self.needs_local_times:
+            batch = batch.asked_at(local_at)
         return self.forward(batch)[batch.last_rows()]
 
-    @abstractmethod
-    def initial_state(self, n: int) -> Any:
-        """The streaming state of ``n`` users without history."""
+    def remember(self, batch: SequenceBatch) -> UserMemory:
+        """What is needed to answer the B users at any hour without encoding their histories again.
 
-    @abstractmethod
-    def step(self, state: Any, items: Tensor, timestamps: Tensor | None = None) -> tuple[Tensor, Any]:
+        Args:
+            batch: histories with local times; none may be empty.
+
+        Raises:
+            ArgumentError: the encoder has no interest clock, so that no hour changes its answers this way.
+        """
+        if self.clock is None:
+            raise ArgumentError("encoder.clock is not 'pool': there is no clock to read at another hour")
+        hidden = self._last_states(batch)
+        return self.clock.remember(hidden, batch, self.item_embedding(batch.items))
+
+    def recall(self, memory: UserMemory, local_at: Tensor | None = None) -> Tensor:
+        """(n, D) states of remembered users asked at local times (n,); None is their last events' times."""
+        if self.clock is None:
+            raise ArgumentError("encoder.clock is not 'pool': there is no clock to read at another hour")
+        return self.clock.read(memory, local_at)
+
+    def _last_states(self, batch: SequenceBatch) -> Tensor:
+        """(B, D) what `user_state` gives, without the clock."""
+        return self.encode(batch)[batch.last_rows()]
+
+    def hours_of_events(self, batch: SequenceBatch) -> Tensor | None:
+        """(N, D) vectors of the events' hours to add to the input; None but for the hour baseline."""
+        return None if self.hours is None else self.hours.at_input(batch, self.n_items)
+
+    def initial_state(self, n: int) -> Any:
+        """The streaming state of ``n`` users without history; the clock's sums are part of it."""
+        own = self.encode_start(n)
+        return own if self.clock is None else ClockedState(own, self.clock.initial_state(n))
+
+    def step(
+        self,
+        state: Any,
+        items: Tensor,
+        timestamps: Tensor | None = None,
+        *,
+        local_times: Tensor | None = None,
+        local_at: Tensor | None = None,
+    ) -> tuple[Tensor, Any]:
         """Take one more event of each of the n users of ``state``.
 
         Args:
             state: from :meth:`initial_state` or an earlier step; it is not to be used again afterwards.
             items: (n,) int64 item indices.
             timestamps: (n,) int64 unix seconds, for encoders that read the time.
+            local_times: (n,) int64 local seconds, for encoders with a clock.
+            local_at: (n,) int64 local seconds at which the states are asked for; None is ``local_times``.
 
         Returns:
-            (n, D) what :meth:`user_state` gives for the history so far, and the new state.
+            (n, D) what :meth:`user_state` gives for the history so far, and the new state. The clock keeps
+            summing where a window moves on: past ``max_length`` events it knows more than the window does.
+
+        Raises:
+            ArgumentError: an encoder with a clock is given no local times.
         """
+        if not self.needs_local_times:
+            return self.encode_step(state, items, timestamps)
+        if local_times is None:
+            raise ArgumentError(NO_LOCAL_TIMES)
+        asked = local_times if local_at is None else local_at
+        if self.clock is None:
+            assert self.hours is not None
+            hidden, own = self.encode_step(state, items, timestamps, local_times, asked)
+            return hidden + self.hours.of_requests(asked), own
+        hidden, own = self.encode_step(state.own, items, timestamps)
+        sums = self.clock.step(state.sums, items, self.item_embedding(items), local_times)
+        memory = UserMemory(hidden, sums, local_times)
+        return self.clock.read(memory, asked), ClockedState(own, sums)
 
     def initialize(self, generator: torch.Generator) -> None:
         """Draw all weights from ``generator``: normal with deviation 0.02, biases zero, norms one.
@@ -137,6 +264,8 @@ class SequenceEncoder(nn.Module, ABC):
                     module.weight.normal_(0.0, 0.02, generator=generator)
                     if isinstance(module, nn.Linear) and module.bias is not None:
                         module.bias.zero_()
+        if self.clock is not None:
+            self.clock.initialize()
 
 
 def dropout(x: Tensor, probability: float, generator: torch.Generator | None) -> Tensor:

@@ -94,11 +94,13 @@ class BERT4RecState:
         items: (n, max_length - 1) int64, right-aligned.
         lengths: (n,) int64.
         timestamps: (n, max_length - 1) int64, right-aligned; (n, 0) for an encoder that reads none.
+        local_times: likewise, for the hour baseline.
     """
 
     items: Tensor
     lengths: Tensor
     timestamps: Tensor
+    local_times: Tensor
 
 
 # Searched on the validation events of ml-100k: docs/experiments.md. Cloze supervises a share of the events
@@ -158,6 +160,11 @@ class BERT4Rec(SequenceEncoder):
         return bool(self.config.time_bias)
 
     @property
+    def reads_request_time(self) -> bool:
+        """True with a time bias, too: the mask has the request's time."""
+        return self.needs_timestamps or self.needs_local_times
+
+    @property
     def mask_item(self) -> int:
         """Index of the mask token, V."""
         return self.n_items
@@ -167,8 +174,8 @@ class BERT4Rec(SequenceEncoder):
         """One less than ``max_length``: the mask token takes a place."""
         return int(self.config.max_length) - 1
 
-    def forward(self, batch: SequenceBatch, *, generator: torch.Generator | None = None) -> Tensor:
-        """Hidden states (N, D): at a masked event, the state that scores the hidden item.
+    def encode(self, batch: SequenceBatch, *, generator: torch.Generator | None = None) -> Tensor:
+        """States (N, D): at a masked event, the state that scores the hidden item.
 
         Raises:
             ArgumentError: a sequence is longer than ``config.max_length``.
@@ -184,6 +191,9 @@ class BERT4Rec(SequenceEncoder):
             x = x + self.position_embedding(batch.positions())
         elif self.config.positions == "reversed":
             x = x + self.position_embedding(batch.reversed_positions())
+        hours = self.hours_of_events(batch)
+        if hours is not None:
+            x = x + hours
         x = through.drop(self.embedding_norm(x))
         for block in self.blocks:
             x = block(x, through)
@@ -199,18 +209,25 @@ class BERT4Rec(SequenceEncoder):
         drawn = np.random.default_rng(generator.initial_seed()).random()
         return bool(drawn < self.config.causal_probability)
 
-    def user_state(self, batch: SequenceBatch, *, at: Tensor | None = None) -> Tensor:
+    def user_state(
+        self, batch: SequenceBatch, *, at: Tensor | None = None, local_at: Tensor | None = None
+    ) -> Tensor:
         """(B, D) state of a mask appended after each sequence; empty sequences are allowed.
 
         Args:
             batch: histories.
             at: (B,) int64 unix seconds at which each answer is wanted, the time of the mask; None is the
                 time of the last event. Read by a time bias alone.
+            local_at: (B,) int64 local seconds of the same, read by a clock.
         """
-        masked = batch.append(self.mask_item, at)
+        masked = batch.append(self.mask_item, at, local_at)
         return self.forward(masked)[masked.last_rows()]
 
-    def initial_state(self, n: int) -> BERT4RecState:
+    def _last_states(self, batch: SequenceBatch) -> Tensor:
+        masked = batch.append(self.mask_item)
+        return self.encode(masked)[masked.last_rows()]
+
+    def encode_start(self, n: int) -> BERT4RecState:
         """N users without history."""
         device = self.item_embedding.weight.device
         return BERT4RecState(
@@ -219,10 +236,18 @@ class BERT4Rec(SequenceEncoder):
             torch.zeros(
                 n, self.history_length if self.needs_timestamps else 0, dtype=torch.int64, device=device
             ),
+            torch.zeros(
+                n, self.history_length if self.hours is not None else 0, dtype=torch.int64, device=device
+            ),
         )
 
-    def step(
-        self, state: BERT4RecState, items: Tensor, timestamps: Tensor | None = None
+    def encode_step(
+        self,
+        state: BERT4RecState,
+        items: Tensor,
+        timestamps: Tensor | None = None,
+        local_times: Tensor | None = None,
+        asked: Tensor | None = None,
     ) -> tuple[Tensor, BERT4RecState]:
         """One event per user. Every step encodes the whole window: attention here is bidirectional.
 
@@ -239,6 +264,12 @@ class BERT4Rec(SequenceEncoder):
         if timestamps is not None and self.needs_timestamps:
             times = torch.cat((times[:, 1:], timestamps[:, None]), dim=1)
             packed = times[recent].cpu().numpy()
-        batch = SequenceBatch.from_lengths(window[recent].cpu().numpy(), lengths.cpu().numpy(), packed)
-        hidden = self.user_state(batch.to(window.device))
-        return hidden, replace(state, items=window, lengths=lengths, timestamps=times)
+        local, packed_local = state.local_times, None
+        if local_times is not None and self.hours is not None:
+            local = torch.cat((local[:, 1:], local_times[:, None]), dim=1)
+            packed_local = local[recent].cpu().numpy()
+        counts = lengths.cpu().numpy()
+        batch = SequenceBatch.from_lengths(window[recent].cpu().numpy(), counts, packed, packed_local)
+        masked = batch.to(window.device).append(self.mask_item, local_times=asked)
+        hidden = self.encode(masked)[masked.last_rows()]
+        return hidden, replace(state, items=window, lengths=lengths, timestamps=times, local_times=local)

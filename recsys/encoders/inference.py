@@ -20,6 +20,9 @@ def encode_histories(
     starts: Array,
     ends: Array,
     *,
+    local_times: npt.NDArray[np.int64] | None = None,
+    at: Array | None = None,
+    local_at: Array | None = None,
     batch_events: int = 32_768,
 ) -> Tensor:
     """The state after each history, of which the most recent ``history_length`` events are read.
@@ -30,6 +33,9 @@ def encode_histories(
         timestamps: (N,) unix seconds, or None.
         starts: (R,) int64, first position of each history.
         ends: (R,) int64, position after its last event; no history is empty.
+        local_times: (N,) local seconds, or None; read by a clock.
+        at: (R,) unix seconds at which each answer is wanted; None is the last event's time.
+        local_at: (R,) local seconds of the same.
         batch_events: budget of events per forward pass.
 
     Returns:
@@ -42,9 +48,17 @@ def encode_histories(
         for rows in _batches(ends - recent, batch_events):
             flat = flat_ranges(recent[rows], ends[rows])
             times = None if timestamps is None else timestamps[flat]
-            batch = SequenceBatch.from_lengths(items[flat], ends[rows] - recent[rows], times)
-            states[rows] = encoder.user_state(batch.to(device)).to(states.dtype)
+            local = None if local_times is None else local_times[flat]
+            batch = SequenceBatch.from_lengths(items[flat], ends[rows] - recent[rows], times, local)
+            found = encoder.user_state(
+                batch.to(device), at=_moments(at, rows, device), local_at=_moments(local_at, rows, device)
+            )
+            states[rows] = found.to(states.dtype)
     return states
+
+
+def _moments(times: Array | None, rows: slice, device: torch.device) -> Tensor | None:
+    return None if times is None else torch.from_numpy(np.array(times[rows], dtype=np.int64)).to(device)
 
 
 def _batches(lengths: Array, budget: int) -> Iterator[slice]:

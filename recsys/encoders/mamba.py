@@ -106,23 +106,31 @@ class Mamba(SequenceEncoder):
         for block in self._blocks():
             block.mixer.initialize(generator, self.config.dt_init)
 
-    def forward(self, batch: SequenceBatch, *, generator: torch.Generator | None = None) -> Tensor:
-        """Hidden states (N, D); see :meth:`SequenceEncoder.forward`."""
-        x = self._embed(batch.items, generator)
+    def encode(self, batch: SequenceBatch, *, generator: torch.Generator | None = None) -> Tensor:
+        """States (N, D); see :meth:`SequenceEncoder.encode`."""
+        x = self._embed(batch.items, self.hours_of_events(batch), generator)
         for block in self.blocks:
             x = block(x, batch.offsets, generator, batch.scan_schedule)
         return self.final_norm(x)  # type: ignore[no-any-return]
 
-    def initial_state(self, n: int) -> MambaState:
+    def encode_start(self, n: int) -> MambaState:
         """Zero states of n users."""
         conv, scan = zip(*(block.mixer.initial_state(n) for block in self._blocks()), strict=True)
         return MambaState(conv, scan)
 
-    def step(
-        self, state: MambaState, items: Tensor, timestamps: Tensor | None = None
+    def encode_step(
+        self,
+        state: MambaState,
+        items: Tensor,
+        timestamps: Tensor | None = None,
+        local_times: Tensor | None = None,
+        asked: Tensor | None = None,
     ) -> tuple[Tensor, MambaState]:
         """One event per user in O(E S), whatever the length of the history."""
-        x = self._embed(items, None)
+        hours = None
+        if self.hours is not None and local_times is not None:
+            hours = self.hours.of_events(local_times)
+        x = self._embed(items, hours, None)
         states = []
         for block, conv, scan in zip(self._blocks(), state.conv, state.scan, strict=True):
             x, new = block.step(x, (conv, scan))
@@ -132,8 +140,9 @@ class Mamba(SequenceEncoder):
     def _blocks(self) -> list["MambaBlock"]:
         return [block for block in self.blocks if isinstance(block, MambaBlock)]
 
-    def _embed(self, items: Tensor, generator: torch.Generator | None) -> Tensor:
-        x = dropout(self.item_embedding(items), self.config.dropout, generator)
+    def _embed(self, items: Tensor, hours: Tensor | None, generator: torch.Generator | None) -> Tensor:
+        x = self.item_embedding(items)
+        x = dropout(x if hours is None else x + hours, self.config.dropout, generator)
         return self.embedding_norm(x) if self.config.block == "mamba4rec" else x
 
 

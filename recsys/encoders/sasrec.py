@@ -39,6 +39,7 @@ class SASRecState:
         items: (n, L) int64, the events in the window.
         lengths: (n,) int64, how many of them are filled.
         timestamps: (n, L) int64, their times; (n, 0) for an encoder that reads none.
+        local_times: (n, L) int64, likewise, for the hour baseline.
     """
 
     keys: Tensor
@@ -46,6 +47,7 @@ class SASRecState:
     items: Tensor
     lengths: Tensor
     timestamps: Tensor
+    local_times: Tensor
 
 
 # Searched on the validation events of ml-100k: docs/experiments.md.
@@ -95,31 +97,39 @@ class SASRec(SequenceEncoder):
         """True with a time bias."""
         return bool(self.config.time_bias)
 
-    def forward(self, batch: SequenceBatch, *, generator: torch.Generator | None = None) -> Tensor:
-        """Hidden states (N, D); see :meth:`SequenceEncoder.forward`.
+    def encode(self, batch: SequenceBatch, *, generator: torch.Generator | None = None) -> Tensor:
+        """States (N, D); see :meth:`SequenceEncoder.encode`.
 
         Raises:
             ArgumentError: a sequence is longer than ``config.max_length``.
         """
         return self._encode(batch, self._pass(batch, generator))
 
-    def initial_state(self, n: int) -> SASRecState:
+    def encode_start(self, n: int) -> SASRecState:
         """Empty windows of n users."""
         c = self.config
         weight = self.item_embedding.weight
         shape = (c.n_layers, n, c.max_length, c.n_heads, c.d_model // c.n_heads)
+
+        def integers(*size: int) -> Tensor:
+            return torch.zeros(size, dtype=torch.int64, device=weight.device)
+
         return SASRecState(
             weight.new_zeros(shape),
             weight.new_zeros(shape),
-            torch.zeros(n, c.max_length, dtype=torch.int64, device=weight.device),
-            torch.zeros(n, dtype=torch.int64, device=weight.device),
-            torch.zeros(
-                n, c.max_length if self.needs_timestamps else 0, dtype=torch.int64, device=weight.device
-            ),
+            integers(n, c.max_length),
+            integers(n),
+            integers(n, c.max_length if self.needs_timestamps else 0),
+            integers(n, c.max_length if self.hours is not None else 0),
         )
 
-    def step(
-        self, state: SASRecState, items: Tensor, timestamps: Tensor | None = None
+    def encode_step(
+        self,
+        state: SASRecState,
+        items: Tensor,
+        timestamps: Tensor | None = None,
+        local_times: Tensor | None = None,
+        asked: Tensor | None = None,
     ) -> tuple[Tensor, SASRecState]:
         """One event per user in O(L) each.
 
@@ -134,16 +144,21 @@ class SASRec(SequenceEncoder):
         if bool(full.any()):
             shifted = torch.where(full[:, None], state.items.roll(-1, dims=1), state.items)
             times = torch.where(full[:, None], state.timestamps.roll(-1, dims=1), state.timestamps)
+            local = torch.where(full[:, None], state.local_times.roll(-1, dims=1), state.local_times)
             lengths = state.lengths - full.to(torch.int64)
-            state = replace(state, items=shifted, timestamps=times, lengths=lengths)
+            state = replace(state, items=shifted, timestamps=times, local_times=local, lengths=lengths)
         users = torch.arange(len(items), device=items.device)
         state.items[users, state.lengths] = items
         if timestamps is not None and self.needs_timestamps:
             state.timestamps[users, state.lengths] = timestamps
+        hours = None
+        if self.hours is not None and local_times is not None:
+            state.local_times[users, state.lengths] = local_times
+            hours = self.hours.of_events(local_times)
         anew = full if self.config.positions != "reversed" else torch.ones_like(full)
         hidden = self.item_embedding.weight.new_empty(len(items), self.config.d_model)
         if not bool(anew.all()):
-            stepped = self._step_cached(state, items)
+            stepped = self._step_cached(state, items, hours)
             hidden[~anew] = stepped[~anew]
         if bool(anew.any()):
             hidden[anew] = self._encode_window(state, anew.nonzero()[:, 0])
@@ -165,23 +180,32 @@ class SASRec(SequenceEncoder):
             positions = batch.positions()
         elif self.config.positions == "reversed":
             positions = batch.reversed_positions()
-        return self._blocks(batch.items, positions, through)
+        return self._blocks(batch.items, positions, through, self.hours_of_events(batch))
 
-    def _blocks(self, items: Tensor, positions: Tensor | None, through: PackedPass | StepPass) -> Tensor:
+    def _blocks(
+        self,
+        items: Tensor,
+        positions: Tensor | None,
+        through: PackedPass | StepPass,
+        hours: Tensor | None,
+    ) -> Tensor:
         x = self.item_embedding(items)
         if self.config.scale_embedding:
             x = x * self.config.d_model**0.5
         if positions is not None:
             x = x + self.position_embedding(positions)
+        if hours is not None:
+            x = x + hours
         x = through.drop(x)
         for block in self.blocks:
             x = block(x, through)
         return self.final_norm(x)  # type: ignore[no-any-return]
 
-    def _step_cached(self, state: SASRecState, items: Tensor) -> Tensor:
+    def _step_cached(self, state: SASRecState, items: Tensor, hours: Tensor | None) -> Tensor:
         times = state.timestamps if self.needs_timestamps else None
         through = StepPass(state.keys, state.values, state.lengths, self.config, times)
-        return self._blocks(items, state.lengths if self.config.positions == "learned" else None, through)
+        positions = state.lengths if self.config.positions == "learned" else None
+        return self._blocks(items, positions, through, hours)
 
     def _encode_window(self, state: SASRecState, users: Tensor) -> Tensor:
         """Encode the windows of some users whole, refill their caches, return their last states."""
@@ -189,7 +213,8 @@ class SASRec(SequenceEncoder):
         taken = torch.arange(self.config.max_length, device=users.device) < lengths[:, None]
         times = state.timestamps[users][taken].cpu().numpy() if self.needs_timestamps else None
         items = state.items[users][taken].cpu().numpy()
-        batch = SequenceBatch.from_lengths(items, lengths.cpu().numpy(), times).to(users.device)
+        local = state.local_times[users][taken].cpu().numpy() if self.hours is not None else None
+        batch = SequenceBatch.from_lengths(items, lengths.cpu().numpy(), times, local).to(users.device)
         through = self._pass(batch, None, keep_cache=True)
         hidden = self._encode(batch, through)
         rows = users.repeat_interleave(lengths)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from recsys.datasets.local_times import local_times
 from recsys.datasets.store import SequenceStore
 from recsys.jagged import SequenceBatch, flat_ranges
 
@@ -44,7 +45,8 @@ class EpochPlan:
         starts, ends = self.starts[chosen], self.ends[chosen]
         rows = flat_ranges(starts, ends)
         times = None if store.timestamps is None else store.timestamps[rows]
-        return SequenceBatch.from_lengths(store.items[rows], ends - starts, times)
+        local = local_times(store, rows)
+        return SequenceBatch.from_lengths(store.items[rows], ends - starts, times, local)
 
 
 def plan_epoch(

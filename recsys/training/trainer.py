@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from recsys.config import to_dict
+from recsys.datasets.local_times import require_local_times
 from recsys.datasets.store import SequenceStore
 from recsys.encoders.base import SequenceEncoder
 from recsys.errors import ConfigError, DataError, RunError
@@ -64,7 +65,8 @@ class Trainer:
         checkpoint_seconds: longest time without a checkpoint; one is written after every epoch anyway.
 
     Raises:
-        ConfigError: the encoder reads the time of every event and the log carries order alone.
+        ConfigError: the encoder reads the time of every event and the log carries order alone, or it has a
+            clock and the log has no local hours.
     """
 
     def __init__(
@@ -83,6 +85,8 @@ class Trainer:
                 f"{store.path}: the log carries order alone and this encoder reads times; set "
                 "encoder.time_bias = 0, or prepare a log with a timestamp column"
             )
+        if encoder.needs_local_times:
+            require_local_times(store)
         self.encoder = encoder
         self.store = store
         self.config = config

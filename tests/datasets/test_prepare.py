@@ -86,6 +86,7 @@ def test_meta_says_what_the_figures_stand_on(log: pl.DataFrame, tmp_path: Path) 
         "first": log["timestamp"].min(),
         "last": log["timestamp"].max(),
         "granularity": "hour",
+        "midnight_share": (log["timestamp"].to_numpy() % 86_400 == 0).mean(),
         "time_zone": None,
     }
 

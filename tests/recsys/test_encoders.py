@@ -39,6 +39,12 @@ VARIANTS: list[tuple[str, dict[str, object]]] = [
     ("mamba", {}),
     ("mamba", {"block": "mamba4rec", "dt_init": "zero", "n_layers": 1}),
     ("mamba", {"block": "mamba4rec", "d_conv": 2, "d_state": 5}),
+    ("sasrec", {"clock": "pool"}),
+    ("sasrec", {"clock": "hours", "positions": "reversed", "time_bias": 24}),
+    ("bert4rec", {"clock": "pool", "clock_half_life": 0}),
+    ("bert4rec", {"clock": "hours"}),
+    ("mamba", {"clock": "pool", "clock_half_life": 3}),
+    ("mamba", {"clock": "hours", "n_layers": 1}),
     ("sasrec", {"item_hashes": 2, "item_buckets": 25}),
     ("bert4rec", {"item_hashes": 3, "item_buckets": 25}),
     ("mamba", {"item_hashes": 2, "item_buckets": 25}),
@@ -72,12 +78,19 @@ def _times(items: Any) -> npt.NDArray[np.int64]:
     return 2**31 + np.asarray(items, dtype=np.int64) ** 4 % 50_021
 
 
+def _local(items: Any, places: Any) -> npt.NDArray[np.int64]:
+    """Local times in order: the hour follows from the item, the day from the place, two days an event."""
+    return np.asarray(places) * 2 * 86_400 + np.asarray(items, dtype=np.int64) * 7_919 % 86_400
+
+
 def _batch(sequences: Sequence[Any]) -> SequenceBatch:
-    return SequenceBatch.from_sequences(sequences, [_times(s) for s in sequences])
+    local = [_local(s, np.arange(len(s))) for s in sequences]
+    return SequenceBatch.from_sequences(sequences, [_times(s) for s in sequences], local)
 
 
-def _step(encoder: SequenceEncoder, state: Any, items: Any) -> tuple[Tensor, Any]:
-    return encoder.step(state, torch.from_numpy(items), torch.from_numpy(_times(items)))
+def _step(encoder: SequenceEncoder, state: Any, items: Any, places: Any) -> tuple[Tensor, Any]:
+    local = torch.from_numpy(_local(items, places))
+    return encoder.step(state, torch.from_numpy(items), torch.from_numpy(_times(items)), local_times=local)
 
 
 def _close(a: Tensor, b: Tensor, tolerance: float = 2e-5) -> None:
@@ -143,14 +156,15 @@ def test_streaming_gives_what_encoding_at_once_gives(encoder: SequenceEncoder) -
     window = encoder.history_length
     bounded = encoder.config.__class__.__name__ != "MambaConfig"
     with torch.no_grad():
-        for t in range(40):
-            hidden, state = _step(encoder, state, sequences[:, t])
+        # The clock goes on summing where a window moves on.
+        for t in range(window if bounded and encoder.clock is not None else 40):
+            hidden, state = _step(encoder, state, sequences[:, t], t)
             start = max(0, t + 1 - window) if bounded else 0
             batch = _batch(list(sequences[:, start : t + 1]))
             _close(
                 hidden,
                 encoder.user_state(batch),
-                1e-5 if "time_bias" in changed_fields(encoder.config) else 1e-4,
+                1e-5 if {"time_bias", "clock"} & set(changed_fields(encoder.config)) else 1e-4,
             )
 
 
@@ -164,14 +178,14 @@ def test_users_in_one_stream_need_not_be_equally_far(encoder: SequenceEncoder) -
         for user, steps in ((0, 3), (1, window)):
             state = encoder.initial_state(1)
             for t in range(steps):
-                _, state = _step(encoder, state, sequences[user : user + 1, t])
+                _, state = _step(encoder, state, sequences[user : user + 1, t], t)
             states.append(state)
         fields: dict[str, Any] = {}
         for name in states[0].__dataclass_fields__:
             parts = [getattr(s, name) for s in states]
             fields[name] = torch.cat(parts, dim=1 if parts[0].ndim > 2 else 0)
         joined = type(states[0])(**fields)
-        hidden, _ = _step(encoder, joined, sequences[[0, 1], [3, window]])
+        hidden, _ = _step(encoder, joined, sequences[[0, 1], [3, window]], np.array([3, window]))
         expected = encoder.user_state(_batch([sequences[0, :4], sequences[1, 1 : window + 1]]))
     _close(hidden, expected, 1e-4)
 
@@ -338,6 +352,22 @@ def test_mamba_bears_the_names_and_shapes_of_mamba_ssm() -> None:
     }
 
 
+def test_mamba_hands_the_batchs_work_list_to_the_scan(monkeypatch: pytest.MonkeyPatch) -> None:
+    from recsys.kernels.scan import selective_scan
+
+    batch = SequenceBatch.from_sequences(_sequences([3, 5]))
+    work, seen = object(), []
+
+    def scan(*args: Any, schedule: Any, **options: Any) -> Any:
+        seen.append(schedule)
+        return selective_scan(*args, **options)
+
+    monkeypatch.setattr(SequenceBatch, "scan_schedule", work)
+    monkeypatch.setattr("recsys.encoders.mamba.selective_scan", scan)
+    _encoder("mamba", {})(batch)
+    assert seen == [work, work]
+
+
 def test_mamba4rec_has_the_published_number_of_parameters() -> None:
     # 290,944 for 3,416 items and a padding row, by the log that SIGMA's authors published.
     values = {**preset("mamba", "paper")["encoder"], "d_model": 64}
@@ -400,13 +430,20 @@ def test_a_third_party_encoder_joins_with_one_decorator() -> None:
     class LastItem(SequenceEncoder):
         causal = True
 
-        def forward(self, batch: SequenceBatch, *, generator: torch.Generator | None = None) -> Tensor:
+        def encode(self, batch: SequenceBatch, *, generator: torch.Generator | None = None) -> Tensor:
             return self.item_embedding(batch.items)  # type: ignore[no-any-return]
 
-        def initial_state(self, n: int) -> None:
+        def encode_start(self, n: int) -> None:
             return None
 
-        def step(self, state: Any, items: Tensor, timestamps: Tensor | None = None) -> tuple[Tensor, Any]:
+        def encode_step(
+            self,
+            state: Any,
+            items: Tensor,
+            timestamps: Tensor | None = None,
+            local_times: Tensor | None = None,
+            asked: Tensor | None = None,
+        ) -> tuple[Tensor, Any]:
             return self.item_embedding(items), None
 
     encoder = build_encoder("last-item", V, encoder_config("last-item", {"d_model": 8}))

@@ -77,3 +77,16 @@ def test_flat_ranges_equal_concatenated_aranges() -> None:
     ends = starts + rng.integers(0, 5, 50)
     expected = np.concatenate([np.arange(s, e) for s, e in zip(starts, ends, strict=True)])
     assert flat_ranges(starts, ends).tolist() == expected.tolist()
+
+
+def test_the_scans_work_list_is_made_once_and_on_a_gpu_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    batch = SequenceBatch.from_sequences([[5, 6, 7], [], [8]])
+    assert SequenceBatch.from_sequences([[5]]).scan_schedule is None
+    monkeypatch.setattr(torch.Tensor, "is_cuda", True)
+    schedule = batch.scan_schedule
+    assert schedule is not None
+    assert (schedule.sequences, schedule.events) == (3, 4)
+    assert batch.scan_schedule is schedule
+    longer = batch.append(9).scan_schedule
+    assert longer is not None
+    assert longer.events == 7
