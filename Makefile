@@ -6,20 +6,17 @@ INSTALLED := $(VENV)/.installed
 # One FAISS per environment: the GPU build where there is an NVIDIA driver, the CPU build elsewhere.
 EXTRAS := $(shell command -v nvidia-smi >/dev/null 2>&1 && echo gpu || echo faiss),dev
 
-# Installs nothing: a GPU machine brings its own torch, triton, numba, pytest and matplotlib. Results go to $OUT.
-GPU_PYTHON ?= python3
-gpu:
-	PYTHONPATH=. PYTHONUNBUFFERED=1 $(GPU_PYTHON) -m benchmarks.gpu_run
+.PHONY: help install demo test lint types check compiled bench peers gpu table clean
 
 help:
 	@echo "make demo      train SASRec on MovieLens 100K, test it, list ten titles for one user"
 	@echo "make test      run the tests"
 	@echo "make check     lint, types and tests"
 	@echo "make table     train all three encoders on MovieLens 100K and write the README's table"
-# Installs nothing: a GPU machine brings its own torch, triton, numba, pytest and matplotlib. Results go to $OUT.
-GPU_PYTHON ?= python3
-gpu:
-	PYTHONPATH=. PYTHONUNBUFFERED=1 $(GPU_PYTHON) -m benchmarks.gpu_run
+	@echo "make compiled  compile every GPU kernel for every chip, and write the table that is checked"
+	@echo "make bench     time the kernels against their rivals"
+	@echo "make peers     SASRec training against RecBole and RecTools: make peers LOG=ratings.parquet"
+	@echo "make gpu       tests and benchmarks on a GPU, with the Python that has torch and triton there"
 	@echo "make install   make .venv alone"
 
 install: $(INSTALLED)
@@ -55,12 +52,12 @@ compiled: $(INSTALLED)
 	$(BIN)/recsys bench kernels --compile-only --write benchmarks/results/compiled-kernels.json
 
 bench: $(INSTALLED)
-	$(BIN)/recsys bench kernels
+	$(BIN)/recsys bench kernels --out benchmarks/results/kernels-cpu.json
 
 peers: $(INSTALLED)
 	$(BIN)/python -m benchmarks.peers.sasrec_training --log $(LOG)
 
-# Installs nothing: a GPU machine brings its own torch, triton, numba, pytest and matplotlib. Results go to $OUT.
+# Installs nothing: a GPU machine brings torch, triton, numba, pytest and matplotlib. Results go to $OUT.
 GPU_PYTHON ?= python3
 gpu:
 	PYTHONPATH=. PYTHONUNBUFFERED=1 $(GPU_PYTHON) -m benchmarks.gpu_run
