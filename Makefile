@@ -52,14 +52,15 @@ compiled: $(INSTALLED)
 	$(BIN)/recsys bench kernels --compile-only --write benchmarks/results/compiled-kernels.json
 
 bench: $(INSTALLED)
-	$(BIN)/recsys bench kernels
+	$(BIN)/recsys bench kernels --out benchmarks/results/kernels-cpu.json
 
 peers: $(INSTALLED)
 	$(BIN)/python -m benchmarks.peers.sasrec_training --log $(LOG)
 
-# Installs nothing: a GPU machine brings its own torch and triton (GPU_PYTHON=python3, results to OUT).
+# Installs nothing: a GPU machine brings torch, triton, numba, pytest and matplotlib. Results go to $OUT.
+GPU_PYTHON ?= python3
 gpu:
-	bash benchmarks/on_gpu.sh
+	PYTHONPATH=. PYTHONUNBUFFERED=1 $(GPU_PYTHON) -m benchmarks.gpu_run
 
 clean:
 	rm -rf $(VENV) demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

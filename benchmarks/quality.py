@@ -84,13 +84,16 @@ def machine() -> dict[str, Any]:
 
 def commit() -> str:
     """The commit, with a mark if the tree differs from it."""
-    run = subprocess.run(
-        ["git", "describe", "--always", "--dirty"],
-        cwd=Path(__file__).parent,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    try:
+        run = subprocess.run(
+            ["git", "describe", "--always", "--dirty"],
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    except OSError:  # a machine without git
+        return "unknown"
     return run.stdout.strip() or "unknown"
 
 

@@ -24,6 +24,8 @@ def lines(result: dict[str, Any]) -> list[str]:
         )
     for entry in result.get("comparisons", []):
         found += _comparison(entry)
+    if "left_out" in result:
+        found.append(f"left out for want of time: {'; '.join(result['left_out'])}")
     for name, facts in result.get("streaming", {}).items():
         found += _streaming(name, facts)
     for entry in result.get("encoders", []):

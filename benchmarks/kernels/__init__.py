@@ -18,8 +18,8 @@ from recsys.errors import ArgumentError
 
 __all__ = ["COMPARED", "run"]
 
-COMPARED = ("scan", "attention", "conv")
-"""Operations that have a program here."""
+COMPARED = ("scan", "conv", "attention", "cross_entropy")
+"""Operations that have a program here; on a CPU `benchmarks.catalog_speed` times cross-entropy."""
 
 Cases = Callable[[torch.device, tuple[torch.dtype, ...], int], Iterator[Case]]
 
@@ -37,6 +37,7 @@ def run(
     only: str | None = None,
     seconds: float = 150.0,
     events: int = EVENTS,
+    keep: Callable[[dict[str, Any]], object] = lambda result: None,
     plots: Path | None = None,
 ) -> dict[str, Any]:
     """Time the kernels, and how an encoder streams.
@@ -44,8 +45,10 @@ def run(
     Args:
         device: auto, cpu or cuda.
         only: operations, with commas between, of `COMPARED` and "streaming"; None is all.
-        seconds: about how long all comparisons may take together. Each runs three rounds at least.
+        seconds: about how long all comparisons may take together. On a CPU each runs three rounds at least;
+            on a GPU those that would begin later are left out, and named.
         events: of a batch.
+        keep: given the result so far after each comparison, in case the run is cut off.
         plots: folder for the roofline plot, which a GPU gives.
 
     Returns:
@@ -55,14 +58,14 @@ def run(
         ArgumentError: an operation or a device is unknown, or there is no GPU.
     """
     where = choose_device(device)
-    names = _choose(only)
+    names = _choose(only, where)
     dtypes = (torch.bfloat16, torch.float32) if where.type == "cuda" else (torch.float32,)
     result: dict[str, Any] = {"benchmark": "kernels", **stamp(), "device": where.type, "comparisons": []}
     if where.type == "cuda":
         from benchmarks.kernels.limits import measure_limits
 
         result["limits"] = measure_limits(where)
-    total = sum(COUNTS.get(name, 0) for name in names) or 1
+    began, total = time.perf_counter(), sum(COUNTS.get(name, 0) for name in names) or 1
     share = seconds / total if where.type == "cpu" else 0.3
     for name in names:
         if name == "streaming":
@@ -71,7 +74,11 @@ def run(
             result["streaming"] = measure_streaming()
             continue
         for case in _cases(name)(where, dtypes, events):
+            if where.type == "cuda" and time.perf_counter() - began > seconds:
+                result.setdefault("left_out", []).append(case.name)
+                continue
             result["comparisons"].append(_measure(case, where, share, result.get("limits")))
+            keep(result)
             gc.collect()
     if plots is not None and where.type == "cuda":
         from benchmarks.kernels.roofline import plot
@@ -94,9 +101,11 @@ def choose_device(name: str) -> torch.device:
     return torch.device("cuda" if there and name != "cpu" else "cpu")
 
 
-def _choose(only: str | None) -> list[str]:
+def _choose(only: str | None, where: torch.device) -> list[str]:
     known = (*COMPARED, "streaming")
     names = [name.strip() for name in only.split(",")] if only else list(known)
+    if not only and where.type == "cuda":
+        names.remove("streaming")  # it times the CPU
     unknown = [name for name in names if name not in known]
     if unknown:
         raise ArgumentError(f"operation {unknown[0]!r} has no comparison: choose of {', '.join(known)}")

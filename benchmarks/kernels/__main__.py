@@ -17,11 +17,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.kernels", description=run.__doc__)
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     parser.add_argument("--only", help="operations, with commas between")
-    parser.add_argument("--seconds", type=float, default=150.0, help="for all comparisons together, on a CPU")
+    parser.add_argument("--seconds", type=float, default=150.0, help="for all comparisons together")
     parser.add_argument("--events", type=int, default=EVENTS, help="of a batch (default: %(default)s)")
     parser.add_argument("--plots", type=Path, help="folder for the roofline plot")
     parser.add_argument("--out", type=Path, help="JSON file to write")
     options = parser.parse_args()
+    out = options.out
     try:
         result = run(
             device=options.device,
@@ -29,12 +30,13 @@ def main() -> int:
             seconds=options.seconds,
             events=options.events,
             plots=options.plots,
+            keep=(lambda result: None) if out is None else lambda result: write_json(out, result),
         )
     except RecsysError as error:
         print(f"Error: {error}", file=sys.stderr)
         return 2
-    if options.out is not None:
-        write_json(options.out, result)
+    if out is not None:
+        write_json(out, result)
     print("\n".join(lines(result)))
     print(json.dumps(result))
     return 0

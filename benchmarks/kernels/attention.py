@@ -32,8 +32,11 @@ def cases(device: torch.device, dtypes: tuple[torch.dtype, ...], events: int) ->
                 yield from _compare(batch, d_model, dtype, device, causal=True)
                 if d_model == 64:
                     yield from _compare(batch, d_model, dtype, device, causal=False)
-                if device.type == "cuda":
-                    yield from _with_bias(batch, d_model, dtype, device)
+
+    if device.type == "cuda":  # last: FlexAttention takes long to compile, for each shape anew
+        for shape in (ML_1M, BEAUTY):
+            for d_model in (64, 256):
+                yield from _with_bias(Batch.make(shape, device, events), d_model, torch.bfloat16, device)
 
 
 def _inputs(

@@ -26,6 +26,6 @@ def leaf(x: Tensor) -> Tensor:
 
 
 def draw(*shape: int, seed: int, device: torch.device, dtype: torch.dtype) -> Tensor:
-    """Normal numbers, the same in every run."""
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(*shape, generator=generator).to(device, dtype)
+    """Normal numbers, the same in every run on one kind of device."""
+    generator = torch.Generator(device).manual_seed(seed)
+    return torch.randn(*shape, generator=generator, device=device).to(dtype)

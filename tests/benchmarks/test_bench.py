@@ -169,7 +169,7 @@ def test_the_fraction_is_of_the_limit_that_the_work_meets_first(tmp_path: Path) 
 
 
 def test_wrong_options_are_refused_in_words() -> None:
-    with pytest.raises(ArgumentError, match="operation 'scam' has no comparison: choose of scan, attention"):
+    with pytest.raises(ArgumentError, match="operation 'scam' has no comparison: choose of scan, conv"):
         run(device="cpu", only="scam")
     with pytest.raises(ArgumentError, match="device 'tpu': choose auto, cpu or cuda"):
         run(device="tpu", only="conv")

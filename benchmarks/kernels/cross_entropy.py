@@ -1,0 +1,70 @@
+"""The loss over a whole catalog against torch's product and softmax, and against the same in chunks."""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from benchmarks.kernels.case import Case, Work, both_ways
+from benchmarks.kernels.padding import draw, leaf
+from recsys.kernels.cross_entropy import linear_cross_entropy
+
+__all__ = ["cases"]
+
+ROWS, WIDTH = 8_192, 64
+CATALOGS = (12_101, 100_000)
+CHUNK = 1_024
+"""Rows of a chunk: their logits fit the second-level cache or nearly so."""
+
+
+def cases(device: torch.device, dtypes: tuple[torch.dtype, ...], events: int) -> Iterator[Case]:
+    """Comparisons on a GPU, none on a CPU; rows are 8,192 or `events` if these are fewer."""
+    if device.type == "cpu":
+        return
+    for items in CATALOGS:
+        for dtype in dtypes:
+            yield from _compare(min(ROWS, events), items, dtype, device)
+
+
+def _compare(rows: int, items: int, dtype: torch.dtype, device: torch.device) -> Iterator[Case]:
+    hidden = draw(rows, WIDTH, seed=0, device=device, dtype=dtype)
+    weight = draw(items, WIDTH, seed=1, device=device, dtype=dtype) * 0.1
+    targets = torch.arange(rows, device=device) * 7_919 % items
+    upstream = torch.ones((), device=device, dtype=dtype)
+
+    def ours(hidden: Tensor, weight: Tensor) -> Tensor:
+        return linear_cross_entropy(hidden, weight, targets)
+
+    def whole(hidden: Tensor, weight: Tensor) -> Tensor:
+        return F.cross_entropy((hidden @ weight.T).float(), targets).to(dtype)
+
+    def chunked(hidden: Tensor, weight: Tensor) -> Tensor:
+        parts = zip(hidden.split(CHUNK), targets.split(CHUNK), strict=True)
+        losses = [F.cross_entropy((h @ weight.T).float(), t, reduction="sum") for h, t in parts]
+        return (torch.stack(losses).sum() / rows).to(dtype)
+
+    sides = {
+        "ours": (ours, [leaf(hidden), leaf(weight)], upstream),
+        "torch, all logits": (whole, [leaf(hidden), leaf(weight)], upstream),
+        "torch, chunks of rows": (chunked, [leaf(hidden), leaf(weight)], upstream),
+    }
+    pairs = rows * items
+    for direction, calls in both_ways(sides, device).items():
+        # Forward: the logits. Backward: the logits again, and a product for each of two gradients.
+        products = {"forward": 1, "backward": 3}[direction]
+        yield Case(
+            "cross_entropy",
+            f"{rows:,} rows, {items:,} items",
+            WIDTH,
+            str(dtype).removeprefix("torch."),
+            direction,
+            rows,
+            calls,
+            upstreams={name: side[2] for name, side in sides.items()} if direction == "forward" else {},
+            work=Work(
+                bytes=(rows + items) * WIDTH * upstream.element_size() * (1 if direction == "forward" else 2),
+                flops=2 * products * pairs * WIDTH,
+                exps=pairs,
+            ),
+        )

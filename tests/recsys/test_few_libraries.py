@@ -1,0 +1,46 @@
+"""Kernels, and training from a prepared dataset, need neither polars nor pyarrow nor FAISS."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from recsys.datasets.store import SequenceStore
+
+ROOT = Path(__file__).parents[2]
+
+TRAIN = """
+import sys
+for name in ("polars", "pyarrow", "faiss", "typer", "tomli_w", "platformdirs"):
+    sys.modules[name] = None  # an import of it fails
+
+from pathlib import Path
+from recsys.datasets.store import SequenceStore
+from recsys.encoders import build_encoder, encoder_config
+from recsys.training.config import TrainingConfig
+from recsys.training.trainer import Trainer
+import recsys.kernels.attention, recsys.kernels.clock, recsys.kernels.conv, recsys.kernels.cross_entropy
+import recsys.kernels.ranking, recsys.kernels.scan
+import benchmarks.kernels, benchmarks.training
+
+store = SequenceStore.open(Path(sys.argv[1]))
+config = encoder_config(sys.argv[2], {"d_model": 16, "n_layers": 1, "max_length": 16})
+trainer = Trainer(build_encoder(sys.argv[2], store.n_items, config), store, TrainingConfig(epochs=1))
+print(trainer.run().history[0]["loss"])
+"""
+
+
+@pytest.mark.parametrize("encoder", ["sasrec", "bert4rec", "mamba"])
+def test_an_encoder_trains_from_a_prepared_dataset_without_them(encoder: str, store: SequenceStore) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", TRAIN, str(store.path), encoder],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert 0 < float(done.stdout) < 10
