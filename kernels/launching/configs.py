@@ -5,10 +5,10 @@
     {"kernel": "forward", "when": {"dtype": "float16", "head_size": 64}, "blocks": {"ROWS": 64},
      "num_warps": 4, "num_stages": 2}
 
-In `when`, text must be equal, a number is an upper bound, and a list names all values that fit; what is left
-out fits everything. Keys are properties of the model or of one sequence (type, width, length bucket), never of
-the batch: the number of events or sequences changes neither the configuration nor, with it, the bits of a
-result.
+In `when`, text must be equal, a number is an upper bound, and a list names all values that fit; what is
+left out fits everything. Keys are properties of the model or of one sequence (type, width, length bucket),
+never of the batch: the number of events or sequences changes neither the configuration nor, with it, the bits
+of a result.
 """
 
 import json
