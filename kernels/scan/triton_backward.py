@@ -13,15 +13,14 @@ scanned once more with all their states in registers, then backwards, then the T
 import triton
 import triton.language as tl
 
-from recsys.kernels.device_math import sigmoid
+from recsys.kernels.device_math import LN_2, LOG2_E, sigmoid
 from recsys.kernels.scan.triton_steps import (
-    LN_2,
-    LOG2_E,
     decay,
     load_events,
     load_state_row,
     load_states,
     pick,
+    point_states,
     state_index,
     step_sizes,
     sum_states,
@@ -59,11 +58,11 @@ def scan_chunk_starts(
     c = tl.program_id(0) % blocks * CHANNELS + tl.arange(0, CHANNELS)
     s = state_index(SPLIT, STATES)
     rows = tl.arange(0, TIME)[:, None]
-    columns = tl.max_contiguous(c, [1])[None, :]
+    columns = c[None, :]
     real = (c < channels)[None, :]
     own = (c * states)[None, :, None]
     inside = (c < channels)[None, :, None] & (s < states)
-    rates = load_states(A + own + s, inside, WHOLE) * LOG2_E
+    rates = load_states(A, own, s, inside, WHOLE) * LOG2_E
     row = tl.load(chunks + slot * 4).to(tl.int64)
     events = tl.load(chunks + slot * 4 + 1)
     carry = tl.zeros((SPLIT, CHANNELS, STATES // SPLIT), tl.float32)
@@ -73,10 +72,10 @@ def scan_chunk_starts(
         t = (tiles - 1 - back) * TIME
         here = row + t
         inner = (t + rows < events) & real
-        raw = load_events(delta + here * delta_row + columns + rows * delta_row, inner)
-        pull = load_events(dy + here * channels + columns + rows * channels, inner)
+        raw = load_events(delta + here * delta_row, columns, rows, delta_row, inner)
+        pull = load_events(dy + here * channels, columns, rows, channels, inner)
         if z is not None:
-            gate = load_events(z + here * z_row + columns + rows * z_row, inner)
+            gate = load_events(z + here * z_row, columns, rows, z_row, inner)
             pull *= gate * sigmoid(gate)
         if bias is not None:
             raw += tl.load(bias + c, mask=c < channels, other=0.0).to(tl.float32)[None, :]
@@ -87,7 +86,7 @@ def scan_chunk_starts(
             read = load_state_row(C + row * C_row + event * C_row, s, states, WHOLE, ALIGNED)
             carry += pick(pull, rows, k)[None, :, None] * read
             carry *= decay(pick(step, rows, k), rates, k, FMA_EVERY)
-    tl.store(starts + slot * channels * states + own + s, carry, mask=inside)
+    tl.store(point_states(starts + slot * channels * states, own, s), carry, mask=inside)
     tl.store(spans + slot * channels + c, span, mask=c < channels)
 
 
@@ -151,7 +150,7 @@ def scan_pieces_backward(
     c = block * CHANNELS + tl.arange(0, CHANNELS)
     s = state_index(SPLIT, STATES)
     rows = tl.arange(0, TIME)[:, None]
-    columns = tl.max_contiguous(c, [1])[None, :]
+    columns = c[None, :]
     real = (c < channels)[None, :]
     own = (c * states)[None, :, None]
     inside = (c < channels)[None, :, None] & (s < states)
@@ -174,25 +173,29 @@ def scan_pieces_backward(
             state_at = sequence.to(tl.int64) * channels * states
             carry = tl.zeros((SPLIT, CHANNELS, INNER), tl.float32)
             if dfinal is not None:
-                carry += tl.load(dfinal + state_at + own + s, mask=inside & (slot < 0), other=0.0)
+                carry += tl.load(point_states(dfinal + state_at, own, s), mask=inside & (slot < 0), other=0.0)
             if carries is not None:
                 carry_at = slot.to(tl.int64) * channels * states
-                carry += tl.load(carries + carry_at + own + s, mask=inside & (slot >= 0), other=0.0)
+                carry += tl.load(
+                    point_states(carries + carry_at, own, s), mask=inside & (slot >= 0), other=0.0
+                )
             stretches = (events + KEEP - 1) // KEEP
             for stretch in range(stretches):
                 first = (stretches - 1 - stretch) * KEEP
                 tiles = (tl.minimum(events - first, KEEP) + TIME - 1) // TIME
                 here = row + first
                 kept_at = (here // KEEP - 1) * channels * states
-                h = tl.load(kept + kept_at + own + s, mask=inside & (here > begin), other=0.0)
+                h = tl.load(point_states(kept + kept_at, own, s), mask=inside & (here > begin), other=0.0)
                 if initial is not None:
-                    h += tl.load(initial + state_at + own + s, mask=inside & (here == begin), other=0.0)
-                rates = load_states(A + own + s, inside, WHOLE) * LOG2_E
+                    h += tl.load(
+                        point_states(initial + state_at, own, s), mask=inside & (here == begin), other=0.0
+                    )
+                rates = load_states(A, own, s, inside, WHOLE) * LOG2_E
                 for tile in range(tiles - 1):
-                    tl.store(scratch + tile * size + own + s, h, mask=inside)
+                    tl.store(point_states(scratch + tile * size, own, s), h, mask=inside)
                     here = row + first + tile * TIME
-                    raw = load_events(delta + here * delta_row + columns + rows * delta_row, real)
-                    value = load_events(u + here * u_row + columns + rows * u_row, real)
+                    raw = load_events(delta + here * delta_row, columns, rows, delta_row, real)
+                    value = load_events(u + here * u_row, columns, rows, u_row, real)
                     if bias is not None:
                         raw += tl.load(bias + columns, mask=real, other=0.0).to(tl.float32)
                     step = tl.where(real, step_sizes(raw, SOFTPLUS), 0.0)
@@ -201,30 +204,30 @@ def scan_pieces_backward(
                         b = load_state_row(B + here * B_row + k * B_row, s, states, WHOLE, ALIGNED)
                         fade = decay(pick(step, rows, k), rates, k, FMA_EVERY)
                         h = fade * h + pick(push, rows, k)[None, :, None] * b
-                tl.store(scratch + (tiles - 1) * size + own + s, h, mask=inside)
+                tl.store(point_states(scratch + (tiles - 1) * size, own, s), h, mask=inside)
                 tl.debug_barrier()  # the scratch is written before any thread reads it
                 for back in range(tiles):
                     tile = tiles - 1 - back
                     t = first + tile * TIME
                     here = row + t
                     inner = (t + rows < events) & real
-                    raw = load_events(delta + here * delta_row + columns + rows * delta_row, inner)
-                    value = load_events(u + here * u_row + columns + rows * u_row, inner)
-                    pull = load_events(dy + here * channels + columns + rows * channels, inner)
+                    raw = load_events(delta + here * delta_row, columns, rows, delta_row, inner)
+                    value = load_events(u + here * u_row, columns, rows, u_row, inner)
+                    pull = load_events(dy + here * channels, columns, rows, channels, inner)
                     if bias is not None:
                         raw += tl.load(bias + columns, mask=real, other=0.0).to(tl.float32)
                     step = tl.where(inner, step_sizes(raw, SOFTPLUS), 0.0)
                     if SOFTPLUS:
                         rise = sigmoid(raw)
                     if z is not None:
-                        gate = load_events(z + here * z_row + columns + rows * z_row, inner)
+                        gate = load_events(z + here * z_row, columns, rows, z_row, inner)
                         open_ = sigmoid(gate)
                         bend = pull * open_ * (1.0 + gate * (1.0 - open_))
                         pull *= gate * open_
                     for part in tl.static_range(TIME // HELD - 1, -1, -1):
                         # Loaded again: what both parts compute is computed twice, not held in registers.
-                        rates = load_states(A + own + s, inside, WHOLE) * LOG2_E
-                        h = load_states(scratch + tile * size + own + s, inside, WHOLE)
+                        rates = load_states(A, own, s, inside, WHOLE) * LOG2_E
+                        h = load_states(scratch + tile * size, own, s, inside, WHOLE)
                         before = ()
                         for k in tl.static_range((part + 1) * HELD):
                             event = tl.minimum(t + k, events - 1)
@@ -259,7 +262,7 @@ def scan_pieces_backward(
                             b = load_state_row(B + row * B_row + event * B_row, s, states, WHOLE, ALIGNED)
                             through = sum_states(carry * b)
                             h = before[k - part * HELD]
-                            rates = load_states(A + own + s, inside, WHOLE) * LOG2_E
+                            rates = load_states(A, own, s, inside, WHOLE) * LOG2_E
                             carry *= decay(step_k, rates, k, FMA_EVERY)
                             along = carry * h
                             slope += along * step_k[None, :, None]
@@ -277,9 +280,9 @@ def scan_pieces_backward(
                 tl.debug_barrier()  # the scratch has been read before it is written again
             if dinitial is not None:
                 # Of a chunked sequence, `carry_chunks` writes it.
-                tl.store(dinitial + state_at + own + s, carry, mask=inside & (slot < 0))
+                tl.store(point_states(dinitial + state_at, own, s), carry, mask=inside & (slot < 0))
     part = program.to(tl.int64) * channels
-    tl.store(part_A + part * states + own + s, slope, mask=inside)
+    tl.store(point_states(part_A + part * states, own, s), slope, mask=inside)
     if D is not None:
         tl.store(part_D + part + c, sum_D, mask=c < channels)
     if bias is not None:

@@ -4,7 +4,8 @@
 import triton
 import triton.language as tl
 
-from recsys.kernels.scan.triton_steps import LOG2_E, load_states, state_index
+from recsys.kernels.device_math import LOG2_E
+from recsys.kernels.scan.triton_steps import load_states, point_states, state_index
 
 
 @triton.jit
@@ -36,21 +37,21 @@ def carry_chunks(
     s = state_index(SPLIT, STATES)
     own = (c * states)[None, :, None]
     inside = (c < channels)[None, :, None] & (s < states)
-    rates = load_states(A + own + s, inside, WHOLE) * LOG2_E
+    rates = load_states(A, own, s, inside, WHOLE) * LOG2_E
     first = tl.load(chains + chain * 4).to(tl.int64)
     count = tl.load(chains + chain * 4 + 1)
     state_at = tl.load(chains + chain * 4 + 2).to(tl.int64) * channels * states
     carry = tl.zeros((SPLIT, CHANNELS, STATES // SPLIT), tl.float32)
     if start is not None:
-        carry += tl.load(start + state_at + own + s, mask=inside, other=0.0)
+        carry += tl.load(point_states(start + state_at, own, s), mask=inside, other=0.0)
     for i in range(count):
         slot = first + (count - 1 - i if REVERSE else i)
-        end = tl.load(ends + slot * channels * states + own + s, mask=inside, other=0.0)
+        end = tl.load(point_states(ends + slot * channels * states, own, s), mask=inside, other=0.0)
         span = tl.load(spans + slot * channels + c, mask=c < channels, other=0.0)
-        tl.store(carries + slot * channels * states + own + s, carry, mask=inside)
+        tl.store(point_states(carries + slot * channels * states, own, s), carry, mask=inside)
         carry = tl.exp2(span[None, :, None] * rates) * carry + end
     if result is not None:
-        tl.store(result + state_at + own + s, carry, mask=inside)
+        tl.store(point_states(result + state_at, own, s), carry, mask=inside)
 
 
 @triton.jit(do_not_specialize=["count", "parts"])

@@ -9,14 +9,15 @@ and the exponentials of one event overlap with another's.
 import triton
 import triton.language as tl
 
-from recsys.kernels.device_math import sigmoid
+from recsys.kernels.device_math import LOG2_E, sigmoid
 from recsys.kernels.scan.triton_steps import (
-    LOG2_E,
     decay,
     load_events,
     load_state_row,
     load_states,
     pick,
+    point_events,
+    point_states,
     put,
     state_index,
     step_sizes,
@@ -70,13 +71,11 @@ def scan_pieces(
     c = tl.program_id(0) % blocks * CHANNELS + tl.arange(0, CHANNELS)
     s = state_index(SPLIT, STATES)
     rows = tl.arange(0, TIME)[:, None]
-    # One channel per lane, whatever could be loaded at once: the layout in which `pick` is free.
-    columns = tl.max_contiguous(c, [1])[None, :]
+    columns = c[None, :]
     real = (c < channels)[None, :]
-    # Added to pointers one after the other: what differs between registers is then a constant offset.
     own = (c * states)[None, :, None]
     inside = (c < channels)[None, :, None] & (s < states)
-    rates = load_states(A + own + s, inside, WHOLE) * LOG2_E
+    rates = load_states(A, own, s, inside, WHOLE) * LOG2_E
     if D is not None:
         skip = tl.load(D + c, mask=c < channels, other=0.0).to(tl.float32)[None, :]
     if bias is not None:
@@ -90,21 +89,23 @@ def scan_pieces(
         state_at = sequence.to(tl.int64) * channels * states
         h = tl.zeros((SPLIT, CHANNELS, STATES // SPLIT), tl.float32)
         if initial is not None:
-            h += tl.load(initial + state_at + own + s, mask=inside & (slot < 0), other=0.0)
+            h += tl.load(point_states(initial + state_at, own, s), mask=inside & (slot < 0), other=0.0)
         if carries is not None:
             carry_at = slot.to(tl.int64) * channels * states
-            h += tl.load(carries + carry_at + own + s, mask=inside & (slot >= 0), other=0.0)
+            h += tl.load(point_states(carries + carry_at, own, s), mask=inside & (slot >= 0), other=0.0)
         for t in range(0, events, TIME):
             here = row + t
             if kept is not None:
                 mark = (t % KEEP == 0) & (here > begin)
                 if mark:
-                    tl.store(kept + (here // KEEP - 1) * channels * states + own + s, h, mask=inside)
+                    tl.store(
+                        point_states(kept + (here // KEEP - 1) * channels * states, own, s), h, mask=inside
+                    )
             inner = (t + rows < events) & real
-            raw = load_events(delta + here * delta_row + columns + rows * delta_row, inner)
-            value = load_events(u + here * u_row + columns + rows * u_row, inner)
+            raw = load_events(delta + here * delta_row, columns, rows, delta_row, inner)
+            value = load_events(u + here * u_row, columns, rows, u_row, inner)
             if z is not None:
-                gate = load_events(z + here * z_row + columns + rows * z_row, inner)
+                gate = load_events(z + here * z_row, columns, rows, z_row, inner)
             if bias is not None:
                 raw += lift
             # Zero after the softplus: an event past the end then changes nothing.
@@ -122,10 +123,10 @@ def scan_pieces(
                 out += skip * value
             if z is not None:
                 out *= gate * sigmoid(gate)
-            tl.store(y + here * channels + columns + rows * channels, out, mask=inner)
+            tl.store(point_events(y + here * channels, columns, rows, channels), out, mask=inner)
         if final is not None:
             last = row + events == tl.load(offsets + sequence + 1)
-            tl.store(final + state_at + own + s, h, mask=inside & last)
+            tl.store(point_states(final + state_at, own, s), h, mask=inside & last)
 
 
 @triton.jit
@@ -158,12 +159,11 @@ def scan_chunk_ends(
     c = tl.program_id(0) % blocks * CHANNELS + tl.arange(0, CHANNELS)
     s = state_index(SPLIT, STATES)
     rows = tl.arange(0, TIME)[:, None]
-    columns = tl.max_contiguous(c, [1])[None, :]
+    columns = c[None, :]
     real = (c < channels)[None, :]
-    # Added to pointers one after the other: what differs between registers is then a constant offset.
     own = (c * states)[None, :, None]
     inside = (c < channels)[None, :, None] & (s < states)
-    rates = load_states(A + own + s, inside, WHOLE) * LOG2_E
+    rates = load_states(A, own, s, inside, WHOLE) * LOG2_E
     row = tl.load(chunks + slot * 4).to(tl.int64)
     events = tl.load(chunks + slot * 4 + 1)
     h = tl.zeros((SPLIT, CHANNELS, STATES // SPLIT), tl.float32)
@@ -171,8 +171,8 @@ def scan_chunk_ends(
     for t in range(0, events, TIME):
         here = row + t
         inner = (t + rows < events) & real
-        raw = load_events(delta + here * delta_row + columns + rows * delta_row, inner)
-        value = load_events(u + here * u_row + columns + rows * u_row, inner)
+        raw = load_events(delta + here * delta_row, columns, rows, delta_row, inner)
+        value = load_events(u + here * u_row, columns, rows, u_row, inner)
         if bias is not None:
             raw += tl.load(bias + c, mask=c < channels, other=0.0).to(tl.float32)[None, :]
         step = tl.where(inner, step_sizes(raw, SOFTPLUS), 0.0)
@@ -183,5 +183,5 @@ def scan_chunk_ends(
             b = load_state_row(B + row * B_row + event * B_row, s, states, WHOLE, ALIGNED)
             fade = decay(pick(step, rows, k), rates, k, FMA_EVERY)
             h = fade * h + pick(push, rows, k)[None, :, None] * b
-    tl.store(ends + slot * channels * states + own + s, h, mask=inside)
+    tl.store(point_states(ends + slot * channels * states, own, s), h, mask=inside)
     tl.store(spans + slot * channels + c, span, mask=c < channels)

@@ -13,9 +13,6 @@ import triton.language as tl
 
 from recsys.kernels.device_math import exp2_fma, softplus
 
-LOG2_E = tl.constexpr(1.4426950408889634)
-LN_2 = tl.constexpr(0.6931471805599453)
-
 
 @triton.jit
 def state_index(SPLIT: tl.constexpr, STATES: tl.constexpr):
@@ -26,11 +23,23 @@ def state_index(SPLIT: tl.constexpr, STATES: tl.constexpr):
 
 
 @triton.jit
-def load_states(states, inside, WHOLE: tl.constexpr):
+def point_states(states, own, s):
+    """Addresses of a tile of states (channels, d_state) from the offset `own` of each channel.
+
+    Added one after the other: what differs between registers is then a constant. The hint ranks the axes for
+    Triton's choice of a layout, whatever its version makes of a tie: runs along the last axis, then lanes
+    along channels. That channels lie side by side in twos is not so, and of no effect: loads widen along the
+    last axis alone.
+    """
+    return tl.max_contiguous(states + own + s, [1, 2, 4])
+
+
+@triton.jit
+def load_states(states, own, s, inside, WHOLE: tl.constexpr):
     """A tile of states, zero outside; without a mask where nothing is outside."""
     if WHOLE:
-        return tl.load(states)
-    return tl.load(states, mask=inside, other=0.0)
+        return tl.load(point_states(states, own, s))
+    return tl.load(point_states(states, own, s), mask=inside, other=0.0)
 
 
 @triton.jit
@@ -49,9 +58,19 @@ def load_state_row(row, s, states, WHOLE: tl.constexpr, ALIGNED: tl.constexpr):
 
 
 @triton.jit
-def load_events(matrix, inside):
+def point_events(matrix, columns, rows, stride):
+    """Addresses of a tile (events, channels), from the matrix's row of its first event.
+
+    Said to be aligned to nothing, so that each lane takes one channel and rows lie in different registers:
+    the layout in which `pick` is free.
+    """
+    return tl.multiple_of(matrix + columns + rows * stride, [1, 1])
+
+
+@triton.jit
+def load_events(matrix, columns, rows, stride, inside):
     """A tile (events, channels) in float32, zero outside."""
-    return tl.load(matrix, mask=inside, other=0.0).to(tl.float32)
+    return tl.load(point_events(matrix, columns, rows, stride), mask=inside, other=0.0).to(tl.float32)
 
 
 @triton.jit
