@@ -5,9 +5,10 @@
     {"kernel": "forward", "when": {"dtype": "float16", "head_size": 64}, "blocks": {"ROWS": 64},
      "num_warps": 4, "num_stages": 2}
 
-In `when`, text must be equal and a number is an upper bound; what is left out fits everything. Keys are
-properties of the model or of one sequence (type, width, length bucket), never of the batch: the number of
-events or sequences changes neither the configuration nor, with it, the bits of a result.
+In `when`, text must be equal, a number is an upper bound, and a list names all values that fit; what is
+left out fits everything. Keys are properties of the model or of one sequence (type, width, length bucket),
+never of the batch: the number of events or sequences changes neither the configuration nor, with it, the bits
+of a result.
 """
 
 import json
@@ -81,7 +82,9 @@ def choose_config(operation: str, kernel: str, architecture: str, **sizes: int |
     return _choose(operation, kernel, architecture, tuple(sorted(sizes.items())))
 
 
-def _fits(value: int | str, bound: int | str) -> bool:
+def _fits(value: int | str, bound: int | str | list[int | str]) -> bool:
+    if isinstance(bound, list):
+        return value in bound
     if isinstance(bound, str) or isinstance(value, str):
         return value == bound
     return value <= bound

@@ -1,7 +1,6 @@
 """Launches of the scan's GPU kernels on small tensors, one for each variant that ships."""
 
 import torch
-from torch import Tensor
 
 from recsys.kernels.scan.schedule import LONG, ScanSchedule
 from recsys.kernels.scan.triton import backward, forward
@@ -41,21 +40,19 @@ def _call(
     """Run forward, and backward where it is trained, on two sequences, one of them long."""
     lengths, channels = (3, LONG + 1), 64
     events = sum(lengths)
-
-    def rows(width: int) -> Tensor:
-        # Halves of projections: rows of twice the width.
-        return torch.zeros(events, 2 * width, dtype=dtype)[:, :width]
-
+    # As in the encoder: z is half of a projection, B and C lie behind a delta of rank 4 in another.
+    z = torch.zeros(events, 2 * channels, dtype=dtype)[:, channels:]
+    _, B, C = torch.zeros(events, 4 + 2 * states, dtype=dtype).split((4, states, states), dim=1)
     schedule = ScanSchedule.from_lengths(lengths)
     initial = torch.zeros(len(lengths), channels, states) if state else None
     inputs = (
-        rows(channels),
+        torch.zeros(events, channels, dtype=dtype),
         torch.zeros(events, channels, dtype=dtype),
         torch.zeros(channels, states),
-        rows(states),
-        rows(states),
+        B,
+        C,
         torch.zeros(channels) if options else None,
-        rows(channels) if options else None,
+        z if options else None,
         torch.zeros(channels) if options else None,
         initial,
         torch.tensor([0, *lengths]).cumsum(0).int(),

@@ -30,7 +30,7 @@ def selective_scan(
     initial_state: Tensor | None,
     return_state: bool,
 ) -> tuple[Tensor, Tensor]:
-    """Scan; other arguments and results as in `reference.selective_scan`, state empty unless asked for."""
+    """Scan; the rest as in `reference.selective_scan`, the state empty unless asked for."""
     inputs = (u, delta, A, B, C, D, z, delta_bias, initial_state)
     trained = torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in inputs)
     y, state, _ = forward(

@@ -46,6 +46,7 @@ def scan_chunk_starts(
     states,
     SOFTPLUS: tl.constexpr,
     WHOLE: tl.constexpr,
+    ALIGNED: tl.constexpr,
     CHANNELS: tl.constexpr,
     STATES: tl.constexpr,
     SPLIT: tl.constexpr,
@@ -83,7 +84,7 @@ def scan_chunk_starts(
         span += tl.sum(step, axis=0)
         for k in tl.static_range(TIME - 1, -1, -1):
             event = tl.minimum(t + k, events - 1)
-            read = load_state_row(C + row * C_row + event * C_row + s, s < states, WHOLE)
+            read = load_state_row(C + row * C_row + event * C_row, s, states, WHOLE, ALIGNED)
             carry += pick(pull, rows, k)[None, :, None] * read
             carry *= decay(pick(step, rows, k), rates, k, FMA_EVERY)
     tl.store(starts + slot * channels * states + own + s, carry, mask=inside)
@@ -130,6 +131,7 @@ def scan_pieces_backward(
     total,
     SOFTPLUS: tl.constexpr,
     WHOLE: tl.constexpr,
+    ALIGNED: tl.constexpr,
     KEEP: tl.constexpr,
     CHANNELS: tl.constexpr,
     STATES: tl.constexpr,
@@ -196,7 +198,7 @@ def scan_pieces_backward(
                     step = tl.where(real, step_sizes(raw, SOFTPLUS), 0.0)
                     push = step * value
                     for k in tl.static_range(TIME):
-                        b = load_state_row(B + here * B_row + k * B_row + s, s < states, WHOLE)
+                        b = load_state_row(B + here * B_row + k * B_row, s, states, WHOLE, ALIGNED)
                         fade = decay(pick(step, rows, k), rates, k, FMA_EVERY)
                         h = fade * h + pick(push, rows, k)[None, :, None] * b
                 tl.store(scratch + (tiles - 1) * size + own + s, h, mask=inside)
@@ -226,7 +228,7 @@ def scan_pieces_backward(
                         before = ()
                         for k in tl.static_range((part + 1) * HELD):
                             event = tl.minimum(t + k, events - 1)
-                            b = load_state_row(B + row * B_row + event * B_row + s, s < states, WHOLE)
+                            b = load_state_row(B + row * B_row + event * B_row, s, states, WHOLE, ALIGNED)
                             if k >= part * HELD:
                                 before = before + (h,)  # type: ignore[assignment]  # noqa: RUF005
                             step_k = pick(step, rows, k)
@@ -236,7 +238,7 @@ def scan_pieces_backward(
                             real_event = t + k < events
                             live = real_event & (c < channels)
                             event = tl.minimum(t + k, events - 1)
-                            read = load_state_row(C + row * C_row + event * C_row + s, s < states, WHOLE)
+                            read = load_state_row(C + row * C_row + event * C_row, s, states, WHOLE, ALIGNED)
                             step_k = pick(step, rows, k)
                             value_k = pick(value, rows, k)
                             pull_k = pick(pull, rows, k)
@@ -254,7 +256,7 @@ def scan_pieces_backward(
                             dB = tl.sum((step_k * value_k)[None, :, None] * carry, axis=1)
                             tl.store(part_B + sums + sums_at, dB, mask=wanted)
                             # B and the rates no earlier: they would take registers beside C.
-                            b = load_state_row(B + row * B_row + event * B_row + s, s < states, WHOLE)
+                            b = load_state_row(B + row * B_row + event * B_row, s, states, WHOLE, ALIGNED)
                             through = sum_states(carry * b)
                             h = before[k - part * HELD]
                             rates = load_states(A + own + s, inside, WHOLE) * LOG2_E

@@ -51,6 +51,7 @@ def scan_pieces(
     states,
     SOFTPLUS: tl.constexpr,
     WHOLE: tl.constexpr,
+    ALIGNED: tl.constexpr,
     KEEP: tl.constexpr,
     CHANNELS: tl.constexpr,
     STATES: tl.constexpr,
@@ -112,8 +113,8 @@ def scan_pieces(
             out = step * 0.0
             for k in tl.static_range(TIME):
                 event = tl.minimum(t + k, events - 1)
-                b = load_state_row(B + row * B_row + event * B_row + s, s < states, WHOLE)
-                read = load_state_row(C + row * C_row + event * C_row + s, s < states, WHOLE)
+                b = load_state_row(B + row * B_row + event * B_row, s, states, WHOLE, ALIGNED)
+                read = load_state_row(C + row * C_row + event * C_row, s, states, WHOLE, ALIGNED)
                 fade = decay(pick(step, rows, k), rates, k, FMA_EVERY)
                 h = fade * h + pick(push, rows, k)[None, :, None] * b
                 out = put(out, rows, k, sum_states(h * read))
@@ -144,6 +145,7 @@ def scan_chunk_ends(
     states,
     SOFTPLUS: tl.constexpr,
     WHOLE: tl.constexpr,
+    ALIGNED: tl.constexpr,
     CHANNELS: tl.constexpr,
     STATES: tl.constexpr,
     SPLIT: tl.constexpr,
@@ -178,7 +180,7 @@ def scan_chunk_ends(
         span += tl.sum(step, axis=0)
         for k in tl.static_range(TIME):
             event = tl.minimum(t + k, events - 1)
-            b = load_state_row(B + row * B_row + event * B_row + s, s < states, WHOLE)
+            b = load_state_row(B + row * B_row + event * B_row, s, states, WHOLE, ALIGNED)
             fade = decay(pick(step, rows, k), rates, k, FMA_EVERY)
             h = fade * h + pick(push, rows, k)[None, :, None] * b
     tl.store(ends + slot * channels * states + own + s, h, mask=inside)

@@ -97,13 +97,23 @@ class Inputs:
         return self.A.shape[1]
 
     def config(self, kernel: str) -> Config:
-        """Configuration of a kernel for these sizes and types, none of them the batch's."""
-        dtype = str(self.u.dtype).removeprefix("torch.")
-        return choose_config("scan", kernel, architecture(self.u), dtype=dtype, states=self.states)
+        """Configuration of a kernel for these sizes and types, none of them the batch's.
+
+        padded: 1 if some state or channel of a block is padding, whose masks take registers.
+        """
+        return choose_config(
+            "scan",
+            kernel,
+            architecture(self.u),
+            dtype=str(self.u.dtype).removeprefix("torch."),
+            states=self.states,
+            padded=int(self.states not in (16, 32, 64) or self.channels % 32 != 0),
+        )
 
     def constants(self, config: Config) -> dict[str, Any]:
         """Compile-time arguments that are not in the table."""
-        return {"SOFTPLUS": self.delta_softplus, "WHOLE": self.whole(config)}
+        aligned = min(_alignment(self.B), _alignment(self.C))
+        return {"SOFTPLUS": self.delta_softplus, "WHOLE": self.whole(config), "ALIGNED": aligned}
 
     def whole(self, config: Config) -> bool:
         """Whether no channel and no state of a block is padding."""
@@ -116,6 +126,12 @@ class Inputs:
 
 def _rows(x: Tensor) -> Tensor:
     return x if x.stride(1) == 1 or x.shape[1] == 1 else x.contiguous()
+
+
+def _alignment(x: Tensor) -> int:
+    """Bytes of 4 elements if every row starts at a multiple of them, else 0."""
+    vector = 4 * x.element_size()
+    return vector if x.data_ptr() % vector == 0 and x.stride(0) % 4 == 0 else 0
 
 
 def _row(x: Tensor | None) -> int:

@@ -27,21 +27,25 @@ def state_index(SPLIT: tl.constexpr, STATES: tl.constexpr):
 
 @triton.jit
 def load_states(states, inside, WHOLE: tl.constexpr):
-    """A tile of states, zero outside; without a mask where nothing is outside.
-
-    Volatile: a kernel that loads them again means to hold neither them nor what follows from them meanwhile.
-    """
+    """A tile of states, zero outside; without a mask where nothing is outside."""
     if WHOLE:
-        return tl.load(states, volatile=True)
-    return tl.load(states, mask=inside, other=0.0, volatile=True)
+        return tl.load(states)
+    return tl.load(states, mask=inside, other=0.0)
 
 
 @triton.jit
-def load_state_row(row, inside, WHOLE: tl.constexpr):
-    """One event's row of B or C in float32."""
+def load_state_row(row, s, states, WHOLE: tl.constexpr, ALIGNED: tl.constexpr):
+    """One event's row of B or C in float32.
+
+    ALIGNED: bytes that 4 states take, if each 4 lie at a multiple of them, else 0. Said here because Triton
+    finds out about multiples of 16 elements alone, and B and C lie behind a narrow delta in one projection.
+    """
+    at = row + s
+    if ALIGNED > 0:
+        at = tl.multiple_of(at, [1, 1, ALIGNED])
     if WHOLE:
-        return tl.load(row).to(tl.float32)
-    return tl.load(row, mask=inside, other=0.0).to(tl.float32)
+        return tl.load(at).to(tl.float32)
+    return tl.load(at, mask=s < states, other=0.0).to(tl.float32)
 
 
 @triton.jit

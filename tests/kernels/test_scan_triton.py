@@ -197,16 +197,22 @@ def test_a_sequence_of_the_shipped_length_is_cut(device: torch.device) -> None:
     torch.testing.assert_close(state.double(), final, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("chip", ["sm_80", "sm_100"])
-@pytest.mark.parametrize("states", [3, 33])
+@pytest.mark.parametrize(
+    ("chip", "channels", "states", "lengths"),
+    [("sm_100", 32, 16, (7, 1, 17)), ("sm_100", 2, 3, (3,)), ("sm_80", 2, 33, (3,))],
+)
 def test_the_configurations_of_other_chips(
-    chip: str, states: int, monkeypatch: pytest.MonkeyPatch, device: torch.device
+    chip: str,
+    channels: int,
+    states: int,
+    lengths: tuple[int, ...],
+    monkeypatch: pytest.MonkeyPatch,
+    device: torch.device,
 ) -> None:
     from recsys.kernels.scan import triton_launches
 
     monkeypatch.setattr(triton_launches, "architecture", lambda tensor: chip)
-    lengths = (7, 1, 17) if states == 3 else (3,)
-    inputs = _inputs(lengths, device, channels=2, states=states)
+    inputs = _inputs(lengths, device, channels, states)
     inputs.update({name: inputs[name].half() for name in ROWS})
     _assert_as_exact_as_the_reference(inputs, _offsets(lengths, device))
 
@@ -418,6 +424,16 @@ def test_a_schedule_given_is_used_and_one_that_does_not_fit_is_refused(
         with pytest.raises(ArgumentError, match="schedule is of") as error:
             _run(inputs, offsets, schedule=ScanSchedule.from_lengths(other, device), backend="triton")
         assert "\n" not in str(error.value)
+
+
+def test_rows_of_a_projection_are_loaded_four_states_at_once_where_they_lie_so() -> None:
+    from recsys.kernels.scan.triton_launches import _alignment
+
+    for dtype, size in ((torch.bfloat16, 8), (torch.float32, 16)):
+        for rank in range(9):
+            _, B, C = torch.zeros(3, rank + 32, dtype=dtype).split((rank, 16, 16), dim=1)
+            wanted = size if rank % 4 == 0 else 0
+            assert (_alignment(B), _alignment(C)) == (wanted, wanted)
 
 
 def test_a_state_too_large_is_refused(device: torch.device) -> None:
