@@ -118,6 +118,15 @@ class SequenceBatch:
             self._schedules["scan"] = ScanSchedule.from_lengths(self.lengths, self.items.device)
         return self._schedules["scan"]  # type: ignore[no-any-return]
 
+    @property
+    def places(self) -> Tensor | None:
+        """(N,) int32 :meth:`positions` for the convolution on the GPU, likewise."""
+        if not self.items.is_cuda:
+            return None
+        if "places" not in self._schedules:
+            self._schedules["places"] = self.positions().int()
+        return self._schedules["places"]  # type: ignore[no-any-return]
+
     def positions(self) -> Tensor:
         """(N,) int64: index of each event inside its sequence, counted from 0."""
         starts = np.repeat(np.cumsum(self.lengths) - self.lengths, self.lengths)

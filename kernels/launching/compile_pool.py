@@ -1,8 +1,10 @@
 """Compile many recorded launches at once, in processes of their own."""
 
+import contextlib
 import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from multiprocessing.connection import wait
+from typing import Any
 
 from recsys.kernels.launching import interpreting
 from recsys.kernels.launching.machine_code import ARCHITECTURES, Resources, compile_launch
@@ -34,24 +36,82 @@ def spread(keys: Sequence[Key]) -> list[Key]:
 def compile_all(
     keys: Sequence[Key], processes: int, progress: Callable[[int], None] = lambda done: None
 ) -> Iterator[tuple[Key, Resources | str]]:
-    """Compile launches by their keys, in order; in place of the resources, words on what went wrong.
+    """Compile launches by their keys; results come as they are ready.
+
+    An assertion that fails in the compiler ends its process: a new one goes on with the next key.
 
     Args:
         keys: of `recorded`.
         processes: how many compile at a time.
         progress: told the number done.
 
+    Yields:
+        A key and its resources, or words on what went wrong.
+
     Raises:
         RuntimeError: `TRITON_INTERPRET` is set.
     """
     if interpreting():
         raise RuntimeError("TRITON_INTERPRET is set: compile in a process without it")
-    # Spawned, since the parent's threads do not survive a fork.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(processes, mp_context=context) as pool:
-        for done, (key, result) in enumerate(zip(keys, pool.map(_compile, keys), strict=True), start=1):
-            progress(done)
-            yield key, result
+    waiting, done = list(reversed(keys)), 0
+    workers = [_Worker(waiting.pop()) for _ in range(min(processes, len(keys)))]
+    try:
+        while workers:
+            ready = wait([worker.pipe for worker in workers])
+            for worker in [worker for worker in workers if worker.pipe in ready]:
+                key, result = worker.key, worker.result()
+                workers.remove(worker)
+                if waiting:
+                    workers.append(worker.go_on(waiting.pop()))
+                else:
+                    worker.end()
+                done += 1
+                progress(done)
+                yield key, result
+    finally:
+        for worker in workers:
+            worker.end()
+
+
+class _Worker:
+    """A process that compiles one key after another."""
+
+    def __init__(self, key: Key) -> None:
+        # Spawned, since the parent's threads do not survive a fork.
+        context = multiprocessing.get_context("spawn")
+        self.pipe, theirs = context.Pipe()
+        self._process = context.Process(target=_serve, args=(theirs,), daemon=True)
+        self._process.start()
+        theirs.close()
+        self.go_on(key)
+
+    def go_on(self, key: Key) -> "_Worker":
+        """Give the next key; to a new process, if this one has died."""
+        if not self._process.is_alive():
+            return _Worker(key)
+        self.key = key
+        self.pipe.send(key)
+        return self
+
+    def result(self) -> Resources | str:
+        """Take the result that is ready."""
+        try:
+            made: Resources | str = self.pipe.recv()
+        except (EOFError, OSError):
+            self._process.join()
+            return f"the compiler ended its process ({self._process.exitcode})"
+        return made
+
+    def end(self) -> None:
+        """End the process."""
+        self._process.terminate()
+        self._process.join()
+
+
+def _serve(pipe: Any) -> None:
+    with contextlib.suppress(EOFError):
+        while True:
+            pipe.send(_compile(pipe.recv()))
 
 
 def _compile(key: Key) -> Resources | str:

@@ -110,7 +110,7 @@ class Mamba(SequenceEncoder):
         """States (N, D); see :meth:`SequenceEncoder.encode`."""
         x = self._embed(batch.items, self.hours_of_events(batch), generator)
         for block in self.blocks:
-            x = block(x, batch.offsets, generator, batch.scan_schedule)
+            x = block(x, batch.offsets, generator, batch.scan_schedule, batch.places)
         return self.final_norm(x)  # type: ignore[no-any-return]
 
     def encode_start(self, n: int) -> MambaState:
@@ -164,10 +164,11 @@ class MambaBlock(nn.Module):
         offsets: Tensor,
         generator: torch.Generator | None,
         schedule: ScanSchedule | None = None,
+        places: Tensor | None = None,
     ) -> Tensor:
         """Packed rows (N, D) to rows (N, D)."""
         prenorm = self.config.block == "prenorm"
-        mixed = self.mixer(self.mixer_norm(x) if prenorm else x, offsets, schedule)
+        mixed = self.mixer(self.mixer_norm(x) if prenorm else x, offsets, schedule, places)
         return self._after_mixer(x, mixed, generator)
 
     def step(self, x: Tensor, state: tuple[Tensor, Tensor]) -> tuple[Tensor, tuple[Tensor, Tensor]]:
@@ -224,10 +225,17 @@ class MambaMixer(nn.Module):
                 # Inverse of softplus, so that the first step size is dt.
                 self.dt_proj.bias.copy_(dt + torch.log(-torch.expm1(-dt)))
 
-    def forward(self, x: Tensor, offsets: Tensor, schedule: ScanSchedule | None = None) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        offsets: Tensor,
+        schedule: ScanSchedule | None = None,
+        places: Tensor | None = None,
+    ) -> Tensor:
         """Packed rows (N, D) to rows (N, D)."""
         u, z = self.in_proj(x).chunk(2, dim=-1)  # (N, E) each
-        u = causal_conv(u, self.conv1d.weight[:, 0], self.conv1d.bias, offsets, activation="silu")
+        weight = self.conv1d.weight[:, 0]
+        u = causal_conv(u, weight, self.conv1d.bias, offsets, activation="silu", positions=places)
         assert isinstance(u, Tensor)
         delta, B, C = self._project(u)
         y = selective_scan(

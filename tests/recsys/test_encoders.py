@@ -368,6 +368,23 @@ def test_mamba_hands_the_batchs_work_list_to_the_scan(monkeypatch: pytest.Monkey
     assert seen == [work, work]
 
 
+def test_mamba_hands_the_events_places_to_the_convolution(monkeypatch: pytest.MonkeyPatch) -> None:
+    from recsys.kernels.conv import causal_conv
+
+    batch = SequenceBatch.from_sequences(_sequences([3, 5]))
+    places, seen = batch.positions(), []
+
+    def conv(*args: Any, positions: Any, **options: Any) -> Any:
+        seen.append(positions)
+        return causal_conv(*args, **options)
+
+    monkeypatch.setattr(SequenceBatch, "places", places)
+    monkeypatch.setattr("recsys.encoders.mamba.causal_conv", conv)
+    _encoder("mamba", {})(batch)
+    assert len(seen) == 2
+    assert all(given is places for given in seen)
+
+
 def test_mamba4rec_has_the_published_number_of_parameters() -> None:
     # 290,944 for 3,416 items and a padding row, by the log that SIGMA's authors published.
     values = {**preset("mamba", "paper")["encoder"], "d_model": 64}

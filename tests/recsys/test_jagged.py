@@ -79,14 +79,18 @@ def test_flat_ranges_equal_concatenated_aranges() -> None:
     assert flat_ranges(starts, ends).tolist() == expected.tolist()
 
 
-def test_the_scans_work_list_is_made_once_and_on_a_gpu_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_work_lists_are_made_once_and_on_a_gpu_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     batch = SequenceBatch.from_sequences([[5, 6, 7], [], [8]])
     assert SequenceBatch.from_sequences([[5]]).scan_schedule is None
+    assert SequenceBatch.from_sequences([[5]]).places is None
     monkeypatch.setattr(torch.Tensor, "is_cuda", True)
     schedule = batch.scan_schedule
     assert schedule is not None
     assert (schedule.sequences, schedule.events) == (3, 4)
     assert batch.scan_schedule is schedule
+    assert batch.places is not None
+    assert (batch.places.dtype, batch.places.tolist()) == (torch.int32, [0, 1, 2, 0])
+    assert batch.places is batch.places
     longer = batch.append(9).scan_schedule
     assert longer is not None
     assert longer.events == 7
