@@ -1,6 +1,6 @@
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import pytest
 import torch
@@ -10,29 +10,6 @@ from torch.nn import functional as F
 from recsys.errors import ArgumentError
 from recsys.kernels.attention import attention_step, cpu, jagged_attention, pieces
 from recsys.kernels.attention.dropout import draw_seed, keep_mask
-
-
-@pytest.fixture(autouse=True)
-def _poisoned(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Memory that a kernel forgets to write is NaN."""
-    for owner, name in ((torch, "empty"), (torch, "empty_like"), (torch.Tensor, "new_empty")):
-
-        def filled(*args: object, make: object = getattr(owner, name), **kwargs: object) -> object:
-            made = make(*args, **kwargs)  # type: ignore[operator]
-            if isinstance(made, Tensor):
-                return made.fill_(math.nan) if made.is_floating_point() else made
-            if made.dtype.kind == "f":
-                made.fill(math.nan)
-            return made
-
-        monkeypatch.setattr(owner, name, filled)
-
-
-@pytest.fixture
-def _threads() -> Iterator[None]:
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
 
 
 def _offsets(lengths: Sequence[int]) -> Tensor:

@@ -1,6 +1,6 @@
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import pytest
 import torch
@@ -19,25 +19,6 @@ from recsys.kernels.attention.bias import MAX_BUCKETS, MAX_GAP, relative_place, 
 
 LENGTHS = (3, 0, 1, 63, 64, 0, 65, 2, 180)
 EDGES = sorted({max(0, n * 2**e // 4 + d) for e in range(33) for n in (4, 5, 6, 7) for d in (-1, 0, 1)})
-
-
-@pytest.fixture(autouse=True)
-def _poisoned(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Memory that a kernel forgets to write is NaN."""
-    for owner, name in ((torch, "empty"), (torch, "empty_like"), (torch.Tensor, "new_empty")):
-
-        def filled(*args: object, make: object = getattr(owner, name), **kwargs: object) -> Tensor:
-            made: Tensor = make(*args, **kwargs)  # type: ignore[operator]
-            return made.fill_(math.nan) if made.is_floating_point() else made
-
-        monkeypatch.setattr(owner, name, filled)
-
-
-@pytest.fixture
-def _threads() -> Iterator[None]:
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
 
 
 def _offsets(lengths: Sequence[int]) -> Tensor:

@@ -3,7 +3,7 @@ import math
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -33,21 +33,6 @@ MIXED = (5, 0, 16, 17, 1, 32, 33, 64, 65)
 """Every class, their edges, and an empty sequence."""
 KINDS = ("", "t", "p", "tp")
 """Bias: none, times, positions, both."""
-
-
-@pytest.fixture(autouse=True)
-def _poisoned(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Memory that a kernel forgets to write is NaN."""
-    for owner, name in ((torch, "empty"), (torch, "empty_like"), (torch.Tensor, "new_empty")):
-        monkeypatch.setattr(owner, name, _filling(getattr(owner, name)))
-
-
-def _filling(make: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    def filled(*args: Any, **kwargs: Any) -> Tensor:
-        made = make(*args, **kwargs)
-        return made.fill_(math.nan) if made.is_floating_point() else made
-
-    return filled
 
 
 def _offsets(lengths: Sequence[int], device: torch.device) -> Tensor:

@@ -25,18 +25,6 @@ LENGTHS = [0, 1, 2, 31, 0, 32, 33, 63, 64, 65, 300, 0]
 HOUR = 3600
 
 
-@pytest.fixture(autouse=True)
-def _poisoned(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Memory that a kernel forgets to write is NaN."""
-    for owner, name in ((torch, "empty"), (torch.Tensor, "new_empty")):
-
-        def filled(*args: object, make: object = getattr(owner, name), **kwargs: object) -> Tensor:
-            made: Tensor = make(*args, **kwargs)  # type: ignore[operator]
-            return made.fill_(math.nan) if made.is_floating_point() else made
-
-        monkeypatch.setattr(owner, name, filled)
-
-
 def _log(lengths: Sequence[int], width: int = 5, seed: int = 0) -> dict[str, Tensor]:
     generator = torch.Generator().manual_seed(seed)
 

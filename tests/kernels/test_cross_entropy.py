@@ -1,6 +1,4 @@
 import itertools
-import math
-from collections.abc import Iterator
 
 import pytest
 import torch
@@ -9,33 +7,6 @@ from torch.nn import functional as F
 
 from recsys.errors import ArgumentError
 from recsys.kernels.cross_entropy import cpu, linear_cross_entropy
-
-
-@pytest.fixture(autouse=True)
-def sizes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Memory that a kernel forgets to write is NaN; the list collects how many elements were asked for."""
-    sizes: list[int] = []
-    for owner, name in ((torch, "empty"), (torch, "empty_like"), (torch.Tensor, "new_empty")):
-
-        def filled(*args: object, make: object = getattr(owner, name), **kwargs: object) -> object:
-            made = make(*args, **kwargs)  # type: ignore[operator]
-            if isinstance(made, Tensor):
-                sizes.append(made.numel())
-                return made.fill_(math.nan) if made.is_floating_point() else made
-            sizes.append(made.size)
-            if made.dtype.kind == "f":
-                made.fill(math.nan)
-            return made
-
-        monkeypatch.setattr(owner, name, filled)
-    return sizes
-
-
-@pytest.fixture
-def _threads() -> Iterator[None]:
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
 
 
 def _inputs(n: int, v: int, d: int = 16, seed: int = 0, dtype: torch.dtype = torch.float32) -> list[Tensor]:

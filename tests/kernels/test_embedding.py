@@ -1,5 +1,3 @@
-from collections.abc import Iterator
-
 import numpy as np
 import pytest
 import torch
@@ -9,13 +7,6 @@ from torch.nn import functional as F
 from recsys.errors import ArgumentError
 from recsys.kernels.embedding import HashedTable, item_vectors, merge_rows
 from recsys.kernels.embedding.segments import PIECE, segment_sum, sort_ids
-
-
-@pytest.fixture
-def _threads() -> Iterator[None]:
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
 
 
 def _zipf(m: int, v: int, seed: int = 0) -> Tensor:

@@ -1,6 +1,3 @@
-import math
-from collections.abc import Iterator
-
 import numpy as np
 import pytest
 import torch
@@ -8,33 +5,6 @@ from torch import Tensor
 
 from recsys.errors import ArgumentError
 from recsys.kernels.ranking import rank_of_target, top_k
-
-
-@pytest.fixture(autouse=True)
-def sizes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Memory that a kernel forgets to write is NaN; the list collects how many elements were asked for."""
-    sizes: list[int] = []
-    for owner, name in ((torch, "empty"), (torch, "empty_like"), (torch.Tensor, "new_empty")):
-
-        def filled(*args: object, make: object = getattr(owner, name), **kwargs: object) -> object:
-            made = make(*args, **kwargs)  # type: ignore[operator]
-            if isinstance(made, Tensor):
-                sizes.append(made.numel())
-                return made.fill_(math.nan) if made.is_floating_point() else made
-            sizes.append(made.size)
-            if made.dtype.kind == "f":
-                made.fill(math.nan)
-            return made
-
-        monkeypatch.setattr(owner, name, filled)
-    return sizes
-
-
-@pytest.fixture
-def _threads() -> Iterator[None]:
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
 
 
 def _large(rows: int, items: int, width: int = 24) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor]]:

@@ -1,5 +1,4 @@
 import math
-from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -19,22 +18,6 @@ def _few_programs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fewer and longer programs: the interpreter runs them one by one."""
     if not torch.cuda.is_available():
         monkeypatch.setattr(triton, "PROGRAMS", 6)
-
-
-@pytest.fixture(autouse=True)
-def sizes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Memory that a kernel forgets to write is NaN, or -7; the list collects how much was asked for."""
-    sizes: list[int] = []
-    for owner, name in ((torch, "empty"), (torch, "empty_like"), (torch.Tensor, "new_empty")):
-        make: Callable[..., Tensor] = getattr(owner, name)
-
-        def filled(*args: object, make: Callable[..., Tensor] = make, **kwargs: object) -> Tensor:
-            made = make(*args, **kwargs)
-            sizes.append(made.numel())
-            return made.fill_(math.nan if made.is_floating_point() else -7)
-
-        monkeypatch.setattr(owner, name, filled)
-    return sizes
 
 
 def _case(device: torch.device, seed: int, b: int, v: int, d: int, *, ties: bool, most: int = 9) -> Case:

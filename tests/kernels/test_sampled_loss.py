@@ -1,5 +1,4 @@
 import math
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -19,28 +18,6 @@ LOSSES: dict[str, Any] = {
     "gbce": gbce_loss,
     "bpr": bpr_loss,
 }
-
-
-@pytest.fixture(autouse=True)
-def _poison(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Memory that a kernel forgets to write is NaN."""
-
-    def poisoning(make: Any) -> Any:
-        def filled(*args: object, **kwargs: object) -> Tensor:
-            made: Tensor = make(*args, **kwargs)
-            return made.fill_(math.nan) if made.is_floating_point() else made
-
-        return filled
-
-    for owner, name in ((torch, "empty"), (torch, "empty_like"), (torch.Tensor, "new_empty")):
-        monkeypatch.setattr(owner, name, poisoning(getattr(owner, name)))
-
-
-@pytest.fixture
-def _threads() -> Iterator[None]:
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
 
 
 def _inputs(n: int = 30, k: int = 7, v: int = 11, d: int = 20, *, shared: bool = False) -> list[Tensor]:

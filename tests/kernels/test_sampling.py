@@ -1,5 +1,4 @@
 import math
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -22,13 +21,6 @@ from recsys.kernels.sampling.reference import TRIES
 V = 12
 COUNTS = np.array([0, 1, 2, 3, 5, 8, 13, 21, 34, 55, 89, 400])
 SAMPLERS = {"uniform": uniform_sampler(V), "popularity": popularity_sampler(COUNTS, 0.75)}
-
-
-@pytest.fixture
-def _threads() -> Iterator[None]:
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(params=SAMPLERS)

