@@ -1,14 +1,15 @@
-"""Timings that may be compared: sides take turns in one process, medians, ratios of neighbours.
+"""Timings on a CPU as the catalog's programs record them: every time, medians, ratios of neighbours.
 
 A busy or throttled machine slows whole rounds; the ratio of two runs that lie side by side hardly moves.
 """
 
-import platform
 import statistics
-import subprocess
-import time
 from collections.abc import Callable, Mapping
 from typing import Any
+
+import torch
+
+from benchmarks import timing
 
 Work = Callable[[], object]
 
@@ -26,14 +27,10 @@ def alternate(sides: Mapping[str, Work], *, base: str, rounds: int, warm: int = 
         Per side the median in milliseconds, all times, and for each other side the median, lowest and highest
         of its time over the base's in the same round: above 1 the base is faster.
     """
-    times: dict[str, list[float]] = {name: [] for name in sides}
-    for turn in range(warm + rounds):
-        for name, work in sides.items():
-            started = time.perf_counter()
+    for _ in range(warm):
+        for work in sides.values():
             work()
-            seconds = time.perf_counter() - started
-            if turn >= warm:
-                times[name].append(seconds)
+    times = timing.alternate(sides, device=torch.device("cpu"), seconds=0.0, least=rounds, most=rounds)
     result: dict[str, Any] = {}
     for name, found in times.items():
         record: dict[str, Any] = {
@@ -61,30 +58,3 @@ def lines(case: str, result: Mapping[str, Any]) -> list[str]:
             text += f"   {ratio['median']:.2f} x ours ({ratio['lowest']:.2f} to {ratio['highest']:.2f})"
         found.append(text)
     return found
-
-
-def machine() -> dict[str, Any]:
-    """What the figures were made on, and of which sources."""
-    import torch
-
-    revision = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
-    return {
-        "processor": processor(),
-        "threads": torch.get_num_threads(),
-        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "commit": revision.stdout.strip() or None,
-    }
-
-
-def processor() -> str:
-    """The model name that Linux gives, or what Python knows."""
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as text:
-            for line in text:
-                if line.startswith("model name"):
-                    return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()

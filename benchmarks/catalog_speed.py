@@ -19,7 +19,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from benchmarks.alternating import alternate, lines, machine
+from benchmarks.alternating import alternate, lines
+from benchmarks.machine import stamp
 from recsys.files import write_json
 
 LOSS_SHAPES = [(8192, 3706), (8192, 12_101), (2048, 50_000)]
@@ -165,7 +166,7 @@ def main() -> None:
         for queries in QUERIES:
             run(f"top 10 of 100,000, {queries} queries, one thread", ranking(queries, 100_000, 10, rounds))
     if arguments.json is not None:
-        write_json(arguments.json, {"machine": machine(), "rounds": rounds, "cases": cases})
+        write_json(arguments.json, {**stamp(), "rounds": rounds, "cases": cases})
 
 
 if __name__ == "__main__":

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.alternating import alternate, lines, machine
+from benchmarks.alternating import alternate, lines
+from benchmarks.machine import stamp
 from recsys.files import write_json
 
 
@@ -66,7 +67,7 @@ def main() -> None:
         title = f"{n_items:,} items, {arguments.events:,} events, {cases[-1]['distinct']:,} distinct"
         print("\n".join(lines(title, cases[-1]["sides"])), flush=True)
     if arguments.json is not None:
-        write_json(arguments.json, {"machine": machine(), "cases": cases})
+        write_json(arguments.json, {**stamp(), "cases": cases})
 
 
 if __name__ == "__main__":

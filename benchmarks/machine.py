@@ -3,12 +3,11 @@
 import datetime
 import os
 import platform
+import subprocess
+from pathlib import Path
 from typing import Any
 
-from benchmarks.alternating import processor
-from benchmarks.quality import commit
-
-__all__ = ["stamp"]
+__all__ = ["commit", "processor", "stamp"]
 
 
 def stamp() -> dict[str, Any]:
@@ -33,6 +32,33 @@ def stamp() -> dict[str, Any]:
             "load_average": [round(x, 2) for x in os.getloadavg()],
         },
     }
+
+
+def processor() -> str:
+    """The model name that Linux gives, or what Python knows."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as text:
+            for line in text:
+                if line.startswith("model name"):
+                    return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def commit() -> str:
+    """The commit, with a mark if the tree differs from it."""
+    try:
+        run = subprocess.run(
+            ["git", "describe", "--always", "--dirty"],
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    except OSError:  # a machine without git
+        return "unknown"
+    return run.stdout.strip() or "unknown"
 
 
 def _version(name: str) -> str | None:

@@ -10,13 +10,13 @@ may be run one at a time); with --readme the table of all records there replaces
 import argparse
 import json
 import platform
-import subprocess
 import tempfile
 import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from benchmarks.machine import commit, processor
 from recsys.files import write_json, write_text
 
 BEGIN, END = "<!-- table:ml-100k -->", "<!-- /table:ml-100k -->"
@@ -68,33 +68,13 @@ def machine() -> dict[str, Any]:
     """What the figures were made on."""
     import torch
 
-    names = [
-        line.split(":", 1)[1].strip()
-        for line in Path("/proc/cpuinfo").read_text().splitlines()
-        if line.startswith("model name")
-    ]
     return {
-        "cpu": names[0] if names else platform.processor(),
+        "cpu": processor(),
         "threads": torch.get_num_threads(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "python": platform.python_version(),
         "torch": torch.__version__,
     }
-
-
-def commit() -> str:
-    """The commit, with a mark if the tree differs from it."""
-    try:
-        run = subprocess.run(
-            ["git", "describe", "--always", "--dirty"],
-            cwd=Path(__file__).parent,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-    except OSError:  # a machine without git
-        return "unknown"
-    return run.stdout.strip() or "unknown"
 
 
 def main() -> None:

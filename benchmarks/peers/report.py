@@ -1,17 +1,18 @@
 """The result as one JSON object and as a table for people."""
 
+import contextlib
 import datetime
 import json
 import os
 import platform
 import statistics
-import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from benchmarks.machine import commit, processor
 from benchmarks.peers.contest import PEERS, Contest, PairResult
 from benchmarks.peers.log_file import LogFacts
 
@@ -30,7 +31,7 @@ def record(contest: Contest, log: LogFacts, pairs: Sequence[PairResult]) -> dict
     return {
         "benchmark": "sasrec_training",
         "utc": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "commit": _commit(),
+        "commit": commit(),
         "machine": machine(contest.threads),
         "log": asdict(log),
         "config": settings,
@@ -122,15 +123,11 @@ def write_json(result: dict[str, Any], path: Path) -> None:
 
 def machine(threads: int) -> dict[str, Any]:
     """What the figures were measured on."""
-    model, memory = platform.processor() or "unknown", None
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        model = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    memory = None
+    with contextlib.suppress(OSError, ValueError):
         memory = round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
-    except (OSError, StopIteration, ValueError):
-        pass
     return {
-        "cpu": model,
+        "cpu": processor(),
         "cores": os.cpu_count(),
         "threads": threads,
         "memory_gib": memory,
@@ -172,18 +169,3 @@ def _title(result: dict[str, Any]) -> str:
 
 def _spread(values: Sequence[float]) -> dict[str, float]:
     return {"median": statistics.median(values), "min": min(values), "max": max(values)}
-
-
-def _commit() -> str:
-    """Short hash of the checkout, ``+`` after it when tracked files differ; "unknown" outside git."""
-    root = Path(__file__).resolve().parents[2]
-
-    def git(*arguments: str) -> str:
-        return subprocess.run(
-            ["git", "-C", str(root), *arguments], capture_output=True, text=True, check=True
-        ).stdout.strip()
-
-    try:
-        return git("rev-parse", "--short", "HEAD") + ("+" if git("status", "--porcelain", "-uno") else "")
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"

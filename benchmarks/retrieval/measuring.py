@@ -1,15 +1,17 @@
 """What the programs share: vectors to search, alternating timings, records."""
 
-import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
-from benchmarks.quality import commit, machine
+from benchmarks import timing
+from benchmarks.machine import commit
+from benchmarks.quality import machine
 from recsys.files import write_json
 
 Floats = NDArray[np.float32]
@@ -47,14 +49,7 @@ def alternate(sides: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, 
     """
     for side in sides.values():
         side()
-    seconds: dict[str, list[float]] = {name: [] for name in sides}
-    for turn in range(rounds):
-        names = list(sides) if turn % 2 == 0 else list(sides)[::-1]
-        for name in names:
-            began = time.perf_counter()
-            sides[name]()
-            seconds[name].append(time.perf_counter() - began)
-    return seconds
+    return timing.alternate(sides, device=torch.device("cpu"), seconds=0.0, least=rounds, most=rounds)
 
 
 def ratio(seconds: Mapping[str, list[float]], slow: str, fast: str) -> dict[str, float]:
