@@ -3,7 +3,6 @@
 An operation is a folder beside this file; its backends are the modules in it. "reference" runs anywhere.
 """
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -14,6 +13,7 @@ import torch
 from torch import Tensor
 
 from recsys.errors import ArgumentError, MissingDependencyError
+from recsys.kernels.launching import interpreting
 
 __all__ = ["BACKENDS", "choose_backend", "prefer_backend"]
 
@@ -107,7 +107,7 @@ def choose_backend(operation: str, backend: str | None, tensor: Tensor) -> str:
     if not _INSTALLED[backend]:
         raise _missing(operation, backend)
     wanted = "cpu" if backend == "cpu" else "cuda"
-    if backend == "triton" and device == "cpu" and os.environ.get("TRITON_INTERPRET") == "1":
+    if backend == "triton" and device == "cpu" and interpreting():
         wanted = "cpu"  # Triton's interpreter runs on CPU tensors
     if device != wanted:
         raise ArgumentError(

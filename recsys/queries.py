@@ -4,7 +4,6 @@ import itertools
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from numbers import Integral
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
@@ -13,7 +12,7 @@ import numpy.typing as npt
 from recsys.datasets.time_zones import utc_offsets, zone_column
 from recsys.errors import ArgumentError, UnknownIdError
 from recsys.jagged import flat_ranges
-from recsys.request_times import ask_at
+from recsys.request_times import ask_at, is_seconds
 
 if TYPE_CHECKING:
     from recsys.datasets.store import SequenceStore
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
 
 OnUnknown = Literal["raise", "warn", "ignore"]
 Array = npt.NDArray[np.int64]
-_LATEST = 2**60
 
 
 class Encoder(Protocol):
@@ -182,7 +180,7 @@ def _times(times: Sequence[Iterable[Any]], sequences: list[list[Any]]) -> Array:
         stamps = _as_list(own, "times")
         if len(stamps) != len(history):
             raise ArgumentError(f"history {place} has {len(history)} items and {len(stamps)} times")
-        wrong = [t for t in stamps if not isinstance(t, Integral) or abs(int(t)) >= _LATEST]
+        wrong = [t for t in stamps if not is_seconds(t)]
         if wrong:
             raise ArgumentError(f"times of history {place} hold {wrong[0]!r}: give whole unix seconds")
         late = [b for a, b in itertools.pairwise(stamps) if b < a]

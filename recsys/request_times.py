@@ -15,6 +15,11 @@ Array = npt.NDArray[np.int64]
 _LATEST = 2**60
 
 
+def is_seconds(value: Any) -> bool:
+    """Whether a value is whole unix seconds that leave room for sums in int64."""
+    return isinstance(value, Integral) and abs(int(value)) < _LATEST
+
+
 def parse_moment(text: str) -> int | datetime:
     """Unix seconds, or an ISO 8601 date and time.
 
@@ -97,6 +102,6 @@ def _seconds(moment: Any) -> tuple[int, bool]:
     if isinstance(moment, datetime):
         naive = moment.tzinfo is None
         return int((moment.replace(tzinfo=UTC) if naive else moment).timestamp()), naive
-    if isinstance(moment, Integral) and abs(int(moment)) < _LATEST:
+    if is_seconds(moment):
         return int(moment), False
     raise ArgumentError(f"at={moment!r} is no moment: give unix seconds, ISO text or a datetime")

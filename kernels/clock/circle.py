@@ -57,9 +57,15 @@ def circle_features(times: Tensor, degree: int, dtype: torch.dtype = torch.float
 
 
 def weigh_features(features: Tensor, coefficients: Tensor) -> Tensor:
-    """Multiply features (N, 2M + 1) by (c_0, 2 c_1, .., 2 c_M, 2 c_1, .., 2 c_M)."""
+    """Multiply features by (c_0, 2 c_1, .., 2 c_M, 2 c_1, .., 2 c_M).
+
+    Args:
+        features: (N, 2M + 1), or with further columns, which are zero and stay so.
+        coefficients: (M + 1,).
+    """
     tail = 2.0 * coefficients[1:]
-    return features * torch.cat((coefficients[:1], tail, tail)).to(features.dtype)
+    weights = torch.cat((coefficients[:1], tail, tail)).to(features.dtype)
+    return features * torch.nn.functional.pad(weights, (0, features.shape[1] - len(weights)))
 
 
 def evaluate_kernel(gap: Tensor, coefficients: Tensor) -> Tensor:

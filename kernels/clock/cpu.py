@@ -7,6 +7,7 @@ from torch import Tensor
 
 from recsys.kernels.arguments import check_offsets_values
 from recsys.kernels.arrays import flat
+from recsys.kernels.clock.circle import weigh_features
 from recsys.kernels.clock.differentiate import register_gradients
 from recsys.kernels.clock.feature_rows import padded_features
 from recsys.kernels.clock.relative import decay_logs
@@ -31,9 +32,7 @@ def clock_sums(
         check_offsets_values("clock_sums", offsets, len(values))
     degree = len(coefficients) - 1
     asked, asking = padded_features(times, degree), padded_features(query_times, degree)
-    tail = 2.0 * coefficients[1:].float()
-    weights = torch.cat((coefficients[:1].float(), tail, tail))
-    asking = asking * torch.nn.functional.pad(weights, (0, asking.shape[1] - len(weights)))
+    asking = weigh_features(asking, coefficients.float())
     width = values.shape[1]
     padded = torch.nn.functional.pad(values.float(), (0, -width % LANES))
     asking_log, asked_log = decay_logs(times, query_times, offsets, rate)
