@@ -15,7 +15,6 @@ from torch.nn import functional as F
 from recsys.kernels.arrays import flat
 from recsys.kernels.embedding import Items, rows_of
 from recsys.kernels.embedding.cpu import lookup, table_gradient
-from recsys.kernels.embedding.segments import segment_sum, sort_ids
 from recsys.kernels.sampled_loss import sweeps
 from recsys.kernels.sampled_loss.form import Form
 from recsys.kernels.threads import launch, threads_for
@@ -138,13 +137,17 @@ class _RowLosses(torch.autograd.Function):
 
 
 def _table_gradient(w: Tensor, swept: _Swept, sparse: bool) -> Tensor:
-    segments = sort_ids(swept.rows.reshape(-1), w.shape[0])
     coefficients = swept.coefficients
     each = 1 if coefficients is None else swept.rows.numel() // max(1, coefficients.numel())
-    summed = segment_sum(
-        segments, swept.events, per_row=swept.per_row, coefficients=coefficients, per_coefficient=max(1, each)
+    return table_gradient(
+        w,
+        swept.rows,
+        swept.events,
+        sparse,
+        per_row=swept.per_row,
+        coefficients=coefficients,
+        per_coefficient=max(1, each),
     )
-    return table_gradient(w, torch.from_numpy(segments.ids), summed, sparse)
 
 
 def _sweep(h: Tensor, w: Tensor, scale: Tensor, call: _Call, wanted: bool) -> _Swept:
