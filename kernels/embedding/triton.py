@@ -1,4 +1,4 @@
-"""Embedding look-up on the GPU, whose gradient is a sum over sorted ids: no atomics, the same bits each run."""
+"""Embedding look-up on the GPU, whose gradient is a sum over sorted ids: no atomics, the same bits always."""
 
 import torch
 from torch import Tensor
