@@ -9,9 +9,13 @@ from recsys.errors import ArgumentError
 from recsys.kernels.ranking import selection, sweeps
 from recsys.kernels.ranking.reference import NOT_FINITE, Jagged, rank_from_counts
 from recsys.kernels.threads import launch, threads_for
-from recsys.kernels.vector import LANES
+from recsys.kernels.vector import LANES, PANEL
 
-MOST_LANES = 64
+_LEAST_SLACK = 22
+"""Fewest entries of a row's list beyond k: shorter lists would be cut too often."""
+
+_ZERO = np.float32(0.0)
+_NOBODY = np.empty(0, dtype=np.int64)
 
 MOST_ROWS = 4096
 """Rows gone through together: bounds the memory, and a larger group reads the item table no less often."""
@@ -69,30 +73,21 @@ def top_k(
     deny: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
     """Select by a running threshold; arguments as in the public function."""
-    catalog = None if candidates is None else np.unique(candidates.numpy())
-    if deny is not None:
-        # Denied items leave the catalog: it is copied without them, as it is for candidates.
-        catalog = np.setdiff1d(np.arange(len(item_weight)) if catalog is None else catalog, deny.numpy())
-    weight = item_weight if catalog is None else item_weight[torch.from_numpy(catalog)]
-    items, width = _flat(weight), weight.shape[1]
     scores = torch.full((len(hidden), k), float("-inf"))
     ids = torch.full((len(hidden), k), -1, dtype=torch.int64)
+    catalog, closed = _open_items(len(item_weight), candidates, deny)
+    weight = item_weight if catalog is None else item_weight[torch.from_numpy(catalog)]
+    items, width = _flat(weight), weight.shape[1]
     taken = min(k, len(weight))
     if taken == 0:
         return scores, ids
-    nobody = np.empty(0, dtype=np.int64)
+    room = min(len(weight), taken + max(taken, _LEAST_SLACK))
     for first in range(0, len(hidden), MOST_ROWS):
         batch = slice(first, first + MOST_ROWS)
-        rows = _Rows(hidden[batch], items, width, nobody)
-        row, shut = _excluded(exclude, first, rows.count)
-        if catalog is not None:
-            place = np.minimum(np.searchsorted(catalog, shut), len(catalog) - 1)
-            inside = catalog[place] == shut
-            row, shut = row[inside], place[inside]
-        barred, starts = rows.keys(row, shut)
+        rows = _Rows(hidden[batch], items, width, _NOBODY)
+        barred, starts = _barred_by_row(exclude, first, rows.count, catalog)
         threads, part, stretch = rows.plan()
-        best = np.empty(threads * rows.count * taken, dtype=np.float32)
-        places = np.empty(threads * rows.count * taken, dtype=np.int64)
+        keys = np.empty(threads * rows.count * room, dtype=np.int64)
         sizes = np.zeros(threads * rows.count, dtype=np.int64)
         faults = np.zeros(threads, dtype=np.int64)
         launch(
@@ -104,37 +99,77 @@ def top_k(
             stretch,
             rows.columns,
             rows.padded,
+            rows.flat,
+            _reach(rows) if rows.count == 1 else _ZERO,
             items,
             width,
+            closed,
             barred,
             starts,
             taken,
-            best,
-            places,
+            room,
+            keys,
             sizes,
             faults,
         )
         if faults.any():
             raise ArgumentError(NOT_FINITE)
-        merged = torch.empty(rows.count, taken)
-        names = torch.empty(rows.count, taken, dtype=torch.int64)
+        best = np.empty(rows.count * taken, dtype=np.float32)
+        names = np.empty(rows.count * taken, dtype=np.int64)
         launch(
             selection.merge_worker,
             threads_for(rows.count, rows.count * taken * 100),
             threads,
             rows.count,
             taken,
-            best,
-            places,
+            room,
+            keys,
             sizes,
-            merged.view(-1).numpy(),
-            names.view(-1).numpy(),
+            best.view(np.int32),
+            names,
         )
         if catalog is not None:
-            names = torch.where(names < 0, names, torch.from_numpy(catalog)[names.clamp_min(0)])
-        scores[batch, :taken] = merged
-        ids[batch, :taken] = names
+            names = np.where(names < 0, names, catalog[names])
+        scores[batch, :taken] = torch.from_numpy(best).view(-1, taken)
+        ids[batch, :taken] = torch.from_numpy(names).view(-1, taken)
     return scores, ids
+
+
+def _open_items(
+    items: int, candidates: Tensor | None, deny: Tensor | None
+) -> tuple[NDArray[np.int64] | None, NDArray[np.bool_]]:
+    """Say which items all rows may have: as the ids of a catalog to copy, or as flags of those closed.
+
+    Flags cost nothing but where a closed item's score passes a bar; a copy pays where few items are open.
+    """
+    if candidates is None and deny is None:
+        return None, np.empty(0, dtype=np.bool_)
+    closed = np.full(items, candidates is not None)
+    if candidates is not None:
+        closed[candidates.numpy()] = False
+    if deny is not None:
+        closed[deny.numpy()] = True
+    if 2 * np.count_nonzero(closed) > items:
+        return np.flatnonzero(~closed), np.empty(0, dtype=np.bool_)
+    return None, closed
+
+
+def _barred_by_row(
+    exclude: Jagged | None, first: int, count: int, catalog: NDArray[np.int64] | None
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """List the excluded items of `count` rows from `first` in ascending order, with offsets."""
+    row, shut = _excluded(exclude, first, count)
+    if len(shut) == 0:
+        return _NOBODY, _NOBODY
+    if catalog is not None:
+        place = np.minimum(np.searchsorted(catalog, shut), len(catalog) - 1)
+        inside = catalog[place] == shut
+        row, shut = row[inside], place[inside]
+    keys = row << 32 | shut
+    if (keys[1:] < keys[:-1]).any():
+        keys.sort()
+        row = keys >> 32
+    return keys & 0xFFFFFFFF, np.searchsorted(row, np.arange(count + 1))
 
 
 class _Rows:
@@ -147,12 +182,10 @@ class _Rows:
         self.items = len(items) // width
         self.blocks = -(-self.items // sweeps.BLOCK)
         self.width = width
-        self.lanes = MOST_LANES
-        while self.lanes > LANES and self.count <= self.lanes // 2:
-            self.lanes //= 2
+        self.lanes = LANES if self.count <= LANES else PANEL
         self.groups = -(-self.count // self.lanes)
         self.padded = width + -width % LANES
-        rows = torch.nn.functional.pad(hidden.float(), (0, self.padded - width))
+        self.flat = _flat(torch.nn.functional.pad(hidden.float(), (0, self.padded - width)))
         self.columns = np.empty(self.groups * self.lanes * self.padded, dtype=np.float32)
         self.bars = np.empty(len(targets), dtype=np.float32)
         launch(
@@ -160,7 +193,7 @@ class _Rows:
             threads_for(self.groups, self.count * width * 20),
             self.lanes,
             self.count,
-            _flat(rows),
+            self.flat,
             self.padded,
             items,
             width,
@@ -172,13 +205,13 @@ class _Rows:
     def plan(self) -> tuple[int, int, int]:
         """Choose the threads, and the groups of rows and blocks of items per piece.
 
-        With rows enough for all threads a piece is one group and the whole catalog, so that each row has one
-        threshold; otherwise the threads share the catalog.
+        With rows enough for all threads a piece is the whole catalog for some of them, so that each row has
+        one threshold; otherwise the threads share the catalog.
         """
         steps = self.groups * self.lanes * self.items * self.width // 15
         threads = threads_for(self.blocks * self.groups, steps)
-        if self.groups >= 4 * threads:
-            return threads, 1, self.blocks
+        if threads > 1 and self.groups >= 4 * threads:
+            return threads, self.groups // (4 * threads), self.blocks
         parts = min(self.groups, -(-4 * threads // self.blocks))
         return threads, -(-self.groups // parts), 1
 
@@ -189,6 +222,14 @@ class _Rows:
         if len(keys):
             keys = keys[np.append(True, keys[1:] != keys[:-1])]
         return keys, np.searchsorted(keys, np.arange(self.blocks + 1) * self.count * sweeps.BLOCK)
+
+
+def _reach(rows: _Rows) -> np.float32:
+    """Bound how far a score can lie from its sum in another order, as a multiple of the item's length."""
+    length = float(np.linalg.norm(rows.flat.astype(np.float64)))
+    # Below 1e18, and with finite squares of the items, no score can overflow. 2.1 and not 2, for the
+    # roundings of the bound itself.
+    return np.float32(2.1 * (rows.width + LANES) * 2.0**-24 * length if length < 1e18 else np.inf)
 
 
 def _excluded(exclude: Jagged | None, first: int, count: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

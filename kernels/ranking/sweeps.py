@@ -73,45 +73,6 @@ def pack_worker(
 
 
 @compiled
-def score_tile(
-    tile: Array,
-    lanes: Number,
-    rows: Number,
-    columns: Array,
-    packed: Number,
-    items: Array,
-    at: Number,
-    size: Number,
-    width: Number,
-) -> None:
-    """Score `size` items against one group of rows; a score's bits do not depend on the way taken."""
-    done = 0
-    if rows == 1 and width % LANES == 0:
-        # A single row would leave all lanes but one idle: put items in the lanes, turned on the way.
-        turned = np.empty(LANES * LANES, dtype=np.float32)
-        row_scores = np.empty(LANES, dtype=np.float32)
-        near = np.empty(LANES * width, dtype=np.float32)
-        while done + LANES <= size:
-            # In the order of memory: turned in place, the table would come from it at half the speed.
-            for place in range(0, LANES * width, LANES):
-                store(near, place, load(items, at + done * width + place))
-            sum_ = splat(_ZERO)
-            for d in range(0, width, LANES):
-                transpose_square(turned, 0, LANES, near, d, width, LANES)
-                for column in range(LANES):
-                    own = splat(columns[packed + (d + column) * lanes])
-                    sum_ = fma(own, load(turned, column * LANES), sum_)
-            store(row_scores, 0, sum_)
-            for item in range(LANES):
-                tile[(done + item) * lanes] = row_scores[item]
-            done += LANES
-    product(
-        tile, done * lanes, lanes, items, at + done * width, width, 1, columns, packed, lanes, size - done,
-        lanes, width, False,
-    )  # fmt: skip
-
-
-@compiled
 def first_of(barred: Array, low: Number, high: Number, key: Number) -> Number:
     """Find the first place from `low` to `high` whose key is not below `key`."""
     while low < high:
@@ -164,7 +125,7 @@ def rank_worker(
         block0 = piece // parts * stretch
         group0 = piece % parts * part
         for turn in range(part * stretch):
-            group, block = group0 + turn // stretch, block0 + turn % stretch
+            group, block = group0 + turn % part, block0 + turn // part
             if group >= groups or block >= blocks:
                 continue
             row0 = group * lanes
@@ -173,7 +134,10 @@ def rank_worker(
             stop = starts[block + 1]
             at = first_of(barred, starts[block], stop, (block * rows + row0) * BLOCK)
             count = min(lanes, rows - row0)
-            score_tile(tile, lanes, rows, columns, group * padded * lanes, items, item0 * width, size, width)
+            product(
+                tile, 0, lanes, items, item0 * width, width, 1,
+                columns, group * padded * lanes, lanes, size, lanes, width, False,
+            )  # fmt: skip
             for lane in range(count):
                 bar[lane] = bars[row0 + lane]
             for lane in range(0, lanes, LANES):
