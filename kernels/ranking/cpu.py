@@ -73,16 +73,17 @@ def top_k(
     deny: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
     """Select by a running threshold; arguments as in the public function."""
-    scores = torch.full((len(hidden), k), float("-inf"))
-    ids = torch.full((len(hidden), k), -1, dtype=torch.int64)
+    count = len(hidden)
+    scores, ids = torch.empty(count, k), torch.empty(count, k, dtype=torch.int64)
+    score_bits, names = scores.view(-1).numpy().view(np.int32), ids.view(-1).numpy()
     catalog, closed = _open_items(len(item_weight), candidates, deny)
     weight = item_weight if catalog is None else item_weight[torch.from_numpy(catalog)]
     items, width = _flat(weight), weight.shape[1]
     taken = min(k, len(weight))
     if taken == 0:
-        return scores, ids
+        return scores.fill_(float("-inf")), ids.fill_(-1)
     room = min(len(weight), taken + max(taken, _LEAST_SLACK))
-    for first in range(0, len(hidden), MOST_ROWS):
+    for first in range(0, count, MOST_ROWS):
         batch = slice(first, first + MOST_ROWS)
         rows = _Rows(hidden[batch], items, width, _NOBODY)
         barred, starts = _barred_by_row(exclude, first, rows.count, catalog)
@@ -100,7 +101,7 @@ def top_k(
             rows.columns,
             rows.padded,
             rows.flat,
-            _reach(rows) if rows.count == 1 else _ZERO,
+            _reach(rows) if rows.count <= selection.SKIMMED else _ZERO,
             items,
             width,
             closed,
@@ -114,24 +115,21 @@ def top_k(
         )
         if faults.any():
             raise ArgumentError(NOT_FINITE)
-        best = np.empty(rows.count * taken, dtype=np.float32)
-        names = np.empty(rows.count * taken, dtype=np.int64)
         launch(
             selection.merge_worker,
             threads_for(rows.count, rows.count * taken * 100),
             threads,
             rows.count,
             taken,
+            k,
             room,
             keys,
             sizes,
-            best.view(np.int32),
-            names,
+            score_bits[first * k :],
+            names[first * k :],
         )
-        if catalog is not None:
-            names = np.where(names < 0, names, catalog[names])
-        scores[batch, :taken] = torch.from_numpy(best).view(-1, taken)
-        ids[batch, :taken] = torch.from_numpy(names).view(-1, taken)
+    if catalog is not None:
+        np.copyto(names, catalog[names], where=names >= 0)
     return scores, ids
 
 
@@ -225,11 +223,15 @@ class _Rows:
 
 
 def _reach(rows: _Rows) -> np.float32:
-    """Bound how far a score can lie from its sum in another order, as a multiple of the item's length."""
-    length = float(np.linalg.norm(rows.flat.astype(np.float64)))
-    # Below 1e18, and with finite squares of the items, no score can overflow. 2.1 and not 2, for the
-    # roundings of the bound itself.
-    return np.float32(2.1 * (rows.width + LANES) * 2.0**-24 * length if length < 1e18 else np.inf)
+    """Bound how far a score can lie from its sum in another order, for items with elements up to 1.
+
+    2.1 and not 2, for the roundings of the bound itself. Infinite where a score could overflow unseen: below
+    1e18 it cannot, unless an element of an item is above 1e19, which makes the margin useless too.
+    """
+    length = float(np.linalg.norm(rows.flat.astype(np.float64)))  # of all rows: not below the longest
+    if not length < 1e18:
+        return np.float32(np.inf)
+    return np.float32(2.1 * (rows.width + LANES) * 2.0**-24 * length * rows.width**0.5)
 
 
 def _excluded(exclude: Jagged | None, first: int, count: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

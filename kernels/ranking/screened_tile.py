@@ -39,7 +39,9 @@ def _larger(builder: Any) -> Any:
     return lambda a, b: builder.select(builder.fcmp_ordered(">", a, b), a, b)
 
 
-def _screen(builder: Any, sums: list[list[Any]], bars: list[Any], scores: Any, masks: Any, packed: int) -> Any:
+def _screen(
+    builder: Any, sums: list[list[Any]], bars: list[Any], scores: Any, masks: Any, packed: int
+) -> Any:
     """Emit the end of a tile: `sums[i]` are compared with `bars[i]`; returns the tile's verdict.
 
     On a hit the vectors are stored to `scores` in the order j, i and the mask of each `packed` vectors in

@@ -21,12 +21,15 @@ from recsys.kernels.ranking.screened_tile import (
     screen_two,
     screen_wide,
 )
-from recsys.kernels.ranking.skimmed_tile import skim
+from recsys.kernels.ranking.skimming import skim
 from recsys.kernels.ranking.sweeps import BLOCK
 from recsys.kernels.vector import LANES, Array, Number, compiled, lowest_bit, next_ticket
 
 FEW = 8
 """Most rows for which it pays to turn the items: beyond, rows in the lanes leave few of them idle."""
+
+SKIMMED = 2
+"""Most rows for which it pays to look before scoring: a look costs as much as reading the item from afar."""
 
 _LOWEST = np.float32(-np.inf)
 _MAGNITUDE = 0x7FFFFFFF
@@ -111,7 +114,7 @@ def select_worker(
     stretch: Number,
     columns: Array,
     padded: Number,
-    row: Array,
+    flat: Array,
     reach: Number,
     items: Array,
     width: Number,
@@ -130,7 +133,7 @@ def select_worker(
     row's bar is behind the k above it.
 
     Args:
-        row, reach: of a single row, for `skim`.
+        flat, reach: the rows as they are, each `padded` long, and the margin for `skim`.
         closed: (V,) bool, items that no row may have; empty for none.
         barred: sorted items that row r may not have, from starts[r] to starts[r + 1]; empty for none.
         room: length of a list, more than k, or V.
@@ -153,6 +156,7 @@ def select_worker(
     scores = np.empty(2 * LANES * TALL, dtype=np.float32)
     score_bits = scores.view(np.int32)
     masks = np.empty(LANES, dtype=np.int64)
+    sums = np.empty(LANES * LANES, dtype=np.float32)
     while True:
         piece = next_ticket(tickets)
         if piece >= (blocks + stretch - 1) // stretch * parts:
@@ -173,8 +177,12 @@ def select_worker(
                     source, at = spare, 0
                     for place in range(min(tall, count_items - item0) * width):
                         spare[place] = items[item0 * width + place]
-                if rows == 1 and skim(source, at, width, row, bars, 0, reach) == 0:
-                    continue
+                if rows <= SKIMMED:
+                    near = 0
+                    for own in range(rows):
+                        near |= skim(source, at, tall, width, flat, own * padded, bars, own, reach, sums)
+                    if near == 0:
+                        continue
                 verdict = _screen(
                     rows, rows - row0, source, at, at + 4 * tall * width, width, columns, packed, lanes,
                     bars, row0, scores, masks,
@@ -217,6 +225,7 @@ def merge_worker(
     tickets: Array,
     slots: Number,
     rows: Number,
+    taken: Number,
     k: Number,
     room: Number,
     keys: Array,
@@ -224,7 +233,7 @@ def merge_worker(
     out_bits: Array,
     out_ids: Array,
 ) -> None:
-    """Join every slot's list and order the k best, best first; -inf and -1 where they run out.
+    """Join every slot's list and order the `taken` best, best first; -inf and -1 from there to k.
 
     `out_bits` (row, k) int32 are the bits of the scores.
     """
@@ -240,9 +249,9 @@ def merge_worker(
             for place in range(sizes[list_]):
                 joined[count] = keys[list_ * room + place]
                 count += 1
-        if count > k:
-            keep_largest(joined, 0, count, k)
-            count = k
+        if count > taken:
+            keep_largest(joined, 0, count, taken)
+            count = taken
         joined[:count].sort()
         for place in range(k):
             if place < count:
