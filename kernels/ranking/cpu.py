@@ -7,6 +7,7 @@ from torch import Tensor
 
 from recsys.errors import ArgumentError
 from recsys.kernels.ranking import selection, sweeps
+from recsys.kernels.ranking.exclusions import barred_items
 from recsys.kernels.ranking.reference import NOT_FINITE, Jagged, rank_from_counts
 from recsys.kernels.threads import launch, threads_for
 from recsys.kernels.vector import LANES, PANEL
@@ -31,9 +32,7 @@ def rank_of_target(
         batch = slice(first, first + MOST_ROWS)
         goals = targets[batch].contiguous().numpy()
         rows = _Rows(hidden[batch], items, width, goals)
-        row, ids = _excluded(exclude, first, len(goals))
-        other = ids != goals[row]
-        barred, starts = rows.keys(row[other], ids[other])
+        barred = barred_items(exclude, first, len(goals), len(item_weight))
         threads, part, stretch = rows.plan()
         found = np.zeros((threads, 4, len(goals)), dtype=np.int64)
         faults = np.zeros(threads, dtype=np.int64)
@@ -49,8 +48,8 @@ def rank_of_target(
             items,
             width,
             rows.bars,
-            barred,
-            starts,
+            goals,
+            *barred,
             found.reshape(-1),
             faults,
         )
@@ -82,11 +81,15 @@ def top_k(
     taken = min(k, len(weight))
     if taken == 0:
         return scores.fill_(float("-inf")), ids.fill_(-1)
+    places = None
+    if catalog is not None and exclude is not None:
+        places = np.full(len(item_weight), -1)
+        places[catalog] = np.arange(len(catalog))
     room = min(len(weight), taken + max(taken, _LEAST_SLACK))
     for first in range(0, count, MOST_ROWS):
         batch = slice(first, first + MOST_ROWS)
         rows = _Rows(hidden[batch], items, width, _NOBODY)
-        barred, starts = _barred_by_row(exclude, first, rows.count, catalog)
+        barred = barred_items(exclude, first, rows.count, len(item_weight), places)
         threads, part, stretch = rows.plan()
         keys = np.empty(threads * rows.count * room, dtype=np.int64)
         sizes = np.zeros(threads * rows.count, dtype=np.int64)
@@ -105,8 +108,7 @@ def top_k(
             items,
             width,
             closed,
-            barred,
-            starts,
+            *barred,
             taken,
             room,
             keys,
@@ -152,24 +154,6 @@ def _open_items(
     return None, closed
 
 
-def _barred_by_row(
-    exclude: Jagged | None, first: int, count: int, catalog: NDArray[np.int64] | None
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """List the excluded items of `count` rows from `first` in ascending order, with offsets."""
-    row, shut = _excluded(exclude, first, count)
-    if len(shut) == 0:
-        return _NOBODY, _NOBODY
-    if catalog is not None:
-        place = np.minimum(np.searchsorted(catalog, shut), len(catalog) - 1)
-        inside = catalog[place] == shut
-        row, shut = row[inside], place[inside]
-    keys = row << 32 | shut
-    if (keys[1:] < keys[:-1]).any():
-        keys.sort()
-        row = keys >> 32
-    return keys & 0xFFFFFFFF, np.searchsorted(row, np.arange(count + 1))
-
-
 class _Rows:
     """A batch of rows, packed for the tiles, with the scores of its targets."""
 
@@ -213,14 +197,6 @@ class _Rows:
         parts = min(self.groups, -(-4 * threads // self.blocks))
         return threads, -(-self.groups // parts), 1
 
-    def keys(self, row: NDArray[np.int64], ids: NDArray[np.int64]) -> tuple[NDArray[np.int64], ...]:
-        """Order excluded (row, item) pairs as the tiles meet them, without repeats; see `rank_worker`."""
-        block = ids // sweeps.BLOCK
-        keys = np.sort((block * (self.count - 1) + row) * sweeps.BLOCK + ids)
-        if len(keys):
-            keys = keys[np.append(True, keys[1:] != keys[:-1])]
-        return keys, np.searchsorted(keys, np.arange(self.blocks + 1) * self.count * sweeps.BLOCK)
-
 
 def _reach(rows: _Rows) -> np.float32:
     """Bound how far a score can lie from its sum in another order, for items with elements up to 1.
@@ -232,15 +208,6 @@ def _reach(rows: _Rows) -> np.float32:
     if not length < 1e18:
         return np.float32(np.inf)
     return np.float32(2.1 * (rows.width + LANES) * 2.0**-24 * length * rows.width**0.5)
-
-
-def _excluded(exclude: Jagged | None, first: int, count: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """List the excluded pairs (row from `first`, item) of `count` rows."""
-    if exclude is None:
-        return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)
-    bounds = exclude[1][first : first + count + 1].numpy()
-    ids = exclude[0][int(bounds[0]) : int(bounds[-1])].contiguous().numpy()
-    return np.repeat(np.arange(count), np.diff(bounds)), ids
 
 
 def _flat(x: Tensor) -> NDArray[np.float32]:

@@ -29,7 +29,7 @@ from recsys.kernels.vector.lanes import (
 )
 
 TALL = 8 if LANES == 16 else 4
-"""Items of a register tile: with two vectors of rows, 16 sums of AVX-512's 32 registers, or 8 of AVX2's 16."""
+"""Items of a register tile: with two vectors of rows, 16 sums in AVX-512's 32 registers or 8 in AVX2's 16."""
 
 _WORD = ir.IntType(64)
 _BITS = ir.IntType(LANES)

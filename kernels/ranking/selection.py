@@ -1,4 +1,4 @@
-"""The compiled loops of CPU top-k: register tiles behind a threshold, a short list per row, merged at the end.
+"""The compiled loops of CPU top-k: register tiles behind a threshold, short lists of what passed, merged.
 
 Nearly every score ends in a register, at one comparison with its row's bar. The others enter the row's list;
 when it is full its k best stay and the worst of them becomes the bar. A list of k + m then takes in about
@@ -121,6 +121,7 @@ def select_worker(
     closed: Array,
     barred: Array,
     starts: Array,
+    ends: Array,
     k: Number,
     room: Number,
     keys: Array,
@@ -132,13 +133,9 @@ def select_worker(
     Pieces as in `rank_worker`. A slot meets the items of a row in ascending order, so an item that equals the
     row's bar is behind the k above it.
 
-    Args:
-        flat, reach: the rows as they are, each `padded` long, and the margin for `skim`.
-        closed: (V,) bool, items that no row may have; empty for none.
-        barred: sorted items that row r may not have, from starts[r] to starts[r + 1]; empty for none.
-        room: length of a list, more than k, or V.
-        keys: (slot, row, room).
-        sizes: (slot, row), entries of each list, 0 at first.
+    `flat` and `reach` are the rows as they are, each `padded` long, and the margin for `skim`. `closed`: (V,)
+    bool, items that no row may have, or empty. `barred`, `starts`, `ends`: see `Barred`. `room`: length of a
+    list, more than k, or V. `keys`: (slot, row, room). `sizes`: (slot, row), entries of a list, 0 at first.
     """
     count_items = len(items) // width
     blocks = (count_items + BLOCK - 1) // BLOCK
@@ -147,7 +144,7 @@ def select_worker(
     bars = np.full(groups * lanes, _LOWEST, dtype=np.float32)
     bar_bits = bars.view(np.int32)
     bars[rows:] = np.inf  # idle lanes take nothing
-    met = starts[: max(len(starts) - 1, 0)].copy()
+    met = starts.copy()
     turned = rows <= FEW
     tall = LANES if turned else TALL
     # `skim` reads whole vectors: behind the last item, if that is not one.
@@ -204,9 +201,9 @@ def select_worker(
                         if len(closed) > 0 and closed[item]:
                             continue
                         if len(barred) > 0:
-                            while met[own] < starts[own + 1] and barred[met[own]] < item:
+                            while met[own] < ends[own] and barred[met[own]] < item:
                                 met[own] += 1
-                            if met[own] < starts[own + 1] and barred[met[own]] == item:
+                            if met[own] < ends[own] and barred[met[own]] == item:
                                 continue
                         list_ = slot * rows + own
                         base = list_ * room

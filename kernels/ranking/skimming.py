@@ -1,9 +1,9 @@
 """A first look at LANES items for a row, in the order of memory: can any of them pass the row's bar?
 
-One or two rows are bound by reading the items, and the exact chain of products would need them turned: more work
-than the reading, in an order that the processor does not read ahead. Any other order of summing gives other
-last bits, but cannot stray far: with n = width and u = 2^-24 both sums lie within n u |h| |w| of the truth. So
-the look sums as it reads, and only a score that comes within that margin of the bar is made exactly.
+One or two rows are bound by reading the items, and the exact chain of products would need them turned: more
+work than the reading, in an order that the processor does not read ahead. Any other order of summing gives
+other last bits, but cannot stray far: with n = width and u = 2^-24 both sums lie within n u |h| |w| of the
+truth. So the look sums as it reads, and only what comes within that margin of the bar is scored exactly.
 """
 
 from typing import Any
@@ -105,12 +105,11 @@ def skim(
 ) -> Number:
     """Return 0 where no score of LANES items is above bars[bar] and all are sure to be finite, else 1.
 
-    Args:
-        items: (., width) as 1-D; read from `at`, up to LANES - 1 elements beyond the last item.
-        count: LANES, unknown to the compiler: unrolled, the loads would not look like one stream.
-        rows: the row begins at `row`, zeros behind it up to a multiple of LANES for what lies behind an item.
-        reach: the margin for items whose largest element is 1; infinite to look at nothing.
-        sums: (LANES * LANES,) scratch.
+    `items` are read from `at`, up to LANES - 1 elements beyond the last item. `count` is LANES, but unknown
+    to the compiler: unrolled, the loads would not look like one stream to the processor, which then reads
+    ahead at half the speed. The row begins at rows[row], with zeros behind it up to a multiple of LANES, for
+    what lies behind an item. `reach` is the margin for items whose largest element is 1; infinite to look at
+    nothing. `sums` is scratch for LANES vectors.
     """
     largest = splat(_ZERO)
     for item in range(count):

@@ -73,18 +73,6 @@ def pack_worker(
 
 
 @compiled
-def first_of(barred: Array, low: Number, high: Number, key: Number) -> Number:
-    """Find the first place from `low` to `high` whose key is not below `key`."""
-    while low < high:
-        middle = (low + high) // 2
-        if barred[middle] < key:
-            low = middle + 1
-        else:
-            high = middle
-    return low
-
-
-@compiled
 def rank_worker(
     slot: Number,
     tickets: Array,
@@ -97,16 +85,18 @@ def rank_worker(
     items: Array,
     width: Number,
     bars: Array,
+    targets: Array,
     barred: Array,
     starts: Array,
+    ends: Array,
     counts: Array,
     faults: Array,
 ) -> None:
     """Count scores above and level with each row's bar, among all items and among the barred ones.
 
-    A piece is `stretch` blocks of items and `part` groups of rows. `barred` holds keys
-    (block * rows + row) * BLOCK + item - block * BLOCK in order, those of a block from starts[block].
-    `counts` is (slot, 4, row): above, level, above and barred, level and barred.
+    A piece is `stretch` blocks of items and `part` groups of rows. `barred`, `starts`, `ends`: see
+    `Barred`; a row's target is never barred. `counts` is (slot, 4, row): above, level, above and barred,
+    level and barred.
     """
     count_items = len(items) // width
     blocks = (count_items + BLOCK - 1) // BLOCK
@@ -118,6 +108,7 @@ def rank_worker(
     level = np.empty(lanes, dtype=np.float32)
     fault = splat(_ZERO)
     mine = slot * 4 * rows
+    met = starts.copy()
     while True:
         piece = next_ticket(tickets)
         if piece >= (blocks + stretch - 1) // stretch * parts:
@@ -131,8 +122,6 @@ def rank_worker(
             row0 = group * lanes
             item0 = block * BLOCK
             size = min(BLOCK, count_items - item0)
-            stop = starts[block + 1]
-            at = first_of(barred, starts[block], stop, (block * rows + row0) * BLOCK)
             count = min(lanes, rows - row0)
             product(
                 tile, 0, lanes, items, item0 * width, width, 1,
@@ -154,11 +143,20 @@ def rank_worker(
             for lane in range(count):
                 counts[mine + row0 + lane] += np.int64(above[lane])
                 counts[mine + rows + row0 + lane] += np.int64(level[lane])
-            while at < stop and barred[at] < (block * rows + row0 + count) * BLOCK:
-                lane = barred[at] // BLOCK % rows - row0
-                score_ = tile[barred[at] % BLOCK * lanes + lane]
-                counts[mine + 2 * rows + row0 + lane] += np.int64(score_ > bar[lane])
-                counts[mine + 3 * rows + row0 + lane] += np.int64(score_ == bar[lane])
-                at += 1
+            for lane in range(count if len(barred) > 0 else 0):
+                row = row0 + lane
+                at, end = met[row], ends[row]
+                over, same = 0, 0
+                # Blocks that other threads took lie between.
+                while at < end and barred[at] < item0:
+                    at += 1
+                while at < end and barred[at] < item0 + size:
+                    score_ = tile[(barred[at] - item0) * lanes + lane]
+                    over += score_ > bar[lane]
+                    same += score_ == bar[lane] and barred[at] != targets[row]
+                    at += 1
+                met[row] = at
+                counts[mine + 2 * rows + row] += over
+                counts[mine + 3 * rows + row] += same
     if sum_lanes(fault) != _ZERO:  # NaN too
         faults[slot] = 1
