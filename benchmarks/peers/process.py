@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from benchmarks.peers.protocol import Task
+from benchmarks.peers.protocol import EvaluationTask, Task
 
 PREPARE_TIMEOUT_S = 900.0
 # A slice ends with the step that fills it: a slow peer's single step is what this must cover.
@@ -55,14 +55,18 @@ class SideProcess:
         self._answers: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         threading.Thread(target=self._read, daemon=True).start()
 
-    def prepare(self, task: Task) -> dict[str, Any]:
-        """Load the data and build the model; the side's facts."""
+    def prepare(self, task: Task | EvaluationTask) -> dict[str, Any]:
+        """Load the data and build what works on it; the side's facts."""
         return self._request({"op": "prepare", "task": asdict(task)}, PREPARE_TIMEOUT_S)
 
     def train(self, seconds: float, batch_size: int) -> dict[str, Any]:
         """Train one slice; its counts."""
         request = {"op": "train", "seconds": seconds, "batch_size": batch_size}
         return self._request(request, seconds + SLICE_GRACE_S)
+
+    def evaluate(self, seen: str) -> dict[str, Any]:
+        """Rank and measure once with seen items "kept", "removed" or "both"; the time and the metrics."""
+        return self._request({"op": "evaluate", "seen": seen}, SLICE_GRACE_S)
 
     def close(self) -> None:
         """End the process."""
