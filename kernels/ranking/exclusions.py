@@ -43,15 +43,44 @@ def barred_items(
         return Barred(_NONE, _NONE, _NONE)
     bounds = exclude[1][first : first + count + 1].contiguous().numpy()
     ids = exclude[0].contiguous().numpy()[bounds[0] : bounds[-1]]
+    return _order(ids, bounds - bounds[0], items, places)
+
+
+def distinct_lists(
+    ids: NDArray[np.int64], offsets: NDArray[np.int64], items: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Put each list in ascending order without repeats.
+
+    Args:
+        ids: (E,) int64 in [0, items), unchecked.
+        offsets: (R + 1,) int64 from 0 to E.
+        items: V.
+
+    Returns:
+        ids (E',) and offsets (R + 1,).
+    """
+    ordered, starts, ends = _order(ids, offsets, items, None)
+    sums = np.append(0, np.cumsum(ends - starts))
+    if sums[-1] == len(ids):
+        return ordered, offsets
+    # Up at a list's start, down at its end: the running sum is 1 over what stays.
+    marks = np.zeros(len(ids) + 1, dtype=np.int64)
+    np.add.at(marks, starts, 1)
+    np.add.at(marks, ends, -1)
+    return ordered[np.cumsum(marks[:-1]) > 0], sums
+
+
+def _order(
+    ids: NDArray[np.int64], bounds: NDArray[np.int64], items: int, places: NDArray[np.int64] | None
+) -> Barred:
     ordered = np.empty(len(ids), dtype=np.int64)
-    starts = bounds[:-1] - bounds[0]
-    ends = np.empty(count, dtype=np.int64)
+    starts, ends = bounds[:-1].copy(), np.empty(len(bounds) - 1, dtype=np.int64)
     launch(
         order_worker,
-        threads_for(-(-count // _TURN), 10 * len(ids)),
+        threads_for(-(-len(ends) // _TURN), 10 * len(ids)),
         ids,
         starts,
-        bounds[1:] - bounds[0],
+        bounds[1:].copy(),
         items,
         _NONE if places is None else places,
         ordered,
@@ -82,6 +111,14 @@ def order_worker(
             start, end = starts[row], starts[row]
             short = stops[row] - start <= _SHORT
             low, high = len(seen), -1
+            first = start
+            if len(places) == 0:  # what is in order already stays as it is
+                while first < stops[row] and (first == start or ids[first] > ids[first - 1]):
+                    ordered[first] = ids[first]
+                    first += 1
+                if first == stops[row]:
+                    ends[row] = first
+                    continue
             for at in range(start, stops[row]):
                 item = ids[at]
                 if len(places) > 0:
