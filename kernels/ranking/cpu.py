@@ -15,7 +15,6 @@ from recsys.kernels.vector import LANES, PANEL
 _LEAST_SLACK = 22
 """Fewest entries of a row's list beyond k: shorter lists would be cut too often."""
 
-_ZERO = np.float32(0.0)
 _NOBODY = np.empty(0, dtype=np.int64)
 
 MOST_ROWS = 4096
@@ -26,12 +25,13 @@ def rank_of_target(
     hidden: Tensor, item_weight: Tensor, targets: Tensor, exclude: Jagged | None, *, ties: str
 ) -> tuple[Tensor, Tensor]:
     """Count the scores above and level with the target's; arguments as in the public function."""
-    counts = np.zeros((4, len(hidden)), dtype=np.int64)
+    count = len(hidden)
+    counts = np.zeros((4, count), dtype=np.int64)
     items, width = _flat(item_weight), item_weight.shape[1]
-    for first in range(0, len(hidden), MOST_ROWS):
+    for first in range(0, count, MOST_ROWS):
         batch = slice(first, first + MOST_ROWS)
         goals = targets[batch].contiguous().numpy()
-        rows = _Rows(hidden[batch], items, width, goals)
+        rows = _Rows(hidden if count <= MOST_ROWS else hidden[batch], items, width, goals)
         barred = barred_items(exclude, first, len(goals), len(item_weight))
         threads, part, stretch = rows.plan()
         found = np.zeros((threads, 4, len(goals)), dtype=np.int64)
@@ -53,7 +53,7 @@ def rank_of_target(
             found.reshape(-1),
             faults,
         )
-        if faults.any():
+        if 1 in faults.tolist():
             raise ArgumentError(NOT_FINITE)
         counts[:, batch] = found.sum(axis=0)
     above, level, above_barred, level_barred = torch.from_numpy(counts)
@@ -73,14 +73,17 @@ def top_k(
 ) -> tuple[Tensor, Tensor]:
     """Select by a running threshold; arguments as in the public function."""
     count = len(hidden)
-    scores, ids = torch.empty(count, k), torch.empty(count, k, dtype=torch.int64)
-    score_bits, names = scores.view(-1).numpy().view(np.int32), ids.view(-1).numpy()
+    # torch's own allocations, views and copies cost several times numpy's where its code has left the caches.
+    scores, ids = np.empty((count, k), dtype=np.float32), np.empty((count, k), dtype=np.int64)
+    score_bits, names = scores.reshape(-1).view(np.int32), ids.reshape(-1)
     catalog, closed = _open_items(len(item_weight), candidates, deny)
     weight = item_weight if catalog is None else item_weight[torch.from_numpy(catalog)]
     items, width = _flat(weight), weight.shape[1]
     taken = min(k, len(weight))
     if taken == 0:
-        return scores.fill_(float("-inf")), ids.fill_(-1)
+        scores.fill(-np.inf)
+        ids.fill(-1)
+        return torch.from_numpy(scores), torch.from_numpy(ids)
     places = None
     if catalog is not None and exclude is not None:
         places = np.full(len(item_weight), -1)
@@ -88,7 +91,7 @@ def top_k(
     room = min(len(weight), taken + max(taken, _LEAST_SLACK))
     for first in range(0, count, MOST_ROWS):
         batch = slice(first, first + MOST_ROWS)
-        rows = _Rows(hidden[batch], items, width, _NOBODY)
+        rows = _Rows(hidden if count <= MOST_ROWS else hidden[batch], items, width, _NOBODY)
         barred = barred_items(exclude, first, rows.count, len(item_weight), places)
         threads, part, stretch = rows.plan()
         keys = np.empty(threads * rows.count * room, dtype=np.int64)
@@ -104,7 +107,6 @@ def top_k(
             rows.columns,
             rows.padded,
             rows.flat,
-            _reach(rows) if rows.count <= selection.SKIMMED else _ZERO,
             items,
             width,
             closed,
@@ -115,7 +117,7 @@ def top_k(
             sizes,
             faults,
         )
-        if faults.any():
+        if 1 in faults.tolist():
             raise ArgumentError(NOT_FINITE)
         launch(
             selection.merge_worker,
@@ -132,7 +134,7 @@ def top_k(
         )
     if catalog is not None:
         np.copyto(names, catalog[names], where=names >= 0)
-    return scores, ids
+    return torch.from_numpy(scores), torch.from_numpy(ids)
 
 
 def _open_items(
@@ -167,7 +169,11 @@ class _Rows:
         self.lanes = LANES if self.count <= LANES else PANEL
         self.groups = -(-self.count // self.lanes)
         self.padded = width + -width % LANES
-        self.flat = _flat(torch.nn.functional.pad(hidden.float(), (0, self.padded - width)))
+        self.flat = _flat(hidden)
+        if self.padded > width:
+            flat = np.zeros((self.count, self.padded), dtype=np.float32)
+            flat[:, :width] = self.flat.reshape(self.count, width)
+            self.flat = flat.reshape(-1)
         self.columns = np.empty(self.groups * self.lanes * self.padded, dtype=np.float32)
         self.bars = np.empty(len(targets), dtype=np.float32)
         launch(
@@ -198,18 +204,6 @@ class _Rows:
         return threads, -(-self.groups // parts), 1
 
 
-def _reach(rows: _Rows) -> np.float32:
-    """Bound how far a score can lie from its sum in another order, for items with elements up to 1.
-
-    2.1 and not 2, for the roundings of the bound itself. Infinite where a score could overflow unseen: below
-    1e18 it cannot, unless an element of an item is above 1e19, which makes the margin useless too.
-    """
-    length = float(np.linalg.norm(rows.flat.astype(np.float64)))  # of all rows: not below the longest
-    if not length < 1e18:
-        return np.float32(np.inf)
-    return np.float32(2.1 * (rows.width + LANES) * 2.0**-24 * length * rows.width**0.5)
-
-
 def _flat(x: Tensor) -> NDArray[np.float32]:
-    flat: NDArray[np.float32] = x.float().contiguous().view(-1).numpy()
-    return flat
+    flat: NDArray[np.float32] = x.float().contiguous().numpy()
+    return flat.reshape(-1)

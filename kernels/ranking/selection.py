@@ -21,7 +21,7 @@ from recsys.kernels.ranking.screened_tile import (
     screen_two,
     screen_wide,
 )
-from recsys.kernels.ranking.skimming import skim
+from recsys.kernels.ranking.skimming import margin_of, skim
 from recsys.kernels.ranking.sweeps import BLOCK
 from recsys.kernels.vector import LANES, Array, Number, compiled, lowest_bit, next_ticket
 
@@ -31,6 +31,7 @@ FEW = 8
 SKIMMED = 2
 """Most rows for which it pays to look before scoring: a look costs as much as reading the item from afar."""
 
+_ZERO = np.float32(0.0)
 _LOWEST = np.float32(-np.inf)
 _MAGNITUDE = 0x7FFFFFFF
 _LOW_WORD = 0xFFFFFFFF
@@ -115,7 +116,6 @@ def select_worker(
     columns: Array,
     padded: Number,
     flat: Array,
-    reach: Number,
     items: Array,
     width: Number,
     closed: Array,
@@ -133,9 +133,9 @@ def select_worker(
     Pieces as in `rank_worker`. A slot meets the items of a row in ascending order, so an item that equals the
     row's bar is behind the k above it.
 
-    `flat` and `reach` are the rows as they are, each `padded` long, and the margin for `skim`. `closed`: (V,)
-    bool, items that no row may have, or empty. `barred`, `starts`, `ends`: see `Barred`. `room`: length of a
-    list, more than k, or V. `keys`: (slot, row, room). `sizes`: (slot, row), entries of a list, 0 at first.
+    `flat`: the rows as they are, each `padded` long. `closed`: (V,) bool, items that no row may have, or
+    empty. `barred`, `starts`, `ends`: see `Barred`. `room`: length of a list, more than k, or V. `keys`:
+    (slot, row, room). `sizes`: (slot, row), entries of a list, 0 at first.
     """
     count_items = len(items) // width
     blocks = (count_items + BLOCK - 1) // BLOCK
@@ -154,6 +154,7 @@ def select_worker(
     score_bits = scores.view(np.int32)
     masks = np.empty(LANES, dtype=np.int64)
     sums = np.empty(LANES * LANES, dtype=np.float32)
+    reach = margin_of(flat, width) if rows <= SKIMMED else _ZERO
     while True:
         piece = next_ticket(tickets)
         if piece >= (blocks + stretch - 1) // stretch * parts:

@@ -29,6 +29,9 @@ _WORD = ir.IntType(64)
 _TINY = 1.2e-38
 """More than products lose where they are too small to be rounded relatively."""
 
+_HUGE = 1e18
+"""Rows of this length and items with elements of this size are not looked at: their sums could overflow."""
+
 _ZERO = np.float32(0.0)
 
 
@@ -85,9 +88,25 @@ def _any_near(typing_context: Any, sums: Any, largest: Any, bars: Any, at: Any, 
         bar = builder.load(element_pointer(context, builder, signature.args[2], bars, at))
         margin = builder.fadd(builder.fmul(largest, spread(builder, reach)), constant(_TINY))
         near = builder.fcmp_unordered(">", scores, builder.fsub(spread(builder, bar), margin))
+        near = builder.or_(near, builder.fcmp_unordered(">", largest, constant(_HUGE)))
         return builder.zext(any_lane(builder, near), _WORD)
 
     return types.int64(sums, LANES_TYPE, bars, types.int64, types.float32), emit
+
+
+@compiled
+def margin_of(rows: Array, width: Number) -> Number:
+    """Bound how far a score can lie from its sum in another order, for items with elements up to 1.
+
+    `rows` are all of them, at most as long as together. 2.1 and not 2, for the roundings of the bound itself.
+    """
+    squares = 0.0
+    for place in range(len(rows)):
+        squares += np.float64(rows[place]) * np.float64(rows[place])
+    length = np.sqrt(squares)
+    if not length < _HUGE:
+        return np.float32(np.inf)
+    return np.float32(2.1 * (width + LANES) * 2.0**-24 * length * np.sqrt(width))
 
 
 @compiled

@@ -1,3 +1,5 @@
+import tracemalloc
+
 import numpy as np
 import pytest
 import torch
@@ -118,7 +120,8 @@ def test_one_row_is_exact_whatever_the_size_of_its_numbers(scale: float) -> None
 @pytest.mark.parametrize("rows", [1, 3, 20, 40])
 @pytest.mark.parametrize("value", [float("inf"), float("-inf"), float("nan"), -3e38])
 def test_a_single_score_that_is_not_finite_is_found_in_every_form(rows: int, value: float) -> None:
-    hidden, weight = torch.full((rows, 24), 2.0), torch.ones(700, 24)
+    hidden, weight = torch.full((rows, 24), 2.0), torch.full((700, 24), -1.0)
+    weight[:100] = 1.0  # a bar that no later item comes near
     weight[651, 9] = value
     with pytest.raises(ArgumentError, match="NaN or infinite"):
         top_k(hidden, weight, 3)
@@ -141,8 +144,9 @@ def test_lists_are_the_same_by_flags_and_by_a_copy(share: float, rows: int) -> N
     open_ = torch.ones(2000, dtype=torch.bool)
     open_[deny] = False
     every = top_k(hidden, weight, 2000, exclude)
-    for options in ({"deny": deny}, {"candidates": open_.nonzero()[:, 0]}):
-        found = top_k(hidden, weight, 30, exclude, **options)
+    denied = top_k(hidden, weight, 30, exclude, deny=deny)
+    allowed = top_k(hidden, weight, 30, exclude, candidates=open_.nonzero()[:, 0])
+    for found in (denied, allowed):
         for row in range(rows):
             kept = [i for i in every.ids[row].tolist() if i >= 0 and open_[i]][:30]
             assert found.ids[row].tolist() == kept + [-1] * (30 - len(kept))
@@ -242,11 +246,18 @@ def test_exclusions_and_ties_over_many_blocks_equal_the_compiled_scores(width: i
 
 
 def test_the_scores_never_exist_at_once(sizes: list[int]) -> None:
+    """Neither among torch's tensors nor among numpy's arrays, which the kernels get."""
     hidden, weight, exclude = _large(500, 3001)
     sizes.clear()
-    rank_of_target(hidden, weight, torch.zeros(500, dtype=torch.int64), exclude)
-    top_k(hidden, weight, 10, exclude)
-    assert max(sizes) < 500 * 3001 // 10
+    tracemalloc.start()
+    try:
+        rank_of_target(hidden, weight, torch.zeros(500, dtype=torch.int64), exclude)
+        top_k(hidden, weight, 10, exclude)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert max(sizes, default=0) < 500 * 3001 // 10
+    assert peak < 4 * 500 * 3001 // 3
 
 
 def test_exclusions_outside_the_candidates_do_nothing() -> None:
