@@ -133,6 +133,22 @@ def ranking(queries: int, items: int, k: int, rounds: int) -> dict[str, Any]:
     return alternate(sides, base="ours", rounds=rounds)
 
 
+def peak(rounds: int) -> dict[str, float]:
+    """What one thread can do at most here: multiply-adds on registers, and reading the items in order."""
+    import numpy as np
+
+    from benchmarks.catalog_limits import multiply_adds, read_all
+
+    values = np.full(4096, 1e-9, dtype=np.float32)
+    table = np.ones(100_000 * WIDTH, dtype=np.float32)
+    done = multiply_adds(values, 1), read_all(table)
+    assert all(np.isfinite(done))
+    steps = 500_000
+    flop = min(_seconds(lambda: multiply_adds(values, steps)) for _ in range(3 * rounds))
+    read = min(_seconds(lambda: read_all(table)) for _ in range(3 * rounds))
+    return {"gflops": multiply_adds(values, 0) * steps / flop / 1e9, "read_100k_items_ms": 1e3 * read}
+
+
 def _seconds(work: Callable[[], object]) -> float:
     started = time.perf_counter()
     work()
@@ -151,6 +167,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     cases: dict[str, Any] = {}
+    limits: dict[str, float] = {}
 
     def run(title: str, result: dict[str, Any]) -> None:
         cases[title] = result
@@ -167,6 +184,10 @@ def main() -> None:
             )
             run(title, sampled_loss(2048, 1_000_000, negatives, shared, max(3, rounds // 3)))
     if "top-k" in arguments.parts:
+        limits = peak(rounds)
+        print(
+            f"one thread: {limits['gflops']:.0f} GFLOP/s, items read in {limits['read_100k_items_ms']:.2f} ms"
+        )
         for queries, k, threads in TOP_K:
             torch.set_num_threads(threads)
             title = (
@@ -176,7 +197,7 @@ def main() -> None:
             run(title, ranking(queries, 100_000, k, rounds * 5 if queries == 1 else rounds))
         torch.set_num_threads(arguments.threads)
     if arguments.json is not None:
-        write_json(arguments.json, {**stamp(), "rounds": rounds, "cases": cases})
+        write_json(arguments.json, {**stamp(), "rounds": rounds, "limits": limits, "cases": cases})
 
 
 if __name__ == "__main__":
