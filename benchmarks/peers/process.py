@@ -37,9 +37,11 @@ class SideProcess:
         self.name = name
         self.log = folder / "stderr.log"
         # Only this package is put on the path, as top-level "peers": the repository's root would show
-        # the peers' libraries our folders of other names.
+        # the peers' libraries our folders of other names. Our own side runs the code that this program runs.
+        package = Path(__file__).resolve().parents[1]
+        paths = [package, package.parent] if python == own_python() else [package]
         environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "PYTHONHOME")}
-        environment |= {"PYTHONPATH": str(Path(__file__).resolve().parents[1]), "CUDA_VISIBLE_DEVICES": ""}
+        environment |= {"PYTHONPATH": os.pathsep.join(map(str, paths)), "CUDA_VISIBLE_DEVICES": ""}
         for key in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"):
             environment[key] = str(threads)
         with self.log.open("w") as log:
