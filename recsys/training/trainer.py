@@ -1,6 +1,7 @@
 """The training loop: epochs of packed batches, early stopping, exact resume."""
 
 import contextlib
+import dataclasses
 import hashlib
 import json
 import time
@@ -34,6 +35,10 @@ from recsys.training.reporting import SilentReporter
 
 SELECTION_METRIC = "ndcg@10"
 ITEM_TABLE = "item_embedding.weight"
+LATER_SETTINGS: frozenset[str] = frozenset()
+"""Settings that came after the first checkpoints, which have them at their defaults."""
+RESUMABLE = ("epochs", "patience", "prefetch")
+"""Settings that may change when a run goes on: the first two say how far, the last changes nothing."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -118,6 +123,8 @@ class Trainer:
             if self._folder is None:
                 raise RunError("there is no run folder to resume from")
             self.progress, tensors = load_checkpoint(self._folder / "checkpoint", self._fingerprint())
+            # More patience takes up a run that had stopped.
+            self.progress.stopped &= self.progress.bad_evaluations >= self.config.patience
             average, self._best = unpack(tensors, self.encoder, self._optimizer)
             self._average.load(average)
         plan = self._plan(self.progress.epoch)
@@ -308,16 +315,24 @@ class Trainer:
             save_checkpoint(self._folder / "checkpoint", self.progress, tensors, self._fingerprint())
 
     def _fingerprint(self) -> dict[str, str]:
-        # More epochs or more patience do not change what was done so far, prefetching changes nothing.
-        free = ("epochs", "patience", "prefetch")
-        training = {k: v for k, v in to_dict(self.config).items() if k not in free}
-        encoder = {"class": type(self.encoder).__qualname__, **to_dict(self.encoder.config)}
+        training = deciding_settings(self.config)
+        encoder = {"class": type(self.encoder).__qualname__, **deciding_settings(self.encoder.config)}
         return {
             "training configuration": _digest(training),
             "encoder configuration": _digest(encoder),
             "dataset": self.store.fingerprint,
             "loss": self._loss.plan.name,  # "auto" may mean another one on another device
         }
+
+
+def deciding_settings(config: Any) -> dict[str, Any]:
+    """The settings by which a checkpoint knows its run: what may change on the way is left out."""
+    defaults = {f.name: f.default for f in dataclasses.fields(config)}
+    return {
+        key: value
+        for key, value in to_dict(config).items()
+        if key not in RESUMABLE and not (key in LATER_SETTINGS and value == defaults[key])
+    }
 
 
 def _digest(value: Mapping[str, Any]) -> str:
