@@ -15,14 +15,13 @@ import torch
 from numpy.typing import NDArray
 
 from recsys.config import build, nearest, require
-from recsys.datasets.store import SequenceStore
 from recsys.errors import ArgumentError, ConfigError
 from recsys.evaluation.evaluate import evaluate_scores
 from recsys.evaluation.protocol import Protocol
 from recsys.evaluation.result import EvaluationResult
 from recsys.evaluation.scored import Scores
 from recsys.evaluation.spans import Ints, chunk_rows, distinct_items, expand_spans
-from recsys.evaluation.targets import EvaluationTargets, Split
+from recsys.evaluation.targets import EvaluationTargets, PreparedLog, Split
 
 EASE_MOST_ITEMS = 25_000
 """Catalogs beyond need more than 15 GB for EASE's matrix and its inverse."""
@@ -84,7 +83,7 @@ def floor_configs(name: str, options: Mapping[str, Any]) -> list[Any]:
     ]
 
 
-def fit_floor(store: SequenceStore, config: Any) -> ScoreFunction:
+def fit_floor(store: PreparedLog, config: Any) -> ScoreFunction:
     """Learn from the training events.
 
     Args:
@@ -106,7 +105,7 @@ def fit_floor(store: SequenceStore, config: Any) -> ScoreFunction:
 
 
 def evaluate_floor(
-    store: SequenceStore,
+    store: PreparedLog,
     name: str,
     config: Any,
     *,
@@ -134,7 +133,7 @@ def evaluate_floor(
 class _Pairs:
     """The distinct (user, item) pairs of the training events, by user and by item."""
 
-    def __init__(self, store: SequenceStore) -> None:
+    def __init__(self, store: PreparedLog) -> None:
         self.n_items = store.n_items
         starts = np.asarray(store.offsets[:-1], dtype=np.int64)
         ends = np.asarray(store.valid_start, dtype=np.int64)
@@ -161,11 +160,11 @@ class _Pairs:
             yield first, counts.reshape(last - first, self.n_items)
 
 
-def _histories(store: SequenceStore, rows: Ints, targets: EvaluationTargets) -> tuple[Ints, Ints]:
+def _histories(store: PreparedLog, rows: Ints, targets: EvaluationTargets) -> tuple[Ints, Ints]:
     return distinct_items(store.items, targets.history_start[rows], targets.history_end[rows], store.n_items)
 
 
-def _knn_scores(store: SequenceStore, config: ItemKnnConfig) -> ScoreFunction:
+def _knn_scores(store: PreparedLog, config: ItemKnnConfig) -> ScoreFunction:
     n_items = store.n_items
     pairs = _Pairs(store)
     norms = np.sqrt(pairs.item_users)
@@ -200,7 +199,7 @@ def _knn_scores(store: SequenceStore, config: ItemKnnConfig) -> ScoreFunction:
     return scores
 
 
-def _ease_scores(store: SequenceStore, config: EaseConfig) -> ScoreFunction:
+def _ease_scores(store: PreparedLog, config: EaseConfig) -> ScoreFunction:
     if store.n_items > EASE_MOST_ITEMS:
         raise ArgumentError(
             f"EASE inverts a matrix of {store.n_items:,} x {store.n_items:,}, "
