@@ -27,8 +27,6 @@ EASE_MOST_ITEMS = 25_000
 """Catalogs beyond need more than 15 GB for EASE's matrix and its inverse."""
 _CELLS_AT_ONCE = 8_000_000
 
-ScoreFunction = Callable[[Ints, EvaluationTargets], Scores]
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ItemKnnConfig:
@@ -83,25 +81,44 @@ def floor_configs(name: str, options: Mapping[str, Any]) -> list[Any]:
     ]
 
 
-def fit_floor(store: PreparedLog, config: Any) -> ScoreFunction:
+@dataclass(frozen=True, slots=True, eq=False)
+class Floor:
+    """A fitted floor: called with (b,) rows and their targets it gives (b, V) float64 scores.
+
+    Attributes:
+        store: the log in which histories are read.
+        of_histories: from the distinct items of b histories and their (b+1,) offsets to (b, V) scores.
+    """
+
+    store: PreparedLog
+    of_histories: Callable[[Ints, Ints], Scores]
+
+    def __call__(self, rows: Ints, targets: EvaluationTargets) -> Scores:
+        """Scores of the rows' users."""
+        starts, ends = targets.history_start[rows], targets.history_end[rows]
+        return self.of_histories(*distinct_items(self.store.items, starts, ends, self.store.n_items))
+
+    def on(self, store: PreparedLog) -> "Floor":
+        """The same, reading histories in another log of the same catalog."""
+        return Floor(store, self.of_histories)
+
+
+def fit_floor(store: PreparedLog, config: Any) -> Floor:
     """Learn from the training events.
 
     Args:
         store: prepared data.
         config: an instance of one of `FLOORS`' classes.
 
-    Returns:
-        A function of (b,) rows and the targets that gives (b, V) float64 scores of the rows' users.
-
     Raises:
         ArgumentError: EASE on a catalog of more than `EASE_MOST_ITEMS` items.
     """
     if isinstance(config, PopularityConfig):
         counts = store.item_counts().astype(np.float64)
-        return lambda rows, targets: np.broadcast_to(counts, (len(rows), len(counts)))
+        return Floor(store, lambda items, offsets: np.tile(counts, (len(offsets) - 1, 1)))
     if isinstance(config, ItemKnnConfig):
-        return _knn_scores(store, config)
-    return _ease_scores(store, config)
+        return Floor(store, _knn_scores(store, config))
+    return Floor(store, _ease_scores(store, config))
 
 
 def evaluate_floor(
@@ -160,11 +177,7 @@ class _Pairs:
             yield first, counts.reshape(last - first, self.n_items)
 
 
-def _histories(store: PreparedLog, rows: Ints, targets: EvaluationTargets) -> tuple[Ints, Ints]:
-    return distinct_items(store.items, targets.history_start[rows], targets.history_end[rows], store.n_items)
-
-
-def _knn_scores(store: PreparedLog, config: ItemKnnConfig) -> ScoreFunction:
+def _knn_scores(store: PreparedLog, config: ItemKnnConfig) -> Callable[[Ints, Ints], Scores]:
     n_items = store.n_items
     pairs = _Pairs(store)
     norms = np.sqrt(pairs.item_users)
@@ -187,19 +200,19 @@ def _knn_scores(store: PreparedLog, config: ItemKnnConfig) -> ScoreFunction:
     item, value = item[order], value[order]
     offsets = np.concatenate(([0], np.cumsum(np.bincount(neighbor, minlength=n_items))))
 
-    def scores(rows: Ints, targets: EvaluationTargets) -> Scores:
-        history, bounds = _histories(store, rows, targets)
+    def scores(history: Ints, bounds: Ints) -> Scores:
+        n_rows = len(bounds) - 1
         places, ends = expand_spans(offsets[history], offsets[history + 1])
         per_event = np.diff(ends)
-        owner = np.repeat(np.repeat(np.arange(len(rows)), np.diff(bounds)), per_event)
+        owner = np.repeat(np.repeat(np.arange(n_rows), np.diff(bounds)), per_event)
         cells = owner * n_items + item[places]
-        summed = np.bincount(cells, value[places], minlength=len(rows) * n_items)
-        return summed.reshape(len(rows), n_items).astype(np.float64, copy=False)
+        summed = np.bincount(cells, value[places], minlength=n_rows * n_items)
+        return summed.reshape(n_rows, n_items).astype(np.float64, copy=False)
 
     return scores
 
 
-def _ease_scores(store: PreparedLog, config: EaseConfig) -> ScoreFunction:
+def _ease_scores(store: PreparedLog, config: EaseConfig) -> Callable[[Ints, Ints], Scores]:
     if store.n_items > EASE_MOST_ITEMS:
         raise ArgumentError(
             f"EASE inverts a matrix of {store.n_items:,} x {store.n_items:,}, "
@@ -215,8 +228,7 @@ def _ease_scores(store: PreparedLog, config: EaseConfig) -> ScoreFunction:
     weight = inverse.div_(-torch.diagonal(inverse).clone())
     weight.fill_diagonal_(0.0)
 
-    def scores(rows: Ints, targets: EvaluationTargets) -> Scores:
-        history, bounds = _histories(store, rows, targets)
+    def scores(history: Ints, bounds: Ints) -> Scores:
         with torch.inference_mode():
             summed = torch.nn.functional.embedding_bag(
                 torch.from_numpy(history), weight, torch.from_numpy(bounds[:-1]), mode="sum"

@@ -107,6 +107,7 @@ ALLOWED = {
     "cli": [
         *ENGINE,
         "evaluation",
+        "floors",
         "recommender",
         "run_folder",
         "bench_commands",
