@@ -93,8 +93,11 @@ def retrieval(
     as_json: AsJson = False,
 ) -> None:
     """Time the kinds of item index against each other."""
-    sizes = _numbers(items, "--items")
-    if min(sizes) < 100:
+    try:
+        sizes = [int(size) for size in items.split(",")]
+    except ValueError:
+        sizes = []
+    if not sizes or min(sizes) < 100:
         raise ConfigError(f"--items {items!r}: write sizes of 100 or more as 10000,100000")
     _programs()
     from benchmarks.retrieval import kinds
@@ -147,7 +150,7 @@ def accuracy(
             data=data,
             runs=runs,
             results=folder,
-            seeds=None if seeds is None else _numbers(seeds, "--seeds"),
+            seeds=None if seeds is None else _seeds(seeds),
             device=device,
             backend=backend,
             say=say,
@@ -165,11 +168,61 @@ def accuracy(
         print("\n".join(program.record_line(record) for record in records))
 
 
-def _numbers(text: str, option: str) -> list[int]:
+@bench.command()
+def search(
+    space: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[SPACE]", help="Name of a search space, or its TOML file.", show_default=False
+        ),
+    ] = None,
+    trials: Annotated[int, typer.Option(help="How many there are to be in all.", min=1)] = 20,
+    runs: Annotated[
+        Path | None, typer.Option(help="Folder of the runs; what it holds is gone on with.")
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(help="The log, or a folder with NAME/interactions.parquet of each dataset."),
+    ] = None,
+    device: Device = "auto",
+    backend: Annotated[str, typer.Option(help="Kernels, as in `recsys train`.")] = "auto",
+    results: Annotated[
+        Path | None, typer.Option(help="Folder of the records; the checkout's if left out.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Search a recipe's settings by validation, resuming; without SPACE show what was found so far."""
+    _programs()
+    from benchmarks.accuracy import search as program
+
+    folder = results or program.RESULTS
+    if space is None:
+        for record in program.read_searches(folder):
+            print(f"{record['search']}, from {record['recipe']}:\n\n{program.search_table(record)}")
+        return
+    if runs is None:
+        raise ConfigError("--runs FOLDER is needed: where checkpoints, weights and the study go")
+    record = program.search(
+        program.read_space(space),
+        trials,
+        data=data,
+        runs=runs,
+        results=folder,
+        device=device,
+        backend=backend,
+        say=say,
+    )
+    if as_json:
+        print_json(record)
+    else:
+        print(program.search_table(record))
+
+
+def _seeds(text: str) -> list[int]:
     try:
         return [int(part) for part in text.split(",")]
     except ValueError:
-        raise ConfigError(f"{option} {text!r}: write whole numbers as 0,1,2") from None
+        raise ConfigError(f"--seeds {text!r}: write whole numbers as 0,1,2") from None
 
 
 def _programs() -> None:

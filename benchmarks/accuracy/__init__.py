@@ -3,17 +3,15 @@
 See README.md in this folder for recipes, records and the tables' columns.
 """
 
-import contextlib
-import fcntl
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.accuracy.recipes import FOLDER, Recipe, find_log, read_recipes
+from benchmarks.accuracy.places import alone, prepared_log
+from benchmarks.accuracy.recipes import FOLDER, Recipe, read_recipes
 from benchmarks.accuracy.records import compare, current, record_path
 from benchmarks.accuracy.running import run_one
 from benchmarks.accuracy.tables import quality_table, replace_section, write_tables
-from recsys.errors import RunError
 from recsys.files import write_json
 
 __all__ = ["README", "RESULTS", "TABLES", "record_line", "run", "status_lines", "write_all_tables"]
@@ -56,8 +54,6 @@ def run(
     Raises:
         RunError: another process works on the same run.
     """
-    from recsys.datasets.prepare import prepare
-
     recipes = read_recipes(names, folder)
     records = []
     for recipe in recipes:
@@ -66,12 +62,10 @@ def run(
                 continue
             record = current(results, recipe, seed)
             if record is None:
-                log = find_log(recipe.dataset, data)
-                prepared = runs / "prepared" / recipe.dataset.name
-                store = prepare(log, prepared, name=recipe.dataset.name, notify=say, **recipe.dataset.prepare)
+                store = prepared_log(recipe, data, runs, say)
                 say(f"{recipe.id}, seed {seed}:")
                 place = runs / recipe.dataset.name / recipe.run_name(seed)
-                with _alone(place):
+                with alone(place):
                     record = run_one(recipe, seed, store, place, device=device, backend=backend, say=say)
                 write_json(record_path(results, recipe, seed), record)
             else:
@@ -115,15 +109,3 @@ def _by_dataset(recipes: Sequence[Recipe]) -> list[list[Recipe]]:
     for recipe in recipes:
         groups.setdefault(recipe.dataset.name, {}).setdefault(recipe.name, recipe)
     return [[group[name] for name in sorted(group)] for group in groups.values()]
-
-
-@contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Hold the run's lock: two processes on one checkpoint would spoil it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise RunError(f"{folder}: another process is at this run") from None
-        yield

@@ -15,7 +15,7 @@ from recsys.evaluation.metrics import per_user_metrics
 from recsys.evaluation.result import EvaluationResult
 from recsys.files import replacing, write_json
 
-__all__ = ["KS", "RANKS_FILE", "read_ranks", "run_one"]
+__all__ = ["KS", "RANKS_FILE", "read_ranks", "run_one", "train"]
 
 KS = (1, 5, 10, 20)
 RANKS_FILE = "ranks.npy"
@@ -49,7 +49,8 @@ def run_one(
         if recipe.is_floor:
             facts, result = _floor(recipe, store, say)
         else:
-            facts, result = _encoder(recipe, seed, store, folder, device, backend, say)
+            model, facts = train(recipe, seed, store, folder, device=device, backend=backend, say=say)
+            result = model.evaluate(ks=KS)
     finally:
         session.end()
     _write_ranks(folder / RANKS_FILE, result)
@@ -85,15 +86,17 @@ def read_ranks(folder: Path) -> dict[str, Any] | None:
     return {"user": table[0], "kept": table[1], "removed": table[2]}
 
 
-def _encoder(
+def train(
     recipe: Recipe,
     seed: int,
     store: SequenceStore,
     folder: Path,
+    *,
     device: str,
     backend: str,
     say: Callable[[str], None],
-) -> tuple[dict[str, Any], EvaluationResult]:
+) -> tuple[Any, dict[str, Any]]:
+    """Train, or go on: the model and what its training was like; the test events are not looked at."""
     from recsys import Recommender
 
     settings = recipe.configuration(seed)
@@ -107,12 +110,11 @@ def _encoder(
     )
     resume = (folder / "checkpoint" / "state.json").exists()
     model.fit(store, out=folder, resume=resume, quiet=False, notify=say)
-    result = model.evaluate(ks=KS)
     history = model.history_
     validated = [record for record in history if "valid" in record]
     best = max(validated, key=lambda record: float(record["valid"]["ndcg@10"]), default=None)
     rates = sorted(record["events_per_second"] for record in history)
-    facts = {
+    return model, {
         "parameters": sum(p.numel() for p in model.encoder_.parameters()),
         "epochs": len(history),
         "best_epoch": None if best is None else best["epoch"],
@@ -121,7 +123,6 @@ def _encoder(
         "validation_seconds": sum(record.get("validation_seconds", 0.0) for record in history),
         "events_per_second_median": rates[len(rates) // 2],
     }
-    return facts, result
 
 
 def _floor(

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from benchmarks import accuracy
+from benchmarks.accuracy.places import alone
 from benchmarks.accuracy.recipes import find_log, read_recipes
 from benchmarks.accuracy.records import compare, current
 from benchmarks.accuracy.running import read_ranks
@@ -17,50 +17,6 @@ from recsys.errors import ConfigError, DataError, RunError
 from recsys.evaluation.bootstrap import paired_difference
 from recsys.evaluation.metrics import per_user_metrics
 from recsys.files import sha256_of
-
-RECIPE = """
-model = "sasrec"
-seeds = [0, 1]
-note = "small"
-bar = { hr = 0.0, ndcg = 0.9 }
-aim = { hr = 0.0, ndcg = 0.0, seen = "kept" }
-
-[encoder]
-d_model = 16
-n_layers = 1
-max_length = 8
-[training]
-epochs = 2
-
-[[published]]
-name = "somebody"
-hr = 0.5
-ndcg = 0.25
-source = "a paper"
-"""
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Any:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture
-def place(tmp_path: Path) -> Path:
-    """A log, and recipes for it: an encoder and a floor."""
-    rng = np.random.default_rng(0)
-    lines = [f"{user} {item}" for user in range(1, 31) for item in rng.permutation(20)[:6] + 1]
-    (tmp_path / "toy.txt").write_text("\n".join(lines) + "\n")
-    folder = tmp_path / "recipes" / "toy"
-    folder.mkdir(parents=True)
-    sha = sha256_of(tmp_path / "toy.txt")
-    (folder / "dataset.toml").write_text(f'name = "toy"\nabout = "made"\nsha256 = "{sha}"\n')
-    (folder / "sasrec-small.toml").write_text(RECIPE)
-    (folder / "knn.toml").write_text('model = "item-knn"\n[floor]\nneighbors = [1, 5]\n')
-    return tmp_path
 
 
 def _run(place: Path, *names: str, **options: Any) -> list[dict[str, Any]]:
@@ -122,10 +78,11 @@ def test_recipes_are_run_once_and_described(place: Path) -> None:
 def test_an_edited_recipe_is_run_anew_and_more_epochs_go_on(place: Path) -> None:
     first = _run(place, "toy/sasrec-small", seeds=[0])[0]
     path = place / "recipes/toy/sasrec-small.toml"
-    path.write_text(RECIPE.replace("epochs = 2", "epochs = 3"))
+    recipe_text = path.read_text()
+    path.write_text(recipe_text.replace("epochs = 2", "epochs = 3"))
     longer = _run(place, "toy/sasrec-small", seeds=[0])[0]
     assert (first["epochs"], longer["epochs"], longer["sessions"]) == (2, 3, 2)
-    path.write_text(RECIPE.replace("n_layers = 1", "n_layers = 2"))
+    path.write_text(recipe_text.replace("n_layers = 1", "n_layers = 2"))
     recipe = read_recipes(["toy/sasrec-small"], place / "recipes")[0]
     assert current(place / "results", recipe, 0) is None
     wider = _run(place, "toy/sasrec-small", seeds=[0])[0]
@@ -171,7 +128,7 @@ def test_an_interrupted_run_goes_on_to_the_same_figures(place: Path, monkeypatch
 def test_two_processes_do_not_share_a_run(place: Path) -> None:
     recipe = read_recipes(["toy/knn"], place / "recipes")[0]
     with (
-        accuracy._alone(place / "runs" / "toy" / recipe.run_name(0)),
+        alone(place / "runs" / "toy" / recipe.run_name(0)),
         pytest.raises(RunError, match="another process"),
     ):
         _run(place, "toy/knn")
@@ -198,7 +155,8 @@ def test_another_file_than_the_recipes_is_refused(place: Path) -> None:
     ],
 )
 def test_a_wrong_recipe_is_one_line(place: Path, change: tuple[str, str], message: str) -> None:
-    (place / "recipes/toy/sasrec-small.toml").write_text(RECIPE.replace(*change))
+    path = place / "recipes/toy/sasrec-small.toml"
+    path.write_text(path.read_text().replace(*change))
     with pytest.raises(ConfigError, match=message):
         read_recipes(["toy"], place / "recipes")
 
