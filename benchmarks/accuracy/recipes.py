@@ -61,12 +61,14 @@ class DatasetFile:
         about: one line for people.
         sha256: of the log's bytes; another file is refused.
         prepare: options of `recsys.datasets.prepare.prepare`.
+        tie_orders: orders of tied events that figures are averaged over beside the file's own; 0 for none.
     """
 
     name: str
     about: str
     sha256: str
     prepare: Mapping[str, Any]
+    tie_orders: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -255,11 +257,19 @@ def _read(path: Path) -> Recipe:
 def _read_dataset(path: Path) -> DatasetFile:
     raw = _toml(path)
     where = f"{path.parent.name}/{path.name}"
-    _known_keys(raw, {"name", "about", "sha256", "prepare"}, where)
+    _known_keys(raw, {"name", "about", "sha256", "prepare", "tie_orders"}, where)
     prepare = dict(raw.get("prepare", {}))
     _known_keys(prepare, _PREPARE, f"{where} [prepare]")
-    name = str(raw.get("name", path.parent.name))
-    return DatasetFile(name=name, about=str(raw.get("about", "")), sha256=str(raw["sha256"]), prepare=prepare)
+    require("sha256" in raw, f"{where}: sha256", None, "the sha256 of the log's bytes")
+    orders = raw.get("tie_orders", 0)
+    require(isinstance(orders, int) and orders >= 0, f"{where}: tie_orders", orders, "a whole number from 0")
+    return DatasetFile(
+        name=str(raw.get("name", path.parent.name)),
+        about=str(raw.get("about", "")),
+        sha256=str(raw["sha256"]),
+        prepare=prepare,
+        tie_orders=orders,
+    )
 
 
 def _toml(path: Path) -> dict[str, Any]:

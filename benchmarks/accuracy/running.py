@@ -47,10 +47,12 @@ def run_one(
     session = _Session(folder)
     try:
         if recipe.is_floor:
-            facts, result = _floor(recipe, store, say)
+            facts, result, averaged = _floor(recipe, store, say)
         else:
             model, facts = train(recipe, seed, store, folder, device=device, backend=backend, say=say)
             result = model.evaluate(ks=KS)
+            orders = recipe.dataset.tie_orders
+            averaged = model.evaluate(ks=(10,), tie_orders=orders) if orders else None
     finally:
         session.end()
     _write_ranks(folder / RANKS_FILE, result)
@@ -73,6 +75,7 @@ def run_one(
         "sessions": session.count,
         "evaluation_seconds": result.seconds,
         "intervals": _intervals(result),
+        "tie_orders": None if averaged is None else _averaged(averaged),
         "result": result.to_json(),
     }
 
@@ -127,26 +130,43 @@ def train(
 
 def _floor(
     recipe: Recipe, store: SequenceStore, say: Callable[[str], None]
-) -> tuple[dict[str, Any], EvaluationResult]:
+) -> tuple[dict[str, Any], EvaluationResult, EvaluationResult | None]:
     from recsys.config import to_dict
     from recsys.evaluation.evaluate import evaluate_scores
+    from recsys.evaluation.tie_orders import evaluate_orders
     from recsys.floors import fit_floor, floor_configs
 
     began = time.perf_counter()
-    tried, best, scores = [], -1.0, None
+    tried, best, best_floor = [], -1.0, None
     for config in floor_configs(recipe.model, recipe.floor):
         fitted = fit_floor(store, config)
         valid = evaluate_scores(fitted, store, split="valid", ks=(10,), progress=False, resamples=0).metrics
         tried.append({**to_dict(config), "valid": valid})
         say(f"{recipe.id}: {to_dict(config)} gives {valid['ndcg@10']:.4f} on the validation events")
         if valid["ndcg@10"] > best:
-            best, scores = valid["ndcg@10"], fitted
+            best, best_floor = valid["ndcg@10"], fitted
         del fitted
     seconds = time.perf_counter() - began
-    assert scores is not None
-    result = evaluate_scores(scores, store, ks=KS, progress=False, encoder=recipe.model)
+    assert best_floor is not None
+    result = evaluate_scores(best_floor, store, ks=KS, progress=False, encoder=recipe.model)
     chosen = max(tried, key=lambda entry: float(entry["valid"]["ndcg@10"]))
-    return {"tried": tried, "valid": chosen["valid"], "training_seconds": seconds}, result
+    facts = {"tried": tried, "valid": chosen["valid"], "training_seconds": seconds}
+    if not recipe.dataset.tie_orders:
+        return facts, result, None
+
+    def ranked(log: SequenceStore) -> EvaluationResult:
+        return evaluate_scores(best_floor.on(log), log, ks=(10,), progress=False, encoder=recipe.model)
+
+    return facts, result, evaluate_orders(ranked, store, orders=recipe.dataset.tie_orders)
+
+
+def _averaged(result: EvaluationResult) -> dict[str, Any]:
+    """What a record keeps of the mean over tie orders."""
+    return {
+        **result.protocol["tie_orders"],
+        "metrics_seen_kept": result.metrics_seen_kept,
+        "metrics_seen_removed": result.metrics_seen_removed,
+    }
 
 
 def _intervals(result: EvaluationResult) -> dict[str, dict[str, tuple[float, float]]]:

@@ -53,9 +53,9 @@ def dataset_tables(recipes: Sequence[Recipe], results: Path) -> str:
     dataset = recipes[0].dataset
     lines = [f"### {dataset.name}", "", dataset.about, ""]
     lines += [
-        "| recipe | seeds | seen | HR@10 | NDCG@10 | published | bar | reached | aim | epochs | training "
-        "| memory |",
-        "|---|---|---|---|---|---|---|---|---|---|---|---|",
+        "| recipe | seeds | seen | HR@10 | NDCG@10 | over tie orders | published | bar | reached | aim "
+        "| epochs | training | memory |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for recipe, records in known:
         lines += [_row(recipe, records, seen) for seen in ("kept", "removed")]
@@ -94,6 +94,7 @@ def _row(recipe: Recipe, records: Sequence[dict[str, Any]], seen: str) -> str:
     mean = {name: float(np.mean([_metrics(r, seen)[name] for r in records])) for name in METRICS}
     cells = [recipe.name, ", ".join(str(record["seed"]) for record in records), seen]
     cells += [_figure(records, seen, name, mean[name]) for name in METRICS]
+    cells.append(_over_orders(records, seen))
     published = next((figure for figure in recipe.published if figure.seen == seen), None)
     cells.append("" if published is None else f"{_two(published)} {published.name}")
     bar = recipe.bar if recipe.bar is not None and recipe.bar.seen == seen else None
@@ -123,6 +124,13 @@ def _figure(records: Sequence[dict[str, Any]], seen: str, metric: str, mean: flo
     return text
 
 
+def _over_orders(records: Sequence[dict[str, Any]], seen: str) -> str:
+    found = [record["tie_orders"][f"metrics_seen_{seen}"] for record in records if record.get("tie_orders")]
+    if len(found) < len(records):
+        return ""
+    return " / ".join(f"{np.mean([metrics[name] for metrics in found]):.4f}" for name in METRICS)
+
+
 def _metrics(record: dict[str, Any], seen: str) -> Mapping[str, float]:
     found: Mapping[str, float] = record["result"][f"metrics_seen_{seen}"]
     return found
@@ -149,7 +157,7 @@ def _span(values: Sequence[float], form: str) -> str:
 def _popularity(record: dict[str, Any]) -> list[str]:
     rows = []
     for seen, metrics in record["result"]["popularity"].items():
-        cells = ["popularity", "", seen, *_pair(metrics), *[""] * 7]
+        cells = ["popularity", "", seen, *_pair(metrics), *[""] * 8]
         rows.append("| " + " | ".join(cells) + " |")
     return rows
 

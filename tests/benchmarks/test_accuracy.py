@@ -125,6 +125,37 @@ def test_an_interrupted_run_goes_on_to_the_same_figures(place: Path, monkeypatch
     assert resumed["result"]["metrics"] == whole["result"]["metrics"]
 
 
+def test_figures_are_averaged_over_tie_orders_where_the_dataset_says_so(place: Path) -> None:
+    from recsys import Recommender
+
+    rng = np.random.default_rng(4)
+    events = [
+        (user, item, int(t // 4)) for user in range(30) for t, item in enumerate(rng.permutation(20)[:7])
+    ]
+    (place / "toy.csv").write_text(
+        "user_id,item_id,timestamp\n" + "".join(f"{u},{i},{t}\n" for u, i, t in events)
+    )
+    (place / "toy.txt").unlink()
+    sha = sha256_of(place / "toy.csv")
+    dataset = place / "recipes/toy/dataset.toml"
+    dataset.write_text(f'name = "toy"\nabout = "made"\nsha256 = "{sha}"\ntie_orders = 3\n')
+    records = _run(place, "toy", seeds=[0])
+    for record in records:
+        found = record["tie_orders"]
+        assert found["orders"] == 3
+        assert found["metrics_seen_removed"]["ndcg@10"] != record["result"]["metrics_seen_removed"]["ndcg@10"]
+    recipe = read_recipes(["toy/sasrec-small"], place / "recipes")[0]
+    model = Recommender.load(place / "runs/toy" / recipe.run_name(0), device="cpu")
+    again = model.evaluate(tie_orders=3)
+    mean = records[1]["tie_orders"]["metrics_seen_kept"]
+    assert again.metrics_seen_kept["ndcg@10"] == mean["ndcg@10"]
+    text = dataset_tables([recipe], place / "results")
+    assert f"| {mean['hr@10']:.4f} / {mean['ndcg@10']:.4f} |" in text
+    dataset.write_text(dataset.read_text().replace("3", "-3"))
+    with pytest.raises(ConfigError, match="tie_orders"):
+        read_recipes(["toy"], place / "recipes")
+
+
 def test_two_processes_do_not_share_a_run(place: Path) -> None:
     recipe = read_recipes(["toy/knn"], place / "recipes")[0]
     with (
