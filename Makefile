@@ -6,13 +6,14 @@ INSTALLED := $(VENV)/.installed
 # One FAISS per environment: the GPU build where there is an NVIDIA driver, the CPU build elsewhere.
 EXTRAS := $(shell command -v nvidia-smi >/dev/null 2>&1 && echo gpu || echo faiss),dev
 
-.PHONY: help install demo test lint types check compiled bench peers gpu table clean
+.PHONY: help install demo test lint types check compiled bench accuracy peers gpu table clean
 
 help:
 	@echo "make demo      train SASRec on MovieLens 100K, test it, list ten titles for one user"
 	@echo "make test      run the tests"
 	@echo "make check     lint, types and tests"
-	@echo "make table     train all three encoders on MovieLens 100K and write the README's table"
+	@echo "make table     write the README's table, training on MovieLens 100K what has no record"
+	@echo "make accuracy  do what is not done of the recipes: make accuracy RECIPES=ml-100k RUNS=runs DATA=logs"
 	@echo "make compiled  compile every GPU kernel for every chip, and write the table that is checked"
 	@echo "make bench     time the kernels against their rivals"
 	@echo "make peers     SASRec training against RecBole and RecTools: make peers LOG=ratings.parquet"
@@ -46,7 +47,14 @@ types: $(INSTALLED)
 check: lint types test
 
 table: $(INSTALLED)
-	$(BIN)/python -m benchmarks.quality --dataset ml-100k --readme README.md
+	$(BIN)/recsys bench accuracy ml-100k/sasrec-tuned ml-100k/bert4rec-tuned ml-100k/mamba-tuned \
+		--runs $(RUNS) --tables --readme
+
+# Which recipes (`recsys bench accuracy` lists them), where the logs lie, where the runs go.
+RECIPES ?= ml-100k
+RUNS ?= runs
+accuracy: $(INSTALLED)
+	$(BIN)/recsys bench accuracy $(RECIPES) --runs $(RUNS) $(if $(DATA),--data $(DATA)) --tables
 
 compiled: $(INSTALLED)
 	$(BIN)/recsys bench kernels --compile-only --write benchmarks/results/compiled-kernels.json

@@ -5,6 +5,7 @@ The folder holds ``meta.json`` and, one after the other for all users, ``items.n
 ``test_start.npy`` int64 (U,); and the vocabularies ``users.parquet`` and ``items.parquet``.
 """
 
+import copy
 import itertools
 from functools import cached_property
 from pathlib import Path
@@ -145,6 +146,24 @@ class SequenceStore:
         if split not in ends:
             raise ArgumentError(f"split={split!r} is not known: choose 'valid', 'test' or 'all'")
         return self.items[self.offsets[user] : ends[split][user]]
+
+    def with_items(self, items: NDArray[np.int32]) -> "SequenceStore":
+        """The same log with other items in its places, for other orders of tied events.
+
+        Item counts stay those of this store: what was learned does not change.
+
+        Args:
+            items: (N,) int32, 0..V-1.
+
+        Raises:
+            ArgumentError: not one item for each event.
+        """
+        if items.shape != self.items.shape:
+            raise ArgumentError(f"items has shape {items.shape}: give one for each of {self.n_events} events")
+        other = copy.copy(self)
+        other.items = items
+        other.__dict__["_item_counts"] = self._item_counts
+        return other
 
     def item_counts(self) -> NDArray[np.int64]:
         """(V,) int64 training events of each item."""

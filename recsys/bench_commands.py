@@ -16,7 +16,7 @@ from recsys.errors import ConfigError, DataError, MissingDependencyError
 
 bench = typer.Typer(
     name="bench",
-    help="Time kernels, training and retrieval; compile every kernel for every GPU.",
+    help="Time kernels, training and retrieval; compile every kernel; train and test recipes.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -103,6 +103,126 @@ def retrieval(
     from benchmarks.retrieval import kinds
 
     _report(kinds.run(sizes=sizes, seconds=seconds), out, as_json)
+
+
+@bench.command()
+def accuracy(
+    recipes: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[RECIPE]...",
+            help="dataset, dataset/recipe, or a recipe's TOML file; what is to be run.",
+            show_default=False,
+        ),
+    ] = None,
+    runs: Annotated[
+        Path | None, typer.Option(help="Folder of the runs; what it holds is gone on with.")
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(help="The log, or a folder with NAME/interactions.parquet of each dataset."),
+    ] = None,
+    seeds: Annotated[str | None, typer.Option(help="Only these of the recipes' seeds, with commas.")] = None,
+    device: Device = "auto",
+    backend: Annotated[str, typer.Option(help="Kernels, as in `recsys train`.")] = "auto",
+    results: Annotated[
+        Path | None, typer.Option(help="Folder of the records; the checkout's if left out.")
+    ] = None,
+    tables: Annotated[
+        bool, typer.Option("--tables", help="Write the tables of benchmarks/README.md from the records.")
+    ] = False,
+    readme: Annotated[
+        bool, typer.Option("--readme", help="Write the table of ml-100k in README.md, too.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Train and test recipes, resuming, one record each; with neither RECIPE nor --tables list them all."""
+    _programs()
+    from benchmarks import accuracy as program
+
+    folder = results or program.RESULTS
+    records = []
+    if recipes:
+        if runs is None:
+            raise ConfigError("--runs FOLDER is needed: where checkpoints, weights and ranks go")
+        records = program.run(
+            recipes,
+            data=data,
+            runs=runs,
+            results=folder,
+            seeds=None if seeds is None else _seeds(seeds),
+            device=device,
+            backend=backend,
+            say=say,
+        )
+    elif runs or data or seeds:
+        raise ConfigError("--runs, --data and --seeds go with recipes: name a dataset, or dataset/recipe")
+    if tables or readme:
+        program.write_all_tables(folder, readme=program.README if readme else None)
+        say(f"Written: {program.TABLES}")
+    if not recipes and not (tables or readme):
+        print("\n".join(program.status_lines(folder)))
+    elif as_json:
+        print_json({"records": records})
+    elif records:
+        print("\n".join(program.record_line(record) for record in records))
+
+
+@bench.command()
+def search(
+    space: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[SPACE]", help="Name of a search space, or its TOML file.", show_default=False
+        ),
+    ] = None,
+    trials: Annotated[int, typer.Option(help="How many there are to be in all.", min=1)] = 20,
+    runs: Annotated[
+        Path | None, typer.Option(help="Folder of the runs; what it holds is gone on with.")
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(help="The log, or a folder with NAME/interactions.parquet of each dataset."),
+    ] = None,
+    device: Device = "auto",
+    backend: Annotated[str, typer.Option(help="Kernels, as in `recsys train`.")] = "auto",
+    results: Annotated[
+        Path | None, typer.Option(help="Folder of the records; the checkout's if left out.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Search a recipe's settings by validation, resuming; without SPACE show what was found so far."""
+    _programs()
+    from benchmarks.accuracy import search as program
+
+    folder = results or program.RESULTS
+    if space is None:
+        for record in program.read_searches(folder):
+            print(f"{record['search']}, from {record['recipe']}:\n\n{program.search_table(record)}")
+        return
+    if runs is None:
+        raise ConfigError("--runs FOLDER is needed: where checkpoints, weights and the study go")
+    record = program.search(
+        program.read_space(space),
+        trials,
+        data=data,
+        runs=runs,
+        results=folder,
+        device=device,
+        backend=backend,
+        say=say,
+    )
+    if as_json:
+        print_json(record)
+    else:
+        print(program.search_table(record))
+
+
+def _seeds(text: str) -> list[int]:
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise ConfigError(f"--seeds {text!r}: write whole numbers as 0,1,2") from None
 
 
 def _programs() -> None:

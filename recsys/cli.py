@@ -220,12 +220,27 @@ def evaluate(
         str, typer.Option(help="embedding, latent or mixed: what stands for the items; see `recsys index`.")
     ] = "embedding",
     aggregate: Annotated[str, typer.Option(help="global or local, of latent vectors.")] = "global",
+    tie_orders: Annotated[
+        int, typer.Option(help="Average over so many drawn orders of events with equal times.", min=0)
+    ] = 0,
+    floor: Annotated[
+        str | None,
+        typer.Option(
+            help="item-knn, ease or popularity: rank by it in the model's place, on the run's data."
+        ),
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     backend: Backend = "auto",
     as_json: AsJson = False,
 ) -> None:
     """Rank every catalog item for every user of a split, and print the protocol with the figures."""
     ks = _cutoffs(k)
+    if floor is not None:
+        if (vectors, aggregate) != ("embedding", "global"):
+            raise ConfigError("--floor ranks without a model: leave out --vectors and --aggregate")
+        result = _evaluate_floor(run, floor, split, protocol, ks, tie_orders)
+        _print_result(result, as_json, result.to_json())
+        return
     from recsys.recommender import Recommender
 
     model = Recommender.load(run, device=device, backend=backend)
@@ -236,6 +251,7 @@ def evaluate(
         progress=True,
         vectors=vectors,  # type: ignore[arg-type]
         aggregate=aggregate,  # type: ignore[arg-type]
+        tie_orders=tie_orders,
     )
     report = result.to_json()
     if vectors != "embedding":
@@ -302,6 +318,27 @@ def recommend(
     for row in rows:
         table.add_row(*(f"{row[c]:.3f}" if c == "score" else str(row[c]) for c in columns))
     console().print(table)
+
+
+def _evaluate_floor(
+    run: Path, name: str, split: str, protocol: str, ks: tuple[int, ...], tie_orders: int
+) -> "EvaluationResult":
+    from recsys.datasets.store import SequenceStore
+    from recsys.evaluation.evaluate import evaluate_scores
+    from recsys.evaluation.tie_orders import evaluate_orders
+    from recsys.floors import fit_floor, floor_configs
+    from recsys.run_folder import RunFolder
+
+    (config,) = floor_configs(name, {})
+    store = SequenceStore.open(RunFolder(run).data)
+    scores = fit_floor(store, config)
+
+    def ranked(log: SequenceStore) -> "EvaluationResult":
+        return evaluate_scores(scores.on(log), log, split=split, protocol=protocol, ks=ks, encoder=name)  # type: ignore[arg-type]
+
+    if not tie_orders:
+        return ranked(store)
+    return evaluate_orders(ranked, store, orders=tie_orders, split=split, protocol=protocol)  # type: ignore[arg-type]
 
 
 def _check_run_folder(out: Path, *, resume: bool, overwrite: bool) -> None:

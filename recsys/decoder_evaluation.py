@@ -17,6 +17,7 @@ from recsys.evaluation.protocol import Protocol, get_protocol
 from recsys.evaluation.result import EvaluationResult
 from recsys.evaluation.spans import Ints
 from recsys.evaluation.targets import EvaluationTargets, select_targets
+from recsys.evaluation.tie_orders import evaluate_orders
 from recsys.local_evaluation import local_table
 from recsys.log_states import log_states
 from recsys.retrieval.latent import with_column
@@ -43,6 +44,7 @@ def evaluate_decoder(
     seed: int,
     progress: bool,
     name: str,
+    tie_orders: int = 0,
 ) -> EvaluationResult:
     """Rank every catalog item for every user of a split.
 
@@ -56,7 +58,27 @@ def evaluate_decoder(
         seed: of the bootstrap and of sampled negatives.
         progress: whether a bar may be drawn.
         name: of the encoder in the report.
+        tie_orders: orders of tied events to average over; 0 takes the file's.
     """
+    if tie_orders:
+        return evaluate_orders(
+            lambda other: evaluate_decoder(
+                encoder,
+                other,
+                decoder,
+                split=split,
+                protocol=protocol,
+                ks=ks,
+                seed=seed,
+                progress=progress,
+                name=name,
+            ),
+            store,
+            orders=tie_orders,
+            split=split,  # type: ignore[arg-type]
+            protocol=protocol,
+            seed=seed,
+        )
     states = hidden_function(encoder, store)
     if decoder is not None and decoder.local is not None:
         return _evaluate_local(decoder, states, store, split, protocol, ks, seed, name)

@@ -159,6 +159,7 @@ class Recommender(Indexed):
         progress: bool = False,
         vectors: Vectors = "embedding",
         aggregate: Aggregate = "global",
+        tie_orders: int = 0,
     ) -> EvaluationResult:
         """Rank every catalog item for every user of a split.
 
@@ -171,6 +172,7 @@ class Recommender(Indexed):
             vectors: what stands for the items: ``"embedding"``, ``"latent"`` or ``"mixed"``; see
                 :meth:`build_index`, by which latent ones are made unless the index holds them already.
             aggregate: ``"global"`` or ``"local"``, of latent vectors.
+            tie_orders: average over so many drawn orders of events with equal times; 0 takes the file's.
         """
         encoder = self._fitted()
         check_decoding(vectors, aggregate)
@@ -192,6 +194,7 @@ class Recommender(Indexed):
                 seed=self.training_.seed,
                 progress=progress,
                 name=encoder_name(encoder),
+                tie_orders=tie_orders,
             )
 
     def recommend(

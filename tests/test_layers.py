@@ -46,6 +46,7 @@ ALLOWED = {
         "retrieval",
     ],
     "states": ["errors", "encoders", "datasets"],
+    "floors": ["config", "errors", "evaluation"],
     "fresh_items": ["errors", "datasets", "retrieval"],
     "interests": ["errors", "jagged", "encoders"],
     "offline_scoring": [
@@ -106,6 +107,7 @@ ALLOWED = {
     "cli": [
         *ENGINE,
         "evaluation",
+        "floors",
         "recommender",
         "run_folder",
         "bench_commands",

@@ -10,8 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks import timing
-from benchmarks.machine import commit
-from benchmarks.quality import machine
+from benchmarks.machine import commit, stamp
 from recsys.files import write_json
 
 Floats = NDArray[np.float32]
@@ -77,7 +76,7 @@ def record(name: str, program: str, body: dict[str, Any], out: Path | None) -> P
         "program": program,
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": commit(),
-        "machine": machine() | {"faiss": faiss_version()},
+        "machine": stamp()["machine"] | {"faiss": faiss_version()},
     }
     write_json(path, head | body)
     return path

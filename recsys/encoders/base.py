@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from recsys.config import require
 from recsys.encoders.clock import NO_LOCAL_TIMES, ClockedState, HourHead, InterestClock, UserMemory
@@ -31,6 +32,13 @@ class EncoderConfig:
     gives each item a row of its own; 0 to 16."""
     item_buckets: int = 100_000
     """Rows of the shared table where item_hashes is above 0; 1 to 2147483647."""
+    tie_items: bool = True
+    """Whether one table is input and output; otherwise items have vectors of their own to be scored by, which
+    doubles the parameters and lets the items just seen score low."""
+    norm: Literal["layer", "rms"] = "layer"
+    """Layer norm, or RMS norm (arXiv:1910.07467), which neither centres nor shifts."""
+    feed_forward: Literal["block", "gelu", "swiglu"] = "block"
+    """block: as the kind of block has it; gelu: two layers; swiglu: three, gated (arXiv:2002.05202)."""
     clock: Literal["off", "pool", "hours"] = "off"
     """pool: the interest clock, a user's events pooled by nearness of their local hour to the request's;
     hours: a learned vector for the hour of each event and of the request; both need a time zone."""
@@ -83,6 +91,11 @@ class SequenceEncoder(nn.Module, ABC):
         self.item_embedding = make_item_embedding(
             n_items, self.n_extra_items, config.d_model, config.item_hashes, config.item_buckets
         )
+        self.output_embedding: ItemEmbedding | HashedItemEmbedding | None = None
+        if not config.tie_items:
+            self.output_embedding = make_item_embedding(
+                n_items, 0, config.d_model, config.item_hashes, config.item_buckets
+            )
         self.clock: InterestClock | None = None
         self.hours: HourHead | None = None
         if config.clock == "pool":
@@ -91,9 +104,14 @@ class SequenceEncoder(nn.Module, ABC):
             self.hours = HourHead(config.d_model)
 
     @property
+    def scored_items(self) -> "ItemEmbedding | HashedItemEmbedding":
+        """The table whose vectors score: the input embedding, or the output's own if they are not tied."""
+        return self.item_embedding if self.output_embedding is None else self.output_embedding
+
+    @property
     def item_weight(self) -> Tensor:
-        """(V, D) item vectors, tied to the input embedding; of hashed items made anew at each call."""
-        return self.item_embedding.vectors(self.n_items)
+        """(V, D) item vectors that states are multiplied with; of hashed items made anew at each call."""
+        return self.scored_items.vectors(self.n_items)
 
     def item_vectors(self) -> Tensor:
         """(V, D) item vectors for ranking and search, without gradients."""
@@ -266,6 +284,21 @@ class SequenceEncoder(nn.Module, ABC):
                         module.bias.zero_()
         if self.clock is not None:
             self.clock.initialize()
+
+
+def make_norm(config: EncoderConfig, eps: float = 1e-5) -> nn.Module:
+    """A norm over the last dimension of the kind that ``config.norm`` names."""
+    if config.norm == "rms":
+        return nn.RMSNorm(config.d_model, eps=eps)
+    return nn.LayerNorm(config.d_model, eps=eps)
+
+
+def activate(x: Tensor, *, swiglu: bool) -> Tensor:
+    """GELU of (N, F) rows, or SwiGLU's product (N, F) of the halves of (N, 2 F) rows: value, then gate."""
+    if not swiglu:
+        return F.gelu(x)
+    value, gate = x.chunk(2, dim=-1)
+    return F.silu(gate) * value
 
 
 def dropout(x: Tensor, probability: float, generator: torch.Generator | None) -> Tensor:

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from recsys.config import require
-from recsys.encoders.base import EncoderConfig, SequenceEncoder
+from recsys.encoders.base import EncoderConfig, SequenceEncoder, make_norm
 from recsys.encoders.bias_tables import require_times
 from recsys.encoders.registry import register_encoder
 from recsys.encoders.transformer import PackedPass, TransformerConfig, make_block
@@ -149,10 +149,10 @@ class BERT4Rec(SequenceEncoder):
         if self.config.positions in ("learned", "reversed"):
             self.position_embedding = nn.Embedding(config.max_length, config.d_model)
         bert = self.config.ends == "bert"
-        self.embedding_norm = nn.LayerNorm(config.d_model) if bert else nn.Identity()
+        self.embedding_norm = make_norm(config) if bert else nn.Identity()
         self.blocks = nn.ModuleList(make_block(self.config, causal=False) for _ in range(config.n_layers))
         self.head = nn.Linear(config.d_model, config.d_model) if bert else nn.Identity()
-        self.final_norm = nn.LayerNorm(config.d_model)
+        self.final_norm = make_norm(config)
 
     @property
     def needs_timestamps(self) -> bool:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from recsys.config import require
-from recsys.encoders.base import EncoderConfig, SequenceEncoder, dropout
+from recsys.encoders.base import EncoderConfig, SequenceEncoder, activate, dropout, make_norm
 from recsys.encoders.registry import register_encoder
 from recsys.jagged import SequenceBatch
 from recsys.kernels.conv import causal_conv, causal_conv_step
@@ -95,10 +95,10 @@ class Mamba(SequenceEncoder):
     def __init__(self, config: EncoderConfig, n_items: int) -> None:
         super().__init__(config, n_items)
         if self.config.block == "mamba4rec":
-            self.embedding_norm = nn.LayerNorm(config.d_model, eps=1e-12)
+            self.embedding_norm = make_norm(config, 1e-12)
         self.blocks = nn.ModuleList(MambaBlock(self.config) for _ in range(config.n_layers))
         prenorm = self.config.block == "prenorm"
-        self.final_norm = nn.LayerNorm(config.d_model) if prenorm else nn.Identity()
+        self.final_norm = make_norm(config) if prenorm else nn.Identity()
 
     def initialize(self, generator: torch.Generator) -> None:
         """The common start, then the state-space parameters as in mamba-ssm."""
@@ -152,11 +152,12 @@ class MambaBlock(nn.Module):
     def __init__(self, config: MambaConfig) -> None:
         super().__init__()
         self.config = config
-        self.mixer_norm = nn.LayerNorm(config.d_model, eps=1e-12)
+        self.mixer_norm = make_norm(config, 1e-12)
         self.mixer = MambaMixer(config)
-        self.feed_forward_norm = nn.LayerNorm(config.d_model, eps=1e-12)
-        self.up = nn.Linear(config.d_model, config.d_ff)
-        self.down = nn.Linear(config.d_ff, config.d_model)
+        self.feed_forward_norm = make_norm(config, 1e-12)
+        swiglu = config.feed_forward == "swiglu"
+        self.up = nn.Linear(config.d_model, (1 + swiglu) * config.d_ff, bias=not swiglu)
+        self.down = nn.Linear(config.d_ff, config.d_model, bias=not swiglu)
 
     def forward(
         self,
@@ -188,7 +189,8 @@ class MambaBlock(nn.Module):
 
     def _feed_forward(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
         p = self.config.dropout
-        return dropout(self.down(dropout(F.gelu(self.up(x)), p, generator)), p, generator)
+        hidden = activate(self.up(x), swiglu=self.config.feed_forward == "swiglu")
+        return dropout(self.down(dropout(hidden, p, generator)), p, generator)
 
 
 class MambaMixer(nn.Module):

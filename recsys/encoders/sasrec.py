@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from recsys.encoders.base import EncoderConfig, SequenceEncoder
+from recsys.encoders.base import EncoderConfig, SequenceEncoder, make_norm
 from recsys.encoders.bias_tables import require_times
 from recsys.encoders.registry import register_encoder
 from recsys.encoders.transformer import PackedPass, StepPass, TransformerConfig, make_block
@@ -90,7 +90,7 @@ class SASRec(SequenceEncoder):
         if self.config.positions in ("learned", "reversed"):
             self.position_embedding = nn.Embedding(config.max_length, config.d_model)
         self.blocks = nn.ModuleList(make_block(self.config, causal=True) for _ in range(config.n_layers))
-        self.final_norm = nn.LayerNorm(config.d_model)
+        self.final_norm = make_norm(config)
 
     @property
     def needs_timestamps(self) -> bool:

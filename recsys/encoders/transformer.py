@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from recsys.config import require
-from recsys.encoders.base import EncoderConfig, dropout
+from recsys.encoders.base import EncoderConfig, activate, dropout, make_norm
 from recsys.encoders.bias_tables import BiasTables, require_times
 from recsys.jagged import SequenceBatch
 from recsys.kernels.attention import attention_step, jagged_attention
@@ -58,6 +58,12 @@ class TransformerConfig(EncoderConfig):
             f"a divisor of d_model = {self.d_model} that leaves heads of even width",
         )
         require(self.d_ff >= 1, "encoder.d_ff", self.d_ff, "at least 1")
+        require(
+            self.block != "sasrec" or self.feed_forward == "block",
+            "encoder.feed_forward",
+            self.feed_forward,
+            "'block' with encoder.block = 'sasrec', which has its own",
+        )
         require(
             0 <= self.attention_dropout < 1,
             "encoder.attention_dropout",
@@ -201,16 +207,17 @@ class SelfAttention(nn.Module):
 
 
 class FeedForward(nn.Module):
-    """Two linear layers with GELU between, (N, D) -> (N, D)."""
+    """Two linear layers with GELU between, or SwiGLU, (N, D) -> (N, D)."""
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
-        self.up = nn.Linear(config.d_model, config.d_ff)
-        self.down = nn.Linear(config.d_ff, config.d_model)
+        self.swiglu = config.feed_forward == "swiglu"
+        self.up = nn.Linear(config.d_model, (1 + self.swiglu) * config.d_ff, bias=not self.swiglu)
+        self.down = nn.Linear(config.d_ff, config.d_model, bias=not self.swiglu)
 
     def forward(self, x: Tensor) -> Tensor:
         """Rows (N, D) to rows (N, D)."""
-        return self.down(F.gelu(self.up(x)))  # type: ignore[no-any-return]
+        return self.down(activate(self.up(x), swiglu=self.swiglu))  # type: ignore[no-any-return]
 
 
 class PrenormBlock(nn.Module):
@@ -218,9 +225,9 @@ class PrenormBlock(nn.Module):
 
     def __init__(self, config: TransformerConfig, tables: BiasTables) -> None:
         super().__init__()
-        self.attention_norm = nn.LayerNorm(config.d_model)
+        self.attention_norm = make_norm(config)
         self.attention = SelfAttention(config, tables)
-        self.feed_forward_norm = nn.LayerNorm(config.d_model)
+        self.feed_forward_norm = make_norm(config)
         self.feed_forward = FeedForward(config)
 
     def forward(self, x: Tensor, through: Pass) -> Tensor:
@@ -235,9 +242,9 @@ class PostnormBlock(nn.Module):
     def __init__(self, config: TransformerConfig, tables: BiasTables) -> None:
         super().__init__()
         self.attention = SelfAttention(config, tables)
-        self.attention_norm = nn.LayerNorm(config.d_model)
+        self.attention_norm = make_norm(config)
         self.feed_forward = FeedForward(config)
-        self.feed_forward_norm = nn.LayerNorm(config.d_model)
+        self.feed_forward_norm = make_norm(config)
 
     def forward(self, x: Tensor, through: Pass) -> Tensor:
         """Rows (N, D) to rows (N, D)."""
@@ -254,20 +261,21 @@ class GatedBlock(nn.Module):
     def __init__(self, config: TransformerConfig, tables: BiasTables) -> None:
         super().__init__()
         d = config.d_model
-        self.attention_norm = nn.LayerNorm(d)
+        self.attention_norm = make_norm(config)
         self.attention = SelfAttention(config, tables)
         self.attention_gate = nn.Linear(d, d)
-        self.feed_forward_norm = nn.LayerNorm(d)
-        self.up = nn.Linear(d, 2 * config.d_ff, bias=False)
-        self.down = nn.Linear(config.d_ff, d, bias=False)
+        self.feed_forward_norm = make_norm(config)
+        self.swiglu = config.feed_forward != "gelu"
+        self.up = nn.Linear(d, (1 + self.swiglu) * config.d_ff, bias=not self.swiglu)
+        self.down = nn.Linear(config.d_ff, d, bias=not self.swiglu)
         self.feed_forward_gate = nn.Linear(d, d)
 
     def forward(self, x: Tensor, through: Pass) -> Tensor:
         """Rows (N, D) to rows (N, D)."""
         mixed = through.drop(self.attention(self.attention_norm(x), through))
         x = torch.addcmul(x, torch.sigmoid(self.attention_gate(x)), mixed)
-        value, gate = self.up(self.feed_forward_norm(x)).chunk(2, dim=-1)
-        hidden = through.drop(self.down(F.silu(gate) * value))
+        hidden = activate(self.up(self.feed_forward_norm(x)), swiglu=self.swiglu)
+        hidden = through.drop(self.down(hidden))
         return torch.addcmul(x, torch.sigmoid(self.feed_forward_gate(x)), hidden)
 
 
@@ -283,10 +291,10 @@ class SasrecBlock(nn.Module):
         d = config.d_model
         self.n_heads = config.n_heads
         self.tables = tables
-        self.attention_norm = nn.LayerNorm(d, eps=1e-8)
+        self.attention_norm = make_norm(config, 1e-8)
         self.q = nn.Linear(d, d)
         self.kv = nn.Linear(d, 2 * d)
-        self.feed_forward_norm = nn.LayerNorm(d, eps=1e-8)
+        self.feed_forward_norm = make_norm(config, 1e-8)
         self.up = nn.Linear(d, config.d_ff)
         self.down = nn.Linear(config.d_ff, d)
 

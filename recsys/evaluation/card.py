@@ -71,6 +71,7 @@ def protocol_card(
         "seen_targets_dropped": targets.seen_targets_dropped,
         "repeated_targets": int(targets.repeated.sum()),
         "tie_share": find("tie_share"),
+        "tie_orders": None,
         "cold_items_dropped": find("cold_items"),
         "cold_events_dropped": find("cold_events"),
         "seed": seed if protocol.sampled or protocol.max_users or protocol.max_valid_users else None,
@@ -107,6 +108,7 @@ def render_card(card: Mapping[str, Any]) -> str:
             f"{card['repeated_targets']:,} targets are in their history" if card["repeated_targets"] else "",
         ),
         ("File order", None if tie_share is None else f"decides the target of {tie_share:.1%} of users"),
+        ("Tie orders", _tie_orders(card.get("tie_orders"))),
         (
             "Cold items",
             f"{card['cold_items_dropped']:,} dropped with {card['cold_events_dropped'] or 0:,} events"
@@ -118,6 +120,15 @@ def render_card(card: Mapping[str, Any]) -> str:
         ("Warning", card["warning"]),
     ]
     return "\n".join(f"{name + ':':<13} {value}" for name, value in lines if value not in (None, ""))
+
+
+def _tie_orders(facts: Mapping[str, Any] | None) -> str | None:
+    if facts is None:
+        return None
+    text = f"mean of {facts['orders']}; {facts['several_targets']:.1%} of users have several possible targets"
+    if facts["ties_reach_training"]:
+        text += f", of {facts['ties_reach_training']:.1%} tied training events stay in the history"
+    return text
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

@@ -2,7 +2,7 @@
 
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from recsys.evaluation.metrics import DEFAULT_KS, Floats, Ranks, check_ks, mean_
 from recsys.evaluation.protocol import Protocol, get_protocol
 from recsys.evaluation.ranking_pass import HiddenFunction, RankTable, rank_catalog, rank_sampled
 from recsys.evaluation.result import EvaluationResult
+from recsys.evaluation.scored import ScoreFunction, rank_scored
 from recsys.evaluation.slices import slice_metrics
 from recsys.evaluation.spans import Ints
 from recsys.evaluation.targets import EvaluationTargets, PreparedLog, Split, select_targets
@@ -66,9 +67,6 @@ def evaluate_hidden(
         ArgumentError: an argument does not fit, or the model gives scores that are not finite.
         DataError: the split leaves nobody to count.
     """
-    began = time.perf_counter()
-    rules = get_protocol(protocol)
-    cuts = check_ks(ks)
     if batch_rows < 1:
         raise ArgumentError(f"batch_rows={batch_rows} must be at least 1")
     if item_weight.dim() != 2 or item_weight.shape[0] != store.n_items:
@@ -76,8 +74,105 @@ def evaluate_hidden(
             f"item_weight has shape {tuple(item_weight.shape)}: give one vector for each of the "
             f"{store.n_items} items of the dataset"
         )
+
+    def rank(
+        targets: EvaluationTargets, rules: Protocol, cuts: tuple[int, ...], negatives: np.random.Generator
+    ) -> RankTable:
+        weight = item_weight.detach()
+        weight = weight if device is None else weight.to(device)
+        if rules.sampled:
+            return rank_sampled(
+                hidden_fn,
+                weight,
+                store,
+                targets,
+                rules,
+                negatives,
+                batch_rows=batch_rows,
+                progress=progress,
+            )
+        return rank_catalog(
+            hidden_fn,
+            weight,
+            store,
+            targets,
+            rules,
+            list_ks=cuts if lists else (),
+            batch_rows=batch_rows,
+            progress=progress,
+        )
+
+    return _evaluate(
+        rank, store, split, protocol, ks, seed=seed, users=users, resamples=resamples, encoder=encoder
+    )
+
+
+def evaluate_scores(
+    score_fn: ScoreFunction,
+    store: PreparedLog,
+    *,
+    split: Split = "test",
+    protocol: str | Protocol = "default",
+    ks: Sequence[int] = DEFAULT_KS,
+    batch_rows: int = 256,
+    seed: int = 0,
+    progress: bool = True,
+    users: Ints | None = None,
+    resamples: int = 1000,
+    encoder: str = "unknown",
+) -> EvaluationResult:
+    """Rank the split's targets by given scores of the whole catalog, and report; no lists are made.
+
+    Args:
+        score_fn: called with (b,) int64 rows and the `EvaluationTargets`; returns (b, V) scores for the user
+            of each row. It is asked for the first row of each user only.
+        store: the prepared log.
+        split: "test" or "valid".
+        protocol: a preset's name or a `Protocol`.
+        ks: cut-offs.
+        batch_rows: rows ranked at once.
+        seed: of the bootstrap, and of sampled users and negatives.
+        progress: whether a bar may be drawn.
+        users: (M,) int64 users to consider; None for everyone.
+        resamples: bootstrap resamples; 0 leaves the intervals out.
+        encoder: the model's name in the report.
+
+    Raises:
+        ArgumentError: an argument does not fit, or the model gives scores that are not finite.
+        DataError: the split leaves nobody to count.
+    """
+    if batch_rows < 1:
+        raise ArgumentError(f"batch_rows={batch_rows} must be at least 1")
+
+    def rank(
+        targets: EvaluationTargets, rules: Protocol, cuts: tuple[int, ...], negatives: np.random.Generator
+    ) -> RankTable:
+        return rank_scored(
+            score_fn, store, targets, rules, negatives, batch_rows=batch_rows, progress=progress
+        )
+
+    return _evaluate(
+        rank, store, split, protocol, ks, seed=seed, users=users, resamples=resamples, encoder=encoder
+    )
+
+
+def _evaluate(
+    rank: Callable[[EvaluationTargets, Protocol, tuple[int, ...], np.random.Generator], RankTable],
+    store: PreparedLog,
+    split: Split,
+    protocol: str | Protocol,
+    ks: Sequence[int],
+    *,
+    seed: int,
+    users: Ints | None,
+    resamples: int,
+    encoder: str,
+) -> EvaluationResult:
+    began = time.perf_counter()
+    rules = get_protocol(protocol)
+    cuts = check_ks(ks)
     if rules.warning:
-        warnings.warn(rules.warning, stacklevel=2)
+        warnings.warn(rules.warning, stacklevel=3)
     # One stream per purpose: intervals do not change with the number of negatives drawn before.
     streams = np.random.SeedSequence(seed).spawn(3)
     user_draws, negative_draws, bootstrap_draws = (np.random.default_rng(stream) for stream in streams)
@@ -86,32 +181,8 @@ def evaluate_hidden(
         raise DataError(
             f"the {split} split has no user with a history and a target: prepare the log otherwise"
         )
-
     with torch.inference_mode():
-        weight = item_weight.detach()
-        weight = weight if device is None else weight.to(device)
-        if rules.sampled:
-            table = rank_sampled(
-                hidden_fn,
-                weight,
-                store,
-                targets,
-                rules,
-                negative_draws,
-                batch_rows=batch_rows,
-                progress=progress,
-            )
-        else:
-            table = rank_catalog(
-                hidden_fn,
-                weight,
-                store,
-                targets,
-                rules,
-                list_ks=cuts if lists else (),
-                batch_rows=batch_rows,
-                progress=progress,
-            )
+        table = rank(targets, rules, cuts, negative_draws)
     result = summarize(table, targets, store, rules, cuts, bootstrap_draws, resamples=resamples, seed=seed)
     result.encoder = encoder
     result.seconds = time.perf_counter() - began

@@ -79,7 +79,7 @@ def rank_catalog(
     from recsys.kernels.ranking import rank_of_target, top_k
 
     device = item_weight.device
-    kept, removed = _empty_ranks(targets, protocol), _empty_ranks(targets, protocol)
+    kept, removed = empty_ranks(targets, protocol), empty_ranks(targets, protocol)
     counts = np.asarray(store.item_counts(), dtype=np.int64)
     lists = {seen: ListMetrics(counts, list_ks) for seen in ("kept", "removed")} if list_ks else {}
     batches = user_batches(targets.row_offsets, batch_rows)
@@ -143,7 +143,7 @@ def rank_sampled(
     """
     if protocol.n_negatives is None:
         raise ArgumentError(f"protocol '{protocol.name}' draws no negatives: rank the catalog instead")
-    model, popularity = _empty_ranks(targets, protocol), _empty_ranks(targets, protocol)
+    model, popularity = empty_ranks(targets, protocol), empty_ranks(targets, protocol)
     counts = np.asarray(store.item_counts(), dtype=np.int64)
     for users in track(user_batches(targets.row_offsets, batch_rows), "Ranking", shown=progress):
         rows = np.arange(targets.row_offsets[users.start], targets.row_offsets[users.stop])
@@ -158,7 +158,8 @@ def rank_sampled(
     return RankTable(model={"removed": model}, popularity={"removed": popularity})
 
 
-def _empty_ranks(targets: EvaluationTargets, protocol: Protocol) -> Ranks:
+def empty_ranks(targets: EvaluationTargets, protocol: Protocol) -> Ranks:
+    """(R,) zeros of the type that the tie rule needs."""
     return np.zeros(targets.n_rows, np.float64 if protocol.ties == "average" else np.int64)
 
 

@@ -36,7 +36,7 @@ class EvaluationResult:
         protocol: the protocol card.
         per_user: (U,) float64 headline metrics of each counted user.
         user: (U,) int64 index of each counted user in the store.
-        ranks: (R,) ranks of the targets under "kept" and "removed".
+        ranks: (R,) ranks of the targets under "kept" and "removed"; empty for a mean over tie orders.
         seconds: wall time of the whole evaluation.
     """
 

@@ -46,6 +46,9 @@ class TrainingConfig:
     state-space parameters are never decayed."""
     warmup_steps: int = 100
     """Steps over which the learning rate rises linearly from 0; 0 or more."""
+    schedule: Literal["constant", "cosine", "linear"] = "constant"
+    """Course of the learning rate after the warm-up: kept, or brought down to 0 by the last of `epochs` along
+    half a cosine or a line. Early stopping may end a run on the way."""
     gradient_clip: float = 1.0
     """Largest norm of the whole gradient; 0 turns clipping off."""
     label_smoothing: float = 0.0

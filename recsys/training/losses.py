@@ -161,7 +161,7 @@ class TrainingLoss:
                 label_smoothing=config.label_smoothing,
                 temperature=temperature,
             )
-        items = self._encoder.item_embedding.items
+        items = self._encoder.scored_items.items
         ids = negatives.ids.to(hidden.device, non_blocking=True)
         if self.plan.name == "sampled_softmax":
             assert negatives.log_q is not None

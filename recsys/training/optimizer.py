@@ -1,4 +1,6 @@
-"""AdamW with decay on matrices alone, on touched rows where gradients are sparse, and the rate's warm-up."""
+"""AdamW with decay on matrices alone, on touched rows where gradients are sparse, and the rate's course."""
+
+import math
 
 import torch
 from torch import Tensor, nn
@@ -71,9 +73,22 @@ def make_optimizer(model: nn.Module, config: TrainingConfig) -> RowAdamW:
     return RowAdamW(groups, lr=config.learning_rate, betas=config.betas, fused=True)
 
 
-def set_learning_rate(optimizer: torch.optim.Optimizer, config: TrainingConfig, global_step: int) -> None:
-    """Linear warm-up over ``warmup_steps``, constant after; ``global_step`` counts from 0."""
+def set_learning_rate(
+    optimizer: torch.optim.Optimizer, config: TrainingConfig, global_step: int, done: float
+) -> None:
+    """Linear warm-up over ``warmup_steps``, then the schedule's course.
+
+    Args:
+        optimizer: whose groups are set.
+        config: of the run.
+        global_step: optimization steps taken before, from 0.
+        done: share of all epochs that lies behind, from 0 to 1.
+    """
     share = min(1.0, (global_step + 1) / config.warmup_steps) if config.warmup_steps else 1.0
+    if config.schedule == "cosine":
+        share *= 0.5 * (1 + math.cos(math.pi * done))
+    elif config.schedule == "linear":
+        share *= 1 - done
     for group in optimizer.param_groups:
         group["lr"] = config.learning_rate * share
 

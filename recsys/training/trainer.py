@@ -1,6 +1,7 @@
 """The training loop: epochs of packed batches, early stopping, exact resume."""
 
 import contextlib
+import dataclasses
 import hashlib
 import json
 import time
@@ -34,6 +35,10 @@ from recsys.training.reporting import SilentReporter
 
 SELECTION_METRIC = "ndcg@10"
 ITEM_TABLE = "item_embedding.weight"
+LATER_SETTINGS = frozenset({"tie_items", "norm", "feed_forward", "schedule"})
+"""Settings that came after the first checkpoints, which have them at their defaults."""
+RESUMABLE = ("epochs", "patience", "prefetch")
+"""Settings that may change when a run goes on: the first two say how far, the last changes nothing."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -118,6 +123,8 @@ class Trainer:
             if self._folder is None:
                 raise RunError("there is no run folder to resume from")
             self.progress, tensors = load_checkpoint(self._folder / "checkpoint", self._fingerprint())
+            # More patience takes up a run that had stopped.
+            self.progress.stopped &= self.progress.bad_evaluations >= self.config.patience
             average, self._best = unpack(tensors, self.encoder, self._optimizer)
             self._average.load(average)
         plan = self._plan(self.progress.epoch)
@@ -174,7 +181,8 @@ class Trainer:
         epoch, steps = progress.epoch, range(progress.step, plan.n_steps)
         with prefetched(lambda s: self._prepare(plan, epoch, s), steps, self.config.prefetch) as batches:
             while group := list(islice(batches, self.config.accumulate)):
-                self._optimize(group, pending)
+                done = (epoch + progress.step / plan.n_steps) / self.config.epochs
+                self._optimize(group, pending, done)
                 progress.step += len(group)
                 progress.global_step += 1
                 if len(pending) >= 16 or progress.step == plan.n_steps:
@@ -187,8 +195,14 @@ class Trainer:
         seconds = time.perf_counter() - started
         self._finish_epoch(seconds, (progress.n_targets - targets_before) / max(seconds, 1e-9))
 
-    def _optimize(self, group: list[Prepared], pending: list[tuple[Tensor, int]]) -> None:
-        """Take one optimization step on the mean loss over all targets of a group of batches."""
+    def _optimize(self, group: list[Prepared], pending: list[tuple[Tensor, int]], done: float) -> None:
+        """Take one optimization step on the mean loss over all targets of a group of batches.
+
+        Args:
+            group: the batches.
+            pending: where their losses are added.
+            done: share of all epochs that lies behind.
+        """
         self._optimizer.zero_grad(set_to_none=True)
         in_all = sum(prepared.task.n_targets for prepared in group)
         for prepared in group:
@@ -198,7 +212,7 @@ class Trainer:
         if self.config.gradient_clip:
             clip_gradients(self.encoder, self.config.gradient_clip)
         step = self.progress.global_step
-        set_learning_rate(self._optimizer, self.config, step)
+        set_learning_rate(self._optimizer, self.config, step, done)
         touched = self._touched_rows() if self._average else None
         self._average.before_step(step, touched)
         self._optimizer.step()
@@ -308,16 +322,26 @@ class Trainer:
             save_checkpoint(self._folder / "checkpoint", self.progress, tensors, self._fingerprint())
 
     def _fingerprint(self) -> dict[str, str]:
-        # More epochs or more patience do not change what was done so far, prefetching changes nothing.
-        free = ("epochs", "patience", "prefetch")
-        training = {k: v for k, v in to_dict(self.config).items() if k not in free}
-        encoder = {"class": type(self.encoder).__qualname__, **to_dict(self.encoder.config)}
+        training = deciding_settings(self.config)
+        encoder = {"class": type(self.encoder).__qualname__, **deciding_settings(self.encoder.config)}
         return {
             "training configuration": _digest(training),
             "encoder configuration": _digest(encoder),
             "dataset": self.store.fingerprint,
             "loss": self._loss.plan.name,  # "auto" may mean another one on another device
         }
+
+
+def deciding_settings(config: Any) -> dict[str, Any]:
+    """The settings by which a checkpoint knows its run: what may change on the way is left out."""
+    defaults = {f.name: f.default for f in dataclasses.fields(config)}
+    # A rate that falls until the last epoch was another one if there are more.
+    free = RESUMABLE if getattr(config, "schedule", "constant") == "constant" else RESUMABLE[1:]
+    return {
+        key: value
+        for key, value in to_dict(config).items()
+        if key not in free and not (key in LATER_SETTINGS and value == defaults[key])
+    }
 
 
 def _digest(value: Mapping[str, Any]) -> str:

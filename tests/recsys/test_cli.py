@@ -97,6 +97,45 @@ def test_evaluate_repeats_the_report(run: Path) -> None:
     }
 
 
+def test_evaluate_ranks_by_a_floor_in_the_models_place(run: Path) -> None:
+    reports = {name: _json("evaluate", run, "--floor", name) for name in ("item-knn", "ease", "popularity")}
+    model = json.loads((run / "report.json").read_text())
+    for name, report in reports.items():
+        assert report["encoder"] == name
+        assert report["popularity"] == model["popularity"]
+        assert report["protocol"] == model["protocol"]
+    kept = reports["popularity"]["metrics_seen_kept"]
+    assert kept == model["popularity"]["kept"]
+    assert len({json.dumps(r["metrics"]) for r in reports.values()}) == 3
+    assert "item-knn on" in _recsys("evaluate", run, "--floor", "item-knn").stdout
+
+
+def test_evaluate_averages_over_tie_orders(folder: Path) -> None:
+    tied = folder / "tied.csv"
+    rows = [line.split(",") for line in (folder / "log.csv").read_text().splitlines()]
+    events = [f"{user},{item},{int(time) // 20_000 * 20_000}" for user, item, time in rows[1:]]
+    tied.write_text("\n".join([",".join(rows[0]), *events]) + "\n")
+    out = folder / "tied-run"
+    plain = _json("train", tied, "--out", out, "--set=training.epochs=1", *TINY)
+    averaged = _json("evaluate", out, "--tie-orders", "3")
+    facts = averaged["protocol"]["tie_orders"]
+    assert facts["orders"] == 3
+    assert facts["several_targets"] == plain["protocol"]["tie_share"] > 0.5
+    assert averaged["metrics"] != plain["metrics"]
+    assert averaged["metrics"] == _json("evaluate", out, "--tie-orders", "3")["metrics"]
+    assert (
+        _json("evaluate", out, "--floor", "ease", "--tie-orders", "2")["protocol"]["tie_orders"]["orders"]
+        == 2
+    )
+    assert "Tie orders:   mean of 3" in _recsys("evaluate", out, "--tie-orders", "3").stdout
+    order = folder / "order-run"
+    _json("prepare", tied, "--out", folder / "order", "--time-unit", "order")
+    _json("train", folder / "order", "--out", order, "--set=training.epochs=1", *TINY)
+    refused = _recsys("evaluate", order, "--tie-orders", "3")
+    assert refused.returncode == 2
+    assert "order of events alone" in refused.stderr
+
+
 def test_recommend_answers_users_and_histories(run: Path, tmp_path: Path) -> None:
     answer = _json("recommend", run, "--user", "3", "--k", "4")
     assert answer["user"] == "3"
@@ -198,6 +237,12 @@ def _bad(folder: Path) -> list[tuple[str, list[Any], str]]:
         ("not a run folder", ["train", log, "--out", folder], "is not a run"),
         ("no checkpoint", ["train", log, "--out", folder / "fresh", "--resume"], "no checkpoint"),
         ("no GPU", ["train", log, "--out", out, "--device", "tpu"], "is not auto, cpu or cuda"),
+        ("unknown floor", ["evaluate", run, "--floor", "eas"], "did you mean 'ease'"),
+        (
+            "floor of vectors",
+            ["evaluate", run, "--floor", "ease", "--vectors", "latent"],
+            "leave out --vectors",
+        ),
         ("no run", ["evaluate", folder / "none"], "no such run folder"),
         ("not finished", ["evaluate", folder], "not a run folder"),
         ("bad cut-off", ["evaluate", run, "--k", "ten"], "--k 'ten'"),

@@ -48,6 +48,11 @@ VARIANTS: list[tuple[str, dict[str, object]]] = [
     ("sasrec", {"item_hashes": 2, "item_buckets": 25}),
     ("bert4rec", {"item_hashes": 3, "item_buckets": 25}),
     ("mamba", {"item_hashes": 2, "item_buckets": 25}),
+    ("sasrec", {"tie_items": False, "norm": "rms", "feed_forward": "gelu"}),
+    ("sasrec", {"norm": "rms", "block": "prenorm", "feed_forward": "swiglu"}),
+    ("bert4rec", {"tie_items": False, "norm": "rms", "block": "postnorm", "feed_forward": "swiglu"}),
+    ("mamba", {"tie_items": False, "norm": "rms", "feed_forward": "swiglu"}),
+    ("mamba", {"tie_items": False, "item_hashes": 2, "item_buckets": 25}),
 ]
 IDS = ["-".join([name, *map(str, options.values())]) for name, options in VARIANTS]
 
@@ -204,7 +209,11 @@ def test_dropout_follows_its_generator(encoder: SequenceEncoder) -> None:
 
 def test_every_parameter_receives_a_gradient(encoder: SequenceEncoder) -> None:
     hidden = encoder(_batch(_sequences([24, 5, 1])))
-    (hidden * torch.randn(hidden.shape, generator=torch.Generator().manual_seed(0))).sum().backward()
+    generator = torch.Generator().manual_seed(0)
+    loss = (hidden * torch.randn(hidden.shape, generator=generator)).sum()
+    if encoder.output_embedding is not None:
+        loss = loss + (encoder.item_weight * torch.randn(V, 32, generator=generator)).sum()
+    loss.backward()
     silent = [n for n, p in encoder.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
     assert silent == []
 
@@ -480,3 +489,19 @@ def test_dropout_keeps_the_mean() -> None:
     assert set(kept.unique().tolist()) == {0.0, float(np.float32(1) / np.float32(0.7))}
     # Four standard deviations of the mean of 200,000 draws.
     assert abs(float(kept.mean()) - 1) < 4 * (0.3 / 0.7 / 200_000) ** 0.5
+
+
+def test_blocks_with_a_feed_forward_layer_of_their_own_take_no_other() -> None:
+    with pytest.raises(ConfigError, match="encoder.feed_forward = 'swiglu'"):
+        encoder_config("sasrec", {"block": "sasrec", "feed_forward": "swiglu"})
+
+
+def test_rms_norm_and_swiglu_are_as_defined() -> None:
+    encoder = _encoder("sasrec", {"norm": "rms", "block": "prenorm", "feed_forward": "swiglu"})
+    block: Any = encoder.blocks[0]  # type: ignore[index]
+    x = torch.randn(5, 32, generator=torch.Generator().manual_seed(0))
+    _close(block.attention_norm(x), x / (x.square().mean(-1, keepdim=True) + 1e-5).sqrt())
+    up, down = block.feed_forward.up.weight, block.feed_forward.down.weight
+    half = len(up) // 2
+    gate = x @ up[half:].T
+    _close(block.feed_forward(x), (gate / (1 + torch.exp(-gate)) * (x @ up[:half].T)) @ down.T, 1e-4)

@@ -123,10 +123,10 @@ def test_a_run_cut_within_an_epoch_resumes_bit_for_bit(
     whole.run()
     cut = Trainer(_encoder(store), store, config, folder=tmp_path, checkpoint_seconds=0.0)
 
-    def dies(optimizer: torch.optim.Optimizer, settings: TrainingConfig, step: int) -> None:
+    def dies(optimizer: torch.optim.Optimizer, settings: TrainingConfig, step: int, done: float) -> None:
         if step == 9:
             raise _Killed
-        set_learning_rate(optimizer, settings, step)
+        set_learning_rate(optimizer, settings, step, done)
 
     monkeypatch.setattr("recsys.training.trainer.set_learning_rate", dies)
     with pytest.raises(_Killed):
@@ -266,9 +266,87 @@ def test_the_learning_rate_warms_up_linearly() -> None:
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
     rates = []
     for step in range(6):
-        set_learning_rate(optimizer, TrainingConfig(learning_rate=0.4, warmup_steps=4), step)
+        set_learning_rate(optimizer, TrainingConfig(learning_rate=0.4, warmup_steps=4), step, 0.0)
         rates.append(optimizer.param_groups[0]["lr"])
     assert rates == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.4, 0.4])
+
+
+@pytest.mark.parametrize(
+    ("schedule", "rates"),
+    [("constant", [0.4, 0.4, 0.4]), ("linear", [0.4, 0.2, 0.0]), ("cosine", [0.4, 0.2, 0.0])],
+)
+def test_schedules_end_with_the_last_epoch(schedule: Any, rates: list[float]) -> None:
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    config = TrainingConfig(learning_rate=0.4, warmup_steps=0, schedule=schedule)
+    found = []
+    for done in (0.0, 0.5, 1.0):
+        set_learning_rate(optimizer, config, 7, done)
+        found.append(optimizer.param_groups[0]["lr"])
+    assert found == pytest.approx(rates)
+    set_learning_rate(optimizer, config, 7, 0.25)
+    quarter = {"constant": 1.0, "linear": 0.75, "cosine": 0.5 + 0.5**1.5}[schedule]
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(0.4 * quarter)
+
+
+def test_a_trainer_follows_the_schedule(store: SequenceStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[float] = []
+    monkeypatch.setattr(
+        "recsys.training.trainer.set_learning_rate", lambda o, c, step, done: seen.append(done)
+    )
+    _train(store, schedule="linear")
+    steps = len(seen) // 3
+    assert seen == sorted(seen)
+    assert [seen[0], seen[steps], seen[2 * steps]] == pytest.approx([0.0, 1 / 3, 2 / 3])
+
+
+def test_more_epochs_go_on_unless_the_rate_depends_on_them(store: SequenceStore, tmp_path: Path) -> None:
+    _train(store, folder=tmp_path / "constant")
+    config = TrainingConfig(**{**TINY, "epochs": 4})
+    longer = Trainer(_encoder(store), store, config, folder=tmp_path / "constant")
+    assert longer.run(resume=True).epoch == 4
+    _train(store, folder=tmp_path / "falling", schedule="cosine")
+    config = dataclasses.replace(config, schedule="cosine")
+    with pytest.raises(RunError, match="another training configuration"):
+        Trainer(_encoder(store), store, config, folder=tmp_path / "falling").run(resume=True)
+
+
+def test_more_patience_takes_up_a_stopped_run(store: SequenceStore, tmp_path: Path) -> None:
+    def trainer(patience: int) -> Trainer:
+        config = TrainingConfig(**{**TINY, "epochs": 8, "patience": patience})
+        scores = iter([0.5, 0.4, 0.3, 0.2, 0.1, 0.0, 0.0, 0.0])
+        encoder = _encoder(store)
+        return Trainer(encoder, store, config, validate=lambda e: {"ndcg@10": next(scores)}, folder=tmp_path)
+
+    assert trainer(2).run().epoch == 3
+    assert trainer(2).run(resume=True).epoch == 3
+    assert trainer(4).run(resume=True).epoch > 3
+
+
+def test_a_checkpoint_from_before_a_setting_existed_goes_on(
+    store: SequenceStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("recsys.training.trainer.LATER_SETTINGS", frozenset({"tie_items"}))
+    _train(store, folder=tmp_path)
+    config = TrainingConfig(**{**TINY, "epochs": 4})
+    assert Trainer(_encoder(store), store, config, folder=tmp_path).run(resume=True).epoch == 4
+    with pytest.raises(RunError, match="another encoder configuration"):
+        Trainer(_encoder(store, tie_items=False), store, config, folder=tmp_path).run(resume=True)
+
+
+@pytest.mark.parametrize("name", ["sasrec", "bert4rec", "mamba"])
+@pytest.mark.parametrize("loss", ["full", "sampled_softmax", "bce"])
+def test_untied_items_learn_both_tables(store: SequenceStore, name: str, loss: Any) -> None:
+    config = TrainingConfig(**{**TINY, "epochs": 25, "learning_rate": 0.02, "loss": loss, "ema_decay": 0.5})
+    encoder = _encoder(store, name, tie_items=False)
+    assert encoder.output_embedding is not None
+    before = [encoder.item_embedding.weight.detach().clone(), encoder.item_weight.detach().clone()]
+    trainer = Trainer(encoder, store, config)
+    losses = [record["loss"] for record in trainer.run().history]
+    assert losses[-1] < losses[0] - 0.02
+    assert not torch.equal(before[0], encoder.item_embedding.weight)
+    assert not torch.equal(before[1], encoder.item_weight)
+    assert encoder.item_weight is encoder.output_embedding.weight
+    assert encoder.output_embedding.weight.shape == (store.n_items, 16)
 
 
 def test_only_matrices_decay_and_never_state_space_parameters(store: SequenceStore) -> None:
@@ -325,14 +403,30 @@ ENCODER_CHANGES: dict[str, dict[str, Any]] = {
         "scale_embedding": True,
         "time_bias": 64,
         "relative_positions": 8,
+        "tie_items": False,
+        "norm": "rms",
+        "feed_forward": "gelu",
     },
     "bert4rec": {
+        "tie_items": False,
+        "norm": "rms",
+        "feed_forward": "gelu",
         "mask_probability": 0.5,
         "last_mask_probability": 0.9,
         "causal_probability": 1.0,
         "ends": "plain",
     },
-    "mamba": {"d_state": 8, "d_conv": 3, "expand": 3, "d_ff": 24, "block": "mamba4rec", "dt_init": "zero"},
+    "mamba": {
+        "tie_items": False,
+        "norm": "rms",
+        "feed_forward": "swiglu",
+        "d_state": 8,
+        "d_conv": 3,
+        "expand": 3,
+        "d_ff": 24,
+        "block": "mamba4rec",
+        "dt_init": "zero",
+    },
 }
 TRAINING_CHANGES: dict[str, Any] = {
     "seed": 3,
@@ -344,6 +438,7 @@ TRAINING_CHANGES: dict[str, Any] = {
     "betas": (0.5, 0.9),
     "weight_decay": 5.0,
     "warmup_steps": 50,
+    "schedule": "cosine",
     "gradient_clip": 0.01,
     "label_smoothing": 0.3,
     "temperature": 3.0,

@@ -1,0 +1,111 @@
+"""``recsys bench accuracy``: recipes trained, tested, recorded and put beside what was published.
+
+See README.md in this folder for recipes, records and the tables' columns.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.accuracy.places import alone, prepared_log
+from benchmarks.accuracy.recipes import FOLDER, Recipe, read_recipes
+from benchmarks.accuracy.records import compare, current, record_path
+from benchmarks.accuracy.running import run_one
+from benchmarks.accuracy.tables import quality_table, replace_section, write_tables
+from recsys.files import write_json
+
+__all__ = ["README", "RESULTS", "TABLES", "record_line", "run", "status_lines", "write_all_tables"]
+
+ROOT = Path(__file__).parents[2]
+RESULTS = ROOT / "benchmarks" / "results" / "accuracy"
+TABLES = ROOT / "benchmarks" / "README.md"
+README = ROOT / "README.md"
+README_RECIPES = ("ml-100k/sasrec-tuned", "ml-100k/bert4rec-tuned", "ml-100k/mamba-tuned")
+
+
+def run(
+    names: Sequence[str] = (),
+    *,
+    data: Path | None,
+    runs: Path,
+    results: Path = RESULTS,
+    folder: Path = FOLDER,
+    seeds: Sequence[int] | None = None,
+    device: str = "auto",
+    backend: str = "auto",
+    say: Callable[[str], None] = lambda text: None,
+) -> list[dict[str, Any]]:
+    """Do what is not done yet of the named recipes, in order.
+
+    Args:
+        names: as `read_recipes` takes them.
+        data: where the logs lie; None for those known by name.
+        runs: folder of prepared logs and runs.
+        results: folder of the records.
+        folder: of the recipes.
+        seeds: of the recipes' seeds only these; None for all.
+        device: auto, cpu or cuda.
+        backend: kernels to run on.
+        say: told what happens.
+
+    Returns:
+        The records, old and new.
+
+    Raises:
+        RunError: another process works on the same run.
+    """
+    recipes = read_recipes(names, folder)
+    records = []
+    for recipe in recipes:
+        for seed in recipe.seeds:
+            if seeds is not None and seed not in seeds:
+                continue
+            record = current(results, recipe, seed)
+            if record is None:
+                store = prepared_log(recipe, data, runs, say)
+                say(f"{recipe.id}, seed {seed}:")
+                place = runs / recipe.dataset.name / recipe.run_name(seed)
+                with alone(place):
+                    record = run_one(recipe, seed, store, place, device=device, backend=backend, say=say)
+                write_json(record_path(results, recipe, seed), record)
+            else:
+                say(f"{recipe.id}, seed {seed}: done before")
+            records.append(record)
+    for group in _by_dataset([*recipes, *read_recipes(folder=folder)]):
+        if group[0].dataset.name in {recipe.dataset.name for recipe in recipes}:
+            compare(group, results, runs)
+    return records
+
+
+def status_lines(results: Path = RESULTS, folder: Path = FOLDER) -> list[str]:
+    """A line for every recipe with each of its seeds: its figures, or that it is not done."""
+    lines = []
+    for recipe in read_recipes(folder=folder):
+        for seed in recipe.seeds:
+            record = current(results, recipe, seed)
+            missing = f"{recipe.id}, seed {seed}: not done"
+            lines.append(missing if record is None else record_line(record))
+    return lines
+
+
+def record_line(record: dict[str, Any]) -> str:
+    """A record's figures in a line."""
+    cells = []
+    for seen in ("kept", "removed"):
+        metrics = record["result"][f"metrics_seen_{seen}"]
+        cells.append(f"seen {seen} HR@10 {metrics['hr@10']:.4f} NDCG@10 {metrics['ndcg@10']:.4f}")
+    return f"{record['recipe']}, seed {record['seed']}: {'; '.join(cells)}"
+
+
+def write_all_tables(results: Path = RESULTS, tables: Path = TABLES, readme: Path | None = None) -> None:
+    """Write the tables of all records, and with `readme` the short table of ml-100k there."""
+    write_tables(tables, read_recipes(), results)
+    if readme is not None:
+        replace_section(readme, "ml-100k", quality_table(read_recipes(README_RECIPES), results))
+
+
+def _by_dataset(recipes: Sequence[Recipe]) -> list[list[Recipe]]:
+    groups: dict[str, dict[str, Recipe]] = {}
+    for recipe in recipes:
+        groups.setdefault(recipe.dataset.name, {}).setdefault(recipe.name, recipe)
+    return [[group[name] for name in sorted(group)] for group in groups.values()]
