@@ -22,7 +22,9 @@ def draw_recall(curves: list[dict[str, Any]], path: Path) -> None:
     from matplotlib import pyplot
 
     sizes = sorted({c["items"] for c in curves})
-    kinds = [name for name in ("spectral", "clustered", "isotropic") if name in {c["vectors"] for c in curves}]
+    kinds = [
+        name for name in ("spectral", "clustered", "isotropic") if name in {c["vectors"] for c in curves}
+    ]
     figure, axes = pyplot.subplots(
         len(kinds), len(sizes), figsize=(4.4 * len(sizes), 3.3 * len(kinds)), squeeze=False, sharey="row"
     )
@@ -59,7 +61,9 @@ def _panel(axis: Any, curves: list[dict[str, Any]]) -> None:
                 linewidth=1.2,
                 label=LABELS[c["name"]] if k == 10 else None,
             )
-    flat = float(np.median([p[f"k{k}"]["flat_p50_ms"] for c in curves for p in c["points"] for k in (10, 100)]))
+    flat = float(
+        np.median([p[f"k{k}"]["flat_p50_ms"] for c in curves for p in c["points"] for k in (10, 100)])
+    )
     axis.axvline(flat, color="black", linestyle=":", label="FAISS flat (exact)")
     axis.axvline(flat / 5, color="grey", linestyle=":", linewidth=0.8, label="a fifth of it")
     axis.axhline(0.95, color="grey", linewidth=0.5)

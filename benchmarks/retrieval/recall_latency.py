@@ -18,9 +18,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
+from benchmarks.machine import commit
 from benchmarks.retrieval.measuring import (
     RESULTS,
     VECTORS,
@@ -98,6 +98,7 @@ def curve(vectors: Floats, queries: Floats, name: str, rounds: int) -> dict[str,
         "build_seconds": seconds_to_build,
         "queries": len(queries),
         "rounds": rounds,
+        "commit": commit(),
         "load_average": [round(x, 2) for x in os.getloadavg()],
         "points": points,
     }
@@ -159,11 +160,16 @@ def main() -> None:
     parser.add_argument("--queries", type=int, default=100)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--again", action="store_true", help="measure curves anew that are there")
+    parser.add_argument("--add", type=Path, help="another record, whose curves are joined to this one's")
     parser.add_argument("--out", type=Path, help="record; the picture lies beside it")
     options = parser.parse_args()
     path = options.out or RESULTS / "retrieval-recall-latency.json"
     curves = json.loads(path.read_text())["curves"] if path.exists() else []
-    for size in (int(text) for text in options.items.split(",")):
+    if options.add:
+        known = {_key(c) for c in curves}
+        curves += [c for c in json.loads(options.add.read_text())["curves"] if _key(c) not in known]
+        _write(curves, path)
+    for size in (int(text) for text in options.items.split(",") if text):
         for vectors_name in options.vectors.split(","):
             vectors, queries = VECTORS[vectors_name](size, WIDTH, options.queries)
             for name in options.names.split(","):
@@ -173,11 +179,7 @@ def main() -> None:
                 print(f"{vectors_name}:", flush=True)
                 made = {"vectors": vectors_name, **curve(vectors, queries, name, options.rounds)}
                 curves = [c for c, same in zip(curves, own, strict=True) if not same] + [made]
-                curves.sort(key=_key)
-                body = {"d": WIDTH, "fastest_at_recall_0.95": fastest(curves), "curves": curves}
-                record(
-                    "retrieval-recall-latency", "python -m benchmarks.retrieval.recall_latency", body, path
-                )
+                _write(curves, path)
     draw_recall(curves, path.with_suffix(".png"))
     for row in fastest(curves):
         print(
@@ -185,6 +187,12 @@ def main() -> None:
             f"{row['p50_ms']:.3f} ms, {row['times_faster']['median']:.1f} times faster than flat "
             f"({row['setting']})"
         )
+
+
+def _write(curves: list[dict[str, Any]], path: Path) -> None:
+    curves.sort(key=_key)
+    body = {"d": WIDTH, "fastest_at_recall_0.95": fastest(curves), "curves": curves}
+    record("retrieval-recall-latency", "python -m benchmarks.retrieval.recall_latency", body, path)
 
 
 def _key(made: dict[str, Any]) -> tuple[str, int, str]:
