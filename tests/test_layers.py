@@ -56,7 +56,9 @@ ALLOWED = {
         "errors",
         "evaluation",
         "files",
+        "interests",
         "queries",
+        "retrieval",
     ],
     "indexing": [
         "answers",
@@ -66,6 +68,7 @@ ALLOWED = {
         "encoders",
         "errors",
         "fresh_items",
+        "kernels",
         "offline_scoring",
         "retrieval",
         "run_folder",

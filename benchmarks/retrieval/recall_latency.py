@@ -183,9 +183,9 @@ def main() -> None:
     draw_recall(curves, path.with_suffix(".png"))
     for row in fastest(curves):
         print(
-            f"{row['vectors']:9} {row['items']:>9,} {row['name']:8} k {row['k']:<3} recall {row['recall']:.3f} "
-            f"{row['p50_ms']:.3f} ms, {row['times_faster']['median']:.1f} times faster than flat "
-            f"({row['setting']})"
+            f"{row['vectors']:9} {row['items']:>9,} {row['name']:8} k {row['k']:<3} "
+            f"recall {row['recall']:.3f} {row['p50_ms']:.3f} ms, "
+            f"{row['times_faster']['median']:.1f} times faster than flat ({row['setting']})"
         )
 
 
