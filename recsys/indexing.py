@@ -295,13 +295,13 @@ def _carry(before: Decoder, made: Decoder) -> None:
     assert before.live is not None
     changes = before.live.changes()
     removed = np.setdiff1d(changes.gone, changes.ids)
-    added = changes.ids, changes.vectors
-    if len(changes.ids) and made.decoding != before.decoding:
+    added = (changes.ids, changes.vectors) if len(changes.ids) else None
+    if added is not None and made.decoding != before.decoding:
         warnings.warn(
             f"{len(changes.ids)} added or changed item(s) are left out, as their vectors are not of the new "
             "index's kind: add them again",
             stacklevel=3,
         )
-        added = changes.ids[:0], changes.vectors[:0, :1].repeat(made.index.width, axis=1)
-    if len(removed) or len(added[0]):
+        added = None
+    if len(removed) or added is not None:
         made.changing().update(add=added, remove=removed)

@@ -40,7 +40,7 @@ def draw_recall(curves: list[dict[str, Any]], path: Path) -> None:
         axis.set_ylabel("recall (solid @10, dashed @100)")
     for line in axes:
         for axis in line:
-            axis.set_xlabel("ms per query, median")
+            axis.set_xlabel("processor ms per query, one thread")
     handles, labels = axes[0][0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="lower center", ncol=len(labels), frameon=False)
     figure.tight_layout(rect=(0, 0.04, 1, 1))

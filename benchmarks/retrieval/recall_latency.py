@@ -5,7 +5,8 @@
 Inner product, d = 64, on vectors in clusters, vectors of few effective directions, and vectors without
 structure (`measuring.py`). Each kind is built once and searched under a range of its recall knob. The base of
 every ratio is FAISS's own IndexFlatIP, called directly and timed in turn with every setting, so that ratios
-survive a busy machine and our checks of filters and scores count against us.
+survive a busy machine and our checks of filters and scores count against us. Milliseconds are of processor
+time: the latency of an idle machine.
 
 A curve is written when it is done and found again by the next call (--again measures it anew), so that the
 long ones may run one at a time. Beside the JSON record lies a picture of the curves.
@@ -57,17 +58,29 @@ CURVES: dict[str, tuple[str, dict[str, Any], Settings]] = {
 }
 
 
-def curve(vectors: Floats, queries: Floats, name: str, rounds: int) -> dict[str, Any]:
-    """Build an index and search it under each setting."""
+def curve(
+    vectors: Floats, queries: Floats, name: str, rounds: int, centres: dict[str, Any]
+) -> dict[str, Any]:
+    """Build an index and search it under each setting.
+
+    Args:
+        vectors: (V, d).
+        queries: (b, d).
+        name: of `CURVES`.
+        rounds: of timing.
+        centres: those of an earlier kind's lists over the same vectors, which a later one takes; filled here.
+    """
     kind, building, settings = CURVES[name]
     faiss = load_faiss()
     flat = faiss.IndexFlatIP(vectors.shape[1])
     flat.add(vectors)
     best = flat.search(queries, max(DEPTHS))[1]
-    began = time.perf_counter()
-    built = ItemIndex.build(vectors, kind=kind, fingerprint="", options=building)
-    seconds_to_build = time.perf_counter() - began
-    parts = built.backend.parts()
+    known = dict(centres) if kind == "ivfpq" else None
+    began = time.process_time()
+    parts = _reopened(vectors, kind, building, known or None).backend.parts()
+    seconds_to_build = time.process_time() - began
+    if kind == "ivf":
+        centres.update(parts)
     points = []
     for setting in settings:
         index = _reopened(vectors, kind, building | setting, parts)
@@ -96,6 +109,7 @@ def curve(vectors: Floats, queries: Floats, name: str, rounds: int) -> dict[str,
         "name": name,
         "options": building,
         "build_seconds": seconds_to_build,
+        "centres": "of ivf" if known else "own",
         "queries": len(queries),
         "rounds": rounds,
         "commit": commit(),
@@ -105,7 +119,7 @@ def curve(vectors: Floats, queries: Floats, name: str, rounds: int) -> dict[str,
 
 
 def _reopened(vectors: Floats, kind: str, setting: dict[str, Any], parts: Any) -> ItemIndex:
-    """The index that was built, under a setting of its knob."""
+    """An index, built or taken from its parts, under a setting of its knob."""
     options = check_options(setting)
     return ItemIndex(
         build_backend(kind, torch.from_numpy(vectors), "inner_product", options, parts),
@@ -172,12 +186,13 @@ def main() -> None:
     for size in (int(text) for text in options.items.split(",") if text):
         for vectors_name in options.vectors.split(","):
             vectors, queries = VECTORS[vectors_name](size, WIDTH, options.queries)
+            centres: dict[str, Any] = {}
             for name in options.names.split(","):
                 own = [_key(c) == (vectors_name, size, name) for c in curves]
                 if any(own) and not options.again:
                     continue
                 print(f"{vectors_name}:", flush=True)
-                made = {"vectors": vectors_name, **curve(vectors, queries, name, options.rounds)}
+                made = {"vectors": vectors_name, **curve(vectors, queries, name, options.rounds, centres)}
                 curves = [c for c, same in zip(curves, own, strict=True) if not same] + [made]
                 _write(curves, path)
     draw_recall(curves, path.with_suffix(".png"))
