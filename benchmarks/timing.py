@@ -30,8 +30,8 @@ def alternate(
         seconds: time after which no further round begins.
         least: rounds, however long they take.
         most: rounds, however short they are.
-        clock: of a CPU; `time.process_time` does not count what other processes took from this one, and counts
-            every thread.
+        clock: of a CPU; `time.process_time` does not count what other processes took from this one, and
+            counts every thread.
 
     Returns:
         Seconds of every round by side.

@@ -3,8 +3,8 @@
     OMP_NUM_THREADS=1 python -m benchmarks.retrieval.filters --items 100000
 
 Seen: 50 items of each query's own, against the same search without a filter, and against FAISS's
-IDSelectorBatch per query. Category: against FAISS's IDSelectorBitmap over the whole index, with our sub-index kept and made
-anew. Sides take turns, timed in processor time; answers of all sides are compared before anything is timed.
+IDSelectorBatch per query. Category: against FAISS's IDSelectorBitmap over the whole index, with our sub-index
+kept and made anew. Sides take turns, timed in processor time; answers of all sides are compared first.
 """
 
 import argparse

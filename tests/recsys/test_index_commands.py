@@ -109,7 +109,7 @@ def test_the_backend_that_is_asked_for_reaches_every_command(
         return forward(self, *arguments, **options)
 
     monkeypatch.setattr(recsys.encoders.base.SequenceEncoder, "user_state", told)
-    more = {
+    more: list[object] = {
         "index": ["--vectors", "latent", "--kind", "exact"],
         "score": ["--out", tmp_path / "parts"],
         "recommend": ["--user", "3"],
