@@ -109,10 +109,10 @@ def test_the_backend_that_is_asked_for_reaches_every_command(
         return forward(self, *arguments, **options)
 
     monkeypatch.setattr(recsys.encoders.base.SequenceEncoder, "user_state", told)
-    more: list[object] = {
+    more: dict[str, list[object]] = {
         "index": ["--vectors", "latent", "--kind", "exact"],
         "score": ["--out", tmp_path / "parts"],
         "recommend": ["--user", "3"],
-    }[command]
-    call(command, run, *more, "--backend", "reference")
+    }
+    call(command, run, *more[command], "--backend", "reference")
     assert set(seen) == {"reference"}
