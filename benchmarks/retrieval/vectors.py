@@ -4,8 +4,9 @@
 
 Takes finished runs and evaluates each on its test split with the tied embedding, global and local latent
 vectors and the mixture, everything else chosen on the validation events. Reports NDCG@10, seen items removed
-as a request removes them, with bootstrap intervals, the same with seen items kept, the difference to the embedding user by user, the bytes of the
-index and the time to build it (processor seconds). A run's record takes the place of its earlier one.
+as a request removes them, with bootstrap intervals, the same with seen items kept, the difference to the
+embedding user by user, the bytes of the index and the time to build it (processor seconds). A run's record
+takes the place of its earlier one.
 """
 
 import argparse
