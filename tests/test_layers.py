@@ -57,7 +57,9 @@ ALLOWED = {
         "errors",
         "evaluation",
         "files",
+        "interests",
         "queries",
+        "retrieval",
     ],
     "indexing": [
         "answers",
@@ -67,6 +69,7 @@ ALLOWED = {
         "encoders",
         "errors",
         "fresh_items",
+        "kernels",
         "offline_scoring",
         "retrieval",
         "run_folder",
