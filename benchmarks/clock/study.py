@@ -14,7 +14,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-
 from benchmarks.clock.cells import ENCODER, ENCODERS, VARIANTS, cells, training
 from benchmarks.clock.requests import Requests, by_user, draw_requests, gains, rank_requests
 from benchmarks.machine import stamp
