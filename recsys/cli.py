@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from recsys import __version__, retrieval_commands
+from recsys import __version__, clock_commands, retrieval_commands
 from recsys.bench_commands import bench
 from recsys.command_output import AsJson, Run, console, print_json, read_ids, say
 from recsys.errors import ConfigError, RecsysError, RunError
@@ -35,6 +35,7 @@ Backend = Annotated[
 ]
 
 retrieval_commands.register(app)
+clock_commands.register(app)
 app.add_typer(bench)
 
 

@@ -2,9 +2,9 @@
 
     OMP_NUM_THREADS=1 python -m benchmarks.clock.kernel
 
-Sequences of L events, 16,000 events or one sequence in all, d = 64 and the sum of weights; four kernels mixed
-(1, 1.5, 2 and 3 hours), decay by age, gradients of values, mix and decay. The recurrence takes turns with our own compiled direct form and with
-exact Gaussians in PyTorch. Writes benchmarks/results/clock-kernel.json.
+Sequences of L events, 16,000 events or one sequence in all; d = 64 and the sum of weights; four kernels mixed
+(1, 1.5, 2 and 3 hours), decay by age, gradients of values, mix and decay. The recurrence takes turns with our
+own compiled direct form and with exact Gaussians in PyTorch. Writes benchmarks/results/clock-kernel.json.
 """
 
 import argparse
