@@ -60,6 +60,7 @@ def plot_user_clock(clock: UserClock, path: str | Path) -> Path:
         bottom = bottom + height
     axes.set_xticks(angles[::3], [f"{hour:02d}:00" for hour in range(0, HOURS, 3)])
     axes.set_yticks([])
+    axes.grid(visible=False)
     axes.set_ylim(0, 1.27)
     axes.spines["polar"].set_visible(False)
     axes.set_title(
