@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.clock.rivals import DEGREE, exact_weights
-from recsys.encoders.clock import SIGMAS
+from benchmarks.clock.rivals import exact_weights
+from recsys.encoders.clock import DEGREE, SIGMAS
 from recsys.kernels.clock import clock_sums, cosine_coefficients, hours_to_degree
 from recsys.kernels.clock.circle import DAY
 from recsys.kernels.clock.reference import bucket_clock, clock_weights
@@ -74,6 +74,7 @@ def measure() -> list[dict[str, Any]]:
                 {
                     "sigma_hours": sigma,
                     "degree": hours_to_degree(sigma),
+                    "harmonics": min(DEGREE, hours_to_degree(sigma)),
                     "hour": name,
                     "weight": float(exact[-1]),
                     "kernel": float((kernel - flat).abs().max()),

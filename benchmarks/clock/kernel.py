@@ -25,6 +25,8 @@ from recsys.kernels.clock import clock_sums
 RESULTS = Path(__file__).parent.parent / "results"
 WIDTH = 64
 EVENTS = 16_000
+PAIRS_IN_TORCH = 4_000_000
+"""Pairs that the PyTorch form takes at once: with more it waits for memory."""
 LONGEST_IN_TORCH = 5_000
 """Above, the pairs of the PyTorch form with gradients do not fit into common memory."""
 
@@ -50,7 +52,9 @@ def work(form: str, length: int, gradients: bool) -> Callable[[], object]:
     def run() -> object:
         mix, rate = logits.softmax(0), log_rate.exp()
         if form == "torch":
-            sums = gaussian_sums(values, times, asked, mix, rate)
+            at_once = max(1, PAIRS_IN_TORCH // length**2)
+            parts = zip(values.split(at_once), times.split(at_once), asked.split(at_once), strict=True)
+            sums = torch.cat([gaussian_sums(*part, mix, rate) for part in parts])
         else:
             sums = clock_sums(
                 values.flatten(0, 1),

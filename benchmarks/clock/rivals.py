@@ -3,12 +3,10 @@
 import torch
 from torch import Tensor
 
-from recsys.encoders.clock import SIGMAS
+from recsys.encoders.clock import DEGREE, SIGMAS
 from recsys.kernels.clock import cosine_coefficients, hours_to_degree
 from recsys.kernels.clock.circle import DAY
 from recsys.kernels.clock.reference import gaussian_kernel
-
-DEGREE = max(hours_to_degree(sigma) for sigma in SIGMAS)
 
 
 def kernels() -> Tensor:
