@@ -20,8 +20,8 @@ def count_ranks(store: SequenceStore, requests: Requests) -> dict[str, Ints]:
     """(R,) rank of every wanted item by weighted counts of the user's past; ties go by popularity.
 
     Returns:
-        By name: every past event one; by half-life; by half-life and a wrapped Gaussian of the distance in time
-        of day plus a background.
+        By name: every past event one; by half-life; by half-life and a wrapped Gaussian of the distance in
+        time of day plus a background.
     """
     local = local_times(store)
     assert local is not None

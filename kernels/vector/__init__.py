@@ -25,6 +25,7 @@ from recsys.kernels.vector.lanes import (
     transpose_square,
 )
 from recsys.kernels.vector.product import PANEL, product
+from recsys.kernels.vector.scratch import scratch
 from recsys.kernels.vector.tickets import next_ticket
 
 __all__ = [
@@ -43,6 +44,7 @@ __all__ = [
     "multiply",
     "next_ticket",
     "product",
+    "scratch",
     "select_le",
     "splat",
     "square_root",
