@@ -19,8 +19,9 @@ from benchmarks.clock.requests import Requests, by_user, draw_requests, gains, r
 from benchmarks.machine import stamp
 from recsys.config import to_dict
 from recsys.datasets.store import SequenceStore
-from recsys.files import write_json
+from recsys.files import write_json, write_text
 
+BEGIN, END = "<!-- table:clock-study -->", "<!-- /table:clock-study -->"
 RESULTS = Path(__file__).parent.parent / "results"
 
 
@@ -84,6 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--per-user", type=int, default=10, help="most requests (default: %(default)s)")
     parser.add_argument("--report", action="store_true", help="train nothing")
     parser.add_argument("--out", type=Path, default=RESULTS / "clock-study.json", help="summary to write")
+    parser.add_argument("--docs", type=Path, help="Markdown file whose table is replaced")
     options = parser.parse_args(arguments)
     store = open_log(options.log, options.runs, options.time_zone)
     requests = draw_requests(store, options.per_user)
@@ -102,7 +104,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
             )
     from benchmarks.clock.report import report
 
-    print(report(store, requests, options.runs, options.out))
+    text = report(store, requests, options.runs, options.out)
+    if options.docs is not None:
+        before, _, rest = options.docs.read_text(encoding="utf-8").partition(BEGIN)
+        _, _, after = rest.partition(END)
+        write_text(options.docs, f"{before}{BEGIN}\n{text}\n{END}{after}")
+    print(text)
 
 
 if __name__ == "__main__":
