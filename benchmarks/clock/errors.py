@@ -8,11 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.clock.rivals import exact_weights
 from recsys.encoders.clock import DEGREE, SIGMAS
 from recsys.kernels.clock import clock_sums, cosine_coefficients, hours_to_degree
-from recsys.kernels.clock.circle import DAY
-from recsys.kernels.clock.reference import bucket_clock, clock_weights
+from recsys.kernels.clock.circle import DAY, evaluate_kernel
+from recsys.kernels.clock.reference import bucket_clock, gaussian_kernel
 
 EVENTS = 600
 DAYS = 60
@@ -62,14 +61,12 @@ def measure() -> list[dict[str, Any]]:
                 max_length=EVENTS,
                 form="recurrent",
             )[last].double()
-            exact_row = exact_weights(times, asked, rate, sigma)[last]
-            own_row = clock_weights(times, asked, coefficients, torch.tensor(rate).double())[last]
-            flat = exact_weights(times, asked, 0.0, sigma)[last]
-            exact, own = exact_row @ values.double(), own_row @ values.double()
+            decay = torch.exp(-rate * (at - times).double() / DAY)
+            flat, cosine = gaussian_kernel(at - times, sigma), evaluate_kernel(at - times, coefficients)
+            exact, own = (flat * decay) @ values.double(), (cosine * decay) @ values.double()
             recent = times > at - 30 * DAY
             buckets, count = bucket_clock(values.double(), times, at, sigma=sigma)
             gaussian = (flat * recent) @ values.double()
-            kernel = clock_weights(times, asked, coefficients, torch.zeros((), dtype=torch.float64))[last]
             found.append(
                 {
                     "sigma_hours": sigma,
@@ -77,7 +74,7 @@ def measure() -> list[dict[str, Any]]:
                     "harmonics": min(DEGREE, hours_to_degree(sigma)),
                     "hour": name,
                     "weight": float(exact[-1]),
-                    "kernel": float((kernel - flat).abs().max()),
+                    "kernel": float((cosine - flat).abs().max()),
                     "sums": _relative(sums, exact),
                     "pooled": _relative(_pooled(sums), _pooled(exact)),
                     "rounding": _relative(sums, own),

@@ -6,19 +6,11 @@ from torch import Tensor
 from recsys.encoders.clock import DEGREE, SIGMAS
 from recsys.kernels.clock import cosine_coefficients, hours_to_degree
 from recsys.kernels.clock.circle import DAY
-from recsys.kernels.clock.reference import gaussian_kernel
 
 
 def kernels() -> Tensor:
     """(S, M + 1) float32 coefficients of the kernels that the clock mixes."""
     return torch.stack([cosine_coefficients(hours_to_degree(s), DEGREE + 1).float() for s in SIGMAS])
-
-
-def exact_weights(times: Tensor, asked: Tensor, rate: float, sigma: float) -> Tensor:
-    """(L, L) float64 weights of wrapped Gaussians with decay by age, row i for events j <= i."""
-    age = torch.maximum(asked, times)[:, None] - times[None, :]
-    decay = torch.exp(-rate * age.clamp_min(0).double() / DAY)
-    return (gaussian_kernel(asked[:, None] - times[None, :], sigma) * decay).tril()
 
 
 def gaussian_sums(values: Tensor, times: Tensor, asked: Tensor, mix: Tensor, rate: Tensor) -> Tensor:
