@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from recsys import __version__, retrieval_commands
+from recsys import __version__, clock_commands, retrieval_commands
 from recsys.bench_commands import bench
 from recsys.command_output import (
     AsJson,
@@ -41,6 +41,7 @@ app = typer.Typer(
 )
 
 retrieval_commands.register(app)
+clock_commands.register(app)
 app.add_typer(bench)
 
 

@@ -26,6 +26,7 @@ from recsys.kernels.vector.lanes import (
     transpose_square,
 )
 from recsys.kernels.vector.product import PANEL, product
+from recsys.kernels.vector.scratch import scratch
 from recsys.kernels.vector.tickets import next_ticket
 
 __all__ = [
@@ -45,6 +46,7 @@ __all__ = [
     "multiply",
     "next_ticket",
     "product",
+    "scratch",
     "select_le",
     "splat",
     "square_root",
