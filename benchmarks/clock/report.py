@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from benchmarks.clock.cells import ENCODERS, NAMES, VARIANTS
 from benchmarks.clock.counts import count_ranks
@@ -16,6 +17,12 @@ from recsys.evaluation.hour_plot import plot_by_hour
 from recsys.files import read_json, write_json
 
 RESAMPLES = 10_000
+BANDS = {
+    "5 to 10": range(5, 11),
+    "11 to 15": range(11, 16),
+    "16 to 20": range(16, 21),
+    "21 to 4": (*range(21, 24), *range(5)),
+}
 Found = dict[tuple[str, str], dict[int, dict[str, Any]]]
 
 
@@ -59,7 +66,7 @@ def report(store: SequenceStore, requests: Requests, runs: Path, out: Path) -> s
         out.with_suffix(".png"),
         title=f"{store.name}: {len(requests.item):,} requests, all items ranked, mean over seeds",
     )
-    return table(rows, references)
+    return f"{table(rows, references)}\n\n{_bands(hours, asked)}"
 
 
 def table(rows: list[dict[str, Any]], references: Mapping[str, float]) -> str:
@@ -82,6 +89,19 @@ def table(rows: list[dict[str, Any]], references: Mapping[str, float]) -> str:
         )
     lines.append("| mamba | time-gap bias | | not available: no attention to add it to | | |")
     lines += [f"| no encoder | {name} | | {value:.4f} | | |" for name, value in references.items()]
+    return "\n".join(lines)
+
+
+def _bands(hours: Mapping[str, Mapping[str, list[float | None]]], asked: NDArray[np.int64]) -> str:
+    """What the clock adds by part of the day, each request counting the same."""
+    columns = [f"{name} h ({int(asked[list(band)].sum()):,})" for name, band in BANDS.items()]
+    lines = [f"| clock minus no clock, requests at | {' | '.join(columns)} |", "|---" * 5 + "|"]
+    for encoder, found in hours.items():
+        if "pool" not in found:
+            continue
+        gain = np.array(found["pool"], dtype=float) - np.array(found["off"], dtype=float)
+        sums = [np.nansum((gain * asked)[list(b)]) / max(1, asked[list(b)].sum()) for b in BANDS.values()]
+        lines.append(f"| {encoder} | {' | '.join(f'{value:+.4f}' for value in sums)} |")
     return "\n".join(lines)
 
 

@@ -62,7 +62,7 @@ def test_ranks_that_are_not_one_per_row_are_refused(random_store: Any) -> None:
 
 
 def test_requests_are_sliced_by_hour(make_store: Any) -> None:
-    store = make_store([[0, 1, 2], [1, 2, 3], [2, 3, 0]], 4)
+    store = make_store([([0], [1], [2]), ([1], [2], [3]), ([2], [3], [0])], 4)
     targets = select_targets(store)
     slices = slice_metrics([1, 3, 11], targets, store.item_counts(), np.array([0, 23, 23]))
     assert slices["hour"]["00"] == {"rows": 1, "users": 1, "hr@10": 1.0, "ndcg@10": 1.0}
