@@ -51,7 +51,9 @@ class Space:
         for key, value in settings.items():
             section, _, name = key.partition(".")
             parts[section][name] = value
-        return dataclasses.replace(self.recipe, name=self.name, **parts)
+        return dataclasses.replace(
+            self.recipe, name=self.name, encoder=parts["encoder"], training=parts["training"]
+        )
 
 
 def read_space(name: str, folder: Path = SPACES, recipes: Path | None = None) -> Space:

@@ -39,6 +39,6 @@ def count_ranks(store: SequenceStore, requests: Requests) -> dict[str, Ints]:
         for name, weights in zip(found, (np.ones(len(past)), recent, recent * near), strict=True):
             scores = 1e-6 * popularity
             scores = scores + np.bincount(past, weights, minlength=len(popularity))
-            others = np.count_nonzero(scores >= scores[wanted]) - 1
+            others = int(np.count_nonzero(scores >= scores[wanted])) - 1
             found[name].append(1 + others)
     return {name: np.array(ranks, dtype=np.int64) for name, ranks in found.items()}

@@ -69,7 +69,7 @@ def work(form: str, length: int, gradients: bool) -> Callable[[], object]:
         if gradients:
             for leaf in (values, logits, log_rate):
                 leaf.grad = None
-            sums.backward(upstream)  # type: ignore[no-untyped-call]
+            sums.backward(upstream)
         return sums
 
     return run

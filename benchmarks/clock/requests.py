@@ -65,13 +65,13 @@ def draw_requests(store: SequenceStore, per_user: int) -> Requests:
         taken = np.sort(rng.permutation(there)[:per_user])
         positions.append(taken)
         users.append(np.full(len(taken), user))
-    user, position = np.concatenate(users).astype(np.int64), np.concatenate(positions).astype(np.int64)
+    whose, position = np.concatenate(users).astype(np.int64), np.concatenate(positions).astype(np.int64)
     items = np.asarray(store.items, dtype=np.int64)
     repeated = np.array(
-        [items[p] in items[offsets[u] : p] for u, p in zip(user, position, strict=True)], dtype=bool
+        [items[p] in items[offsets[u] : p] for u, p in zip(whose, position, strict=True)], dtype=np.bool_
     )
     hour = np.asarray(local[position]) // 3600 % 24
-    return Requests(user, offsets[user], position, items[position], hour, repeated)
+    return Requests(whose, offsets[whose], position, items[position], hour, repeated)
 
 
 def rank_requests(encoder: SequenceEncoder, store: SequenceStore, requests: Requests) -> Ints:
