@@ -208,6 +208,10 @@ class _Session:
 
 
 def _reset_peak() -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
     try:
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
     except OSError:  # no Linux: the peak is then that of the process's whole life
