@@ -4,8 +4,8 @@
 
 Cross-entropy, forward and backward at d = 64, against `F.cross_entropy(h @ W.T)` and torch's chunked
 `F.linear_cross_entropy` with its automatic chunk and with the best of several, found beforehand. Sampled
-losses against the same formula in PyTorch operations. Top-k on one thread against FAISS `IndexFlatIP` and
-matmul with topk. Sides alternate; the ratio of each to ours is the median over rounds.
+losses against the same formula in PyTorch operations. Top-k on one and two threads against FAISS
+`IndexFlatIP` and matmul with topk. Sides alternate; the ratio of each to ours is the median over rounds.
 """
 
 import argparse
@@ -25,7 +25,12 @@ from recsys.files import write_json
 
 LOSS_SHAPES = [(8192, 3706), (8192, 12_101), (2048, 50_000)]
 CHUNKS = (64, 128, 256, 512, 1024)
-QUERIES = (1, 32, 256)
+TOP_K = [(queries, k, 1) for queries in (1, 32, 256) for k in (10, 100)] + [
+    (1, 10, 2),
+    (256, 10, 2),
+    (256, 100, 2),
+]
+"""Queries, answers and threads."""
 WIDTH = 64
 
 
@@ -104,7 +109,7 @@ def sampled_loss(rows: int, items: int, negatives: int, shared: bool, rounds: in
 
 
 def ranking(queries: int, items: int, k: int, rounds: int) -> dict[str, Any]:
-    """Top-k of a batch of queries on one thread."""
+    """Top-k of a batch of queries, on as many threads as torch uses."""
     from recsys.kernels.ranking import top_k
 
     generator = torch.Generator().manual_seed(0)
@@ -119,13 +124,29 @@ def ranking(queries: int, items: int, k: int, rounds: int) -> dict[str, Any]:
     except ImportError:
         print("faiss is not installed: its side is left out")
     else:
-        faiss.omp_set_num_threads(1)
+        faiss.omp_set_num_threads(torch.get_num_threads())
         index = faiss.IndexFlatIP(WIDTH)
         index.add(table.numpy())
         sides["FAISS IndexFlatIP"] = lambda: index.search(asked.numpy(), k)
         found = index.search(asked.numpy(), k)[1]
         assert (top_k(asked, table, k).ids.numpy() == found).mean() > 0.999
     return alternate(sides, base="ours", rounds=rounds)
+
+
+def peak(rounds: int) -> dict[str, float]:
+    """What one thread can do at most here: multiply-adds on registers, and reading the items in order."""
+    import numpy as np
+
+    from benchmarks.catalog_limits import multiply_adds, read_all
+
+    values = np.full(4096, 1e-9, dtype=np.float32)
+    table = np.ones(100_000 * WIDTH, dtype=np.float32)
+    done = multiply_adds(values, 1), read_all(table)
+    assert all(np.isfinite(done))
+    steps = 500_000
+    flop = min(_seconds(lambda: multiply_adds(values, steps)) for _ in range(3 * rounds))
+    read = min(_seconds(lambda: read_all(table)) for _ in range(3 * rounds))
+    return {"gflops": multiply_adds(values, 0) * steps / flop / 1e9, "read_100k_items_ms": 1e3 * read}
 
 
 def _seconds(work: Callable[[], object]) -> float:
@@ -146,6 +167,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     cases: dict[str, Any] = {}
+    limits: dict[str, float] = {}
 
     def run(title: str, result: dict[str, Any]) -> None:
         cases[title] = result
@@ -162,11 +184,20 @@ def main() -> None:
             )
             run(title, sampled_loss(2048, 1_000_000, negatives, shared, max(3, rounds // 3)))
     if "top-k" in arguments.parts:
-        torch.set_num_threads(1)
-        for queries in QUERIES:
-            run(f"top 10 of 100,000, {queries} queries, one thread", ranking(queries, 100_000, 10, rounds))
+        limits = peak(rounds)
+        print(
+            f"one thread: {limits['gflops']:.0f} GFLOP/s, items read in {limits['read_100k_items_ms']:.2f} ms"
+        )
+        for queries, k, threads in TOP_K:
+            torch.set_num_threads(threads)
+            title = (
+                f"top {k} of 100,000, {queries} queries, {'one thread' if threads == 1 else 'two threads'}"
+            )
+            # A call for one query is short enough to be lost in another program's turn.
+            run(title, ranking(queries, 100_000, k, rounds * 5 if queries == 1 else rounds))
+        torch.set_num_threads(arguments.threads)
     if arguments.json is not None:
-        write_json(arguments.json, {**stamp(), "rounds": rounds, "cases": cases})
+        write_json(arguments.json, {**stamp(), "rounds": rounds, "limits": limits, "cases": cases})
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from recsys.files import write_json
 
 def compare(n_items: int, events: int, width: int, rounds: int) -> dict[str, Any]:
     """Time both sides on one table; refuses to go on if they do not agree bit for bit."""
-    from recsys.kernels.embedding.cpu import table_gradient
+    from recsys.kernels.embedding.looking_up import lay_out
     from recsys.kernels.embedding.segments import segment_sum, sort_ids
 
     rng = np.random.default_rng(0)
@@ -31,11 +31,11 @@ def compare(n_items: int, events: int, width: int, rounds: int) -> dict[str, Any
 
     def ours() -> torch.Tensor:
         segments = sort_ids(ids, n_items)
-        return table_gradient(table, torch.from_numpy(segments.ids), segment_sum(segments, rows), True)
+        return lay_out(table, torch.from_numpy(segments.ids), segment_sum(segments, rows), True)
 
     def dense() -> torch.Tensor:
         segments = sort_ids(ids, n_items)
-        return table_gradient(table, torch.from_numpy(segments.ids), segment_sum(segments, rows), False)
+        return lay_out(table, torch.from_numpy(segments.ids), segment_sum(segments, rows), False)
 
     def theirs() -> torch.Tensor:
         return torch.ops.aten.embedding_dense_backward(rows, ids, n_items, -1, False)

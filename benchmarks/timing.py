@@ -13,7 +13,13 @@ Call = Callable[[], Any]
 
 
 def alternate(
-    sides: Mapping[str, Call], *, device: torch.device, seconds: float, least: int = 3, most: int = 25
+    sides: Mapping[str, Call],
+    *,
+    device: torch.device,
+    seconds: float,
+    least: int = 3,
+    most: int = 25,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, list[float]]:
     """Time the sides in turn, the order reversed every other round.
 
@@ -24,11 +30,13 @@ def alternate(
         seconds: time after which no further round begins.
         least: rounds, however long they take.
         most: rounds, however short they are.
+        clock: of a CPU; `time.process_time` does not count what other processes took from this one, and
+            counts every thread.
 
     Returns:
         Seconds of every round by side.
     """
-    measure = _CudaClock(device) if device.type == "cuda" else _time_on_cpu
+    measure = _CudaClock(device) if device.type == "cuda" else _CpuClock(clock)
     times: dict[str, list[float]] = {name: [] for name in sides}
     started = time.perf_counter()
     rounds = 0
@@ -62,10 +70,16 @@ def spread(values: list[float]) -> dict[str, float]:
     return dict(zip(("median", "min", "max"), rounded, strict=True))
 
 
-def _time_on_cpu(call: Call) -> float:
-    started = time.perf_counter()
-    call()
-    return time.perf_counter() - started
+class _CpuClock:
+    """Times a call by a clock of the host."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+
+    def __call__(self, call: Call) -> float:
+        started = self._clock()
+        call()
+        return self._clock() - started
 
 
 class _CudaClock:

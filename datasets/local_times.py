@@ -8,6 +8,8 @@ from numpy.typing import NDArray
 from recsys.errors import ConfigError
 
 if TYPE_CHECKING:
+    from typing import Any
+
     from recsys.datasets.store import SequenceStore
 
 DAY_S = 86_400
@@ -24,6 +26,23 @@ def local_times(
         return None
     found: NDArray[np.int64] = store.timestamps[rows] + store.utc_offsets[rows]
     return found
+
+
+def local_hours(store: "Any", rows: NDArray[np.int64]) -> NDArray[np.int64] | None:
+    """Local hour, 0 to 23, of the events at `rows`; None where the log does not tell it.
+
+    Args:
+        store: a `SequenceStore`, or another prepared log, which may know nothing of time zones.
+        rows: (n,) positions.
+    """
+    if getattr(store, "utc_offsets", None) is None:
+        return None
+    try:
+        require_local_times(store)
+    except ConfigError:
+        return None
+    found = local_times(store, rows)
+    return None if found is None else np.asarray(found // 3600 % 24, dtype=np.int64)
 
 
 def midnight_share(timestamps: NDArray[np.int64], offsets: NDArray[np.int32] | None) -> float:

@@ -7,7 +7,17 @@ with the finalizer of D. Stafford's variant 13): 64 bits held in int64 tensors, 
 import torch
 from torch import Tensor
 
-__all__ = ["ATTEMPT_STEP", "MIX_FIRST", "MIX_SECOND", "ROW_STEP", "mix", "row_keys", "scaled", "signed"]
+__all__ = [
+    "ATTEMPT_STEP",
+    "MIX_FIRST",
+    "MIX_SECOND",
+    "ROW_STEP",
+    "mix",
+    "row_keys",
+    "row_start",
+    "scaled",
+    "signed",
+]
 
 MIX_FIRST = 0xBF58476D1CE4E5B9
 MIX_SECOND = 0x94D049BB133111EB
@@ -39,6 +49,17 @@ def row_keys(seed: int, rows: Tensor) -> Tensor:
     """Return where the stream of each row begins; int64, shape of `rows`."""
     start = mix(torch.tensor(signed(seed + ATTEMPT_STEP), dtype=torch.int64))
     return mix(rows * signed(ROW_STEP) + int(start))
+
+
+def row_start(seed: int, first_row: int) -> tuple[int, int]:
+    """Return what a kernel adds to row * ROW_STEP before mixing, if its row 0 counts as `first_row`.
+
+    As two signed 32-bit halves, the high one first.
+    """
+    start = int(mix(torch.tensor(signed(seed + ATTEMPT_STEP), dtype=torch.int64)))
+    word = signed(start + first_row * ROW_STEP)
+    low = word & _HALF
+    return word >> 32, low - (1 << 32) if low >> 31 else low
 
 
 def scaled(words: Tensor, n: int) -> tuple[Tensor, Tensor]:

@@ -108,7 +108,7 @@ class Names:
         return known, Categories.of_items([[number[n] for n in names] for names in listed], len(known))
 
     def of_category(self, wanted: str | Iterable[str]) -> Array:
-        """Items of a category, or of any of several.
+        """(n,) ascending items of a category, or of any of several, those added since among them.
 
         Raises:
             UnknownIdError: no item is of that category.
@@ -118,7 +118,8 @@ class Names:
         for name in asked:
             if name not in known:
                 raise UnknownIdError(f"unknown category {name!r}{nearest(str(name), known)}")
-        return categories.items([known.index(name) for name in asked])
+        own = categories.items([known.index(name) for name in asked])
+        return np.concatenate([own, self.answerable.of_category(asked)])
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

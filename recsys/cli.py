@@ -12,9 +12,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from recsys import __version__, retrieval_commands
+from recsys import __version__, clock_commands, retrieval_commands
 from recsys.bench_commands import bench
-from recsys.command_output import AsJson, Run, console, print_json, read_ids, say
+from recsys.command_output import (
+    AsJson,
+    Backend,
+    Categories,
+    Interests,
+    Run,
+    console,
+    print_json,
+    read_ids,
+    say,
+)
 from recsys.errors import ConfigError, RecsysError, RunError
 
 if TYPE_CHECKING:
@@ -30,11 +40,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-Backend = Annotated[
-    str, typer.Option(help="Kernels: auto (compiled for the device), reference (plain PyTorch), ...")
-]
-
 retrieval_commands.register(app)
+clock_commands.register(app)
 app.add_typer(bench)
 
 
@@ -278,7 +285,10 @@ def recommend(
     k: Annotated[int, typer.Option(help="Answers.")] = 10,
     allow: Annotated[Path | None, typer.Option(help="File of item ids, one a line: only these.")] = None,
     deny: Annotated[Path | None, typer.Option(help="File of item ids, one a line: none of these.")] = None,
+    category: Categories = None,
+    interests: Interests = 1,
     include_seen: Annotated[bool, typer.Option(help="Let items of the history be answered.")] = False,
+    backend: Backend = "auto",
     on_unknown: Annotated[str, typer.Option(help="raise, warn or ignore unknown item ids.")] = "raise",
     as_json: AsJson = False,
 ) -> None:
@@ -290,7 +300,7 @@ def recommend(
     seconds = None if times is None else [_seconds(times)]
     from recsys.recommender import Recommender
 
-    model = Recommender.load(run, device="cpu")
+    model = Recommender.load(run, device="cpu", backend=backend)
     found = model.recommend(
         users=None if user is None else [user],
         histories=None if history is None else [[i.strip() for i in history.split(",") if i.strip()]],
@@ -301,6 +311,8 @@ def recommend(
         exclude_seen=not include_seen,
         allow=read_ids(allow),
         deny=read_ids(deny),
+        category=category,
+        interests=interests,
         on_unknown=on_unknown,  # type: ignore[arg-type]
     )
     rows = found.to_dicts()

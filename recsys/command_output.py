@@ -8,11 +8,37 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from recsys.errors import DataError
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run.", show_default=False)]
+
+Backend = Annotated[
+    str, typer.Option(help="Kernels: auto (compiled for the device), reference (plain PyTorch), ...")
+]
+Categories = Annotated[
+    list[str] | None,
+    typer.Option("--category", help="Only items of this category; again for items of any of several."),
+]
+Interests = Annotated[
+    int,
+    typer.Option(
+        help="Query vectors per user: the last state, with a clock also without the hour, and centres of "
+        "recent ones."
+    ),
+]
+
+
+class OrBuild(TyperGroup):
+    """A group whose command is `build` where none is named."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Put the name in front of what belongs to it."""
+        if args and args[0] not in self.commands and args[0] not in ctx.help_option_names:
+            args = ["build", *args]
+        return super().parse_args(ctx, args)
 
 
 def console() -> Any:

@@ -10,11 +10,14 @@ import torch
 from torch import Tensor
 
 from recsys.errors import ArgumentError, RetrievalError
+from recsys.retrieval.changes import Changes
 from recsys.retrieval.item_index import ItemIndex, NeighborArrays
 from recsys.retrieval.latent import with_column
 from recsys.retrieval.live import LiveIndex
+from recsys.retrieval.live_saving import amend_live
 from recsys.retrieval.local_latent import LocalLatent
 from recsys.retrieval.merging import merge_best
+from recsys.retrieval.saving import load_index, save_index
 
 Vectors = Literal["embedding", "latent", "mixed"]
 Aggregate = Literal["global", "local"]
@@ -86,6 +89,9 @@ class Decoder:
         self.local = local
         self.live: LiveIndex | None = None
         """The catalog where items came or went since the index was built."""
+        self.opened: Changes | None = None
+        """What had come and gone when the index was opened."""
+        self._saved: tuple[Path, str] | None = None
 
     def queries(self, states: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """(b, d') what the index is asked for (b, d) states."""
@@ -180,15 +186,32 @@ class Decoder:
         column = float(squares.mean().sqrt().clamp_min(1e-6))
         return torch.cat([2 * wide, -squares / column], dim=1).float(), column
 
-    def save(self, folder: str | Path, states: Tensor | None = None) -> None:
-        """Write the index, with the memory of a local decoder in it.
+    def save(self, folder: str | Path, states: Tensor | None = None, changes: Changes | None = None) -> None:
+        """Write the index, with the memory of a local decoder in it, and what came and went since.
 
         Args:
             folder: where.
             states: (s, d) user states for golden queries.
+            changes: of `live`, items named by their maker.
         """
         queries = None if states is None else torch.from_numpy(self.queries(states.numpy()))
-        self.index.save(folder, queries)
+        self._saved = Path(folder), save_index(self.index, folder, queries, changes)
+
+    def save_changes(self, changes: Changes) -> Path:
+        """Write what came and went beside the index, where it was opened or saved; nothing else is written.
+
+        Returns:
+            The folder.
+
+        Raises:
+            ArgumentError: the index lies nowhere yet.
+            RetrievalError: another process wrote there in between, or nobody can.
+        """
+        if self._saved is None:
+            raise ArgumentError("this index was neither opened nor saved: there is no folder to change")
+        folder, state = self._saved
+        self._saved = folder, amend_live(folder, state, changes)
+        return folder
 
     @classmethod
     def load(
@@ -199,22 +222,23 @@ class Decoder:
         Raises:
             RetrievalError: as `ItemIndex.load`, or the memory is not that of the index.
         """
-        index = ItemIndex.load(folder, fingerprint, vocabulary=vocabulary, kind=kind)
+        index, changes, state = load_index(folder, fingerprint, vocabulary, kind)
         notes = dict(index.notes)
         column = notes.pop("column", None)
         try:
             decoding = Decoding(**notes)
+            local = local_of(index, decoding.neighbours) if decoding.aggregate == "local" else None
         except TypeError:
             raise RetrievalError(
                 f"{folder}: made by another version of recsys; build the index again"
             ) from None
-        if decoding.aggregate != "local":
-            return cls(index, decoding, column=column)
-        try:
-            local = local_of(index, decoding.neighbours)
         except KeyError:
             raise RetrievalError(f"{folder}: the index's memory is missing; build the index again") from None
-        return cls(index, decoding, column=column, local=local)
+        decoder = cls(index, decoding, column=column, local=local)
+        decoder._saved = Path(folder), state
+        if changes is not None:
+            decoder.opened, decoder.live = changes, LiveIndex(index, changes=changes)
+        return decoder
 
 
 def local_of(index: ItemIndex, neighbours: int) -> LocalLatent:

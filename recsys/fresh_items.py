@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from recsys.errors import ArgumentError
+from recsys.errors import ArgumentError, RetrievalError
+from recsys.retrieval.changes import Changes
 from recsys.retrieval.live import LiveIndex
 from recsys.retrieval.new_items import blend
 
@@ -32,6 +33,7 @@ class AnswerableItems:
         self._vocabulary = vocabulary
         self._added: list[Any] = []
         self._rows: dict[Any, int] = {}
+        self._categories: dict[int, tuple[str, ...]] = {}
 
     def encode(self, ids: Iterable[Any]) -> Array:
         """(n,) int64 indices, -1 for an id that is neither in the log nor added."""
@@ -70,6 +72,51 @@ class AnswerableItems:
                 self._added.append(name)
             rows[place] = self._rows[name]
         return rows
+
+    def categorize(self, rows: Array, categories: Iterable[Sequence[str]]) -> None:
+        """Say to which categories items belong that the log does not know; the log's own keep theirs."""
+        for row, names in zip(rows.tolist(), categories, strict=True):
+            if row >= len(self._vocabulary):
+                self._categories[row] = tuple(names)
+
+    def of_category(self, wanted: Iterable[str]) -> Array:
+        """(n,) int64 ascending indices of added items that belong to any of some categories."""
+        asked = set(wanted)
+        return np.array(sorted(r for r, own in self._categories.items() if asked & set(own)), dtype=np.int64)
+
+    def changes(self, live: LiveIndex) -> Changes:
+        """What came and went, as it is saved: the added items that are still there, numbered anew."""
+        found = live.changes()
+        size = len(self._vocabulary)
+        new = found.ids >= size
+        labels = tuple(
+            [self._added[row - size], list(self._categories.get(row, ()))] for row in found.ids[new].tolist()
+        )
+        ids = np.concatenate([found.ids[~new], size + np.arange(len(labels))])
+        return Changes(found.gone, ids, found.vectors, labels)
+
+    def restore(self, changes: Changes) -> None:
+        """Take the names of items that were added before the index was saved.
+
+        Raises:
+            RetrievalError: they are not names of such items.
+        """
+        size = len(self._vocabulary)
+        damaged = RetrievalError("the saved changes do not name their items: build the index again")
+        if int((changes.ids >= size).sum()) != len(changes.labels):
+            raise damaged
+        for label in changes.labels:
+            if not isinstance(label, list) or len(label) != 2 or self._plain(label[0]) != label[0]:
+                raise damaged
+            name, categories = label
+            if name in self._rows or self._vocabulary.encode([name])[0] >= 0:
+                raise damaged
+            if not isinstance(categories, list) or not all(isinstance(c, str) for c in categories):
+                raise damaged
+            row = self._rows[name] = size + len(self._added)
+            self._added.append(name)
+            if categories:
+                self._categories[row] = tuple(categories)
 
     def _plain(self, value: Any) -> Any:
         """A raw id as the log's kind of ids; None where it is none."""

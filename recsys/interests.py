@@ -1,8 +1,10 @@
-"""Several query vectors for one user: the last state, and centres of the states of recent events.
+"""Several query vectors for one user: the last state, the same without the hour, and centres of recent ones.
 
 One state must stand for all that a user may want next; a user of several interests is nearer to each of
-them at some earlier event. Source: multi-vector retrieval as in MIND (Li et al. 2019) and ComiRec (Cen et
-al. 2020), without their training: the centres are k-means over states that the encoder gives anyway.
+them at some earlier event. With an interest clock the last state is read at the hour of the request, which
+speaks for what is wanted near that hour; the same state without the hour speaks for what was going on before.
+Source: multi-vector retrieval as in MIND (Li et al. 2019) and ComiRec (Cen et al. 2020), without their
+training: the centres are k-means over states that the encoder gives anyway.
 """
 
 import numpy as np
@@ -43,7 +45,9 @@ def interest_states(
         timestamps: (N,) unix seconds, or None.
         starts: (R,) int64.
         ends: (R,) int64; no history is empty.
-        count: most vectors of a history, 1 to 16; the first is the last state.
+        count: most vectors of a history, 1 to 16; the first is the last state, at the hour of the request
+            where the encoder reads it; the second, with an interest clock, the same without the hour; the
+            others are centres of the states after earlier events.
         local_times: (N,) local seconds, or None.
         at: (R,) unix seconds at which each answer is wanted, also by earlier states; None is the last time.
         local_at: (R,) local seconds of the same.
@@ -54,10 +58,9 @@ def interest_states(
     Raises:
         ArgumentError: count is out of range.
     """
-    if not 1 <= count <= MOST:
-        raise ArgumentError(f"interests = {count} must be between 1 and {MOST}")
+    check_interests(count)
 
-    def states(owner: Array, until: Array) -> States:
+    def states(owner: Array, until: Array, *, clock: bool = True) -> States:
         found = encode_histories(
             encoder,
             items,
@@ -67,6 +70,7 @@ def interest_states(
             local_times=local_times,
             at=None if at is None else at[owner],
             local_at=None if local_at is None else local_at[owner],
+            clock=clock,
         )
         array: States = found.float().cpu().numpy()
         return array
@@ -74,18 +78,32 @@ def interest_states(
     last = states(np.arange(len(starts)), ends)
     if count == 1:
         return last, np.arange(len(starts) + 1, dtype=np.int64)
+    firsts = [last]
+    if encoder.clock is not None:
+        firsts.append(states(np.arange(len(starts)), ends, clock=False))
+    left = count - len(firsts)
     # The states after each recent event but the last, which is a query already.
-    before = np.minimum(ends - starts - 1, RECENT)
+    before = np.minimum(ends - starts - 1, RECENT) if left else np.zeros_like(starts)
     places = flat_ranges(ends - before, ends)
     owner = np.repeat(np.arange(len(starts)), before)
     earlier = states(owner, places)
     bounds = np.concatenate(([0], np.cumsum(before)))
     parts = []
     for row in range(len(starts)):
-        centres = centres_of(earlier[bounds[row] : bounds[row + 1]], count - 1)
-        parts.append(np.concatenate([last[row : row + 1], centres]))
+        centres = centres_of(earlier[bounds[row] : bounds[row + 1]], left)
+        parts.append(np.concatenate([*(first[row : row + 1] for first in firsts), centres]))
     offsets = np.cumsum([0, *map(len, parts)]).astype(np.int64)
     return np.concatenate(parts or [last]), offsets
+
+
+def check_interests(count: int) -> None:
+    """Refuse a number of query vectors that no user can have.
+
+    Raises:
+        ArgumentError: it is not between 1 and 16.
+    """
+    if not 1 <= count <= MOST:
+        raise ArgumentError(f"interests = {count} must be between 1 and {MOST}")
 
 
 def centres_of(states: States, count: int) -> States:
@@ -100,8 +118,8 @@ def centres_of(states: States, count: int) -> States:
     Returns:
         (c, d) float32; fewer than wanted where fewer states differ.
     """
-    if len(states) == 0:
-        return states
+    if len(states) == 0 or count == 0:
+        return states[:0]
     centres = states[-1:].astype(np.float64)
     wide = states.astype(np.float64)
     while len(centres) < min(count, len(states)):

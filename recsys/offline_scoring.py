@@ -11,7 +11,7 @@ what it did and goes on. Parts do not depend on each other: a cluster may give e
 import hashlib
 import shutil
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,9 @@ from recsys.encoders.base import SequenceEncoder
 from recsys.errors import ArgumentError, RunError
 from recsys.evaluation.progress import track
 from recsys.files import read_json, replacing, sha256_of, write_json
+from recsys.interests import check_interests
 from recsys.queries import Array, encode_items, of_rows
+from recsys.retrieval.live import LiveIndex
 
 FORMAT = 1
 PLAN = "scoring.json"
@@ -83,20 +85,24 @@ def score_parts(
         raise ArgumentError(f"k = {wanted.k} must be at least 1")
     rows = _rows(users, names)
     # Lists may be iterators: each is read once.
-    wanted = Wanted(
-        k=wanted.k, exclude_seen=wanted.exclude_seen, allow=_listed(wanted.allow), deny=_listed(wanted.deny)
-    )
+    check_interests(wanted.interests)
+    category = [wanted.category] if isinstance(wanted.category, str) else _listed(wanted.category)
+    wanted = replace(wanted, allow=_listed(wanted.allow), deny=_listed(wanted.deny), category=category)
+    if category is not None:
+        names.of_category(category)  # refuses names that are not known, before a folder is made
     count = max(1, -(-len(rows) // part_users))
     plan = {
         "format": FORMAT,
         "model": decoder.index.fingerprint,
         "decoding": asdict(decoder.decoding),
         "index": decoder.index.kind,
-        "catalog": None if decoder.live is None else _digest(decoder.live.snapshot().ids),
+        "catalog": None if decoder.live is None else _catalog(names, decoder.live),
         "k": wanted.k,
         "exclude_seen": wanted.exclude_seen,
         "allow": _digest(encode_items(wanted.allow, names.answerable, "raise", "allow")),
         "deny": _digest(encode_items(wanted.deny, names.answerable, "raise", "deny")),
+        "category": None if category is None else sorted(category),
+        "interests": wanted.interests,
         "users": _digest(rows),
         "parts": count,
     }
@@ -164,6 +170,14 @@ def _rows_in(part: Path) -> int | None:
         return int(parquet.read_metadata(part).num_rows)
     except (OSError, pyarrow.ArrowException):
         return None
+
+
+def _catalog(names: Names, live: LiveIndex) -> str:
+    """Digest of what came and went, the same in every process that opens it."""
+    found = hashlib.sha256()
+    for name, tensor in sorted(names.answerable.changes(live).tensors().items()):
+        found.update(name.encode() + tensor.numpy().tobytes())
+    return found.hexdigest()
 
 
 def _digest(values: Array | None) -> str | None:

@@ -230,8 +230,9 @@ class Recommender(Indexed):
             deny: these items may not.
             category: only items of this category, or of any of these, as the catalog's column category,
                 categories, genre or genres names them.
-            interests: query vectors per request: the last state and centres of the recent ones; an item
-                scores what its best one gives it.
+            interests: query vectors per request: the last state, with an interest clock also the last
+                state without the hour, and centres of the recent ones; an item scores what its best one gives
+                it.
             on_unknown: ``"raise"``; ``"warn"`` and ``"ignore"`` leave unknown ids out. A history of which
                 nothing is known gets the most popular items.
 
@@ -328,6 +329,8 @@ class Recommender(Indexed):
         if with_index and bundle_exists(run.index):
             digest = model._names.items.digest()
             model._decoder = Decoder.load(run.index, fingerprint(encoder), digest)
+            if model._decoder.opened is not None:
+                model._names.answerable.restore(model._decoder.opened)
         return model
 
     def _open(self, data: Any, run: RunFolder | None, notify: Callable[[str], None] | None) -> None:

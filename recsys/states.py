@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from recsys.datasets.time_zones import check_time_zone, utc_offsets
-from recsys.encoders.base import SequenceEncoder
+from recsys.encoders.base import NO_CLOCK_TO_READ, SequenceEncoder
+from recsys.encoders.clock import UserMemory
 from recsys.errors import ArgumentError
 
 Array = npt.NDArray[np.int64]
@@ -24,10 +25,10 @@ BYTES_KEPT = 256 * 2**20
 
 @dataclass(slots=True, eq=False)
 class _Kept:
-    """A user's streaming state, and what it answers."""
+    """A user's streaming state, and what it answers: at any hour, if the encoder has the interest clock."""
 
     state: Any
-    hidden: Tensor
+    answer: Tensor | UserMemory
     bytes: int
 
 
@@ -73,37 +74,60 @@ class UserStates:
     def __len__(self) -> int:
         return len(self._kept)
 
-    def append(self, user: Hashable, item: int, timestamp: int | None = None) -> npt.NDArray[np.float32]:
+    def append(
+        self, user: Hashable, item: int, timestamp: int | None = None, *, at: int | None = None
+    ) -> npt.NDArray[np.float32]:
         """Take one more event of a user.
 
         Args:
             user: who.
             item: index in the catalog.
             timestamp: unix seconds, for encoders that read the time.
+            at: unix seconds at which the state is asked for, read by the interest clock; None is
+                `timestamp`.
 
         Returns:
             (d,) float32, what `user_state` gives for the history with this event.
 
         Raises:
-            ArgumentError: the item is not in the catalog.
+            ArgumentError: the item is not in the catalog, or `at` is given to an encoder without the
+                interest clock.
         """
         self._check(item)
+        asked = self._asked(at)
         with self._lock:
             state = self._take(user)
-            hidden, state = self._step(state, item, timestamp)
-            return self._put(user, state, hidden)
+            answer, state = self._step(state, item, timestamp)
+            self._put(user, state, answer)
+            return self._read(answer, asked)
 
-    def state(self, user: Hashable) -> npt.NDArray[np.float32] | None:
-        """(d,) float32 state after a user's last event; None for a user without events."""
+    def state(self, user: Hashable, *, at: int | None = None) -> npt.NDArray[np.float32] | None:
+        """The state after a user's last event, at any hour without encoding anything again.
+
+        Args:
+            user: who.
+            at: unix seconds at which it is asked for, read by the interest clock; None is the time of the
+                last event.
+
+        Returns:
+            (d,) float32; None for a user without events.
+
+        Raises:
+            ArgumentError: `at` is given to an encoder without the interest clock.
+        """
+        asked = self._asked(at)
         with self._lock:
             kept = self._kept.get(user)
             if kept is not None:
                 self.hits += 1
                 self._kept.move_to_end(user)
-                return _array(kept.hidden)
+                return self._read(kept.answer, asked)
             self.misses += 1
-            state, hidden = self._replay(user)
-            return None if hidden is None else self._put(user, state, hidden)
+            state, answer = self._replay(user)
+            if answer is None:
+                return None
+            self._put(user, state, answer)
+            return self._read(answer, asked)
 
     def forget(self, user: Hashable) -> None:
         """Drop a user's state, e.g. because the history was changed elsewhere."""
@@ -120,23 +144,40 @@ class UserStates:
         self.misses += 1
         return self._replay(user)[0]
 
-    def _replay(self, user: Hashable) -> tuple[Any, Tensor | None]:
+    def _replay(self, user: Hashable) -> tuple[Any, Tensor | UserMemory | None]:
         items, times = self._history_of(user)
         recent = slice(max(0, len(items) - self._encoder.history_length), None)
-        state, hidden = self._encoder.initial_state(1), None
+        state, answer = self._encoder.initial_state(1), None
         stamps = [None] * len(items) if times is None else times.tolist()
         for item, time in zip(items[recent].tolist(), stamps[recent], strict=True):
             self._check(item)
-            hidden, state = self._step(state, item, time)
-        return state, hidden
+            answer, state = self._step(state, item, time)
+        return state, answer
 
-    def _step(self, state: Any, item: int, timestamp: int | None) -> tuple[Tensor, Any]:
+    def _step(self, state: Any, item: int, timestamp: int | None) -> tuple[Tensor | UserMemory, Any]:
         device = self._encoder.device
+        items = torch.tensor([item], device=device)
         times = None if timestamp is None else torch.tensor([timestamp], device=device)
+        step = self._encoder.step if self._encoder.clock is None else self._encoder.step_memory
         with torch.inference_mode():
-            return self._encoder.step(
-                state, torch.tensor([item], device=device), times, local_times=self._local(timestamp)
-            )
+            return step(state, items, times, local_times=self._local(timestamp))
+
+    def _asked(self, at: int | None) -> Tensor | None:
+        """(1,) local seconds of a request."""
+        if at is None:
+            return None
+        if self._encoder.clock is None:
+            raise ArgumentError(NO_CLOCK_TO_READ)
+        local = self._local(at)
+        if local is None:
+            raise ArgumentError("at= is read in local time: give UserStates the users' time_zone")
+        return local
+
+    def _read(self, answer: Tensor | UserMemory, asked: Tensor | None) -> npt.NDArray[np.float32]:
+        if isinstance(answer, Tensor):
+            return _array(answer)
+        with torch.inference_mode():
+            return _array(self._encoder.recall(answer, asked))
 
     def _local(self, timestamp: int | None) -> Tensor | None:
         if timestamp is None or self._time_zone is None or not self._encoder.needs_local_times:
@@ -144,14 +185,15 @@ class UserStates:
         offset = int(utc_offsets(np.array([timestamp], dtype=np.int64), self._time_zone)[0])
         return torch.tensor([timestamp + offset], device=self._encoder.device)
 
-    def _put(self, user: Hashable, state: Any, hidden: Tensor) -> npt.NDArray[np.float32]:
-        size = state_bytes(state) + hidden.nbytes
+    def _put(self, user: Hashable, state: Any, answer: Tensor | UserMemory) -> None:
+        # The clock's sums are one tensor, in the state and in what it answers.
+        own = answer.nbytes if isinstance(answer, Tensor) else answer.hidden.nbytes + answer.times.nbytes
+        size = state_bytes(state) + own
         self._drop(user)
-        self._kept[user] = _Kept(state, hidden, size)
+        self._kept[user] = _Kept(state, answer, size)
         self.bytes += size
         while self.bytes > self._bytes_kept:
             self._drop(next(iter(self._kept)))
-        return _array(hidden)
 
     def _drop(self, user: Hashable) -> None:
         kept = self._kept.pop(user, None)

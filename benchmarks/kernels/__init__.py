@@ -18,8 +18,9 @@ from recsys.errors import ArgumentError
 
 __all__ = ["COMPARED", "run"]
 
-COMPARED = ("scan", "conv", "attention", "cross_entropy")
-"""Operations that have a program here; on a CPU `benchmarks.catalog_speed` times cross-entropy."""
+COMPARED = ("scan", "conv", "attention", "cross_entropy", "sampled_loss", "embedding")
+"""Operations that have a program here; on a CPU `benchmarks.catalog_speed` times cross-entropy, and
+`benchmarks.item_gradients` the embedding."""
 
 Cases = Callable[[torch.device, tuple[torch.dtype, ...], int], Iterator[Case]]
 

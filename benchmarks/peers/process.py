@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from benchmarks.peers.protocol import Task
+from benchmarks.peers.protocol import EvaluationTask, Task
 
 PREPARE_TIMEOUT_S = 900.0
 # A slice ends with the step that fills it: a slow peer's single step is what this must cover.
@@ -37,9 +37,11 @@ class SideProcess:
         self.name = name
         self.log = folder / "stderr.log"
         # Only this package is put on the path, as top-level "peers": the repository's root would show
-        # the peers' libraries our folders of other names.
+        # the peers' libraries our folders of other names. Our own side runs the code that this program runs.
+        package = Path(__file__).resolve().parents[1]
+        paths = [package, package.parent] if python == own_python() else [package]
         environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "PYTHONHOME")}
-        environment |= {"PYTHONPATH": str(Path(__file__).resolve().parents[1]), "CUDA_VISIBLE_DEVICES": ""}
+        environment |= {"PYTHONPATH": os.pathsep.join(map(str, paths)), "CUDA_VISIBLE_DEVICES": ""}
         for key in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"):
             environment[key] = str(threads)
         with self.log.open("w") as log:
@@ -55,14 +57,18 @@ class SideProcess:
         self._answers: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         threading.Thread(target=self._read, daemon=True).start()
 
-    def prepare(self, task: Task) -> dict[str, Any]:
-        """Load the data and build the model; the side's facts."""
+    def prepare(self, task: Task | EvaluationTask) -> dict[str, Any]:
+        """Load the data and build what works on it; the side's facts."""
         return self._request({"op": "prepare", "task": asdict(task)}, PREPARE_TIMEOUT_S)
 
     def train(self, seconds: float, batch_size: int) -> dict[str, Any]:
         """Train one slice; its counts."""
         request = {"op": "train", "seconds": seconds, "batch_size": batch_size}
         return self._request(request, seconds + SLICE_GRACE_S)
+
+    def evaluate(self, seen: str) -> dict[str, Any]:
+        """Rank and measure once with seen items "kept", "removed" or "both"; the time and the metrics."""
+        return self._request({"op": "evaluate", "seen": seen}, SLICE_GRACE_S)
 
     def close(self) -> None:
         """End the process."""

@@ -1,8 +1,8 @@
 """The conversation with one side of a comparison: a JSON line in, a JSON line out.
 
 A side is a program that lives as long as the comparison. It is asked to ``prepare`` once and then to
-``train`` slice by slice, so that sides can take turns on one machine. Only the standard library is
-used here, because the sides run in other libraries' environments.
+``train`` slice by slice, or to ``evaluate`` again and again, so that sides can take turns on one machine.
+Only the standard library is used here, because the sides run in other libraries' environments.
 """
 
 import contextlib
@@ -49,6 +49,26 @@ class Task:
     positions: str
 
 
+@dataclass(frozen=True, kw_only=True)
+class EvaluationTask:
+    """What every side is to evaluate.
+
+    Attributes:
+        log: as in `Task`; the last event of each user is the target, those before it are the history.
+        states: NumPy file of (U, d) float32, the users' states in the order of their ids.
+        items: NumPy file of (V, d) float32, the items' vectors in the order of their ids.
+        ks: cut-offs of the metrics.
+        batch_users: users that the side scores at once.
+    """
+
+    log: str
+    states: str
+    items: str
+    ks: tuple[int, ...]
+    batch_users: int
+    threads: int
+
+
 @dataclass(kw_only=True)
 class Slice:
     """Counts one slice of training: whole steps until the time is used up."""
@@ -86,24 +106,56 @@ class Side(Protocol):
         """Train until ``part.count`` says that the slice is over; go on from where it stopped before."""
 
 
+class EvaluationSide(Protocol):
+    """One library with the states, items and histories loaded."""
+
+    facts: dict[str, Any]
+    """What is worth reporting: versions and batch size."""
+
+    def evaluate(self, seen: str) -> dict[str, dict[str, float]]:
+        """Rank and measure with seen items "kept", "removed" or "both"; the metrics by rule."""
+
+
 def serve(prepare: Callable[[Task], Side]) -> None:
-    """Answer requests from standard input until it closes."""
+    """Answer requests to prepare and to train from standard input until it closes."""
+
+    def train(side: Side, request: dict[str, Any]) -> dict[str, Any]:
+        return _train(side, float(request["seconds"]), int(request["batch_size"]))
+
+    _serve(lambda task: prepare(Task(**task)), train)
+
+
+def serve_evaluation(prepare: Callable[[EvaluationTask], EvaluationSide]) -> None:
+    """Answer requests to prepare and to evaluate from standard input until it closes."""
+
+    def evaluate(side: EvaluationSide, request: dict[str, Any]) -> dict[str, Any]:
+        started, cpu_started = time.perf_counter(), time.process_time()
+        metrics = side.evaluate(request["seen"])
+        return {
+            "seconds": time.perf_counter() - started,
+            "cpu_seconds": time.process_time() - cpu_started,
+            "metrics": metrics,
+        }
+
+    _serve(lambda task: prepare(EvaluationTask(**task)), evaluate)
+
+
+def _serve(prepare: Callable[[dict[str, Any]], Any], work: Callable[[Any, dict[str, Any]], Any]) -> None:
     # Libraries print to standard output; the answers get a channel of their own.
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
-    side: Side | None = None
+    side: Any = None
     for line in sys.stdin:
         request = json.loads(line)
         try:
             _reset_peak_memory()
             started = time.perf_counter()
             if request["op"] == "prepare":
-                task = Task(**request["task"])
-                side = prepare(task)
+                side = prepare(request["task"])
                 answer = dict(side.facts) | {"prepare_seconds": time.perf_counter() - started}
             else:
                 assert side is not None, "prepare comes first"
-                answer = _train(side, float(request["seconds"]), int(request["batch_size"]))
+                answer = work(side, request)
             answer["peak_mib"] = _peak_memory_mib()
         except Exception as error:
             traceback.print_exc()

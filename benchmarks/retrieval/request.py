@@ -4,17 +4,23 @@
 
 Takes a finished run (as `recsys train` leaves it) and asks for users of its log, one at a time, histories
 shuffled. Stages: ids (raw to indices), encode (history to state), search (state to k items, seen excluded),
-names (indices to raw ids and titles). `step` is what encoding costs instead when the user's state is kept.
+names (indices to raw ids and titles). `step` is what encoding costs instead when the user's state is kept. Wall-clock milliseconds are those of the
+machine as it was; processor milliseconds leave out what its other work took, and with one thread are the
+latency of an idle one. A run's record takes the place of its earlier one.
 """
 
 import argparse
+import itertools
+import json
+import os
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.retrieval.measuring import record, spread
+from benchmarks.machine import commit
+from benchmarks.retrieval.measuring import RESULTS, record, spread
 from recsys import load
 from recsys.encoders.inference import encode_histories
 from recsys.queries import of_histories
@@ -30,41 +36,54 @@ def measure(run: Path, requests: int, k: int, kind: str) -> dict[str, Any]:
     rng = np.random.default_rng(0)
     users = rng.integers(0, store.n_users, requests + 20)
     raw = [names.items.decode(store.history(int(u), "all").astype(np.int64)).to_list() for u in users]
-    stages: dict[str, list[float]] = {
-        name: [] for name in ("ids", "encode", "search", "names", "total", "step")
-    }
+    names_of_stages = ("ids", "encode", "search", "names", "total", "step")
+    stages: dict[str, list[tuple[float, float]]] = {name: [] for name in names_of_stages}
     states = UserStates(encoder, lambda user: (store.history(int(str(user)), "all").astype(np.int64), None))
     for number, history in enumerate(raw):
-        marks = [time.perf_counter()]
+        marks = [_now()]
         queries = of_histories([history], names.items, "raise")
-        marks.append(time.perf_counter())
+        marks.append(_now())
         hidden = encode_histories(encoder, queries.items, None, queries.offsets[:-1], queries.offsets[1:])
         state = hidden.float().numpy()
-        marks.append(time.perf_counter())
+        marks.append(_now())
         found = decoder.search(state, k, exclude=(queries.items, queries.offsets))
-        marks.append(time.perf_counter())
+        marks.append(_now())
         ids = found.ids[0][found.ids[0] >= 0]
         names.items.decode(ids).to_list()
         if names.titles is not None:
             names.titles.gather(ids).to_list()
-        marks.append(time.perf_counter())
+        marks.append(_now())
         user = int(users[number])
         states.state(user)
-        began = time.perf_counter()
+        began = _now()
         states.append(user, int(store.items[store.offsets[user]]))
-        step = time.perf_counter() - began
+        marks.append(_now())
         if number >= 20:  # the first calls compile
-            for name, seconds in zip(stages, [*np.diff(marks), marks[-1] - marks[0], step], strict=True):
-                stages[name].append(float(seconds))
+            places = [*itertools.pairwise(marks[:5]), (marks[0], marks[4]), (began, marks[5])]
+            for name, (first, last) in zip(names_of_stages, places, strict=True):
+                stages[name].append((last[0] - first[0], last[1] - first[1]))
     return {
+        "dataset": store.name,
         "encoder": model.encoder,
         "items": store.n_items,
         "index": model.index_.kind,
         "requests": requests,
         "k": k,
         "history_median": float(np.median([len(h) for h in raw])),
-        "stages": {name: spread(times) for name, times in stages.items()},
+        "commit": commit(),
+        "load_average": [round(x, 2) for x in os.getloadavg()],
+        "stages": {
+            name: {
+                **spread([wall for wall, _ in times]),
+                **{f"processor_{key}": ms for key, ms in spread([own for _, own in times]).items()},
+            }
+            for name, times in stages.items()
+        },
     }
+
+
+def _now() -> tuple[float, float]:
+    return time.perf_counter(), time.process_time()
 
 
 def main() -> None:
@@ -72,16 +91,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("run", type=Path)
+    parser.add_argument("runs", type=Path, nargs="+")
     parser.add_argument("--requests", type=int, default=500)
     parser.add_argument("--k", type=int, default=20)
     parser.add_argument("--kind", default="auto")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
-    result = measure(options.run, options.requests, options.k, options.kind)
-    for name, times in result["stages"].items():
-        print(f"{name:7} p50 {times['p50_ms']:7.3f} ms   p99 {times['p99_ms']:7.3f} ms")
-    record("retrieval-request", "python -m benchmarks.retrieval.request", result, options.out)
+    path = options.out or RESULTS / "retrieval-request.json"
+    for run in options.runs:
+        made = measure(run, options.requests, options.k, options.kind)
+        print(f"{made['dataset']} {made['encoder']}, index {made['index']}")
+        for name, times in made["stages"].items():
+            print(
+                f"  {name:7} p50 {times['p50_ms']:7.3f} ms   p99 {times['p99_ms']:7.3f} ms   processor "
+                f"p50 {times['processor_p50_ms']:7.3f} ms   p99 {times['processor_p99_ms']:7.3f} ms"
+            )
+        others = json.loads(path.read_text())["runs"] if path.exists() else []
+        kept = [o for o in others if (o["dataset"], o["encoder"]) != (made["dataset"], made["encoder"])]
+        runs = sorted([*kept, made], key=lambda o: (o["dataset"], o["encoder"]))
+        record("retrieval-request", "python -m benchmarks.retrieval.request", {"runs": runs}, path)
 
 
 if __name__ == "__main__":

@@ -3,22 +3,31 @@
     python -m benchmarks.retrieval.vectors RUN [RUN ...]
 
 Takes finished runs and evaluates each on its test split with the tied embedding, global and local latent
-vectors and the mixture, everything else chosen on the validation events. Reports NDCG@10 (seen items
-removed and kept) with bootstrap intervals, the difference to the embedding user by user, the bytes of the
-index and the time to build it.
+vectors and the mixture, everything else chosen on the validation events. Reports NDCG@10, seen items removed
+as a request removes them, with bootstrap intervals, the same with seen items kept, the difference to the
+embedding user by user, the bytes of the index and the time to build it (processor seconds). A run's record
+takes the place of its earlier one.
 """
 
 import argparse
+import json
+import os
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.retrieval.measuring import record
+from benchmarks.machine import commit
+from benchmarks.retrieval.measuring import RESULTS, record
 from recsys import load
+from recsys.evaluation.protocol import get_protocol
+from recsys.run_folder import RunFolder
 
+ENCODERS: tuple[str, ...] = ("sasrec", "bert4rec", "mamba")
+RULES = replace(get_protocol("default"), seen="removed")
 CHOICES = (("embedding", "global"), ("latent", "global"), ("latent", "local"), ("mixed", "global"))
 
 
@@ -27,12 +36,12 @@ def compare(run: Path) -> dict[str, Any]:
     model = load(run, device="cpu")
     rows, base = [], None
     for vectors, aggregate in CHOICES:
-        began = time.perf_counter()
+        began = time.process_time()
         model.build_index(None, vectors=vectors, aggregate=aggregate)  # type: ignore[arg-type]
-        built = time.perf_counter() - began
-        began = time.perf_counter()
-        result = model.evaluate(vectors=vectors, aggregate=aggregate)  # type: ignore[arg-type]
-        evaluated = time.perf_counter() - began
+        built = time.process_time() - began
+        began = time.process_time()
+        result = model.evaluate(vectors=vectors, aggregate=aggregate, protocol=RULES)  # type: ignore[arg-type]
+        evaluated = time.process_time() - began
         per_user = result.per_user["ndcg@10"]
         if base is None:
             base = per_user
@@ -43,7 +52,7 @@ def compare(run: Path) -> dict[str, Any]:
             "ndcg@10": result.metrics["ndcg@10"],
             "ndcg@10_interval": result.confidence["ndcg@10"],
             "hr@10": result.metrics["hr@10"],
-            "seen_kept": result.metrics_seen_kept.get("ndcg@10"),
+            "ndcg@10_seen_kept": result.metrics_seen_kept["ndcg@10"],
             "difference": _difference(per_user - base),
             "build_seconds": built,
             "evaluate_seconds": evaluated,
@@ -57,7 +66,15 @@ def compare(run: Path) -> dict[str, Any]:
             f"{built:.1f} s",
             flush=True,
         )
-    return {"run": run.name, "encoder": model.encoder, "dataset": model.store_.name, "rows": rows}
+    return {
+        "encoder": model.encoder,
+        "dataset": model.store_.name,
+        "most_epochs": model.training_.epochs,
+        "epochs": len({json.loads(line)["epoch"] for line in RunFolder(run).metrics.open()}),
+        "commit": commit(),
+        "load_average": [round(x, 2) for x in os.getloadavg()],
+        "rows": rows,
+    }
 
 
 def _difference(each: Any) -> dict[str, Any]:
@@ -82,8 +99,13 @@ def main() -> None:
     parser.add_argument("runs", type=Path, nargs="+")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
-    body = {"runs": [compare(run) for run in options.runs]}
-    record("retrieval-vectors", "python -m benchmarks.retrieval.vectors", body, options.out)
+    path = options.out or RESULTS / "retrieval-vectors.json"
+    for run in options.runs:
+        made = compare(run)
+        others = json.loads(path.read_text())["runs"] if path.exists() else []
+        kept = [o for o in others if (o["dataset"], o["encoder"]) != (made["dataset"], made["encoder"])]
+        runs = sorted([*kept, made], key=lambda o: (o["dataset"], ENCODERS.index(o["encoder"])))
+        record("retrieval-vectors", "python -m benchmarks.retrieval.vectors", {"runs": runs}, path)
 
 
 if __name__ == "__main__":

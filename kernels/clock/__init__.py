@@ -9,7 +9,12 @@ from recsys.errors import ArgumentError
 from recsys.kernels.backend import choose_backend
 from recsys.kernels.clock import reference
 from recsys.kernels.clock.checks import check_clock
-from recsys.kernels.clock.circle import circle_features, cosine_coefficients, hours_to_degree
+from recsys.kernels.clock.circle import (
+    circle_features,
+    cosine_coefficients,
+    highest_harmonic,
+    hours_to_degree,
+)
 from recsys.kernels.clock.streaming import (
     ClockState,
     clock_read,
@@ -26,6 +31,7 @@ __all__ = [
     "clock_step",
     "clock_sums",
     "cosine_coefficients",
+    "highest_harmonic",
     "hours_to_degree",
     "initial_clock_state",
 ]

@@ -1,20 +1,21 @@
 """Gradients of the clock's causal products, by the same operation with its roles exchanged."""
 
 import math
+from functools import reduce
+from operator import add
 from typing import Any
 
 from torch import Tensor
 
 __all__ = ["register_gradients"]
 
-_FEATURES = 64
 
-
-def register_gradients(operation: Any) -> None:
+def register_gradients(operation: Any, most_features: int | None = None) -> None:
     """Register the gradients of out_i = sum over j <= i of 2^(x_j - y_i) (a_i . b_j) c_j.
 
     Args:
         operation: a custom operation (a, y, b, x, c, offsets, chunk, reverse, decaying) -> out.
+        most_features: columns that it takes as features at once; None is any number.
     """
 
     def save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -26,22 +27,24 @@ def register_gradients(operation: Any) -> None:
         chunk, reverse, decaying = ctx.options
         wants_a, wants_a_log, wants_b, wants_b_log, wants_c = ctx.needs_input_grad[:5]
         d_a = d_b = d_c = d_a_log = d_b_log = None
-        # The values' columns are features here, of which kernels take so many at once; they add up.
-        slices = list(zip(grad.split(_FEATURES, 1), c.split(_FEATURES, 1), strict=True))
+        # The values' columns are features here; those that do not go at once add up.
+        at_once = most_features or grad.shape[1]
+        slices = list(zip(grad.split(at_once, 1), c.split(at_once, 1), strict=True))
         if wants_a:
             back = (offsets, chunk, reverse, decaying)
-            d_a = sum(operation(g, a_log, part, b_log, b, *back) for g, part in slices)
+            d_a = reduce(add, (operation(g, a_log, part, b_log, b, *back) for g, part in slices))
         if wants_b:
             back = (offsets, chunk, not reverse, decaying)
-            d_b = sum(operation(part, b_log, g, a_log, a, *back) for g, part in slices)
+            d_b = reduce(add, (operation(part, b_log, g, a_log, a, *back) for g, part in slices))
         if wants_c or (wants_b_log and decaying):
             d_c = operation(b, b_log, a, a_log, grad, offsets, chunk, not reverse, decaying)
         # out_i is proportional to 2^-y_i, and the share of j in the loss to 2^x_j.
+        # Single precision does for a row: `out` itself is no better.
         ln2 = math.log(2.0) * (-1.0 if reverse else 1.0)
         if wants_a_log and decaying:
-            d_a_log = -ln2 * (grad.double() * out).sum(1)
+            d_a_log = -ln2 * (grad * out).sum(1).double()
         if wants_b_log and decaying:
-            d_b_log = ln2 * (c.double() * d_c).sum(1)
+            d_b_log = ln2 * (c * d_c).sum(1).double()
         return d_a, d_a_log, d_b, d_b_log, d_c if wants_c else None, None, None, None, None
 
     operation.register_autograd(differentiate, setup_context=save)

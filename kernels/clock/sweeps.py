@@ -20,6 +20,7 @@ from recsys.kernels.vector import (
     multiply,
     next_ticket,
     product,
+    scratch,
     select_le,
     splat,
     store,
@@ -72,11 +73,13 @@ def products_worker(
         out: (N, W), written.
     """
     most = min(chunk, longest)
-    state = np.empty(features * width, dtype=np.float32)
-    scaled = np.empty(most * width, dtype=np.float32)
-    weights = np.empty(most * PANEL, dtype=np.float32)
-    tile = np.empty(features * PANEL, dtype=np.float32)
-    ages = np.empty(PANEL, dtype=np.float32)
+    state = scratch(features * width)
+    scaled = scratch(most * width)
+    weights = scratch(most * PANEL)
+    tile = scratch(features * PANEL)
+    ages = scratch(PANEL)
+    powers = scratch(-(-most // LANES) * LANES)
+    powers[:] = np.float32(1.0)
     sign = np.float64(-1.0) if reverse else np.float64(1.0)
     while True:
         piece = next_ticket(tickets)
@@ -97,8 +100,12 @@ def products_worker(
                 )  # fmt: skip
                 if decaying:
                     for i in range(rows):
+                        powers[i] = np.float32(reached - sign * a_log[row0 + step * i])
+                    for i in range(0, rows, LANES):
+                        store(powers, i, exp2(load(powers, i)))
+                    for i in range(rows):
                         row = row0 + step * i
-                        factor = splat(np.float32(2.0 ** (reached - sign * a_log[row])))
+                        factor = splat(powers[i])
                         for d in range(0, width, LANES):
                             store(out, row * width + d, multiply(load(out, row * width + d), factor))
             for block in range(0, rows, PANEL):
@@ -143,10 +150,13 @@ def products_worker(
             if decaying:
                 for i in range(rows):
                     reached = max(reached, sign * b_log[row0 + step * i])
+                for i in range(rows):
+                    powers[i] = np.float32(sign * b_log[row0 + step * i] - reached)
+                for i in range(0, rows, LANES):
+                    store(powers, i, exp2(load(powers, i)))
             for i in range(rows):
                 row = row0 + step * i
-                power = np.float32(2.0 ** (sign * b_log[row] - reached)) if decaying else np.float32(1.0)
-                factor = splat(power)
+                factor = splat(powers[i])
                 for d in range(0, width, LANES):
                     store(scaled, i * width + d, multiply(load(c, row * width + d), factor))
             if begin > 0 and decaying:

@@ -98,4 +98,4 @@ def _(
     return torch.empty(c.shape, device=c.device)
 
 
-register_gradients(decayed_products)
+register_gradients(decayed_products, FEATURES[-1])

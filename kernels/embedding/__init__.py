@@ -20,9 +20,9 @@ def item_vectors(items: Items, ids: Tensor, *, sparse: bool = False, backend: st
     Args:
         items: (R, d) float32, float64, bfloat16 or float16, or a `HashedTable` of one.
         ids: (M,) int64.
-        sparse: whether the table's gradient is a sparse tensor of the rows looked up ("cpu": coalesced),
+        sparse: whether the table's gradient is a sparse tensor of the rows looked up (compiled: coalesced),
             so that nothing of the table's size is written, or a dense one.
-        backend: "reference", "cpu" or None to choose by device.
+        backend: "reference", "cpu", "triton" or None to choose by device.
 
     Returns:
         (M, d), dtype of the table. Differentiable once in the table.
@@ -32,7 +32,8 @@ def item_vectors(items: Items, ids: Tensor, *, sparse: bool = False, backend: st
 
     Cost: O(M d) forward; backward O(M d + U d), plus O(R d) for a dense gradient.
     Numerics: "cpu" adds an item's gradient rows in the order of the events, in float32: threads and
-    neighbours change no bit.
+    neighbours change no bit. "triton" adds them in float32 in an order that the batch decides, the same in
+    every run; there a sparse gradient waits for the device once.
     """
     if ids.dim() != 1 or ids.dtype != torch.int64:
         raise ArgumentError(f"item_vectors: ids is {ids.dtype} {tuple(ids.shape)}, want int64 (M,)")
@@ -41,10 +42,15 @@ def item_vectors(items: Items, ids: Tensor, *, sparse: bool = False, backend: st
         raise ArgumentError(
             f"item_vectors: table is {table.dtype} {tuple(table.shape)}, want floating (R, d)"
         )
-    if choose_backend("embedding", backend, table) == "cpu":
+    chosen = choose_backend("embedding", backend, table)
+    if chosen == "cpu":
         from recsys.kernels.embedding import cpu
 
         return cpu.lookup(table, rows, sparse)
+    if chosen == "triton":
+        from recsys.kernels.embedding import triton
+
+        return triton.lookup(table, rows, sparse)
     return reference.lookup(table, rows, sparse)
 
 
@@ -53,7 +59,7 @@ def merge_rows(gradient: Tensor, *, backend: str | None = None) -> Tensor:
 
     Args:
         gradient: sparse (R, d) with dense rows, as `item_vectors` and several uses of one table leave it.
-        backend: "reference", "cpu" or None to choose by device.
+        backend: "reference", "cpu", "triton" or None to choose by device.
 
     Returns:
         The same gradient, coalesced: ids distinct and ascending.
@@ -61,11 +67,13 @@ def merge_rows(gradient: Tensor, *, backend: str | None = None) -> Tensor:
     if gradient.is_coalesced():
         return gradient
     ids, rows = gradient._indices()[0], gradient._values()
-    if choose_backend("embedding", backend, rows) == "cpu":
+    chosen = choose_backend("embedding", backend, rows)
+    if chosen == "cpu":
         from recsys.kernels.embedding import cpu
-        from recsys.kernels.embedding.segments import segment_sum, sort_ids
 
-        segments = sort_ids(ids, gradient.shape[0])
-        summed = segment_sum(segments, rows.float()).to(rows.dtype)
-        return cpu.table_gradient(gradient, torch.from_numpy(segments.ids), summed, True)
+        return cpu.table_gradient(gradient, ids, rows.float(), True)
+    if chosen == "triton":
+        from recsys.kernels.embedding import triton
+
+        return triton.table_gradient(gradient, ids, rows.float(), True)
     return gradient.coalesce()

@@ -1,11 +1,9 @@
 """Embedding look-up on the CPU, whose gradient is a sum over sorted ids."""
 
-from typing import Any
-
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
+from recsys.kernels.embedding.looking_up import Lookup, lay_out
 from recsys.kernels.embedding.segments import segment_sum, sort_ids
 
 __all__ = ["lookup", "table_gradient"]
@@ -13,44 +11,37 @@ __all__ = ["lookup", "table_gradient"]
 
 def lookup(table: Tensor, ids: Tensor, sparse: bool) -> Tensor:
     """Rows of the table for ids (M,), or sums of rows for ids (M, k)."""
-    found: Tensor = _Lookup.apply(table, ids, sparse)  # type: ignore[no-untyped-call]
+    found: Tensor = Lookup.apply(table, ids, sparse, table_gradient)  # type: ignore[no-untyped-call]
     return found
 
 
-def table_gradient(table: Tensor, ids: Tensor, rows: Tensor, sparse: bool) -> Tensor:
-    """Lay summed gradient rows out as a gradient of the whole table.
+def table_gradient(
+    table: Tensor,
+    ids: Tensor,
+    rows: Tensor,
+    sparse: bool,
+    *,
+    per_row: int = 1,
+    coefficients: Tensor | None = None,
+    per_coefficient: int = 1,
+) -> Tensor:
+    """Add up gradient rows by id.
 
     Args:
-        table: (R, d).
-        ids: (U,) int64, distinct and ascending.
-        rows: (U, d) float32.
+        table: (R, d), whose gradient it is.
+        ids: int64 in [0, R), in any shape: M events.
+        rows: (M / per_row, d) float32; event e has row e // per_row.
         sparse: whether to give a coalesced sparse tensor, or zeros elsewhere.
+        per_row: events that share a row.
+        coefficients: M / per_coefficient float32 values in any shape that rows are multiplied by; event e
+            has value e // per_coefficient. None for ones.
+        per_coefficient: events that share a coefficient.
+
+    Raises:
+        ArgumentError: an id is out of range.
     """
-    rows = rows.to(table.dtype)
-    if sparse:
-        return torch.sparse_coo_tensor(
-            ids[None], rows, table.shape, is_coalesced=True, check_invariants=False
-        )
-    return torch.zeros_like(table).index_copy_(0, ids, rows)
-
-
-class _Lookup(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, table: Tensor, ids: Tensor, sparse: bool) -> Tensor:
-        ctx.save_for_backward(table, ids)
-        ctx.sparse = sparse
-        if ids.dim() == 1:
-            return table.index_select(0, ids)
-        out = table.index_select(0, ids[:, 0])
-        for column in range(1, ids.shape[1]):
-            out += table.index_select(0, ids[:, column])
-        return out
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
-        table, ids = ctx.saved_tensors
-        segments = sort_ids(ids.reshape(-1), table.shape[0])
-        per_row = 1 if ids.dim() == 1 else ids.shape[1]
-        rows = segment_sum(segments, upstream.float(), per_row=per_row)
-        return table_gradient(table, torch.from_numpy(segments.ids), rows, ctx.sparse), None, None
+    segments = sort_ids(ids.reshape(-1), table.shape[0])
+    summed = segment_sum(
+        segments, rows, per_row=per_row, coefficients=coefficients, per_coefficient=per_coefficient
+    )
+    return lay_out(table, torch.from_numpy(segments.ids), summed, sparse)

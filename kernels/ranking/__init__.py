@@ -3,6 +3,7 @@
 Scores are inner products hidden . item_weight. Legend: B rows, V items, d width.
 """
 
+from functools import cache
 from importlib import import_module
 from types import ModuleType
 from typing import NamedTuple
@@ -74,7 +75,8 @@ def rank_of_target(
     check_exclude(exclude, hidden, item_weight)
     if ties not in TIES:
         raise ArgumentError(f"ties is {ties!r}: give one of {', '.join(TIES)}")
-    hidden, item_weight = hidden.detach(), item_weight.detach()
+    if hidden.requires_grad or item_weight.requires_grad:
+        hidden, item_weight = hidden.detach(), item_weight.detach()
     rank = _implementation(backend, hidden).rank_of_target
     return TargetRanks(*rank(hidden, item_weight, targets, exclude, ties=ties))
 
@@ -120,13 +122,17 @@ def top_k(
         check_ids("candidates", candidates, None, item_weight)
     if deny is not None:
         check_ids("deny", deny, None, item_weight)
-    hidden, item_weight = hidden.detach(), item_weight.detach()
+    if hidden.requires_grad or item_weight.requires_grad:
+        hidden, item_weight = hidden.detach(), item_weight.detach()
     select = _implementation(backend, hidden).top_k
     return TopK(*select(hidden, item_weight, k, exclude, candidates=candidates, deny=deny))
 
 
 def _implementation(backend: str | None, hidden: Tensor) -> ModuleType:
     chosen = choose_backend("ranking", backend, hidden)
-    if chosen == "reference":
-        return reference
+    return reference if chosen == "reference" else _compiled(chosen)
+
+
+@cache
+def _compiled(chosen: str) -> ModuleType:
     return import_module(f"recsys.kernels.ranking.{chosen}")

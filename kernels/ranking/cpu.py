@@ -7,11 +7,15 @@ from torch import Tensor
 
 from recsys.errors import ArgumentError
 from recsys.kernels.ranking import selection, sweeps
+from recsys.kernels.ranking.exclusions import barred_items
 from recsys.kernels.ranking.reference import NOT_FINITE, Jagged, rank_from_counts
 from recsys.kernels.threads import launch, threads_for
-from recsys.kernels.vector import LANES
+from recsys.kernels.vector import LANES, PANEL
 
-MOST_LANES = 64
+_LEAST_SLACK = 22
+"""Fewest entries of a row's list beyond k: shorter lists would be cut too often."""
+
+_NOBODY = np.empty(0, dtype=np.int64)
 
 MOST_ROWS = 4096
 """Rows gone through together: bounds the memory, and a larger group reads the item table no less often."""
@@ -21,15 +25,14 @@ def rank_of_target(
     hidden: Tensor, item_weight: Tensor, targets: Tensor, exclude: Jagged | None, *, ties: str
 ) -> tuple[Tensor, Tensor]:
     """Count the scores above and level with the target's; arguments as in the public function."""
-    counts = np.zeros((4, len(hidden)), dtype=np.int64)
+    count = len(hidden)
+    counts = np.zeros((4, count), dtype=np.int64)
     items, width = _flat(item_weight), item_weight.shape[1]
-    for first in range(0, len(hidden), MOST_ROWS):
+    for first in range(0, count, MOST_ROWS):
         batch = slice(first, first + MOST_ROWS)
         goals = targets[batch].contiguous().numpy()
-        rows = _Rows(hidden[batch], items, width, goals)
-        row, ids = _excluded(exclude, first, len(goals))
-        other = ids != goals[row]
-        barred, starts = rows.keys(row[other], ids[other])
+        rows = _Rows(hidden if count <= MOST_ROWS else hidden[batch], items, width, goals)
+        barred = barred_items(exclude, first, len(goals), len(item_weight))
         threads, part, stretch = rows.plan()
         found = np.zeros((threads, 4, len(goals)), dtype=np.int64)
         faults = np.zeros(threads, dtype=np.int64)
@@ -45,12 +48,12 @@ def rank_of_target(
             items,
             width,
             rows.bars,
-            barred,
-            starts,
+            goals,
+            *barred,
             found.reshape(-1),
             faults,
         )
-        if faults.any():
+        if 1 in faults.tolist():
             raise ArgumentError(NOT_FINITE)
         counts[:, batch] = found.sum(axis=0)
     above, level, above_barred, level_barred = torch.from_numpy(counts)
@@ -69,30 +72,29 @@ def top_k(
     deny: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
     """Select by a running threshold; arguments as in the public function."""
-    catalog = None if candidates is None else np.unique(candidates.numpy())
-    if deny is not None:
-        # Denied items leave the catalog: it is copied without them, as it is for candidates.
-        catalog = np.setdiff1d(np.arange(len(item_weight)) if catalog is None else catalog, deny.numpy())
+    count = len(hidden)
+    # torch's own allocations, views and copies cost several times numpy's where its code has left the caches.
+    scores, ids = np.empty((count, k), dtype=np.float32), np.empty((count, k), dtype=np.int64)
+    score_bits, names = scores.reshape(-1).view(np.int32), ids.reshape(-1)
+    catalog, closed = _open_items(len(item_weight), candidates, deny)
     weight = item_weight if catalog is None else item_weight[torch.from_numpy(catalog)]
     items, width = _flat(weight), weight.shape[1]
-    scores = torch.full((len(hidden), k), float("-inf"))
-    ids = torch.full((len(hidden), k), -1, dtype=torch.int64)
     taken = min(k, len(weight))
     if taken == 0:
-        return scores, ids
-    nobody = np.empty(0, dtype=np.int64)
-    for first in range(0, len(hidden), MOST_ROWS):
+        scores.fill(-np.inf)
+        ids.fill(-1)
+        return torch.from_numpy(scores), torch.from_numpy(ids)
+    places = None
+    if catalog is not None and exclude is not None:
+        places = np.full(len(item_weight), -1)
+        places[catalog] = np.arange(len(catalog))
+    room = min(len(weight), taken + max(taken, _LEAST_SLACK))
+    for first in range(0, count, MOST_ROWS):
         batch = slice(first, first + MOST_ROWS)
-        rows = _Rows(hidden[batch], items, width, nobody)
-        row, shut = _excluded(exclude, first, rows.count)
-        if catalog is not None:
-            place = np.minimum(np.searchsorted(catalog, shut), len(catalog) - 1)
-            inside = catalog[place] == shut
-            row, shut = row[inside], place[inside]
-        barred, starts = rows.keys(row, shut)
+        rows = _Rows(hidden if count <= MOST_ROWS else hidden[batch], items, width, _NOBODY)
+        barred = barred_items(exclude, first, rows.count, len(item_weight), places)
         threads, part, stretch = rows.plan()
-        best = np.empty(threads * rows.count * taken, dtype=np.float32)
-        places = np.empty(threads * rows.count * taken, dtype=np.int64)
+        keys = np.empty(threads * rows.count * room, dtype=np.int64)
         sizes = np.zeros(threads * rows.count, dtype=np.int64)
         faults = np.zeros(threads, dtype=np.int64)
         launch(
@@ -104,37 +106,54 @@ def top_k(
             stretch,
             rows.columns,
             rows.padded,
+            rows.flat,
             items,
             width,
-            barred,
-            starts,
+            closed,
+            *barred,
             taken,
-            best,
-            places,
+            room,
+            keys,
             sizes,
             faults,
         )
-        if faults.any():
+        if 1 in faults.tolist():
             raise ArgumentError(NOT_FINITE)
-        merged = torch.empty(rows.count, taken)
-        names = torch.empty(rows.count, taken, dtype=torch.int64)
         launch(
             selection.merge_worker,
             threads_for(rows.count, rows.count * taken * 100),
             threads,
             rows.count,
             taken,
-            best,
-            places,
+            k,
+            room,
+            keys,
             sizes,
-            merged.view(-1).numpy(),
-            names.view(-1).numpy(),
+            score_bits[first * k :],
+            names[first * k :],
         )
-        if catalog is not None:
-            names = torch.where(names < 0, names, torch.from_numpy(catalog)[names.clamp_min(0)])
-        scores[batch, :taken] = merged
-        ids[batch, :taken] = names
-    return scores, ids
+    if catalog is not None:
+        np.copyto(names, catalog[names], where=names >= 0)
+    return torch.from_numpy(scores), torch.from_numpy(ids)
+
+
+def _open_items(
+    items: int, candidates: Tensor | None, deny: Tensor | None
+) -> tuple[NDArray[np.int64] | None, NDArray[np.bool_]]:
+    """Say which items all rows may have: as the ids of a catalog to copy, or as flags of those closed.
+
+    Flags cost nothing but where a closed item's score passes a bar; a copy pays where few items are open.
+    """
+    if candidates is None and deny is None:
+        return None, np.empty(0, dtype=np.bool_)
+    closed = np.full(items, candidates is not None)
+    if candidates is not None:
+        closed[candidates.numpy()] = False
+    if deny is not None:
+        closed[deny.numpy()] = True
+    if 2 * np.count_nonzero(closed) > items:
+        return np.flatnonzero(~closed), np.empty(0, dtype=np.bool_)
+    return None, closed
 
 
 class _Rows:
@@ -147,12 +166,14 @@ class _Rows:
         self.items = len(items) // width
         self.blocks = -(-self.items // sweeps.BLOCK)
         self.width = width
-        self.lanes = MOST_LANES
-        while self.lanes > LANES and self.count <= self.lanes // 2:
-            self.lanes //= 2
+        self.lanes = LANES if self.count <= LANES else PANEL
         self.groups = -(-self.count // self.lanes)
         self.padded = width + -width % LANES
-        rows = torch.nn.functional.pad(hidden.float(), (0, self.padded - width))
+        self.flat = _flat(hidden)
+        if self.padded > width:
+            flat = np.zeros((self.count, self.padded), dtype=np.float32)
+            flat[:, :width] = self.flat.reshape(self.count, width)
+            self.flat = flat.reshape(-1)
         self.columns = np.empty(self.groups * self.lanes * self.padded, dtype=np.float32)
         self.bars = np.empty(len(targets), dtype=np.float32)
         launch(
@@ -160,7 +181,7 @@ class _Rows:
             threads_for(self.groups, self.count * width * 20),
             self.lanes,
             self.count,
-            _flat(rows),
+            self.flat,
             self.padded,
             items,
             width,
@@ -172,34 +193,17 @@ class _Rows:
     def plan(self) -> tuple[int, int, int]:
         """Choose the threads, and the groups of rows and blocks of items per piece.
 
-        With rows enough for all threads a piece is one group and the whole catalog, so that each row has one
-        threshold; otherwise the threads share the catalog.
+        With rows enough for all threads a piece is the whole catalog for some of them, so that each row has
+        one threshold; otherwise the threads share the catalog.
         """
         steps = self.groups * self.lanes * self.items * self.width // 15
         threads = threads_for(self.blocks * self.groups, steps)
-        if self.groups >= 4 * threads:
-            return threads, 1, self.blocks
+        if threads > 1 and self.groups >= 4 * threads:
+            return threads, self.groups // (4 * threads), self.blocks
         parts = min(self.groups, -(-4 * threads // self.blocks))
         return threads, -(-self.groups // parts), 1
 
-    def keys(self, row: NDArray[np.int64], ids: NDArray[np.int64]) -> tuple[NDArray[np.int64], ...]:
-        """Order excluded (row, item) pairs as the tiles meet them, without repeats; see `rank_worker`."""
-        block = ids // sweeps.BLOCK
-        keys = np.sort((block * (self.count - 1) + row) * sweeps.BLOCK + ids)
-        if len(keys):
-            keys = keys[np.append(True, keys[1:] != keys[:-1])]
-        return keys, np.searchsorted(keys, np.arange(self.blocks + 1) * self.count * sweeps.BLOCK)
-
-
-def _excluded(exclude: Jagged | None, first: int, count: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """List the excluded pairs (row from `first`, item) of `count` rows."""
-    if exclude is None:
-        return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)
-    bounds = exclude[1][first : first + count + 1].numpy()
-    ids = exclude[0][int(bounds[0]) : int(bounds[-1])].contiguous().numpy()
-    return np.repeat(np.arange(count), np.diff(bounds)), ids
-
 
 def _flat(x: Tensor) -> NDArray[np.float32]:
-    flat: NDArray[np.float32] = x.float().contiguous().view(-1).numpy()
-    return flat
+    flat: NDArray[np.float32] = x.float().contiguous().numpy()
+    return flat.reshape(-1)

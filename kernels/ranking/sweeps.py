@@ -73,57 +73,6 @@ def pack_worker(
 
 
 @compiled
-def score_tile(
-    tile: Array,
-    lanes: Number,
-    rows: Number,
-    columns: Array,
-    packed: Number,
-    items: Array,
-    at: Number,
-    size: Number,
-    width: Number,
-) -> None:
-    """Score `size` items against one group of rows; a score's bits do not depend on the way taken."""
-    done = 0
-    if rows == 1 and width % LANES == 0:
-        # A single row would leave all lanes but one idle: put items in the lanes, turned on the way.
-        turned = np.empty(LANES * LANES, dtype=np.float32)
-        row_scores = np.empty(LANES, dtype=np.float32)
-        near = np.empty(LANES * width, dtype=np.float32)
-        while done + LANES <= size:
-            # In the order of memory: turned in place, the table would come from it at half the speed.
-            for place in range(0, LANES * width, LANES):
-                store(near, place, load(items, at + done * width + place))
-            sum_ = splat(_ZERO)
-            for d in range(0, width, LANES):
-                transpose_square(turned, 0, LANES, near, d, width, LANES)
-                for column in range(LANES):
-                    own = splat(columns[packed + (d + column) * lanes])
-                    sum_ = fma(own, load(turned, column * LANES), sum_)
-            store(row_scores, 0, sum_)
-            for item in range(LANES):
-                tile[(done + item) * lanes] = row_scores[item]
-            done += LANES
-    product(
-        tile, done * lanes, lanes, items, at + done * width, width, 1, columns, packed, lanes, size - done,
-        lanes, width, False,
-    )  # fmt: skip
-
-
-@compiled
-def first_of(barred: Array, low: Number, high: Number, key: Number) -> Number:
-    """Find the first place from `low` to `high` whose key is not below `key`."""
-    while low < high:
-        middle = (low + high) // 2
-        if barred[middle] < key:
-            low = middle + 1
-        else:
-            high = middle
-    return low
-
-
-@compiled
 def rank_worker(
     slot: Number,
     tickets: Array,
@@ -136,16 +85,18 @@ def rank_worker(
     items: Array,
     width: Number,
     bars: Array,
+    targets: Array,
     barred: Array,
     starts: Array,
+    ends: Array,
     counts: Array,
     faults: Array,
 ) -> None:
     """Count scores above and level with each row's bar, among all items and among the barred ones.
 
-    A piece is `stretch` blocks of items and `part` groups of rows. `barred` holds keys
-    (block * rows + row) * BLOCK + item - block * BLOCK in order, those of a block from starts[block].
-    `counts` is (slot, 4, row): above, level, above and barred, level and barred.
+    A piece is `stretch` blocks of items and `part` groups of rows. `barred`, `starts`, `ends`: see
+    `Barred`; a row's target is never barred. `counts` is (slot, 4, row): above, level, above and barred,
+    level and barred.
     """
     count_items = len(items) // width
     blocks = (count_items + BLOCK - 1) // BLOCK
@@ -157,6 +108,7 @@ def rank_worker(
     level = np.empty(lanes, dtype=np.float32)
     fault = splat(_ZERO)
     mine = slot * 4 * rows
+    met = starts.copy()
     while True:
         piece = next_ticket(tickets)
         if piece >= (blocks + stretch - 1) // stretch * parts:
@@ -164,16 +116,17 @@ def rank_worker(
         block0 = piece // parts * stretch
         group0 = piece % parts * part
         for turn in range(part * stretch):
-            group, block = group0 + turn // stretch, block0 + turn % stretch
+            group, block = group0 + turn % part, block0 + turn // part
             if group >= groups or block >= blocks:
                 continue
             row0 = group * lanes
             item0 = block * BLOCK
             size = min(BLOCK, count_items - item0)
-            stop = starts[block + 1]
-            at = first_of(barred, starts[block], stop, (block * rows + row0) * BLOCK)
             count = min(lanes, rows - row0)
-            score_tile(tile, lanes, rows, columns, group * padded * lanes, items, item0 * width, size, width)
+            product(
+                tile, 0, lanes, items, item0 * width, width, 1,
+                columns, group * padded * lanes, lanes, size, lanes, width, False,
+            )  # fmt: skip
             for lane in range(count):
                 bar[lane] = bars[row0 + lane]
             for lane in range(0, lanes, LANES):
@@ -190,11 +143,20 @@ def rank_worker(
             for lane in range(count):
                 counts[mine + row0 + lane] += np.int64(above[lane])
                 counts[mine + rows + row0 + lane] += np.int64(level[lane])
-            while at < stop and barred[at] < (block * rows + row0 + count) * BLOCK:
-                lane = barred[at] // BLOCK % rows - row0
-                score_ = tile[barred[at] % BLOCK * lanes + lane]
-                counts[mine + 2 * rows + row0 + lane] += np.int64(score_ > bar[lane])
-                counts[mine + 3 * rows + row0 + lane] += np.int64(score_ == bar[lane])
-                at += 1
+            for lane in range(count if len(barred) > 0 else 0):
+                row = row0 + lane
+                at, end = met[row], ends[row]
+                over, same = 0, 0
+                # Blocks that other threads took lie between.
+                while at < end and barred[at] < item0:
+                    at += 1
+                while at < end and barred[at] < item0 + size:
+                    score_ = tile[(barred[at] - item0) * lanes + lane]
+                    over += score_ > bar[lane]
+                    same += score_ == bar[lane] and barred[at] != targets[row]
+                    at += 1
+                met[row] = at
+                counts[mine + 2 * rows + row] += over
+                counts[mine + 3 * rows + row] += same
     if sum_lanes(fault) != _ZERO:  # NaN too
         faults[slot] = 1

@@ -48,7 +48,7 @@ def update_rows(
         betas: (b1, b2).
         epsilon: as in Adam.
         weight_decay: decoupled, per step in which the row is touched.
-        backend: "reference", "cpu" or None to choose by device.
+        backend: "reference", "cpu", "triton" or None to choose by device.
 
     Raises:
         ArgumentError: shapes do not go together, or a tensor is not contiguous.
@@ -67,11 +67,16 @@ def update_rows(
         )
     beta1, beta2 = betas
     update = reference.update_rows
-    # Half-precision tables are left to the reference: the compiled loop works in place, in float32.
-    if choose_backend("row_adamw", backend, weight) == "cpu" and weight.dtype == torch.float32:
+    chosen = choose_backend("row_adamw", backend, weight)
+    # Half-precision tables are left to the reference: the loop on the CPU works in place, in float32.
+    if chosen == "cpu" and weight.dtype == torch.float32:
         from recsys.kernels.row_adamw import cpu
 
         update = cpu.update_rows
+    elif chosen == "triton":
+        from recsys.kernels.row_adamw import triton
+
+        update = triton.update_rows
     with torch.no_grad():
         update(
             weight,

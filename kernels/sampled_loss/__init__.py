@@ -14,6 +14,7 @@ from recsys.errors import ArgumentError
 from recsys.kernels.backend import choose_backend
 from recsys.kernels.embedding import Items, item_count
 from recsys.kernels.sampled_loss import reference
+from recsys.kernels.sampled_loss.assembly import Backend, sampled_loss
 from recsys.kernels.sampled_loss.checks import check_options, check_tensors
 from recsys.kernels.sampled_loss.form import BCE, BPR, SOFTMAX, Form, gbce_beta
 
@@ -59,7 +60,7 @@ def sampled_softmax_loss(
         weight: (N,) floating, >= 0, row weights, or None for ones. Data: takes no gradient.
         reduction: "mean" (sum of weight * loss over sum of weight; 0 when no weight), "sum" or "none".
         sparse: whether the table's gradient is a sparse tensor of the U rows touched, or a dense one.
-        backend: "reference", "cpu" or None to choose by device.
+        backend: "reference", "cpu", "triton" or None to choose by device.
 
     Returns:
         A scalar, or (N,) for "none". Differentiable once in hidden and items.
@@ -69,8 +70,9 @@ def sampled_softmax_loss(
 
     Cost: 6 N K d multiply-adds with gradients; negatives of each row are gathered one by one (N K d floats
     read), shared ones enter matrix products, several times faster at equal K. Memory O(N K) for (N, K),
-    O(N d + K d) for (K,) ("cpu").
-    Numerics: "cpu" computes in float32; with (N, K), the same bits whatever the number of threads.
+    O(N d + K d) for (K,) (compiled).
+    Numerics: compiled kernels compute in float32; with (N, K), a row's loss and its gradient in hidden have
+    the same bits whatever the number of threads or the other rows.
     Source: Jean et al. 2015 (arXiv:1412.2007); in-batch negatives with logQ, Yi et al. 2019.
     """
     return _compute(
@@ -234,10 +236,10 @@ def _compute(
 ) -> Tensor:
     check_options(name, temperature, reduction, form.smoothing)
     check_tensors(name, hidden, items, targets, negatives, log_q, target_log_q, weight)
-    if choose_backend("sampled_loss", backend, hidden) == "cpu":
-        from recsys.kernels.sampled_loss import cpu
-
-        return cpu.sampled_loss(
+    chosen = choose_backend("sampled_loss", backend, hidden)
+    if chosen != "reference":
+        return sampled_loss(
+            _compiled(chosen),
             hidden,
             items,
             targets,
@@ -270,3 +272,13 @@ def _compute(
         return total / max(len(losses), 1)
     mass = weight.sum()
     return total / mass.where(mass != 0.0, mass + 1)
+
+
+def _compiled(name: str) -> Backend:
+    if name == "cpu":
+        from recsys.kernels.sampled_loss import cpu
+
+        return cpu.BACKEND
+    from recsys.kernels.sampled_loss import triton
+
+    return triton.BACKEND

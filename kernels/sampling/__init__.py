@@ -42,7 +42,7 @@ def draw_negatives(
         count: K, at least 1.
         seed: any integer; its low 64 bits count.
         first_row: what row 0 counts as: a batch cut in two draws what it draws whole.
-        backend: "reference", "cpu" or None to choose by device.
+        backend: "reference", "cpu", "triton" or None to choose by device.
 
     Returns:
         (N, K) int64; the same for every backend. Their probabilities: `log_expected_count`.
@@ -59,10 +59,15 @@ def draw_negatives(
         )
     if sampler.n_items < 2:
         raise ArgumentError("draw_negatives: a catalog of one item has no negative")
-    if _backend(backend, targets) == "cpu":
+    chosen = _backend(backend, targets.device)
+    if chosen == "cpu":
         from recsys.kernels.sampling import cpu
 
         return cpu.draw_negatives(sampler, targets, count, seed, first_row)
+    if chosen == "triton":
+        from recsys.kernels.sampling import triton
+
+        return triton.draw_negatives(sampler, targets, count, seed, first_row)
     return reference.draw_negatives(sampler, targets, count, seed, first_row)
 
 
@@ -83,17 +88,22 @@ def draw_shared(
         count: K, at least 1.
         seed: any integer; its low 64 bits count.
         device: where to draw.
-        backend: "reference", "cpu" or None to choose by device.
+        backend: "reference", "cpu", "triton" or None to choose by device.
 
     Returns:
         (K,) int64; the same for every backend.
     """
     device = torch.device(device)
     _check("draw_shared", sampler, count, device)
-    if _backend(backend, torch.empty(0, device=device)) == "cpu":
+    chosen = _backend(backend, device)
+    if chosen == "cpu":
         from recsys.kernels.sampling import cpu
 
         return cpu.draw_shared(sampler, count, seed)
+    if chosen == "triton":
+        from recsys.kernels.sampling import triton
+
+        return triton.draw_shared(sampler, count, seed, device)
     return reference.draw_shared(sampler, count, seed, device)
 
 
@@ -143,6 +153,6 @@ def _check(name: str, sampler: NegativeSampler, count: int, device: torch.device
         )
 
 
-def _backend(backend: str | None, like: Tensor) -> str:
+def _backend(backend: str | None, device: torch.device) -> str:
     # Ids have no floating type for the choice to go by.
-    return choose_backend("sampling", backend, torch.empty(0, device=like.device))
+    return choose_backend("sampling", backend, torch.empty(0, device=device))

@@ -14,6 +14,7 @@ from recsys.kernels.vector.lanes import (
     exp2,
     fma,
     load,
+    lowest_bit,
     maximum,
     multiply,
     select_le,
@@ -25,6 +26,7 @@ from recsys.kernels.vector.lanes import (
     transpose_square,
 )
 from recsys.kernels.vector.product import PANEL, product
+from recsys.kernels.vector.scratch import scratch
 from recsys.kernels.vector.tickets import next_ticket
 
 __all__ = [
@@ -39,10 +41,12 @@ __all__ = [
     "exp2",
     "fma",
     "load",
+    "lowest_bit",
     "maximum",
     "multiply",
     "next_ticket",
     "product",
+    "scratch",
     "select_le",
     "splat",
     "square_root",

@@ -94,6 +94,15 @@ def call(builder: Any, name: str, *args: Any) -> Any:
     return builder.call(function, args)
 
 
+def prefetch(builder: Any, pointer: Any) -> None:
+    """Emit a hint that the line at an address, which need not be valid, will be read."""
+    byte = ir.IntType(8).as_pointer()
+    function_type = ir.FunctionType(ir.VoidType(), [byte, INT, INT, INT])
+    declare: Any = cgutils.get_or_insert_function
+    function = declare(builder.module, function_type, "llvm.prefetch.p0")
+    builder.call(function, [builder.bitcast(pointer, byte), INT(0), INT(3), INT(1)])
+
+
 @intrinsic
 def load(typing_context: Any, array: Any, position: Any) -> Any:
     """Load LANES elements of `array` from `position`."""
@@ -211,6 +220,16 @@ def above_mask(typing_context: Any, a: Any, b: Any) -> Any:
         return builder.zext(bits, ir.IntType(64))
 
     return types.int64(LANES_TYPE, LANES_TYPE), emit
+
+
+@intrinsic
+def lowest_bit(typing_context: Any, mask: Any) -> Any:
+    """Return the place of the lowest set bit of an int64, which must not be 0."""
+
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.cttz(args[0], ir.IntType(1)(1))
+
+    return types.int64(types.int64), emit
 
 
 @intrinsic

@@ -14,6 +14,8 @@ from recsys.encoders.items import HashedItemEmbedding, ItemEmbedding, make_item_
 from recsys.errors import ArgumentError
 from recsys.jagged import SequenceBatch
 
+NO_CLOCK_TO_READ = "encoder.clock is not 'pool': there is no clock to read at another hour"
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EncoderConfig:
@@ -207,14 +209,14 @@ class SequenceEncoder(nn.Module, ABC):
             ArgumentError: the encoder has no interest clock, so that no hour changes its answers this way.
         """
         if self.clock is None:
-            raise ArgumentError("encoder.clock is not 'pool': there is no clock to read at another hour")
+            raise ArgumentError(NO_CLOCK_TO_READ)
         hidden = self._last_states(batch)
         return self.clock.remember(hidden, batch, self.item_embedding(batch.items))
 
     def recall(self, memory: UserMemory, local_at: Tensor | None = None) -> Tensor:
         """(n, D) states of remembered users asked at local times (n,); None is their last events' times."""
         if self.clock is None:
-            raise ArgumentError("encoder.clock is not 'pool': there is no clock to read at another hour")
+            raise ArgumentError(NO_CLOCK_TO_READ)
         return self.clock.read(memory, local_at)
 
     def _last_states(self, batch: SequenceBatch) -> Tensor:
@@ -255,19 +257,46 @@ class SequenceEncoder(nn.Module, ABC):
         Raises:
             ArgumentError: an encoder with a clock is given no local times.
         """
-        if not self.needs_local_times:
+        if self.clock is not None:
+            memory, new = self.step_memory(state, items, timestamps, local_times=local_times)
+            return self.clock.read(memory, local_at), new
+        if self.hours is None:
             return self.encode_step(state, items, timestamps)
         if local_times is None:
             raise ArgumentError(NO_LOCAL_TIMES)
         asked = local_times if local_at is None else local_at
+        hidden, own = self.encode_step(state, items, timestamps, local_times, asked)
+        return hidden + self.hours.of_requests(asked), own
+
+    def step_memory(
+        self,
+        state: Any,
+        items: Tensor,
+        timestamps: Tensor | None = None,
+        *,
+        local_times: Tensor | None = None,
+    ) -> tuple[UserMemory, Any]:
+        """Take one more event of each user as :meth:`step` does, for answers at any hour by :meth:`recall`.
+
+        Args:
+            state: as for :meth:`step`.
+            items: (n,) int64 item indices.
+            timestamps: (n,) int64 unix seconds, for encoders that read the time.
+            local_times: (n,) int64 local seconds.
+
+        Returns:
+            What :meth:`remember` gives for the histories so far, and the new state.
+
+        Raises:
+            ArgumentError: the encoder has no interest clock, or there are no local times.
+        """
         if self.clock is None:
-            assert self.hours is not None
-            hidden, own = self.encode_step(state, items, timestamps, local_times, asked)
-            return hidden + self.hours.of_requests(asked), own
+            raise ArgumentError(NO_CLOCK_TO_READ)
+        if local_times is None:
+            raise ArgumentError(NO_LOCAL_TIMES)
         hidden, own = self.encode_step(state.own, items, timestamps)
         sums = self.clock.step(state.sums, items, self.item_embedding(items), local_times)
-        memory = UserMemory(hidden, sums, local_times)
-        return self.clock.read(memory, asked), ClockedState(own, sums)
+        return UserMemory(hidden, sums, local_times), ClockedState(own, sums)
 
     def initialize(self, generator: torch.Generator) -> None:
         """Draw all weights from ``generator``: normal with deviation 0.02, biases zero, norms one.

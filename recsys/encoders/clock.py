@@ -32,6 +32,7 @@ from recsys.kernels.clock import (
     clock_step,
     clock_sums,
     cosine_coefficients,
+    highest_harmonic,
     hours_to_degree,
     initial_clock_state,
 )
@@ -50,7 +51,8 @@ SIGMAS = (1.0, 1.5, 2.0, 3.0)
 PRIOR_HARMONICS = 6
 """Degree of the prior in the hour: details down to four hours."""
 
-DEGREE = max(hours_to_degree(sigma) for sigma in SIGMAS)
+DEGREE = max(highest_harmonic(hours_to_degree(sigma)) for sigma in SIGMAS)
+"""Harmonics of the day that are summed: those of the narrowest kernel that single precision sees."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

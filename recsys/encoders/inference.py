@@ -23,6 +23,7 @@ def encode_histories(
     local_times: npt.NDArray[np.int64] | None = None,
     at: Array | None = None,
     local_at: Array | None = None,
+    clock: bool = True,
     batch_events: int = 32_768,
 ) -> Tensor:
     """The state after each history, of which the most recent ``history_length`` events are read.
@@ -36,6 +37,7 @@ def encode_histories(
         local_times: (N,) local seconds, or None; read by a clock.
         at: (R,) unix seconds at which each answer is wanted; None is the last event's time.
         local_at: (R,) local seconds of the same.
+        clock: whether the interest clock adds the hour of the request; False takes an encoder that has one.
         batch_events: budget of events per forward pass.
 
     Returns:
@@ -50,9 +52,13 @@ def encode_histories(
             times = None if timestamps is None else timestamps[flat]
             local = None if local_times is None else local_times[flat]
             batch = SequenceBatch.from_lengths(items[flat], ends[rows] - recent[rows], times, local)
-            found = encoder.user_state(
-                batch.to(device), at=_moments(at, rows, device), local_at=_moments(local_at, rows, device)
-            )
+            packed = batch.to(device)
+            if clock:
+                found = encoder.user_state(
+                    packed, at=_moments(at, rows, device), local_at=_moments(local_at, rows, device)
+                )
+            else:
+                found = encoder.remember(packed).hidden
             states[rows] = found.to(states.dtype)
     return states
 

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from recsys.datasets.local_times import local_hours
 from recsys.errors import ArgumentError, DataError
 from recsys.evaluation.bootstrap import confidence_intervals
 from recsys.evaluation.card import protocol_card
@@ -230,7 +231,12 @@ def summarize(
         metrics_seen_removed=means.get("removed", {}),
         popularity={seen: mean_metrics(per_user(ranks)) for seen, ranks in table.popularity.items()},
         confidence=confidence_intervals(users, generator, resamples=resamples) if resamples else {},
-        slices=slice_metrics(table.model[headline], targets, np.asarray(store.item_counts())),
+        slices=slice_metrics(
+            table.model[headline],
+            targets,
+            np.asarray(store.item_counts()),
+            local_hours(store, targets.request_position),
+        ),
         lists=table.lists,
         protocol=protocol_card(protocol, store.meta, targets, n_items=store.n_items, seed=seed),
         per_user=users,

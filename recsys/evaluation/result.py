@@ -31,7 +31,8 @@ class EvaluationResult:
         metrics_seen_removed: the same without them (the target stays a candidate).
         popularity: the popularity baseline under "kept" and "removed".
         confidence: 95% percentile interval of each headline metric; empty if not asked for.
-        slices: hr@10 and ndcg@10 of the headline by history length, popularity, new or repeated.
+        slices: hr@10 and ndcg@10 of the headline by history length, popularity, new or repeated,
+            and by local hour of the request where the log tells.
         lists: coverage@k and novelty@k under "kept" and "removed"; empty if not asked for.
         protocol: the protocol card.
         per_user: (U,) float64 headline metrics of each counted user.

@@ -1,4 +1,4 @@
-"""Where a model is good: metrics by history length, by the target's popularity, and new against repeated.
+"""Where a model is good: metrics by history length, the target's popularity, new or repeated, and by hour.
 
 A slice is a set of rows, each taken as a query of its own with one target: hr@10 = share of rows with rank
 <= 10, ndcg@10 = mean of 1 / log2(rank + 1) where rank <= 10, else 0.
@@ -45,20 +45,27 @@ def popularity_classes(item_counts: NDArray[np.int64]) -> NDArray[np.int8]:
     return classes[inverse].astype(np.int8)
 
 
-def slice_metrics(ranks: ArrayLike, targets: EvaluationTargets, item_counts: NDArray[np.int64]) -> Slices:
+def slice_metrics(
+    ranks: ArrayLike,
+    targets: EvaluationTargets,
+    item_counts: NDArray[np.int64],
+    hours: NDArray[np.int64] | None = None,
+) -> Slices:
     """Compute hr@10 and ndcg@10 for each slice.
 
     Args:
         ranks: (R,) 1-based rank of each row's target.
         targets: the rows.
         item_counts: (V,) int64 training events of each item.
+        hours: (R,) int64 local hour of each row's request, 0 to 23; None where the log does not tell.
 
     Returns:
         {"history_length": {"1-4": {"rows", "users", "hr@10", "ndcg@10"}, ...}, "popularity": {...},
-        "target": {"new": ..., "repeated": ...}}; the metrics of an empty slice are None.
+        "target": {"new": ..., "repeated": ...}}, and "hour": {"00": ..., "23": ...} where hours are
+        known; the metrics of an empty slice are None.
 
     Raises:
-        ArgumentError: the ranks are not one per row.
+        ArgumentError: the ranks or hours are not one per row.
     """
     rank = np.asarray(ranks, dtype=np.float64)
     if rank.shape != (targets.n_rows,):
@@ -66,7 +73,9 @@ def slice_metrics(ranks: ArrayLike, targets: EvaluationTargets, item_counts: NDA
     lengths = targets.history_end - targets.history_start
     length_bin = np.searchsorted(LENGTH_EDGES, lengths, side="right") - 1
     by_popularity = popularity_classes(item_counts)[targets.target]
-    return {
+    if hours is not None and hours.shape != rank.shape:
+        raise ArgumentError(f"hours has shape {hours.shape}: give one hour for each of {targets.n_rows} rows")
+    found = {
         "history_length": {
             name: _slice(rank, targets, length_bin == place) for place, name in enumerate(_length_names())
         },
@@ -79,6 +88,9 @@ def slice_metrics(ranks: ArrayLike, targets: EvaluationTargets, item_counts: NDA
             "repeated": _slice(rank, targets, targets.repeated),
         },
     }
+    if hours is not None:
+        found["hour"] = {f"{hour:02d}": _slice(rank, targets, hours == hour) for hour in range(24)}
+    return found
 
 
 def _length_names() -> list[str]:

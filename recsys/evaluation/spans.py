@@ -43,16 +43,10 @@ def distinct_items(items: NDArray[np.int32], starts: Ints, ends: Ints, n_items: 
     Returns:
         ids: (E,) int64 and offsets: (R+1,) int64, the jagged pair that the ranking kernel takes as `exclude`.
     """
+    from recsys.kernels.ranking.exclusions import distinct_lists
+
     positions, offsets = expand_spans(starts, ends)
-    rows = np.repeat(np.arange(len(starts), dtype=np.int64), np.diff(offsets))
-    # np.unique hashes, which takes several times as long on keys that are nearly in order.
-    keys = np.sort(rows * n_items + items[positions])
-    fresh = np.ones(len(keys), dtype=np.bool_)
-    fresh[1:] = keys[1:] != keys[:-1]
-    keys = keys[fresh]
-    row_starts = np.arange(len(starts) + 1, dtype=np.int64) * n_items
-    distinct_offsets = np.searchsorted(keys, row_starts).astype(np.int64)
-    return keys % n_items, distinct_offsets
+    return distinct_lists(items[positions].astype(np.int64), offsets, n_items)
 
 
 def chunk_rows(lengths: Ints, budget: int = EVENTS_PER_CHUNK) -> Iterator[slice]:

@@ -90,10 +90,19 @@ class ApproximateBackend:
         """Return k likely best permitted items of each query; see `SearchBackend`."""
         asked: Floats32 = queries.cpu().numpy()
         rounding_margins(asked, self._flat.longest, self._metric)  # refuses scores beyond float32
+        steps = plan(filters, k, self._proposer.engine)
+        if len(steps) == 1 and steps[0].how not in ("gather", "scan"):
+            scores, ids = self._ask(steps[0], asked, k, filters)
+            self.tallies.add(steps[0].how, len(asked))
+            if int(ids.min()) >= 0:
+                return torch.from_numpy(scores), torch.from_numpy(ids)
+            return self._completed(
+                asked, k, filters, scores, ids, self._unfinished(steps[0].rows, ids, filters)
+            )
         scores = np.empty((len(asked), k), dtype=np.float32)
         ids = np.empty((len(asked), k), dtype=np.int64)
         short = []
-        for step in plan(filters, k, self._proposer.engine):
+        for step in steps:
             rows = step.rows
             self.tallies.add(step.how, len(rows))
             if step.how in ("gather", "scan"):
@@ -102,6 +111,12 @@ class ApproximateBackend:
             scores[rows], ids[rows] = self._ask(step, asked[rows], k, filters)
             short.append(self._unfinished(rows, ids[rows], filters))
         left = np.concatenate(short) if short else np.zeros(0, dtype=np.int64)
+        return self._completed(asked, k, filters, scores, ids, left)
+
+    def _completed(
+        self, asked: Floats32, k: int, filters: Filters, scores: Floats32, ids: Ints, left: Ints
+    ) -> tuple[Tensor, Tensor]:
+        """Answers, after an exact scan for the queries that were left short."""
         if len(left):
             self.tallies.add("completed", len(left))
             scores[left], ids[left] = self._flat.search_rows(asked, k, filters, left)

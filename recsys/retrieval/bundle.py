@@ -6,9 +6,11 @@
     golden-....safetensors           queries with known answers
     categories-....safetensors       where items have categories
     extra-....safetensors            where the maker keeps tensors with it
+    changes-....safetensors          where items came or went since
 
 Replacing the manifest is the one step that makes a new index of an old one: killed at any moment, a save
-leaves the old or the new. Nothing here is FAISS's own format, which carries no checksum: a flipped bit there
+leaves the old or the new. Changes to the catalog replace the last file and the manifest, and touch no other
+file. Nothing here is FAISS's own format, which carries no checksum: a flipped bit there
 loads and gives wrong items.
 """
 
@@ -34,13 +36,13 @@ FORMAT = "recsys item index"
 VERSION = 2
 MANIFEST = "manifest.json"
 _OURS = re.compile(
-    r"(vectors|parts|golden|categories|extra)-[0-9a-f]{12}\.safetensors|\.new-\w+|manifest\.json"
+    r"(vectors|parts|golden|categories|extra|changes)-[0-9a-f]{12}\.safetensors|\.new-\w+|manifest\.json"
 )
 _MANIFEST_LIMIT_BYTES = 1_000_000
 _REMEDY = "build the index again"
 
 Contents = dict[str, dict[str, Tensor]]
-"""File ("vectors", "parts", "golden", "categories", "extra") to its tensors by name."""
+"""File ("vectors", "parts", "golden", "categories", "extra", "changes") to its tensors by name."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -74,48 +76,98 @@ def bundle_exists(folder: str | Path) -> bool:
     return (Path(folder) / MANIFEST).exists()
 
 
-def write_bundle(folder: str | Path, manifest: Manifest, contents: Contents) -> None:
+def write_bundle(folder: str | Path, manifest: Manifest, contents: Contents) -> str:
     """Write an index; one that is already there is replaced as a whole.
+
+    Returns:
+        The sha256 that names this state of the folder; see `amend_bundle`.
 
     Raises:
         RetrievalError: the folder holds something that is not an index, or cannot be written.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import save_file
-
     target = Path(folder)
     if target.exists() and not _replaceable(target):
         raise RetrievalError(f"{target} holds something that is not an item index: choose another folder")
+    with _writing(target):
+        record: dict[str, Any] = {"format": FORMAT, "version": VERSION, **asdict(manifest), "files": {}}
+        for name, tensors in contents.items():
+            record["files"][name] = _write_file(target, name, tensors)
+        return _publish(target, record)
+
+
+def amend_bundle(folder: str | Path, state: str, name: str, tensors: dict[str, Tensor] | None) -> str:
+    """Replace one file of an index, and leave the others as they lie.
+
+    Args:
+        folder: of the index.
+        state: what `write_bundle`, `amend_bundle` or `read_bundle` called the state that this is made from.
+        name: of the file.
+        tensors: its new contents; None takes it away.
+
+    Returns:
+        The name of the new state.
+
+    Raises:
+        RetrievalError: somebody wrote the index in between, or the folder cannot be written.
+    """
+    target = Path(folder)
+    if not bundle_exists(target):
+        raise RetrievalError(f"{target / MANIFEST}: not found, {target} holds no item index; {_REMEDY}")
+    with _writing(target):
+        record = _parsed(target / MANIFEST, _bytes_of(target / MANIFEST))
+        if record.pop("sha256") != state:
+            raise RetrievalError(
+                f"{target}: another process changed this index in between; open it again and repeat"
+            )
+        record["files"].pop(name, None)
+        if tensors is not None:
+            record["files"][name] = _write_file(target, name, tensors)
+        return _publish(target, record)
+
+
+@contextmanager
+def _writing(target: Path) -> Iterator[None]:
+    """Alone in a folder that is there; what cannot be written is said in one line."""
+    from safetensors import SafetensorError
+
     try:
         target.mkdir(parents=True, exist_ok=True)
         with _alone_in(target):
-            record: dict[str, Any] = {"format": FORMAT, "version": VERSION, **asdict(manifest), "files": {}}
-            for name, tensors in contents.items():
-                with _temporary(target) as fresh:
-                    save_file({key: value.cpu().contiguous() for key, value in tensors.items()}, fresh)
-                    digest = sha256_of(fresh)
-                    file = f"{name}-{digest[:12]}.safetensors"
-                    record["files"][name] = {
-                        "file": file,
-                        "bytes": fresh.stat().st_size,
-                        "sha256": digest,
-                    }
-                    _sync(fresh)
-                    fresh.replace(target / file)
-            with _temporary(target) as fresh:
-                fresh.write_bytes(_encode(record))
-                _sync(fresh)
-                _sync_folder(target)
-                fresh.replace(target / MANIFEST)
-            _sync_folder(target)
-            _sweep(target, {entry["file"] for entry in record["files"].values()})
+            yield
     except (OSError, SafetensorError) as error:
         raise _write_error(target, error) from None
 
 
+def _write_file(target: Path, name: str, tensors: dict[str, Tensor]) -> dict[str, Any]:
+    """Write tensors under a name made of their contents; return the manifest's entry."""
+    from safetensors.torch import save_file
+
+    with _temporary(target) as fresh:
+        save_file({key: value.cpu().contiguous() for key, value in tensors.items()}, fresh)
+        digest = sha256_of(fresh)
+        file = f"{name}-{digest[:12]}.safetensors"
+        entry = {"file": file, "bytes": fresh.stat().st_size, "sha256": digest}
+        _sync(fresh)
+        fresh.replace(target / file)
+    return entry
+
+
+def _publish(target: Path, record: dict[str, Any]) -> str:
+    """Put the manifest in place, which makes the new state the folder's, and sweep what it does not name."""
+    raw = _encode(record)
+    with _temporary(target) as fresh:
+        fresh.write_bytes(raw)
+        _sync(fresh)
+        _sync_folder(target)
+        fresh.replace(target / MANIFEST)
+    _sync_folder(target)
+    _sweep(target, {entry["file"] for entry in record["files"].values()})
+    return str(json.loads(raw)["sha256"])
+
+
 def read_bundle(
     folder: str | Path, fingerprint: str | None = None, vocabulary: str | None = None
-) -> tuple[Manifest, Contents]:
+) -> tuple[Manifest, Contents, str]:
     """Read an index, refusing whatever differs from what was written.
 
     Args:
@@ -124,7 +176,7 @@ def read_bundle(
         vocabulary: digest of the item ids that answers will be named by; None does not compare.
 
     Returns:
-        The manifest and the tensors of every file.
+        The manifest, the tensors of every file, and the name of this state for `amend_bundle`.
 
     Raises:
         RetrievalError: names the file and the remedy.
@@ -148,7 +200,7 @@ def read_bundle(
             if _bytes_of(path / MANIFEST) != raw:
                 continue
             raise RetrievalError(f"{error.filename}: not found; {_REMEDY}") from None
-        return manifest, contents
+        return manifest, contents, str(json.loads(raw)["sha256"])
 
 
 def _read_file(file: Path, entry: Mapping[str, Any]) -> dict[str, Tensor]:
@@ -176,19 +228,8 @@ def _read_manifest(file: Path) -> tuple[Manifest, dict[str, dict[str, Any]], byt
         raise RetrievalError(f"{file}: not found, {file.parent} holds no item index; {_REMEDY}") from None
     except OSError as error:
         raise RetrievalError(f"{file}: cannot be read ({error.strerror or error}); {_REMEDY}") from None
+    record = _parsed(file, raw)
     damaged = RetrievalError(f"{file}: damaged; {_REMEDY}")
-    try:
-        record = json.loads(raw)
-    except (ValueError, RecursionError):
-        raise damaged from None
-    # The bytes must be those that these values are written as, checksum included: no byte is free to change.
-    if not isinstance(record, dict) or record.pop("sha256", None) is None or _encode(record) != raw:
-        raise damaged
-    if record.get("format") != FORMAT or record.get("version") != VERSION:
-        raise RetrievalError(
-            f"{file}: format {record.get('format')!r} version {record.get('version')!r} is not known here; "
-            f"{_REMEDY}, or update recsys"
-        )
     try:
         manifest = Manifest(**{name.name: record[name.name] for name in fields(Manifest)})
         files = record["files"]
@@ -202,6 +243,27 @@ def _read_manifest(file: Path) -> tuple[Manifest, dict[str, dict[str, Any]], byt
     if not sound:
         raise damaged
     return manifest, files, raw
+
+
+def _parsed(file: Path, raw: bytes) -> dict[str, Any]:
+    """A manifest's values, its own sha256 among them, once sure that no byte of it was changed."""
+    damaged = RetrievalError(f"{file}: damaged; {_REMEDY}")
+    try:
+        record = json.loads(raw)
+    except (ValueError, RecursionError):
+        raise damaged from None
+    # The bytes must be those that these values are written as, checksum included: no byte is free to change.
+    if not isinstance(record, dict):
+        raise damaged
+    digest = record.pop("sha256", None)
+    if digest is None or _encode(record) != raw:
+        raise damaged
+    if record.get("format") != FORMAT or record.get("version") != VERSION:
+        raise RetrievalError(
+            f"{file}: format {record.get('format')!r} version {record.get('version')!r} is not known here; "
+            f"{_REMEDY}, or update recsys"
+        )
+    return record | {"sha256": digest}
 
 
 def _bytes_of(file: Path) -> bytes:

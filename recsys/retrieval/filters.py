@@ -105,7 +105,7 @@ def merge_filters(
             everyone = np.arange(n_rows, dtype=np.int64)[:, None] * n_items + denied
             keys = np.concatenate([keys, everyone.ravel()])
     if len(keys) == 0:
-        none = np.zeros(n_rows + 1, dtype=np.int64)
+        none: Ints = np.zeros(n_rows + 1, dtype=np.int64)
         return Filters(n_items, n_rows, keys, none, candidates, keys)
     keys = _distinct(keys)
     merged_offsets = np.searchsorted(keys, np.arange(n_rows + 1, dtype=np.int64) * n_items).astype(np.int64)
@@ -131,8 +131,8 @@ def _check_exclude(exclude: tuple[Any, Any], n_items: int, n_rows: int) -> tuple
 def check_ids(name: str, ids: Any, n_items: int) -> Ints:
     """Item ids as int64, or an ArgumentError that names them."""
     values = _whole(name, ids)
-    outside = (values < 0) | (values >= n_items)
-    if np.any(outside):
+    if values.size and (values.min() < 0 or values.max() >= n_items):
+        outside = (values < 0) | (values >= n_items)
         raise ArgumentError(f"{name} holds {values[np.argmax(outside)]}: item ids lie in [0, {n_items})")
     return values
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from recsys.errors import RetrievalError
@@ -114,27 +115,40 @@ class FlatBackend:
         """
         margins = rounding_margins(queries, self.longest, self._metric)
         steps = plan(filters, k, self._engine)
+        if len(steps) == 1 and len(chosen) == len(queries):
+            return self._answer(steps[0], queries, k, filters, margins, chosen)
         scores = np.empty((len(chosen), k), dtype=np.float32)
         ids = np.empty((len(chosen), k), dtype=np.int64)
         place = np.full(len(queries), -1, dtype=np.int64)
         place[chosen] = np.arange(len(chosen))
         for step in steps:
             rows = step.rows[place[step.rows] >= 0]
-            if len(rows) == 0:
-                continue
-            self.tallies.add(step.how, len(rows))
-            proposals = self._propose(step, queries[rows], k, filters, rows)
-            scores[place[rows]], ids[place[rows]] = order_exactly(
-                queries[rows],
-                self.array,
-                proposals,
-                k,
-                metric=self._metric,
-                margins=margins[rows],
-                filters=filters,
-                rows=rows,
-            )
+            if len(rows):
+                there = place[rows]
+                scores[there], ids[there] = self._answer(step, queries[rows], k, filters, margins[rows], rows)
         return scores, ids
+
+    def _answer(
+        self,
+        step: Step,
+        queries: Floats32,
+        k: int,
+        filters: Filters,
+        margins: NDArray[np.float64],
+        rows: Ints,
+    ) -> tuple[Floats32, Ints]:
+        """Answer (r, d) queries, which stand in these rows of the filters, in one way."""
+        self.tallies.add(step.how, len(rows))
+        return order_exactly(
+            queries,
+            self.array,
+            self._propose(step, queries, k, filters, rows),
+            k,
+            metric=self._metric,
+            margins=margins,
+            filters=filters,
+            rows=rows,
+        )
 
     def _propose(self, step: Step, queries: Floats32, k: int, filters: Filters, rows: Ints) -> Proposals:
         """Fetch past the exclusions and keep the first k + slack permitted items of each row."""

@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from recsys.errors import ArgumentError
+from recsys.retrieval.changes import Changes
 from recsys.retrieval.filters import Ints, check_ids
 from recsys.retrieval.item_index import ItemIndex, NeighborArrays, check_vectors
 from recsys.retrieval.merging import merge_best
@@ -138,6 +139,10 @@ class LiveIndex:
         rebuild_share: additions and removals, as a share of the base, that call for a new base in the
             background; None leaves that to `rebuild`.
         rebuild_least: ... and at least so many of them: a scan of fewer costs next to nothing.
+        changes: what came and went since the base was built, as `changes` gave it; with ids=None.
+
+    Attributes:
+        first: the index that it began with.
 
     Raises:
         ArgumentError: the ids are not one per row, ascending.
@@ -150,11 +155,17 @@ class LiveIndex:
         *,
         rebuild_share: float | None = 0.05,
         rebuild_least: int = 1000,
+        changes: Changes | None = None,
     ) -> None:
         names = np.arange(base.n_items, dtype=np.int64) if ids is None else check_ids("ids", ids, _ANY_ID)
         if len(names) != base.n_items or np.any(np.diff(names) <= 0):
             raise ArgumentError(f"ids must be {base.n_items} ascending numbers, one per row of the index")
+        self.first = base
+        self._first_ids = names
         self._version = Version(0, base, names)
+        if changes is not None:
+            fresh = Version(0, base, names, changes.gone)
+            self._version = _with_added(fresh, changes.ids, changes.vectors)
         self._rebuild_share = rebuild_share
         self._rebuild_least = rebuild_least
         self._lock = threading.Lock()
@@ -227,6 +238,26 @@ class LiveIndex:
                 again = now.added_ids[np.isin(now.added_ids, changed)]
                 fresh = Version(now.number + 1, base, ids, np.sort(rows[known]))
                 self._version = _with_added(fresh, again, now.vectors(again))
+
+    def changes(self, labels: tuple[Any, ...] = ()) -> Changes:
+        """What came and went since the first index, whatever was rebuilt in between.
+
+        Args:
+            labels: what the maker calls the items that the first index has no row for.
+
+        Raises:
+            ArgumentError: the rows of the first index have ids of their own.
+        """
+        version = self._version
+        if self._first_ids[-1] != len(self._first_ids) - 1:
+            raise ArgumentError("changes are kept of items that are numbered by the index's rows: ids=None")
+        if version.base is self.first:
+            return Changes(version.gone, version.added_ids, version.vectors(version.added_ids), labels)
+        ids = version.ids
+        rows, same = _places(self._first_ids, ids)
+        same[same] = (self.first.vectors_of(rows[same]) == version.vectors(ids[same])).all(axis=1)
+        gone = np.setdiff1d(np.arange(self.first.n_items, dtype=np.int64), rows[same])
+        return Changes(gone, ids[~same], version.vectors(ids[~same]), labels)
 
     def wait(self) -> None:
         """Wait for a background rebuild to end, if there is one."""

@@ -54,7 +54,7 @@ def rounding_margins(queries: Floats32, longest_item: float, metric: Metric) -> 
     """
     lengths = np.sqrt(np.einsum("bd,bd->b", queries, queries, dtype=np.float64))
     size = (lengths + longest_item) ** 2 if metric == "l2" else lengths * longest_item
-    if np.any(size > 1e38):
+    if size.max(initial=0.0) > 1e38:
         raise ArgumentError("a query or item vector is so long that scores overflow float32: scale them down")
     margins: NDArray[np.float64] = (queries.shape[1] + 4) * 2.0**-23 * size
     return margins
@@ -91,21 +91,29 @@ def order_exactly(
         scores: (b, k) float32, -inf at the end, and ids: (b, k) int64, -1 at the end.
     """
     b, proposed = proposals.ids.shape
-    scores = np.full((b, max(k, proposed)), -np.inf, dtype=np.float32)
-    ids = np.full((b, max(k, proposed)), -1, dtype=np.int64)
-    ids[:, :proposed] = proposals.ids
     step = max(1, _GATHER_AT_ONCE // max(1, proposed * vectors.shape[1]))
-    for first in range(0, b, step):
-        part = slice(first, first + step)
-        scores[part, :proposed] = exact_scores(queries[part], vectors[proposals.ids[part]], metric)
-    scores[ids < 0] = -np.inf
-    # Fillers sort behind every item, also behind one that scores -inf.
-    order = np.lexsort((np.where(ids < 0, np.iinfo(np.int64).max, ids), -scores), axis=-1)[:, :k]
-    scores = np.take_along_axis(scores, order, axis=1)
-    ids = np.take_along_axis(ids, order, axis=1)
+    if proposed >= k and b <= step:  # a served request: what follows costs more than its scores
+        ids, scores = proposals.ids, exact_scores(queries, vectors[proposals.ids], metric)
+    else:
+        scores = np.full((b, max(k, proposed)), -np.inf, dtype=np.float32)
+        ids = np.full((b, max(k, proposed)), -1, dtype=np.int64)
+        ids[:, :proposed] = proposals.ids
+        for first in range(0, b, step):
+            part = slice(first, first + step)
+            scores[part, :proposed] = exact_scores(queries[part], vectors[proposals.ids[part]], metric)
+    second = ids
+    if ids.min(initial=0) < 0:
+        scores[ids < 0] = -np.inf
+        # Fillers sort behind every item, also behind one that scores -inf.
+        second = np.where(ids < 0, np.iinfo(np.int64).max, ids)
+    order = np.lexsort((second, -scores), axis=-1)[:, :k]
+    line = np.arange(b)[:, None]  # as np.take_along_axis, in a fifth of its time for one query
+    scores, ids = scores[line, order], ids[line, order]
+    if proposals.floor.max(initial=-np.inf) == -np.inf:
+        return scores, ids  # everything was proposed
     last = np.where(ids[:, -1] >= 0, scores[:, -1].astype(np.float64), -np.inf)
     unsure = (proposals.floor > -np.inf) & (last <= proposals.floor + margins)
-    for row in np.flatnonzero(unsure):
+    for row in unsure.nonzero()[0]:
         scores[row], ids[row] = _scan(queries[row], vectors, k, metric, filters, int(rows[row]))
     return scores, ids
 

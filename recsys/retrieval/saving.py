@@ -10,6 +10,7 @@ from recsys.errors import ArgumentError, ConfigError, RetrievalError
 from recsys.retrieval.backends import build_backend, choose_kind
 from recsys.retrieval.bundle import MANIFEST, Contents, Manifest, read_bundle, write_bundle
 from recsys.retrieval.categories import Categories
+from recsys.retrieval.changes import Changes
 from recsys.retrieval.golden import check_golden, golden_answers, golden_queries
 from recsys.retrieval.metric import Metric
 from recsys.retrieval.options import IndexOptions
@@ -18,8 +19,13 @@ if TYPE_CHECKING:
     from recsys.retrieval.item_index import ItemIndex
 
 
-def save_index(index: "ItemIndex", folder: str | Path, states: torch.Tensor | None = None) -> None:
-    """Write an index with golden queries; see `ItemIndex.save`."""
+def save_index(
+    index: "ItemIndex",
+    folder: str | Path,
+    states: torch.Tensor | None = None,
+    changes: Changes | None = None,
+) -> str:
+    """Write an index with golden queries and what changed since; see `ItemIndex.save`."""
     backend = index.backend
     vectors = index.vectors.cpu().contiguous()
     golden, recall = golden_answers(backend, golden_queries(vectors, states))
@@ -31,6 +37,8 @@ def save_index(index: "ItemIndex", folder: str | Path, states: torch.Tensor | No
         contents["categories"] = index.categories.tensors()
     if index.extra:
         contents["extra"] = index.extra
+    if changes is not None and len(changes):
+        contents["changes"] = changes.tensors()
     manifest = Manifest(
         kind=index.asked_kind,
         built_kind=index.kind,
@@ -43,7 +51,7 @@ def save_index(index: "ItemIndex", folder: str | Path, states: torch.Tensor | No
         golden_recall=recall,
         notes=index.notes,
     )
-    write_bundle(folder, manifest, contents)
+    return write_bundle(folder, manifest, contents)
 
 
 def load_index(
@@ -51,12 +59,16 @@ def load_index(
     fingerprint: str | None,
     vocabulary: str | None,
     kind: str | None,
-) -> "ItemIndex":
-    """Open an index and ask its golden queries; see `ItemIndex.load`."""
+) -> tuple["ItemIndex", Changes | None, str]:
+    """Open an index and ask its golden queries; see `ItemIndex.load`.
+
+    Returns:
+        The index as it was built, what changed since, and the name of the folder's state.
+    """
     from recsys.retrieval.item_index import ItemIndex
 
     file = Path(folder) / MANIFEST
-    manifest, contents = read_bundle(folder, fingerprint, vocabulary)
+    manifest, contents, state = read_bundle(folder, fingerprint, vocabulary)
     damaged = RetrievalError(f"{file}: does not fit its files; build the index again")
     vectors = contents["vectors"].get("vectors")
     shape = manifest.items, manifest.width
@@ -74,12 +86,15 @@ def load_index(
         if "categories" in contents:
             categories = Categories.from_tensors(contents["categories"], manifest.items)
         same = resolved == manifest.built_kind
+        changes = None
+        if "changes" in contents:
+            changes = Changes.from_tensors(contents["changes"], manifest.items, manifest.width)
         check_golden(backend, contents["golden"], manifest.golden_recall if same else 0.0)
     except (KeyError, TypeError, ConfigError, ArgumentError):
         raise damaged from None
     except RetrievalError as error:
         raise RetrievalError(f"{file}: {error}") from None
-    return ItemIndex(
+    index = ItemIndex(
         backend,
         kind=resolved,
         asked_kind=asked,
@@ -92,3 +107,4 @@ def load_index(
         notes=manifest.notes,
         extra=contents.get("extra"),
     )
+    return index, changes, state

@@ -59,3 +59,14 @@ def test_ranks_that_are_not_one_per_row_are_refused(random_store: Any) -> None:
     store = random_store(1)
     with pytest.raises(ArgumentError, match="one rank for each"):
         slice_metrics([1], select_targets(store), store.item_counts())
+
+
+def test_requests_are_sliced_by_hour(make_store: Any) -> None:
+    store = make_store([[0, 1, 2], [1, 2, 3], [2, 3, 0]], 4)
+    targets = select_targets(store)
+    slices = slice_metrics([1, 3, 11], targets, store.item_counts(), np.array([0, 23, 23]))
+    assert slices["hour"]["00"] == {"rows": 1, "users": 1, "hr@10": 1.0, "ndcg@10": 1.0}
+    assert slices["hour"]["23"] == {"rows": 2, "users": 2, "hr@10": 0.5, "ndcg@10": 0.25}
+    assert slices["hour"]["12"]["ndcg@10"] is None
+    with pytest.raises(ArgumentError, match="one hour for each"):
+        slice_metrics([1, 3, 11], targets, store.item_counts(), np.array([0]))

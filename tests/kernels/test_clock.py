@@ -13,6 +13,7 @@ from recsys.kernels.clock import (
     clock_step,
     clock_sums,
     cosine_coefficients,
+    highest_harmonic,
     hours_to_degree,
     initial_clock_state,
     reference,
@@ -185,6 +186,19 @@ def test_the_cosine_kernel_follows_the_gaussian_and_is_never_negative(sigma: flo
     assert float((cosine - reference.gaussian_kernel(gap, sigma)).abs().max()) < 0.02
     assert float(cosine.min()) > -1e-15
     assert float((cosine - (math.pi * gap.double() / DAY).cos() ** (2 * degree)).abs().max()) < 1e-13
+
+
+@pytest.mark.parametrize(("degree", "highest"), [(29, 19), (13, 12), (7, 7), (3, 3), (1, 1)])
+def test_harmonics_that_single_precision_does_not_see_are_cut(degree: int, highest: int) -> None:
+    assert highest_harmonic(degree) == highest
+    gap = torch.arange(0, DAY, 60)
+    whole = cosine_coefficients(degree)
+    cut = evaluate_kernel(gap, cosine_coefficients(degree, highest + 1))
+    assert float((cut - evaluate_kernel(gap, whole)).abs().max()) < 1e-7
+    if highest < degree:
+        shorter = evaluate_kernel(gap, cosine_coefficients(degree, highest))
+        assert float((shorter - evaluate_kernel(gap, whole)).abs().max()) > 1e-7
+    assert highest_harmonic(degree, 1e-18) == degree
 
 
 def test_the_clock_wraps_at_midnight() -> None:

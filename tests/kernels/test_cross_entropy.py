@@ -70,6 +70,15 @@ def test_compiled_loss_and_gradients_equal_the_reference(n: int, v: int) -> None
     _assert_near(_both(inputs, "cpu"), _both(inputs, "reference"))
 
 
+@pytest.mark.parametrize(("n", "v"), [(1, 50_021), (127, 50_021), (4096, 1000), (4096, 7)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_loss_and_gradients_at_real_sizes(n: int, v: int, dtype: torch.dtype) -> None:
+    """Gradients of narrow types are rounded to them once, at the end; float32 sums over V round as well."""
+    inputs = _inputs(n, v, seed=n + v, dtype=dtype)
+    bound = 1e-5 if dtype == torch.float32 else torch.finfo(dtype).eps
+    _assert_near(_both(inputs, "cpu"), _both(inputs, "reference"), bound)
+
+
 @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
 @pytest.mark.parametrize("smoothing", [0.0, 0.2])
 @pytest.mark.parametrize("weighted", [False, True])

@@ -16,7 +16,10 @@ from recsys.kernels.attention.schedule import AttentionSchedule
 from recsys.kernels.clock import clock_sums, cosine_coefficients
 from recsys.kernels.conv import causal_conv
 from recsys.kernels.cross_entropy import linear_cross_entropy
+from recsys.kernels.embedding import item_vectors
 from recsys.kernels.ranking import rank_of_target, top_k
+from recsys.kernels.sampled_loss import gbce_loss, sampled_softmax_loss
+from recsys.kernels.sampling import draw_negatives, draw_shared, popularity_sampler, uniform_sampler
 from recsys.kernels.scan import ScanSchedule, selective_scan
 
 pytestmark = [
@@ -161,6 +164,33 @@ def _loss(leaves: Leaves, batch: Batch, backend: str | None) -> Tensor:
     )
 
 
+def _table(dtype: torch.dtype) -> Leaves:
+    return {"item_weight": _draw(1, ITEMS, 64, dtype=dtype, scale=0.2)}
+
+
+def _own_negatives(leaves: Leaves, batch: Batch, backend: str | None) -> Tensor:
+    targets = torch.arange(batch.events, device=DEVICE) * 7919 % ITEMS
+    negatives = draw_negatives(uniform_sampler(ITEMS), targets, 40, 1)
+    return gbce_loss(
+        leaves["hidden"], leaves["item_weight"], targets, negatives, reduction="none", backend=backend
+    )
+
+
+def _shared_negatives(leaves: Leaves, batch: Batch, backend: str | None) -> Tensor:
+    targets = torch.arange(batch.events, device=DEVICE) * 7919 % ITEMS
+    negatives = draw_shared(uniform_sampler(ITEMS), 512, 1, device=DEVICE)
+    return sampled_softmax_loss(
+        leaves["hidden"], leaves["item_weight"], targets, negatives, reduction="none", backend=backend
+    )
+
+
+def _look_up(leaves: Leaves, batch: Batch, backend: str | None) -> Tensor:
+    # Half of the events have one item.
+    ids = torch.arange(batch.events, device=DEVICE)
+    ids = torch.where(ids % 2 == 0, 7, ids * 7919 % ITEMS)
+    return item_vectors(leaves["item_weight"], ids, backend=backend)
+
+
 def _clock_leaves(batch: Batch, dtype: torch.dtype) -> Leaves:
     wide = torch.float64 if dtype == torch.float64 else torch.float32
     return {
@@ -191,8 +221,14 @@ OPERATIONS = [
     Operation("scan", _scan_leaves, _scan, ("u", "delta", "B", "C", "z")),
     Operation("conv", _conv_leaves, _conv, ("x",)),
     Operation("cross-entropy", _loss_leaves, _loss, ("hidden",)),
+    Operation("own-negatives", _loss_leaves, _own_negatives, ("hidden",)),
+    Operation("shared-negatives", _loss_leaves, _shared_negatives, ("hidden",)),
+    Operation("look-up", lambda batch, dtype: _table(dtype), _look_up),
     Operation("clock", _clock_leaves, _clock, ("values",)),
 ]
+NUMBERED = ("cross-entropy", "own-negatives", "shared-negatives", "clock", "attention-biased")
+"""Those whose targets or times here are numbered by the row of the batch."""
+
 DTYPES = [torch.float32, torch.bfloat16]
 
 
@@ -252,7 +288,7 @@ def test_some_sequences_alone_have_the_bits_they_have_in_the_batch(
     starts = np.cumsum(whole.lengths) - whole.lengths
     rows = np.concatenate([np.arange(starts[i], starts[i] + whole.lengths[i]) for i in chosen])
     kept = torch.from_numpy(rows).to(DEVICE)
-    if operation.name in ("cross-entropy", "clock", "attention-biased"):
+    if not operation.jagged or operation.name in NUMBERED:
         pytest.skip("its targets and times here are numbered by row of the batch")
     part = Batch.of(whole.lengths[chosen])
     fewer = {name: x[kept] if name in operation.jagged else x for name, x in leaves.items()}
@@ -321,3 +357,12 @@ def test_ranks_and_best_items_are_those_of_all_scores(dtype: torch.dtype) -> Non
     again = top_k(hidden, items, 100)
     assert torch.equal(best.ids, again.ids)
     assert torch.equal(best.scores, again.scores)
+
+
+def test_draws_are_those_of_the_definition() -> None:
+    targets = torch.arange(EVENTS, device=DEVICE) % ITEMS
+    counts = torch.arange(ITEMS) ** 2
+    for sampler in (uniform_sampler(ITEMS), popularity_sampler(counts).to(DEVICE)):
+        for count in (1, 50, 300):
+            drawn = draw_negatives(sampler, targets, count, 5)
+            assert torch.equal(drawn, draw_negatives(sampler, targets, count, 5, backend="reference"))

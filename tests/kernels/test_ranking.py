@@ -1,3 +1,5 @@
+import tracemalloc
+
 import numpy as np
 import pytest
 import torch
@@ -52,6 +54,115 @@ def test_ranks_equal_brute_force(backend: str, ties: str) -> None:
             barred = set(exclude[0][exclude[1][row] : exclude[1][row + 1]].tolist())
             assert float(found.kept[row]) == _oracle_rank(scores[row], target, set(), ties)
             assert float(found.removed[row]) == _oracle_rank(scores[row], target, barred, ties)
+
+
+def test_ranks_equal_brute_force_in_a_thousand_cases() -> None:
+    """Whole-number vectors: ties everywhere, and every backend's scores exact."""
+    for seed in range(1000):
+        hidden, weight, targets, exclude = _case(1000 + seed, ties=True)
+        scores = hidden.double() @ weight.double().T
+        barred = torch.zeros(scores.shape, dtype=torch.bool)
+        barred[torch.repeat_interleave(torch.arange(len(hidden)), exclude[1].diff()), exclude[0]] = True
+        others = torch.ones_like(barred).scatter_(1, targets[:, None], False)
+        own = scores.gather(1, targets[:, None])
+        above, level = scores > own, (scores == own) & others
+        ties = ("pessimistic", "optimistic", "average")[seed % 3]
+        found = rank_of_target(hidden, weight, targets, exclude, ties=ties)
+        for ranks, counted in ((found.kept, others), (found.removed, others & ~barred)):
+            weight_of_level = {"pessimistic": 1.0, "optimistic": 0.0, "average": 0.5}[ties]
+            expected = 1 + (above & counted).sum(1) + weight_of_level * (level & counted).sum(1)
+            assert ranks.double().tolist() == expected.tolist()
+
+
+@pytest.mark.parametrize(("rows", "items"), [(1, 50_021), (2, 50_021), (127, 1000), (127, 7), (4096, 1000)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_ranks_and_lists_are_exact_at_real_sizes(rows: int, items: int, dtype: torch.dtype) -> None:
+    """Against float64: whole-number products below 2^24 have no rounding in any order of summing."""
+    generator = torch.Generator().manual_seed(items + rows)
+    hidden = torch.randint(-6, 7, (rows, 64), generator=generator).to(dtype)
+    weight = torch.randint(-9, 10, (items, 64), generator=generator).to(dtype)
+    scores = (hidden.float() @ weight.float().T).numpy()
+    k = min(items, 100)
+    found = top_k(hidden, weight, k)
+    keys = scores.astype(np.int64) * items - np.arange(items)
+    best = -np.sort(np.partition(-keys, k - 1, axis=1)[:, :k], axis=1)
+    ids = (-best) % items
+    assert np.array_equal(found.ids.numpy(), ids)
+    assert np.array_equal(found.scores.numpy(), np.take_along_axis(scores, ids, axis=1))
+    targets = torch.randint(0, items, (rows,), generator=generator)
+    own = np.take_along_axis(scores, targets.numpy()[:, None], axis=1)
+    assert rank_of_target(hidden, weight, targets).kept.tolist() == (scores >= own).sum(1).tolist()
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3, 5, 8, 9, 16, 17, 33, 49])
+@pytest.mark.parametrize("width", [1, 16, 50, 64, 65])
+def test_every_way_of_scoring_gives_the_same_bits(rows: int, width: int) -> None:
+    hidden, weight, _ = _large(60, 1003, width)
+    every = top_k(hidden, weight, 20)
+    found = top_k(hidden[:rows], weight, 20)
+    assert torch.equal(found.scores.view(torch.int32), every.scores[:rows].view(torch.int32))
+    assert torch.equal(found.ids, every.ids[:rows])
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e-20, 1e-6, 1e15, 1e18])
+def test_one_row_is_exact_whatever_the_size_of_its_numbers(scale: float) -> None:
+    """Items near each other, so that a careless margin would drop one; sizes near the ends of float32."""
+    generator = torch.Generator().manual_seed(5)
+    base = torch.randn(1, 64, generator=generator)
+    weight = base + 1e-6 * torch.randn(3000, 64, generator=generator)
+    for hidden, items in ((base * scale, weight), (base, weight * scale)):
+        alone = top_k(hidden, items, 50)
+        batch = top_k(hidden.repeat(40, 1), items, 50)
+        assert torch.equal(alone.ids[0], batch.ids[7])
+        assert torch.equal(alone.scores[0], batch.scores[7])
+
+
+@pytest.mark.parametrize("rows", [1, 3, 20, 40])
+@pytest.mark.parametrize("value", [float("inf"), float("-inf"), float("nan"), -3e38])
+def test_a_single_score_that_is_not_finite_is_found_in_every_form(rows: int, value: float) -> None:
+    hidden, weight = torch.full((rows, 24), 2.0), torch.full((700, 24), -1.0)
+    weight[:100] = 1.0  # a bar that no later item comes near
+    weight[651, 9] = value
+    with pytest.raises(ArgumentError, match="NaN or infinite"):
+        top_k(hidden, weight, 3)
+
+
+@pytest.mark.parametrize("rows", [1, 40])
+def test_scores_near_the_largest_float_are_answered(rows: int) -> None:
+    weight = torch.arange(1.0, 301.0)[:, None] * 1e36
+    found = top_k(torch.ones(rows, 1), weight, 2)
+    assert found.ids.tolist() == [[299, 298]] * rows
+
+
+@pytest.mark.parametrize("share", [0.1, 0.9])
+@pytest.mark.parametrize("rows", [1, 40])
+def test_lists_are_the_same_by_flags_and_by_a_copy(share: float, rows: int) -> None:
+    """Few closed items are flags behind the threshold, many make a copy of the open ones."""
+    hidden, weight, exclude = _large(rows, 2000)
+    generator = torch.Generator().manual_seed(3)
+    deny = torch.randperm(2000, generator=generator)[: int(share * 2000)]
+    open_ = torch.ones(2000, dtype=torch.bool)
+    open_[deny] = False
+    every = top_k(hidden, weight, 2000, exclude)
+    denied = top_k(hidden, weight, 30, exclude, deny=deny)
+    allowed = top_k(hidden, weight, 30, exclude, candidates=open_.nonzero()[:, 0])
+    for found in (denied, allowed):
+        for row in range(rows):
+            kept = [i for i in every.ids[row].tolist() if i >= 0 and open_[i]][:30]
+            assert found.ids[row].tolist() == kept + [-1] * (30 - len(kept))
+
+
+def test_exclusion_lists_of_every_length_are_put_in_order() -> None:
+    from recsys.kernels.ranking.exclusions import distinct_lists
+
+    rng = np.random.default_rng(0)
+    for items in (1, 63, 64, 65, 5000):
+        lengths = np.array([0, 1, 2, 24, 25, 200, 0, 3])
+        lists = [rng.integers(0, items, n) for n in lengths]
+        lists[3].sort()
+        ids, offsets = distinct_lists(np.concatenate(lists), np.append(0, np.cumsum(lengths)), items)
+        for row, given in enumerate(lists):
+            assert ids[offsets[row] : offsets[row + 1]].tolist() == sorted(set(given.tolist()))
 
 
 @pytest.mark.parametrize("backend", ["cpu", "reference"])
@@ -135,11 +246,18 @@ def test_exclusions_and_ties_over_many_blocks_equal_the_compiled_scores(width: i
 
 
 def test_the_scores_never_exist_at_once(sizes: list[int]) -> None:
+    """Neither among torch's tensors nor among numpy's arrays, which the kernels get."""
     hidden, weight, exclude = _large(500, 3001)
     sizes.clear()
-    rank_of_target(hidden, weight, torch.zeros(500, dtype=torch.int64), exclude)
-    top_k(hidden, weight, 10, exclude)
-    assert max(sizes) < 500 * 3001 // 10
+    tracemalloc.start()
+    try:
+        rank_of_target(hidden, weight, torch.zeros(500, dtype=torch.int64), exclude)
+        top_k(hidden, weight, 10, exclude)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert max(sizes, default=0) < 500 * 3001 // 10
+    assert peak < 4 * 500 * 3001 // 3
 
 
 def test_exclusions_outside_the_candidates_do_nothing() -> None:

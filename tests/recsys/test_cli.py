@@ -215,7 +215,7 @@ def test_help_describes_every_command() -> None:
     text = _recsys("--help").stdout
     for command in ("datasets", "prepare", "train", "evaluate", "index", "recommend", "score"):
         assert command in text
-        described = _recsys(command, "--help")
+        described = _recsys(*(["index", "build"] if command == "index" else [command]), "--help")
         assert described.returncode == 0
         assert "--json" in described.stdout
     assert _recsys("--version").stdout.startswith("recsys 0.")

@@ -124,19 +124,40 @@ def test_another_hour_is_another_state(name: str, clock: str) -> None:
     assert (own != later).any(dim=1).all()
 
 
+def _count_encodings(encoder: SequenceEncoder, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Note every pass through the encoder from now on."""
+    passes: list[str] = []
+    for method in ("encode", "encode_step"):
+        own = getattr(encoder, method)
+
+        def noted(*args: Any, own: Any = own, method: str = method, **options: Any) -> Any:
+            passes.append(method)
+            return own(*args, **options)
+
+        monkeypatch.setattr(encoder, method, noted)
+    return passes
+
+
 @pytest.mark.parametrize("name", NAMES)
-def test_one_encoding_answers_a_thousand_requests_at_all_hours(name: str) -> None:
+def test_one_encoding_answers_a_thousand_requests_at_all_hours(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     encoder = _encoder(name)
-    items, local = _histories(42)
+    items, local = _histories(1)
     batch = _batch(items, local)
-    last = torch.tensor([int(t[-1]) for t in local])
+    hours = int(local[0][-1]) + 3600 * np.random.default_rng(3).permutation(np.arange(1000) % 24)
+    passes = _count_encodings(encoder, monkeypatch)
     with torch.no_grad():
         memory = encoder.remember(batch)
+        assert len(passes) == 1
+        read = torch.cat([encoder.recall(memory, torch.tensor([at])) for at in hours])
+        assert len(passes) == 1
+        anew = {int(at): encoder.user_state(batch, local_at=torch.tensor([int(at)])) for at in set(hours)}
+        assert len(passes) == 1 + 24
         torch.testing.assert_close(encoder.recall(memory), encoder.user_state(batch), rtol=1e-5, atol=1e-5)
-        for hour in range(24):
-            at = last + hour * 3600
-            read, anew = encoder.recall(memory, at), encoder.user_state(batch, local_at=at)
-            torch.testing.assert_close(read, anew, rtol=1e-5, atol=1e-5)
+    expected = torch.cat([anew[int(at)] for at in hours])
+    torch.testing.assert_close(read, expected, rtol=1e-5, atol=1e-5)
+    assert len(expected.unique(dim=0)) == 24
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -350,3 +371,44 @@ def test_a_cache_of_states_reads_local_hours() -> None:
         expected = encoder.user_state(batch)[0].numpy()
     np.testing.assert_allclose(found["+05:30"], expected, rtol=1e-5, atol=1e-5)
     assert not np.allclose(found["UTC"], expected)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_cached_state_is_read_at_any_hour_without_encoding(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder = _encoder(name)
+    items, times = np.array([1, 2, 3]), 1_700_000_000 + np.array([0, 5_000, 90_000])
+    states = UserStates(encoder, lambda _: (items, times), time_zone="America/New_York")
+    passes = _count_encodings(encoder, monkeypatch)
+    last = int(times[-1])
+    own = states.state("a")
+    assert own is not None
+    once = len(passes)
+    assert once > 0
+    found: list[Any] = [states.state("a", at=last + hour * 3600) for hour in range(24)]
+    assert len(passes) == once
+    assert (states.hits, states.misses) == (24, 1)
+    np.testing.assert_allclose(found[0], own, rtol=1e-6, atol=1e-6)
+    batch = SequenceBatch.from_sequences([items], [times], [times - 5 * 3600])
+    for hour in (0, 7, 15):
+        with torch.no_grad():
+            expected = encoder.user_state(batch, local_at=torch.tensor([last + (hour - 5) * 3600]))
+        np.testing.assert_allclose(found[hour], expected[0].numpy(), rtol=1e-5, atol=1e-5)
+    after = states.append("a", 5, last + 60, at=last + 6 * 3600)
+    again: Any = states.state("a", at=last + 6 * 3600)
+    now: Any = states.state("a")
+    np.testing.assert_allclose(again, after, rtol=1e-6)
+    assert not np.allclose(now, after)
+
+
+def test_a_cache_refuses_an_hour_that_nothing_reads() -> None:
+    items, times = np.array([1, 2, 3]), 1_700_000_000 + np.array([0, 5_000, 90_000])
+    for clock in ("hours", "off"):
+        encoder = _encoder("sasrec", clock=clock)
+        states = UserStates(encoder, lambda _: (items, times), time_zone="UTC")
+        with pytest.raises(ArgumentError, match="no clock to read"):
+            states.state("a", at=1_700_000_000)
+    states = UserStates(_encoder("sasrec"), lambda _: (items, times))
+    with pytest.raises(ArgumentError, match="time_zone"):
+        states.state("a", at=1_700_000_000)

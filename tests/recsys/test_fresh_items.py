@@ -7,7 +7,7 @@ import pytest
 
 import recsys
 from recsys import Recommender
-from recsys.errors import ArgumentError, UnknownIdError
+from recsys.errors import ArgumentError, RetrievalError, RunError, UnknownIdError
 
 SMALL: dict[str, Any] = {"d_model": 16, "n_layers": 1, "d_ff": 16, "max_length": 16}
 
@@ -94,19 +94,135 @@ def test_a_bad_addition_is_refused(model: Recommender) -> None:
     vector = np.zeros((1, 16), dtype=np.float32)
     for arguments, words in (
         ({}, "one of them"),
-        ({"vectors": vector, "like": [[1]]}, "one of them"),
-        ({"like": [[1]], "category": ["War"]}, "one of them"),
+        ({"vectors": vector, "like": [[1]]}, "not both"),
+        ({"like": [[1]], "category": ["War", "Drama"]}, "1 items are added and 2 categories"),
         ({"like": [[1], [2]]}, "1 items are added and 2 lists"),
         ({"like": [[]]}, "at least one known item"),
         ({"vectors": vector[:, :3]}, "give \\(1, 16\\)"),
     ):
         with pytest.raises(ArgumentError, match=words):
             model.add_items([100], **arguments)
+    with pytest.raises(UnknownIdError, match="unknown category 'Wat'"):
+        model.add_items([100], like=[[1]], category=["Wat"])
     with pytest.raises(ArgumentError, match="not a whole number"):
         model.add_items(["abc"], vectors=vector)
     model.build_index("exact", vectors="latent", aggregate="local")
     with pytest.raises(ArgumentError, match="local vectors cannot take new items"):
         model.add_items([100], like=[[1]])
+
+
+def reopened(model: Recommender, folder: Path) -> Recommender:
+    assert model.index_.exact  # built on first use, and saved with the model
+    model.save(folder)
+    return recsys.load(folder)
+
+
+def test_what_came_and_went_survives_reopening(model: Recommender, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    again = reopened(model, run)
+    before = sorted(file.name for file in (run / "index").iterdir())
+    again.add_items([500, 501, 502], like=[[2, 4], [7], [8]], category=["War", "Drama", "War"])
+    again.remove_items([501, 5])
+    again.add_items([7], vectors=3 * model.index_.vectors[[7]].numpy())
+    folder = again.save_changes()
+    assert folder == run / "index"
+    after = sorted(file.name for file in folder.iterdir())
+    # The index as it was built lies as it lay.
+    assert [name for name in after if not name.startswith("changes-")] == before
+    opened = recsys.load(run)
+    want = again.recommend(histories=[[1, 2]], k=40, exclude_seen=False)
+    got = opened.recommend(histories=[[1, 2]], k=40, exclude_seen=False)
+    assert got.equals(want)
+    assert {500, 502} <= set(got["item_id"].to_list())
+    assert not {501, 5} & set(got["item_id"].to_list())
+    wars = opened.recommend(histories=[[1, 2]], k=40, category="War")["item_id"]
+    assert {500, 502} <= set(wars)
+    assert 500 not in opened.recommend(histories=[[1, 2]], k=40, category="Drama")["item_id"]
+    # Further changes build on those that were opened; an item that was removed again leaves no trace.
+    opened.remove_items([500])
+    opened.add_items([5, 600], like=[[6], [502]])
+    opened.save_changes()
+    last = recsys.load(run)
+    assert last.recommend(histories=[[1]], k=40).equals(opened.recommend(histories=[[1]], k=40))
+    answered = set(last.recommend(histories=[[1]], k=40, exclude_seen=False)["item_id"])
+    assert answered == (set(range(30)) | {502, 600})
+    assert last.save_changes() == run / "index"
+    assert not list(tmp_path.glob("run/index/.new*"))
+
+
+def test_a_saved_copy_of_a_changed_model_has_the_changes(model: Recommender, tmp_path: Path) -> None:
+    model.add_items([500], like=[[2]])
+    model.remove_items([3])
+    opened = reopened(model, tmp_path / "run")
+    frame = opened.recommend(histories=[[1]], k=40)
+    assert frame.equals(model.recommend(histories=[[1]], k=40))
+    # Taking everything back leaves the index as it was built.
+    vector = model.index_.vectors[[3]].numpy()
+    opened.remove_items([500])
+    opened.add_items([3], vectors=vector)
+    opened.decoder_.changing().rebuild()
+    opened.save_changes()
+    assert not list((tmp_path / "run" / "index").glob("changes-*"))
+    assert recsys.load(tmp_path / "run").decoder_.live is None
+
+
+def test_changes_of_two_processes_do_not_overwrite_each_other(model: Recommender, tmp_path: Path) -> None:
+    first = reopened(model, tmp_path / "run")
+    second = recsys.load(tmp_path / "run")
+    first.remove_items([1])
+    first.save_changes()
+    second.remove_items([2])
+    with pytest.raises(RetrievalError, match="another process changed this index"):
+        second.save_changes()
+    opened = recsys.load(tmp_path / "run")
+    assert 1 not in opened.recommend(k=40, exclude_seen=False)["item_id"]
+
+
+def test_changes_need_a_place_and_a_reason(model: Recommender, folder: Path) -> None:
+    with pytest.raises(ArgumentError, match="nothing was added or removed"):
+        model.save_changes()
+    model.build_index("exact")
+    model.remove_items([1])
+    with pytest.raises(ArgumentError, match="neither opened nor saved"):
+        model.save_changes()
+
+
+def test_a_new_index_keeps_what_came_and_went(model: Recommender) -> None:
+    model.add_items([500], like=[[2]], category=["War"])
+    model.remove_items([3])
+    before = model.recommend(histories=[[1]], k=40)
+    model.build_index("exact")
+    assert model.recommend(histories=[[1]], k=40).equals(before)
+    with pytest.raises(ArgumentError, match="local vectors cannot follow"):
+        model.build_index("exact", vectors="latent", aggregate="local")
+    with pytest.warns(UserWarning, match=r"1 added or changed item\(s\) are left out"):
+        model.build_index("exact", vectors="latent")
+    answered = set(model.recommend(histories=[[1]], k=40)["item_id"])
+    assert answered.isdisjoint({3, 500})
+    assert len(answered) == 28
+
+
+def test_a_scoring_knows_a_changed_catalog_and_its_categories(model: Recommender, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    opened = reopened(model, run)
+    opened.add_items([500], like=[[2]], category=["War"])
+    opened.save_changes()
+    out = tmp_path / "parts"
+    opened.score(out, k=3, category="War", interests=2, part_users=20)
+    parts = pl.concat([pl.read_parquet(part) for part in sorted(out.glob("part-*"))])
+    assert parts.equals(opened.recommend(k=3, category="War", interests=2))
+    assert set(parts["item_id"]) <= {*range(1, 30, 2), 500}
+    # Another process goes on with the same catalog, and refuses another.
+    assert recsys.load(run).score(out, k=3, category=["War"], interests=2, part_users=20).resumed == 3
+    opened.add_items([500], like=[[4]])
+    for changed in ({"category": "War", "interests": 2}, {"category": "War"}, {"interests": 2}):
+        with pytest.raises(RunError, match="another model, list of users or filter"):
+            opened.score(out, k=3, part_users=20, **changed)
+    with pytest.raises(UnknownIdError, match="unknown category"):
+        opened.score(tmp_path / "none", category="Wat")
+    with pytest.raises(ArgumentError, match="interests = 99"):
+        opened.score(tmp_path / "none", interests=99)
+    assert not (tmp_path / "none").exists()
 
 
 def test_text_ids_take_text(log: pl.DataFrame) -> None:

@@ -1,0 +1,65 @@
+"""Losses over sampled negatives against their PyTorch definitions, on a GPU."""
+
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+
+from benchmarks.kernels.case import Case, Work, both_ways
+from benchmarks.kernels.padding import draw, leaf
+from recsys.kernels.sampled_loss import gbce_loss, sampled_softmax_loss
+from recsys.kernels.sampling import draw_negatives, draw_shared, uniform_sampler
+
+__all__ = ["cases"]
+
+ROWS, WIDTH, ITEMS = 8_192, 64, 100_000
+OWN, SHARED = 64, 2_048
+"""Negatives of each row's own, and shared by all."""
+
+
+def cases(device: torch.device, dtypes: tuple[torch.dtype, ...], events: int) -> Iterator[Case]:
+    """Comparisons on a GPU, none on a CPU; rows are 8,192 or `events` if these are fewer."""
+    if device.type == "cpu":
+        return
+    rows = min(ROWS, events)
+    targets = torch.arange(rows, device=device) * 7_919 % ITEMS
+    sampler = uniform_sampler(ITEMS)
+    own = draw_negatives(sampler, targets, OWN, 0)
+    shared = draw_shared(sampler, SHARED, 0, device=device)
+    for dtype in dtypes:
+        yield from _compare(f"gBCE, {OWN} of each row", gbce_loss, targets, own, dtype)
+        yield from _compare(f"softmax, {SHARED:,} shared", sampled_softmax_loss, targets, shared, dtype)
+
+
+def _compare(
+    name: str, loss: Callable[..., Tensor], targets: Tensor, negatives: Tensor, dtype: torch.dtype
+) -> Iterator[Case]:
+    device, rows = targets.device, len(targets)
+    hidden = draw(rows, WIDTH, seed=0, device=device, dtype=dtype)
+    weight = draw(ITEMS, WIDTH, seed=1, device=device, dtype=dtype) * 0.1
+    upstream = torch.ones((), device=device, dtype=dtype)
+
+    def by(backend: str | None) -> Callable[[Tensor, Tensor], Tensor]:
+        return lambda hidden, weight: loss(hidden, weight, targets, negatives, backend=backend)
+
+    sides = {
+        "ours": (by(None), [leaf(hidden), leaf(weight)], upstream),
+        "torch": (by("reference"), [leaf(hidden), leaf(weight)], upstream),
+    }
+    pairs = rows * (negatives.shape[-1] + 1)
+    gathered = pairs if negatives.dim() == 2 else rows + len(negatives)
+    size = upstream.element_size()
+    for direction, calls in both_ways(sides, device).items():
+        # Forward and row gradients read the gathered rows once; the table's gradient is written once.
+        moved = (gathered + 2 * rows) * WIDTH if direction == "forward" else (rows + ITEMS) * WIDTH
+        yield Case(
+            "sampled_loss",
+            f"{rows:,} rows, {ITEMS:,} items, {name}",
+            WIDTH,
+            str(dtype).removeprefix("torch."),
+            direction,
+            rows,
+            calls,
+            upstreams={side: x[2] for side, x in sides.items()} if direction == "forward" else {},
+            work=Work(bytes=moved * size, flops=4 * pairs * WIDTH, exps=pairs),
+        )

@@ -1,0 +1,259 @@
+"""Register tiles that score items against rows and write nothing unless a score passes its row's bar.
+
+A tile holds all its scores in registers. Nearly every tile of a top-k search holds none that matters, so it
+ends at a maximum, a comparison and a branch: its scores never reach memory. Both forms give each score as one
+chain of fused multiply-adds over d = 0..width-1, as `vector.product` does: the same bits in every form.
+
+Every tile returns 0 where no score is above its bar and all are finite; 1 after it has stored its scores and,
+per item or row, the mask of those above; 2 where a score is NaN or infinite.
+"""
+
+from typing import Any
+
+from llvmlite import ir  # type: ignore[import-untyped]
+from numba import types
+
+from recsys.kernels.ranking.emitting import any_lane, begin_loop, end_loop, tree
+from recsys.kernels.vector.compiling import intrinsic
+from recsys.kernels.vector.lanes import (
+    INT_VECTOR,
+    LANES,
+    VECTOR,
+    call,
+    constant,
+    element_pointer,
+    load_vector,
+    prefetch,
+    spread,
+    store_vector,
+)
+
+TALL = 8 if LANES == 16 else 4
+"""Items of a register tile: with two vectors of rows, 16 sums in AVX-512's 32 registers or 8 in AVX2's 16."""
+
+_WORD = ir.IntType(64)
+_BITS = ir.IntType(LANES)
+
+
+def _larger(builder: Any) -> Any:
+    return lambda a, b: builder.select(builder.fcmp_ordered(">", a, b), a, b)
+
+
+def _screen(
+    builder: Any, sums: list[list[Any]], bars: list[Any], scores: Any, masks: Any, packed: int
+) -> Any:
+    """Emit the end of a tile: `sums[i]` are compared with `bars[i]`; returns the tile's verdict.
+
+    On a hit the vectors are stored to `scores` in the order j, i and the mask of each `packed` vectors in
+    that order to one word of `masks`.
+    """
+    flat = [column[j] for j in range(len(sums[0])) for column in sums]
+    best = [tree(list(column), _larger(builder)) for column in sums]
+    above = [builder.fcmp_ordered(">", b, bar) for b, bar in zip(best, bars, strict=True)]
+    # A maximum forgets NaN and -inf, a sum remembers them; a sum that merely overflows is looked at again.
+    total = tree(list(flat), builder.fadd)
+    doubt = builder.fcmp_unordered("uno", builder.fsub(total, total), constant(0.0))
+    before = builder.block
+    write, done = builder.append_basic_block("screen.write"), builder.append_basic_block("screen.done")
+    unlikely = builder.cbranch(any_lane(builder, tree([*above, doubt], builder.or_)), write, done)
+    unlikely.set_weights([1, 15])
+
+    builder.position_at_end(write)
+    wrong = [builder.fcmp_unordered("uno", builder.fsub(s, s), constant(0.0)) for s in flat]
+    fault = any_lane(builder, tree(wrong, builder.or_))
+    for place, value in enumerate(flat):
+        store_vector(builder, value, builder.gep(scores, [_WORD(place * LANES)]))
+    words = []
+    for place, value in enumerate(flat):
+        hits = builder.fcmp_ordered(">", value, bars[place % len(bars)])
+        word = builder.zext(builder.bitcast(hits, _BITS), _WORD)
+        words.append(builder.shl(word, _WORD(place % packed * LANES)))
+    for first in range(0, len(words), packed):
+        word = tree(words[first : first + packed], builder.or_)
+        builder.store(word, builder.gep(masks, [_WORD(first // packed)]))
+    verdict = builder.select(fault, _WORD(2), _WORD(1))
+    written = builder.block
+    builder.branch(done)
+
+    builder.position_at_end(done)
+    result = builder.phi(_WORD)
+    result.add_incoming(_WORD(0), before)
+    result.add_incoming(verdict, written)
+    return result
+
+
+def _rows_in_lanes(vectors: int) -> Any:
+    """Make the tile of TALL items and `vectors * LANES` rows, for batches."""
+
+    @intrinsic
+    def tile(
+        typing_context: Any,
+        items: Any,
+        at: Any,
+        ahead: Any,
+        width: Any,
+        columns: Any,
+        packed: Any,
+        stride: Any,
+        bars: Any,
+        bars_at: Any,
+        scores: Any,
+        masks: Any,
+    ) -> Any:
+        number = types.int64
+        signature = types.int64(
+            items, number, number, number, columns, number, number, bars, number, scores, masks
+        )
+
+        def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            items, at, ahead, width, columns, packed, stride, bars, bars_at, scores, masks = args
+            a = element_pointer(context, builder, signature.args[0], items, at)
+            near = element_pointer(context, builder, signature.args[0], items, ahead)
+            b = element_pointer(context, builder, signature.args[4], columns, packed)
+            bar = element_pointer(context, builder, signature.args[7], bars, bars_at)
+            loop = begin_loop(builder, "tile", _WORD(0), width, 1, [constant(0.0)] * (TALL * vectors))
+            d, _, sums = loop
+            prefetch(builder, builder.gep(near, [builder.mul(d, _WORD(TALL))]))
+            row = builder.gep(b, [builder.mul(d, stride)])
+            right = [load_vector(builder, builder.gep(row, [_WORD(n * LANES)])) for n in range(vectors)]
+            column = builder.gep(a, [d])
+            new = []
+            for m in range(TALL):
+                left = spread(builder, builder.load(builder.gep(column, [builder.mul(width, _WORD(m))])))
+                new += [
+                    call(builder, "llvm.fma", left, right[n], sums[m * vectors + n]) for n in range(vectors)
+                ]
+            end_loop(builder, loop, new)
+            limits = [load_vector(builder, builder.gep(bar, [_WORD(n * LANES)])) for n in range(vectors)]
+            by_vector = [sums[n::vectors] for n in range(vectors)]
+            out = element_pointer(context, builder, signature.args[9], scores, _WORD(0))
+            words = element_pointer(context, builder, signature.args[10], masks, _WORD(0))
+            return _screen(builder, by_vector, limits, out, words, vectors)
+
+        return signature, emit
+
+    return tile
+
+
+def _turn(builder: Any, rows: list[Any]) -> list[Any]:
+    """Emit the transpose of LANES vectors in registers, by shuffles that need no table of places."""
+
+    def shuffle(a: Any, b: Any, places: list[int]) -> Any:
+        return builder.shuffle_vector(a, b, ir.Constant(INT_VECTOR, places))
+
+    quads = range(0, LANES, 4)
+    low = [x for q in quads for x in (q, q + LANES, q + 1, q + 1 + LANES)]
+    high = [x for q in quads for x in (q + 2, q + 2 + LANES, q + 3, q + 3 + LANES)]
+    low_pair = [x for q in quads for x in (q, q + 1, q + LANES, q + 1 + LANES)]
+    high_pair = [x for q in quads for x in (q + 2, q + 3, q + 2 + LANES, q + 3 + LANES)]
+    # Within quads: by_quad[g][j] holds element 4 q + j of items 4 g .. 4 g + 3 in quad q.
+    by_quad = []
+    for g in quads:
+        first, second = ([shuffle(rows[i], rows[i + 1], p) for p in (low, high)] for i in (g, g + 2))
+        by_quad.append([shuffle(first[h], second[h], p) for h in (0, 1) for p in (low_pair, high_pair)])
+    # Between quads: even ones of two vectors together, then odd ones, until each holds one element.
+    pairs = range(0, 2 * LANES // 4, 2)
+    even = [4 * q + x for q in pairs for x in range(4)]
+    odd = [4 * q + 4 + x for q in pairs for x in range(4)]
+    turned: list[Any] = [None] * LANES
+    for j in range(4):
+        parts = {0: [group[j] for group in by_quad]}
+        step = 1
+        while step < LANES // 4:
+            split = {}
+            for quad, vectors in parts.items():
+                for extra, places in ((0, even), (step, odd)):
+                    split[quad + extra] = [
+                        shuffle(vectors[i], vectors[i + 1], places) for i in range(0, len(vectors), 2)
+                    ]
+            parts = split
+            step *= 2
+        for quad, vectors in parts.items():
+            turned[4 * quad + j] = vectors[0]
+    return turned
+
+
+def _items_in_lanes(rows: int) -> Any:
+    """Make the tile of LANES items and `rows` rows, for a few rows: items are turned on their way."""
+
+    @intrinsic
+    def tile(
+        typing_context: Any,
+        items: Any,
+        at: Any,
+        ahead: Any,
+        width: Any,
+        columns: Any,
+        packed: Any,
+        stride: Any,
+        bars: Any,
+        bars_at: Any,
+        scores: Any,
+        masks: Any,
+    ) -> Any:
+        number = types.int64
+        signature = types.int64(
+            items, number, number, number, columns, number, number, bars, number, scores, masks
+        )
+
+        def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            items, at, ahead, width, columns, packed, stride, bars, bars_at, scores, masks = args
+            a = element_pointer(context, builder, signature.args[0], items, at)
+            near = element_pointer(context, builder, signature.args[0], items, ahead)
+            b = element_pointer(context, builder, signature.args[4], columns, packed)
+            bar = element_pointer(context, builder, signature.args[7], bars, bars_at)
+
+            def add(sums: list[Any], turned: Any, d: Any) -> list[Any]:
+                own = builder.gep(b, [builder.mul(d, stride)])
+                return [
+                    call(
+                        builder, "llvm.fma", spread(builder, builder.load(builder.gep(own, [_WORD(r)]))),
+                        turned, sums[r],
+                    )
+                    for r in range(rows)
+                ]  # fmt: skip
+
+            loop = begin_loop(builder, "whole", _WORD(0), width, LANES, [constant(0.0)] * rows)
+            d, _, sums = loop
+            lines = builder.gep(near, [builder.mul(d, _WORD(LANES))])
+            for line in range(LANES):
+                prefetch(builder, builder.gep(lines, [_WORD(line * LANES)]))
+            column = builder.gep(a, [d])
+            loaded = [
+                load_vector(builder, builder.gep(column, [builder.mul(width, _WORD(item))]))
+                for item in range(LANES)
+            ]
+            new = list(sums)
+            for offset, turned in enumerate(_turn(builder, loaded)):
+                new = add(new, turned, builder.add(d, _WORD(offset)))
+            end_loop(builder, loop, new)
+
+            loop = begin_loop(builder, "rest", d, width, 1, sums)
+            d, _, sums = loop
+            turned = ir.Constant(VECTOR, ir.Undefined)
+            column = builder.gep(a, [d])
+            for item in range(LANES):
+                value = builder.load(builder.gep(column, [builder.mul(width, _WORD(item))]))
+                turned = builder.insert_element(turned, value, ir.IntType(32)(item))
+            end_loop(builder, loop, add(sums, turned, d))
+
+            limits = [spread(builder, builder.load(builder.gep(bar, [_WORD(r)]))) for r in range(rows)]
+            out = element_pointer(context, builder, signature.args[9], scores, _WORD(0))
+            words = element_pointer(context, builder, signature.args[10], masks, _WORD(0))
+            return _screen(builder, [[s] for s in sums], limits, out, words, 1)
+
+        return signature, emit
+
+    return tile
+
+
+screen_wide, screen_slim = _rows_in_lanes(2), _rows_in_lanes(1)
+"""(items, at, ahead, width, columns, packed, stride, bars, bars_at, scores, masks): TALL items from
+items[at], each `width` apart, against 2 * LANES or LANES rows; row r's element d is
+columns[packed + d stride + r], its bar bars[bars_at + r]. items[ahead] is where the next tiles lie.
+
+On a hit scores[m * lanes + r] is item m's with row r, and bit r of masks[m] says that it is above.
+"""
+
+screen_one, screen_two, screen_four, screen_eight = (_items_in_lanes(rows) for rows in (1, 2, 4, 8))
+"""The same arguments for LANES items and 1 to 8 rows: scores[r * LANES + m], and bit m of masks[r]."""

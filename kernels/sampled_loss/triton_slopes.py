@@ -1,0 +1,241 @@
+# mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-decorators, allow-untyped-calls
+"""Sampled losses on the GPU, a program to a row: its loss, and the slopes of its scores in place.
+
+Legend: N rows, K negatives, R rows per item (1, or hash functions), d width.
+"""
+
+import triton
+import triton.language as tl
+
+from recsys.kernels.device_math import LOG2_E, sigmoid, softplus
+from recsys.kernels.sampled_loss import form
+
+__all__ = ["block_kernel", "rows_kernel"]
+
+SOFTMAX = tl.constexpr(form.SOFTMAX)
+BPR = tl.constexpr(form.BPR)
+
+
+@triton.jit
+def _scores_of(scores, ids, log_q, first, count, target, NEGATIVES: tl.constexpr):
+    """A tile of a row's scores, as they are and corrected by log_q, and which of them count (no hits)."""
+    j = first + tl.arange(0, NEGATIVES)
+    inside = j < count
+    value = tl.load(scores + j, mask=inside, other=0.0)
+    left = inside & (tl.load(ids + j, mask=inside, other=-1) != target)
+    corrected = value
+    if log_q is not None:
+        corrected -= tl.load(log_q + j, mask=inside, other=0.0)
+    return j, inside, left, value, corrected
+
+
+@triton.jit
+def _row_slopes(
+    scores,
+    ids,
+    log_q,
+    positive,
+    own_q,
+    target,
+    factor,
+    count,
+    smoothing,
+    beta,
+    KIND: tl.constexpr,
+    WANTED: tl.constexpr,
+    NEGATIVES: tl.constexpr,
+):
+    """Return a row's loss and factor * its target's slope; where WANTED turn its scores into factor * slopes.
+
+    `scores`, `ids`, `log_q` point at the row's first negative.
+    """
+    if KIND == SOFTMAX:
+        own = positive - own_q
+        tops = tl.zeros((NEGATIVES,), tl.float32) + own
+        sums = tl.zeros((NEGATIVES,), tl.float32)
+        plain = tl.zeros((NEGATIVES,), tl.float32)
+        many = tl.zeros((NEGATIVES,), tl.float32)
+        for first in range(0, count, NEGATIVES):
+            j, inside, left, value, corrected = _scores_of(
+                scores, ids, log_q, first, count, target, NEGATIVES
+            )
+            corrected = tl.where(left, corrected, float("-inf"))
+            raised = tl.maximum(tops, corrected)
+            sums = sums * tl.exp2((tops - raised) * LOG2_E) + tl.exp2((corrected - raised) * LOG2_E)
+            tops = raised
+            plain += tl.where(left, value, 0.0)
+            many += left.to(tl.float32)
+        top = tl.max(tops, 0)
+        mine = tl.exp2((own - top) * LOG2_E)
+        total = tl.sum(sums * tl.exp2((tops - top) * LOG2_E), 0) + mine
+        loss = tl.log(total) + (top - own)
+        share = factor / total
+        slope = share * mine - factor
+        number = tl.sum(many, 0)
+        spread = tl.where(number > 0.0, smoothing, 0.0)
+        mean = tl.sum(plain, 0) / tl.maximum(number, 1.0)
+        loss += spread * (own - mean)
+        slope += factor * spread
+        part = factor * spread / tl.maximum(number, 1.0)
+        if WANTED:
+            for first in range(0, count, NEGATIVES):
+                j, inside, left, value, corrected = _scores_of(
+                    scores, ids, log_q, first, count, target, NEGATIVES
+                )
+                steep = share * tl.exp2((corrected - top) * LOG2_E) - part
+                tl.store(scores + j, tl.where(left, steep, 0.0), mask=inside)
+    else:
+        one = 1.0 / (count if KIND == BPR else count + 1)
+        losses = tl.zeros((NEGATIVES,), tl.float32)
+        slopes = tl.zeros((NEGATIVES,), tl.float32)
+        for first in range(0, count, NEGATIVES):
+            j, inside, left, value, corrected = _scores_of(scores, ids, None, first, count, target, NEGATIVES)
+            if KIND == BPR:
+                value -= positive
+            losses += tl.where(left, softplus(value), 0.0)
+            steep = tl.where(left, sigmoid(value), 0.0)
+            slopes += steep
+            if WANTED:
+                tl.store(scores + j, factor * one * steep, mask=inside)
+        loss = tl.sum(losses, 0)
+        if KIND == BPR:
+            slope = -factor * one * tl.sum(slopes, 0)
+        else:
+            loss += beta * softplus(-positive)
+            slope = -factor * one * beta * sigmoid(-positive)
+        loss *= one
+    return loss, slope
+
+
+@triton.jit(do_not_specialize=["count", "log_q_stride"])
+def rows_kernel(
+    hidden,
+    table,
+    rows,
+    targets,
+    negatives,
+    log_q,
+    target_log_q,
+    scale,
+    losses,
+    coefficients,
+    d_hidden,
+    count,
+    log_q_stride,
+    width,
+    rate,
+    smoothing,
+    beta,
+    PER_ITEM: tl.constexpr,
+    KIND: tl.constexpr,
+    WANTED: tl.constexpr,
+    NEGATIVES: tl.constexpr,
+    DEPTH: tl.constexpr,
+):
+    """Compute the loss of a row whose negatives are its own, and where wanted its slopes and d_hidden.
+
+    hidden (N, d), table (., d) float32; rows (N, 1 + K, R) int64, the target first; negatives (N, K) int64;
+    coefficients (N, 1 + K): scratch for the scores, then the slopes before the temperature.
+    """
+    row = tl.program_id(0).to(tl.int64)
+    o_negative = tl.arange(0, NEGATIVES)
+    o_depth = tl.arange(0, DEPTH)
+    columns = count + 1
+    coefficients += row * columns
+    rows += row * columns * PER_ITEM
+    for first in range(0, columns, NEGATIVES):
+        m_column = first + o_negative < columns
+        total = tl.zeros((NEGATIVES,), tl.float32)
+        for begin in range(0, width, DEPTH):
+            m_depth = begin + o_depth < width
+            h = tl.load(hidden + row * width + begin + o_depth, mask=m_depth, other=0.0)
+            for part in tl.static_range(PER_ITEM):
+                there = tl.load(rows + (first + o_negative) * PER_ITEM + part, mask=m_column, other=0)
+                place = there[:, None] * width + (begin + o_depth)[None, :]
+                tile = tl.load(table + place, mask=m_column[:, None] & m_depth[None, :], other=0.0)
+                total += tl.sum(tile * h[None, :], 1)
+        tl.store(coefficients + first + o_negative, total * rate, mask=m_column)
+    tl.debug_barrier()  # scores are written before any thread reads them
+    target = tl.load(targets + row)
+    own_q = 0.0
+    if target_log_q is not None:
+        own_q = tl.load(target_log_q + row)
+    if log_q is not None:
+        log_q += row * log_q_stride
+    loss, slope = _row_slopes(
+        coefficients + 1,
+        negatives + row * count,
+        log_q,
+        tl.load(coefficients),
+        own_q,
+        target,
+        tl.load(scale + row) * rate,
+        count,
+        smoothing,
+        beta,
+        KIND,
+        WANTED,
+        NEGATIVES,
+    )
+    tl.store(losses + row, loss)
+    if WANTED:
+        tl.debug_barrier()  # the target's score has been read
+        tl.store(coefficients, slope)
+        tl.debug_barrier()  # slopes are written before any thread reads them
+        for begin in range(0, width, DEPTH):
+            m_depth = begin + o_depth < width
+            sums = tl.zeros((DEPTH,), tl.float32)
+            for first in range(0, columns, NEGATIVES):
+                m_column = first + o_negative < columns
+                steep = tl.load(coefficients + first + o_negative, mask=m_column, other=0.0)
+                for part in tl.static_range(PER_ITEM):
+                    there = tl.load(rows + (first + o_negative) * PER_ITEM + part, mask=m_column, other=0)
+                    place = there[:, None] * width + (begin + o_depth)[None, :]
+                    tile = tl.load(table + place, mask=m_column[:, None] & m_depth[None, :], other=0.0)
+                    sums += tl.sum(tile * steep[:, None], 0)
+            tl.store(d_hidden + row * width + begin + o_depth, sums, mask=m_depth)
+
+
+@triton.jit(do_not_specialize=["first_row", "count"])
+def block_kernel(
+    positives,
+    scores,
+    targets,
+    negatives,
+    log_q,
+    target_log_q,
+    scale,
+    losses,
+    slopes,
+    first_row,
+    count,
+    rate,
+    smoothing,
+    beta,
+    KIND: tl.constexpr,
+    WANTED: tl.constexpr,
+    NEGATIVES: tl.constexpr,
+):
+    """Turn a row of scores (., K) against shared negatives (K,) into slopes; program 0 is row `first_row`."""
+    place = tl.program_id(0).to(tl.int64)
+    row = first_row + place
+    own_q = 0.0
+    if target_log_q is not None:
+        own_q = tl.load(target_log_q + row)
+    loss, slope = _row_slopes(
+        scores + place * count,
+        negatives,
+        log_q,
+        tl.load(positives + place),
+        own_q,
+        tl.load(targets + row),
+        tl.load(scale + row) * rate,
+        count,
+        smoothing,
+        beta,
+        KIND,
+        WANTED,
+        NEGATIVES,
+    )
+    tl.store(losses + row, loss)
+    tl.store(slopes + place, slope)
