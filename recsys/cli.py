@@ -245,7 +245,20 @@ def evaluate(
     if floor is not None:
         if (vectors, aggregate) != ("embedding", "global"):
             raise ConfigError("--floor ranks without a model: leave out --vectors and --aggregate")
-        result = _evaluate_floor(run, floor, split, protocol, ks, tie_orders)
+        from recsys.datasets.store import SequenceStore
+        from recsys.floors import evaluate_floor, floor_configs
+        from recsys.run_folder import RunFolder
+
+        (config,) = floor_configs(floor, {})
+        result = evaluate_floor(
+            SequenceStore.open(RunFolder(run).data),
+            config,
+            split=split,  # type: ignore[arg-type]
+            protocol=protocol,
+            ks=ks,
+            progress=True,
+            tie_orders=tie_orders,
+        )
         _print_result(result, as_json, result.to_json())
         return
     from recsys.recommender import Recommender
@@ -330,27 +343,6 @@ def recommend(
     for row in rows:
         table.add_row(*(f"{row[c]:.3f}" if c == "score" else str(row[c]) for c in columns))
     console().print(table)
-
-
-def _evaluate_floor(
-    run: Path, name: str, split: str, protocol: str, ks: tuple[int, ...], tie_orders: int
-) -> "EvaluationResult":
-    from recsys.datasets.store import SequenceStore
-    from recsys.evaluation.evaluate import evaluate_scores
-    from recsys.evaluation.tie_orders import evaluate_orders
-    from recsys.floors import fit_floor, floor_configs
-    from recsys.run_folder import RunFolder
-
-    (config,) = floor_configs(name, {})
-    store = SequenceStore.open(RunFolder(run).data)
-    scores = fit_floor(store, config)
-
-    def ranked(log: SequenceStore) -> "EvaluationResult":
-        return evaluate_scores(scores.on(log), log, split=split, protocol=protocol, ks=ks, encoder=name)  # type: ignore[arg-type]
-
-    if not tie_orders:
-        return ranked(store)
-    return evaluate_orders(ranked, store, orders=tie_orders, split=split, protocol=protocol)  # type: ignore[arg-type]
 
 
 def _check_run_folder(out: Path, *, resume: bool, overwrite: bool) -> None:

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from recsys.config import build, nearest, require
+from recsys.datasets.store import SequenceStore
 from recsys.errors import ArgumentError, ConfigError
 from recsys.evaluation.evaluate import evaluate_scores
 from recsys.evaluation.protocol import Protocol
@@ -22,6 +23,7 @@ from recsys.evaluation.result import EvaluationResult
 from recsys.evaluation.scored import Scores
 from recsys.evaluation.spans import Ints, chunk_rows, distinct_items, expand_spans
 from recsys.evaluation.targets import EvaluationTargets, PreparedLog, Split
+from recsys.evaluation.tie_orders import evaluate_orders
 
 EASE_MOST_ITEMS = 25_000
 """Catalogs beyond need more than 15 GB for EASE's matrix and its inverse."""
@@ -122,8 +124,7 @@ def fit_floor(store: PreparedLog, config: Any) -> Floor:
 
 
 def evaluate_floor(
-    store: PreparedLog,
-    name: str,
+    store: SequenceStore,
     config: Any,
     *,
     split: Split = "test",
@@ -131,20 +132,38 @@ def evaluate_floor(
     ks: Sequence[int] = (1, 5, 10, 20),
     seed: int = 0,
     progress: bool = False,
-    resamples: int = 1000,
+    tie_orders: int = 0,
 ) -> EvaluationResult:
-    """Fit a floor and rank every target of a split under it; arguments as in `evaluate_scores`."""
-    return evaluate_scores(
-        fit_floor(store, config),
-        store,
-        split=split,
-        protocol=protocol,
-        ks=ks,
-        seed=seed,
-        progress=progress,
-        resamples=resamples,
-        encoder=name,
-    )
+    """Fit a floor and rank every target of a split under it.
+
+    Args:
+        store: prepared data.
+        config: an instance of one of `FLOORS`' classes.
+        split: "test" or "valid".
+        protocol: a preset's name or a `Protocol`.
+        ks: cut-offs.
+        seed: of the bootstrap, of sampled negatives and of tie orders.
+        progress: whether a bar may be drawn.
+        tie_orders: orders of tied events to average over; 0 takes the file's.
+    """
+    floor = fit_floor(store, config)
+    name = next(name for name, kind in FLOORS.items() if isinstance(config, kind))
+
+    def ranked(log: SequenceStore) -> EvaluationResult:
+        return evaluate_scores(
+            floor.on(log),
+            log,
+            split=split,
+            protocol=protocol,
+            ks=ks,
+            seed=seed,
+            progress=progress,
+            encoder=name,
+        )
+
+    if not tie_orders:
+        return ranked(store)
+    return evaluate_orders(ranked, store, orders=tie_orders, split=split, protocol=protocol, seed=seed)
 
 
 class _Pairs:

@@ -46,7 +46,7 @@ ALLOWED = {
         "retrieval",
     ],
     "states": ["errors", "encoders", "datasets"],
-    "floors": ["config", "errors", "evaluation"],
+    "floors": ["config", "errors", "datasets", "evaluation"],
     "fresh_items": ["errors", "datasets", "retrieval"],
     "interests": ["errors", "jagged", "encoders"],
     "offline_scoring": [

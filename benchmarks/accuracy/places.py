@@ -3,17 +3,26 @@
 import contextlib
 import fcntl
 from collections.abc import Callable, Iterator
+from dataclasses import asdict, fields
 from pathlib import Path
 
-from benchmarks.accuracy.recipes import Recipe, find_log
+from benchmarks.accuracy.recipes import DatasetFile, Recipe, find_log
+from recsys.datasets.prepare_options import PrepareOptions
 from recsys.datasets.store import SequenceStore
+from recsys.datasets.store_files import read_meta
 from recsys.errors import RunError
 
 __all__ = ["alone", "prepared_log"]
 
+_DECIDED = ("split", "min_user_events", "min_item_events")
+_LEFT_OPEN = [field.name for field in fields(PrepareOptions) if field.name not in _DECIDED]
+
 
 def prepared_log(recipe: Recipe, data: Path | None, runs: Path, say: Callable[[str], None]) -> SequenceStore:
-    """The recipe's log, prepared in the folder of runs; done once.
+    """The recipe's log, prepared in the folder of runs.
+
+    What is there already is opened and needs neither the log nor the libraries that read it, so that runs may
+    move to another machine.
 
     Args:
         recipe: whose log.
@@ -21,11 +30,30 @@ def prepared_log(recipe: Recipe, data: Path | None, runs: Path, say: Callable[[s
         runs: folder of prepared logs and runs.
         say: told what is noticed in the log.
     """
+    folder = runs / "prepared" / recipe.dataset.name
+    if _is_prepared(folder, recipe.dataset):
+        return SequenceStore.open(folder)
     from recsys.datasets.prepare import prepare
 
-    folder = runs / "prepared" / recipe.dataset.name
     log = find_log(recipe.dataset, data)
     return prepare(log, folder, name=recipe.dataset.name, notify=say, **recipe.dataset.prepare)
+
+
+def _is_prepared(folder: Path, dataset: DatasetFile) -> bool:
+    """Whether a folder holds this log, prepared with these options."""
+    if not folder.is_dir():
+        return False
+    meta = read_meta(folder)
+    wanted = dict(dataset.prepare)
+    least = wanted.pop("min_events", 0)
+    options = PrepareOptions(
+        split="leave-one-out",
+        min_user_events=least,
+        min_item_events=least,
+        **{name: wanted.get(name) for name in _LEFT_OPEN},
+    )
+    found = {**meta.get("options", {}), "items_sha256": None}
+    return meta.get("source", {}).get("sha256") == dataset.sha256 and found == asdict(options)
 
 
 @contextlib.contextmanager

@@ -140,7 +140,8 @@ def _floor(
     tried, best, best_floor = [], -1.0, None
     for config in floor_configs(recipe.model, recipe.floor):
         fitted = fit_floor(store, config)
-        valid = evaluate_scores(fitted, store, split="valid", ks=(10,), progress=False, resamples=0).metrics
+        found = evaluate_scores(fitted, store, split="valid", ks=(10,), progress=False, resamples=0)
+        valid = found.metrics_seen_removed
         tried.append({**to_dict(config), "valid": valid})
         say(f"{recipe.id}: {to_dict(config)} gives {valid['ndcg@10']:.4f} on the validation events")
         if valid["ndcg@10"] > best:
@@ -208,6 +209,10 @@ class _Session:
 
 
 def _reset_peak() -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
     try:
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
     except OSError:  # no Linux: the peak is then that of the process's whole life

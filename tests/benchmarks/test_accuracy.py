@@ -165,6 +165,18 @@ def test_two_processes_do_not_share_a_run(place: Path) -> None:
         _run(place, "toy/knn")
 
 
+def test_a_prepared_log_needs_its_file_no_more_but_other_options_do(place: Path) -> None:
+    _run(place, "toy/knn")
+    (place / "toy.txt").rename(place / "moved.txt")
+    assert _run(place, "toy/sasrec-small", seeds=[0], data=None)[0]["epochs"] == 2
+    dataset = place / "recipes/toy/dataset.toml"
+    dataset.write_text(dataset.read_text() + "[prepare]\nmin_events = 2\n")
+    with pytest.raises(DataError, match="pass --data"):
+        _run(place, "toy/sasrec-small", seeds=[1], data=None)
+    with pytest.raises(DataError, match="made from another log or with other options"):
+        _run(place, "toy/sasrec-small", seeds=[1], data=place / "moved.txt")
+
+
 def test_another_file_than_the_recipes_is_refused(place: Path) -> None:
     (place / "toy.txt").write_text("1 1\n1 2\n1 3\n")
     with pytest.raises(DataError, match="not the file that the recipes of toy are for"):

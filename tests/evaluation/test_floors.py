@@ -129,7 +129,7 @@ def test_scores_are_ranked_as_inner_products_are(make_store: Any, protocol: str)
 
 def test_the_popularity_floor_is_the_popularity_of_every_report(make_store: Any) -> None:
     store = make_store([([0, 1, 1], [2], [1]), ([0, 2], [1], [0]), ([3, 0], [0], [2])], 5)
-    result = evaluate_floor(store, "popularity", PopularityConfig(), resamples=0)
+    result = evaluate_floor(store, PopularityConfig())
     beside = popularity_ranks(store, select_targets(store, "test"))._asdict()
     assert all(np.array_equal(result.ranks[seen], beside[seen]) for seen in ("kept", "removed"))
     assert result.encoder == "popularity"
@@ -139,7 +139,7 @@ def test_the_popularity_floor_is_the_popularity_of_every_report(make_store: Any)
 def test_a_sampled_protocol_ranks_the_same_draws(make_store: Any) -> None:
     store = make_store([([0, 1, 1], [2], [1]), ([0, 2], [1], [0]), ([3, 0], [0], [2])], 400)
     with pytest.warns(UserWarning, match="sampled negatives"):
-        result = evaluate_floor(store, "popularity", PopularityConfig(), protocol="sasrec", resamples=0)
+        result = evaluate_floor(store, PopularityConfig(), protocol="sasrec")
     assert np.array_equal(result.metrics_seen_removed["hr@10"], result.popularity["removed"]["hr@10"])
 
 
