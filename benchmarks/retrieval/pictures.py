@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 COLOURS = {"hnsw": "tab:blue", "hnsw-16": "tab:cyan", "ivf": "tab:orange", "ivfpq": "tab:red"}
+TICKS = (0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50)
 LABELS = {"hnsw": "hnsw, M 32", "hnsw-16": "hnsw, M 16", "ivf": "ivf", "ivfpq": "ivfpq, refined"}
 
 
@@ -49,6 +50,8 @@ def draw_recall(curves: list[dict[str, Any]], path: Path) -> None:
 
 
 def _panel(axis: Any, curves: list[dict[str, Any]]) -> None:
+    from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter
+
     for c in sorted(curves, key=lambda c: list(COLOURS).index(c["name"])):
         for k, style in ((10, "o-"), (100, "s--")):
             points = [p[f"k{k}"] for p in c["points"]]
@@ -68,4 +71,7 @@ def _panel(axis: Any, curves: list[dict[str, Any]]) -> None:
     axis.axvline(flat / 5, color="grey", linestyle=":", linewidth=0.8, label="a fifth of it")
     axis.axhline(0.95, color="grey", linewidth=0.5)
     axis.set_xscale("log")
+    axis.xaxis.set_major_locator(FixedLocator(TICKS))
+    axis.xaxis.set_major_formatter(FuncFormatter(lambda ms, _: f"{ms:g}"))
+    axis.xaxis.set_minor_formatter(NullFormatter())
     axis.grid(alpha=0.25, which="both")

@@ -1,12 +1,13 @@
 """One request from raw history to answer, stage by stage.
 
-    OMP_NUM_THREADS=1 python -m benchmarks.retrieval.request RUN
+    OMP_NUM_THREADS=1 python -m benchmarks.retrieval.request RUN [RUN ...]
 
-Takes a finished run (as `recsys train` leaves it) and asks for users of its log, one at a time, histories
+Takes finished runs (as `recsys train` leaves them) and asks for users of their logs, one at a time, histories
 shuffled. Stages: ids (raw to indices), encode (history to state), search (state to k items, seen excluded),
-names (indices to raw ids and titles). `step` is what encoding costs instead when the user's state is kept. Wall-clock milliseconds are those of the
-machine as it was; processor milliseconds leave out what its other work took, and with one thread are the
-latency of an idle one. A run's record takes the place of its earlier one.
+names (indices to raw ids and titles). `step` is what encoding costs instead when the user's state is kept.
+Wall-clock milliseconds are those of the machine as it was; processor milliseconds leave out what its other
+work took, and with one thread are the latency of an idle one. A run's record takes the place of its earlier
+one.
 """
 
 import argparse
