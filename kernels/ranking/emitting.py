@@ -42,7 +42,6 @@ def end_loop(builder: Any, loop: Loop, new: list[Any]) -> None:
 
 def any_lane(builder: Any, lanes: Any) -> Any:
     """Emit whether a comparison holds in any lane."""
-    """Emit whether any lane of a comparison holds."""
     return builder.icmp_unsigned("!=", builder.bitcast(lanes, _BITS), _BITS(0))
 
 
