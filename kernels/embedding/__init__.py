@@ -10,6 +10,7 @@ from recsys.errors import ArgumentError
 from recsys.kernels.backend import choose_backend
 from recsys.kernels.embedding import reference
 from recsys.kernels.embedding.hashing import HashedTable, Items, item_count, rows_of
+from recsys.kernels.embedding.looking_up import look_up
 
 __all__ = ["HashedTable", "Items", "item_count", "item_vectors", "merge_rows", "rows_of"]
 
@@ -46,11 +47,11 @@ def item_vectors(items: Items, ids: Tensor, *, sparse: bool = False, backend: st
     if chosen == "cpu":
         from recsys.kernels.embedding import cpu
 
-        return cpu.lookup(table, rows, sparse)
+        return look_up(table, rows, sparse, cpu.table_gradient)
     if chosen == "triton":
         from recsys.kernels.embedding import triton
 
-        return triton.lookup(table, rows, sparse)
+        return look_up(table, rows, sparse, triton.table_gradient)
     return reference.lookup(table, rows, sparse)
 
 

@@ -3,16 +3,10 @@
 import torch
 from torch import Tensor
 
-from recsys.kernels.embedding.looking_up import Lookup, lay_out
+from recsys.kernels.embedding.looking_up import lay_out
 from recsys.kernels.embedding.segments import segment_sum, sort_ids
 
-__all__ = ["lookup", "table_gradient"]
-
-
-def lookup(table: Tensor, ids: Tensor, sparse: bool) -> Tensor:
-    """Rows of the table for ids (M,), or sums of rows for ids (M, k)."""
-    found: Tensor = Lookup.apply(table, ids, sparse, table_gradient)  # type: ignore[no-untyped-call]
-    return found
+__all__ = ["table_gradient"]
 
 
 def table_gradient(

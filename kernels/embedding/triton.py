@@ -3,17 +3,10 @@
 import torch
 from torch import Tensor
 
-from recsys.kernels.embedding.looking_up import Lookup
 from recsys.kernels.embedding.triton_segments import chunk_kernel, join_kernel
 from recsys.kernels.launching import architecture, choose_config, launch
 
-__all__ = ["lookup", "table_gradient"]
-
-
-def lookup(table: Tensor, ids: Tensor, sparse: bool) -> Tensor:
-    """Rows of the table for ids (M,), or sums of rows for ids (M, k)."""
-    found: Tensor = Lookup.apply(table, ids, sparse, table_gradient)  # type: ignore[no-untyped-call]
-    return found
+__all__ = ["table_gradient"]
 
 
 def table_gradient(

@@ -8,7 +8,8 @@ Every tile returns 0 where no score is above its bar and all are finite; 1 after
 per item or row, the mask of those above; 2 where a score is NaN or infinite.
 """
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 from llvmlite import ir  # type: ignore[import-untyped]
 from numba import types
@@ -82,8 +83,21 @@ def _screen(
     return result
 
 
-def _rows_in_lanes(vectors: int) -> Any:
-    """Make the tile of TALL items and `vectors * LANES` rows, for batches."""
+class _Tile(NamedTuple):
+    """Where a tile's operands lie, as pointers and numbers in LLVM code."""
+
+    items: Any
+    near: Any
+    width: Any
+    columns: Any
+    stride: Any
+    bars: Any
+    scores: Any
+    masks: Any
+
+
+def _tile(body: Callable[[Any, _Tile], Any]) -> Any:
+    """Make the compiled function of a tile from the code of its body; its arguments: see `screen_wide`."""
 
     @intrinsic
     def tile(
@@ -107,32 +121,47 @@ def _rows_in_lanes(vectors: int) -> Any:
 
         def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             items, at, ahead, width, columns, packed, stride, bars, bars_at, scores, masks = args
-            a = element_pointer(context, builder, signature.args[0], items, at)
-            near = element_pointer(context, builder, signature.args[0], items, ahead)
-            b = element_pointer(context, builder, signature.args[4], columns, packed)
-            bar = element_pointer(context, builder, signature.args[7], bars, bars_at)
-            loop = begin_loop(builder, "tile", _WORD(0), width, 1, [constant(0.0)] * (TALL * vectors))
-            d, _, sums = loop
-            prefetch(builder, builder.gep(near, [builder.mul(d, _WORD(TALL))]))
-            row = builder.gep(b, [builder.mul(d, stride)])
-            right = [load_vector(builder, builder.gep(row, [_WORD(n * LANES)])) for n in range(vectors)]
-            column = builder.gep(a, [d])
-            new = []
-            for m in range(TALL):
-                left = spread(builder, builder.load(builder.gep(column, [builder.mul(width, _WORD(m))])))
-                new += [
-                    call(builder, "llvm.fma", left, right[n], sums[m * vectors + n]) for n in range(vectors)
-                ]
-            end_loop(builder, loop, new)
-            limits = [load_vector(builder, builder.gep(bar, [_WORD(n * LANES)])) for n in range(vectors)]
-            by_vector = [sums[n::vectors] for n in range(vectors)]
-            out = element_pointer(context, builder, signature.args[9], scores, _WORD(0))
-            words = element_pointer(context, builder, signature.args[10], masks, _WORD(0))
-            return _screen(builder, by_vector, limits, out, words, vectors)
+
+            def pointer(place: int, array: Any, index: Any) -> Any:
+                return element_pointer(context, builder, signature.args[place], array, index)
+
+            operands = _Tile(
+                items=pointer(0, items, at),
+                near=pointer(0, items, ahead),
+                width=width,
+                columns=pointer(4, columns, packed),
+                stride=stride,
+                bars=pointer(7, bars, bars_at),
+                scores=pointer(9, scores, _WORD(0)),
+                masks=pointer(10, masks, _WORD(0)),
+            )
+            return body(builder, operands)
 
         return signature, emit
 
     return tile
+
+
+def _rows_in_lanes(vectors: int) -> Any:
+    """Make the tile of TALL items and `vectors * LANES` rows, for batches."""
+
+    def body(builder: Any, tile: _Tile) -> Any:
+        loop = begin_loop(builder, "tile", _WORD(0), tile.width, 1, [constant(0.0)] * (TALL * vectors))
+        d, _, sums = loop
+        prefetch(builder, builder.gep(tile.near, [builder.mul(d, _WORD(TALL))]))
+        row = builder.gep(tile.columns, [builder.mul(d, tile.stride)])
+        right = [load_vector(builder, builder.gep(row, [_WORD(n * LANES)])) for n in range(vectors)]
+        column = builder.gep(tile.items, [d])
+        new = []
+        for m in range(TALL):
+            left = spread(builder, builder.load(builder.gep(column, [builder.mul(tile.width, _WORD(m))])))
+            new += [call(builder, "llvm.fma", left, right[n], sums[m * vectors + n]) for n in range(vectors)]
+        end_loop(builder, loop, new)
+        limits = [load_vector(builder, builder.gep(tile.bars, [_WORD(n * LANES)])) for n in range(vectors)]
+        by_vector = [sums[n::vectors] for n in range(vectors)]
+        return _screen(builder, by_vector, limits, tile.scores, tile.masks, vectors)
+
+    return _tile(body)
 
 
 def _turn(builder: Any, rows: list[Any]) -> list[Any]:
@@ -176,75 +205,43 @@ def _turn(builder: Any, rows: list[Any]) -> list[Any]:
 def _items_in_lanes(rows: int) -> Any:
     """Make the tile of LANES items and `rows` rows, for a few rows: items are turned on their way."""
 
-    @intrinsic
-    def tile(
-        typing_context: Any,
-        items: Any,
-        at: Any,
-        ahead: Any,
-        width: Any,
-        columns: Any,
-        packed: Any,
-        stride: Any,
-        bars: Any,
-        bars_at: Any,
-        scores: Any,
-        masks: Any,
-    ) -> Any:
-        number = types.int64
-        signature = types.int64(
-            items, number, number, number, columns, number, number, bars, number, scores, masks
-        )
-
-        def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            items, at, ahead, width, columns, packed, stride, bars, bars_at, scores, masks = args
-            a = element_pointer(context, builder, signature.args[0], items, at)
-            near = element_pointer(context, builder, signature.args[0], items, ahead)
-            b = element_pointer(context, builder, signature.args[4], columns, packed)
-            bar = element_pointer(context, builder, signature.args[7], bars, bars_at)
-
-            def add(sums: list[Any], turned: Any, d: Any) -> list[Any]:
-                own = builder.gep(b, [builder.mul(d, stride)])
-                return [
-                    call(
-                        builder, "llvm.fma", spread(builder, builder.load(builder.gep(own, [_WORD(r)]))),
-                        turned, sums[r],
-                    )
-                    for r in range(rows)
-                ]  # fmt: skip
-
-            loop = begin_loop(builder, "whole", _WORD(0), width, LANES, [constant(0.0)] * rows)
-            d, _, sums = loop
-            lines = builder.gep(near, [builder.mul(d, _WORD(LANES))])
-            for line in range(LANES):
-                prefetch(builder, builder.gep(lines, [_WORD(line * LANES)]))
-            column = builder.gep(a, [d])
-            loaded = [
-                load_vector(builder, builder.gep(column, [builder.mul(width, _WORD(item))]))
-                for item in range(LANES)
+    def body(builder: Any, tile: _Tile) -> Any:
+        def add(sums: list[Any], turned: Any, d: Any) -> list[Any]:
+            own = builder.gep(tile.columns, [builder.mul(d, tile.stride)])
+            elements = [builder.load(builder.gep(own, [_WORD(r)])) for r in range(rows)]
+            return [
+                call(builder, "llvm.fma", spread(builder, x), turned, total)
+                for x, total in zip(elements, sums, strict=True)
             ]
-            new = list(sums)
-            for offset, turned in enumerate(_turn(builder, loaded)):
-                new = add(new, turned, builder.add(d, _WORD(offset)))
-            end_loop(builder, loop, new)
 
-            loop = begin_loop(builder, "rest", d, width, 1, sums)
-            d, _, sums = loop
-            turned = ir.Constant(VECTOR, ir.Undefined)
-            column = builder.gep(a, [d])
-            for item in range(LANES):
-                value = builder.load(builder.gep(column, [builder.mul(width, _WORD(item))]))
-                turned = builder.insert_element(turned, value, ir.IntType(32)(item))
-            end_loop(builder, loop, add(sums, turned, d))
+        loop = begin_loop(builder, "whole", _WORD(0), tile.width, LANES, [constant(0.0)] * rows)
+        d, _, sums = loop
+        lines = builder.gep(tile.near, [builder.mul(d, _WORD(LANES))])
+        for line in range(LANES):
+            prefetch(builder, builder.gep(lines, [_WORD(line * LANES)]))
+        column = builder.gep(tile.items, [d])
+        loaded = [
+            load_vector(builder, builder.gep(column, [builder.mul(tile.width, _WORD(item))]))
+            for item in range(LANES)
+        ]
+        new = list(sums)
+        for offset, turned in enumerate(_turn(builder, loaded)):
+            new = add(new, turned, builder.add(d, _WORD(offset)))
+        end_loop(builder, loop, new)
 
-            limits = [spread(builder, builder.load(builder.gep(bar, [_WORD(r)]))) for r in range(rows)]
-            out = element_pointer(context, builder, signature.args[9], scores, _WORD(0))
-            words = element_pointer(context, builder, signature.args[10], masks, _WORD(0))
-            return _screen(builder, [[s] for s in sums], limits, out, words, 1)
+        loop = begin_loop(builder, "rest", d, tile.width, 1, sums)
+        d, _, sums = loop
+        turned = ir.Constant(VECTOR, ir.Undefined)
+        column = builder.gep(tile.items, [d])
+        for item in range(LANES):
+            value = builder.load(builder.gep(column, [builder.mul(tile.width, _WORD(item))]))
+            turned = builder.insert_element(turned, value, ir.IntType(32)(item))
+        end_loop(builder, loop, add(sums, turned, d))
 
-        return signature, emit
+        limits = [spread(builder, builder.load(builder.gep(tile.bars, [_WORD(r)]))) for r in range(rows)]
+        return _screen(builder, [[s] for s in sums], limits, tile.scores, tile.masks, 1)
 
-    return tile
+    return _tile(body)
 
 
 screen_wide, screen_slim = _rows_in_lanes(2), _rows_in_lanes(1)

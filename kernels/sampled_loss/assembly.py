@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from recsys.kernels.embedding import Items, rows_of
+from recsys.kernels.embedding.looking_up import gather
 from recsys.kernels.sampled_loss.form import Form
 
 __all__ = ["Backend", "Call", "Swept", "sampled_loss", "sweep_shared"]
@@ -193,7 +194,6 @@ def sweep_shared(
     call: Call,
     wanted: bool,
     *,
-    lookup: Callable[[Tensor, Tensor, bool], Tensor],
     block_slopes: Callable[[int, Tensor, Tensor, Tensor, Tensor], None],
     block_scores: int,
     multiple: int,
@@ -205,7 +205,6 @@ def sweep_shared(
         w: (R, d) float32.
         call: with negatives (K,).
         wanted: whether gradients are.
-        lookup: the embedding's.
         block_slopes: (first row, its block's target scores, its scores, losses (N,), slopes of the targets)
             writes losses and slopes, and turns scores into slopes in place.
         block_scores: scores that a block has at most (64 rows are always taken).
@@ -213,8 +212,7 @@ def sweep_shared(
     """
     (n, width), count = h.shape, len(call.negatives)
     padded = count + -count % multiple
-    others = lookup(w, call.negative_rows, False)
-    own = lookup(w, call.target_rows, False)
+    others, own = gather(w, call.negative_rows), gather(w, call.target_rows)
     losses = h.new_empty(n)
     d_hidden = h.new_empty(h.shape if wanted else 0)
     d_vectors = h.new_empty(n + count, width) if wanted else h.new_empty(0, width)

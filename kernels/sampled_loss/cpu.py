@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from recsys.kernels.arrays import flat
-from recsys.kernels.embedding.cpu import lookup, table_gradient
+from recsys.kernels.embedding.cpu import table_gradient
 from recsys.kernels.sampled_loss import sweeps
 from recsys.kernels.sampled_loss.assembly import Backend, Call, Swept, sweep_shared
 from recsys.kernels.sampled_loss.form import Form
@@ -83,7 +83,6 @@ def _sweep_shared(h: Tensor, w: Tensor, scale: Tensor, call: Call, wanted: bool)
         w,
         call,
         wanted,
-        lookup=lookup,
         block_slopes=block_slopes,
         block_scores=BLOCK_SCORES,
         multiple=LANES,

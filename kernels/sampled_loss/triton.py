@@ -7,7 +7,7 @@ negatives are its own.
 import torch
 from torch import Tensor
 
-from recsys.kernels.embedding.triton import lookup, table_gradient
+from recsys.kernels.embedding.triton import table_gradient
 from recsys.kernels.launching import architecture, choose_config, launch
 from recsys.kernels.sampled_loss.assembly import Backend, Call, Swept, sweep_shared
 from recsys.kernels.sampled_loss.triton_slopes import block_kernel, rows_kernel
@@ -85,7 +85,6 @@ def _sweep_shared(h: Tensor, w: Tensor, scale: Tensor, call: Call, wanted: bool)
         w,
         call,
         wanted,
-        lookup=lookup,
         block_slopes=block_slopes,
         block_scores=BLOCK_SCORES,
         multiple=1,
