@@ -10,7 +10,7 @@ EXTRAS := $(shell command -v nvidia-smi >/dev/null 2>&1 && echo gpu || echo fais
 
 help:
 	@echo "make demo      train SASRec on MovieLens 100K, test it, list ten titles for one user"
-	@echo "make test      run the tests"
+	@echo "make test      run the tests, two at a time: make test WORKERS=2"
 	@echo "make check     lint, types and tests"
 	@echo "make table     write the README's table, training on MovieLens 100K what has no record"
 	@echo "make accuracy  do what is not done of the recipes: make accuracy RECIPES=ml-100k RUNS=runs DATA=logs"
@@ -34,8 +34,10 @@ demo: $(INSTALLED)
 	$(BIN)/recsys recommend demo --user 1 --k 10
 	@echo "Curves: demo/plots/training.png"
 
+# How many tests run at a time, each on one thread: compiling and interpreting kernels use no more.
+WORKERS ?= 2
 test: $(INSTALLED)
-	$(BIN)/python -m pytest -q
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -1,10 +1,13 @@
 """How the numba kernels are compiled: on first use, cached on disk, without fast-math or the global lock."""
 
+import contextlib
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
 from numba import njit
 from numba.extending import intrinsic as numba_intrinsic
+
+from recsys.kernels.vector.code_cache import CodeCache
 
 Array = Any
 """A 1-D contiguous array, as compiled code sees it."""
@@ -20,7 +23,8 @@ intrinsic = cast("Callable[[Callable[..., Any]], Any]", numba_intrinsic)
 
 def compiled(function: Function) -> Function:
     """Compile a loop; it runs on several threads by `recsys.kernels.threads.launch`."""
-    try:
-        return cast("Function", njit(cache=True, nogil=True)(function))
-    except RuntimeError:  # no folder that may hold the cache can be written: compile in every process
-        return cast("Function", njit(nogil=True)(function))
+    dispatcher = njit(nogil=True)(function)
+    # Without a folder that may hold the cache and can be written: compile in every process.
+    with contextlib.suppress(RuntimeError):
+        dispatcher._cache = CodeCache(function)
+    return cast("Function", dispatcher)

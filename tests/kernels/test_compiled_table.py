@@ -12,6 +12,7 @@ import pytest
 
 pytest.importorskip("triton")
 
+from recsys.cli import main
 from recsys.kernels.launching.checking import check_table, triton_version
 from recsys.kernels.launching.compile_pool import compile_all, recorded, spread
 from recsys.kernels.launching.machine_code import ARCHITECTURES, SHARED_LIMITS
@@ -188,27 +189,43 @@ def test_a_digest_covers_callees_and_constants_but_no_comments(tmp_path: Path) -
 
 
 @pytest.mark.slow
-def test_the_command_checks_a_table_in_words(tmp_path: Path, rows: list[Row]) -> None:
+def test_the_command_checks_a_table_in_words(
+    tmp_path: Path, rows: list[Row], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     version, _ = read_table(COMMITTED.read_text())
     path = tmp_path / "table.json"
     spoiled, missing, *rest = rows
     path.write_text(write_table("0.0", [replace(spoiled, spills=8), *rest]))
-    bench = ["-c", "from recsys.cli import main; main()", "bench", "kernels", "--compile-only"]
-    failed = _run([*bench, "--check", str(path), "--json"], code=1)
+    bench = ["bench", "kernels", "--compile-only"]
+    command = ["-c", "from recsys.cli import main; main()", *bench]
+    failed = _run([*command, "--check", str(path), "--json"], code=1)
     assert f"{spoiled.key.name}: spills 8 bytes per thread to slow memory" in failed.stderr
     assert f"{missing.key.name}: is not in the table" in failed.stderr
     assert f"the table was made with Triton 0.0, this is {triton_version()}" in failed.stderr
     problems = json.loads(failed.stdout)["problems"]
     assert len(problems) >= 4
     assert f"{path}: {len(problems)} problems; if intended, make it anew with: recsys bench" in failed.stderr
+
+    # What compiles nothing is called here, where the launches are recorded already.
+    monkeypatch.setattr("recsys.kernels.launching.interpreting", lambda: False)
+
+    def call(*options: str) -> tuple[object, str, str]:
+        monkeypatch.setattr("sys.argv", ["recsys", *bench, *options])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        return (ended.value.code, *capsys.readouterr())
+
     if version == triton_version():
         # Unchanged rows are kept: nothing is compiled again.
         path.write_text(COMMITTED.read_text())
-        again = _run([*bench, "--write", str(path), "--json"])
-        assert json.loads(again.stdout)["compiled"] == 0
+        code, out, _ = call("--write", str(path), "--json")
+        assert code == 0
+        assert json.loads(out)["compiled"] == 0
         assert path.read_text() == COMMITTED.read_text()
     path.write_text("[]")
-    assert "not a table of compiled kernels" in _run([*bench, "--check", str(path)], code=2).stderr
+    code, _, err = call("--check", str(path))
+    assert code == 2
+    assert "not a table of compiled kernels" in err
 
 
 def _run(arguments: list[str], code: int = 0) -> subprocess.CompletedProcess[str]:

@@ -19,25 +19,6 @@ DTYPES = [
     pytest.param(torch.bfloat16, marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")),
 ]
 
-_PATCHED: set[str] = set()
-
-
-@pytest.fixture(autouse=True)
-def _quick_interpreter(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Spare the interpreter to patch Triton again at every call inside a kernel: half of a test's time."""
-    from triton.runtime import interpreter
-
-    plain = interpreter.InterpretedFunction.__call__
-
-    def call(self: Any, *args: Any, **options: Any) -> Any:
-        module = self.fn.__module__
-        if module in _PATCHED:
-            return self.rewrite()(*args, **options)
-        _PATCHED.add(module)
-        return plain(self, *args, **options)
-
-    monkeypatch.setattr(interpreter.InterpretedFunction, "__call__", call)
-
 
 @pytest.fixture
 def _short_chunks(monkeypatch: pytest.MonkeyPatch) -> None:

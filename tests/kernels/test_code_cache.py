@@ -1,0 +1,79 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from recsys.kernels.vector.code_cache import CodeFiles
+
+KERNEL = """
+import sys
+import numpy as np
+from recsys.kernels.vector import compiled
+
+@compiled
+def square(x):
+    return x * x
+
+x = np.float32(0.1) if sys.argv[1] == "single" else 0.1
+print(square(x), sum(square.stats.cache_hits.values()))
+"""
+
+
+@pytest.mark.parametrize("stale", [False, True])
+@pytest.mark.parametrize("step", ["_load_index", "_save_data", "_save_index"])
+def test_a_writer_between_the_steps_of_another_never_has_its_code_under_the_others_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str, stale: bool
+) -> None:
+    one, other = (CodeFiles(str(tmp_path), "kernel", "source") for _ in range(2))
+    if stale:  # the other has read the index before the one wrote to it
+        monkeypatch.setattr(other, "_load_index", dict)
+
+    def interrupted(*args: Any) -> Any:
+        monkeypatch.delattr(one, step)
+        other.save("double", "code for doubles")
+        return getattr(one, step)(*args)
+
+    monkeypatch.setattr(one, step, interrupted, raising=False)
+    one.save("single", "code for singles")
+    reader = CodeFiles(str(tmp_path), "kernel", "source")
+    found = [reader.load(key) for key in ("single", "double")]
+    assert found[0] in ("code for singles", None)
+    assert found[1] in ("code for doubles", None)
+    assert found != [None, None]
+
+
+def test_all_that_was_written_in_turn_is_found_and_a_changed_source_finds_nothing(tmp_path: Path) -> None:
+    files = CodeFiles(str(tmp_path), "kernel", "source")
+    for key in range(5):
+        files.save(key, f"code {key}")
+    files.save(2, "code 2 again")
+    assert [files.load(key) for key in range(6)] == [
+        "code 0",
+        "code 1",
+        "code 2 again",
+        "code 3",
+        "code 4",
+        None,
+    ]
+    assert CodeFiles(str(tmp_path), "kernel", "another source").load(0) is None
+
+
+def test_a_process_loads_what_others_compiled_for_its_own_types(tmp_path: Path) -> None:
+    path = tmp_path / "kernel.py"
+    path.write_text(KERNEL)
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+
+    def run(types: str) -> list[str]:
+        done = subprocess.run(
+            [sys.executable, str(path), types], env=environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout.split()
+
+    single, double = [run(types) for types in ("single", "double")]
+    assert [single[1], double[1]] == ["0", "0"]
+    assert single[0] != double[0]
+    assert [run(types) for types in ("single", "double")] == [[single[0], "1"], [double[0], "1"]]
