@@ -2,8 +2,8 @@
 
 numba numbers a kernel's files 1, 2, ... in an index. Two processes that compile it for different types at the
 same moment both take the next number, and one's code is later loaded for the other's types. Here a file is
-named by what it holds, so that an index names the code that its writer made, whoever else writes; the worst that
-is left is an entry lost to another writer, and a kernel compiled once more.
+named by what it holds: an index names the code that its writer made, whoever else writes. The worst that is
+left is an entry lost to another writer, and a kernel compiled once more.
 """
 
 import hashlib
