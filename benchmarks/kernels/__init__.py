@@ -68,6 +68,8 @@ def run(
         result["limits"] = measure_limits(where)
     began, total = time.perf_counter(), sum(COUNTS.get(name, 0) for name in names) or 1
     share = seconds / total if where.type == "cpu" else 0.3
+    gc.collect()
+    gc.freeze()  # what is there already, modules above all, need not be looked through after each comparison
     for name in names:
         if name == "streaming":
             from benchmarks.kernels.streaming import measure_streaming
@@ -81,6 +83,7 @@ def run(
             result["comparisons"].append(_measure(case, where, share, result.get("limits")))
             keep(result)
             gc.collect()
+    gc.unfreeze()
     if plots is not None and where.type == "cuda":
         from benchmarks.kernels.roofline import plot
 
