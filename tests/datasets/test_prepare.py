@@ -41,7 +41,7 @@ def ids_of(store: SequenceStore) -> list[tuple[object, ...]]:
         st.tuples(st.integers(-3, 3), st.sampled_from("abcd"), st.integers(0, 4)), min_size=1, max_size=30
     )
 )
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_store_holds_the_log_sorted_with_ties_in_file_order(
     events: list[tuple[int, str, int]], tmp_path: Path
 ) -> None:

@@ -10,7 +10,7 @@ from recsys.datasets.synthetic import SyntheticLog, markov_log
 
 @pytest.fixture(scope="module")
 def log() -> SyntheticLog:
-    return markov_log(1500, 60, mean_length=30, branching=20, seed=0)
+    return markov_log(1000, 60, mean_length=30, branching=20, seed=0)
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +28,7 @@ OPTIONS: dict[str, dict[str, object]] = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("encoder", "epochs", "rate"), [("sasrec", 12, 3e-3), ("bert4rec", 60, 5e-3), ("mamba", 12, 3e-3)]
+    ("encoder", "epochs", "rate"), [("sasrec", 12, 5e-3), ("bert4rec", 48, 5e-3), ("mamba", 12, 5e-3)]
 )
 def test_each_encoder_nears_the_best_possible_score(
     encoder: str, epochs: int, rate: float, log: SyntheticLog, prepared: SequenceStore

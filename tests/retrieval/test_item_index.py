@@ -66,7 +66,7 @@ def searches(draw: st.DrawFn) -> dict[str, object]:
 
 @pytest.mark.parametrize("metric", ["inner_product", "l2"])
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(case=searches())
 def test_answers_under_filters_and_ties_are_those_of_a_float64_sort(
     kind: str, metric: str, case: dict[str, object]

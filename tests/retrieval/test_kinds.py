@@ -62,7 +62,7 @@ def searches(draw: st.DrawFn) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(case=searches())
 def test_no_kind_ever_breaks_a_filter_and_all_answer_as_many_as_exist(
     kind: str, case: dict[str, Any]
