@@ -14,7 +14,7 @@ from numba.core.caching import FunctionCache, IndexDataCacheFile
 __all__ = ["CodeCache", "CodeFiles"]
 
 
-class CodeFiles(IndexDataCacheFile):  # type: ignore[misc]  # numba has no types
+class CodeFiles(IndexDataCacheFile):  # type: ignore[misc]
     """Index and code files of one kernel."""
 
     def save(self, key: Any, data: Any) -> None:

@@ -23,7 +23,7 @@ intrinsic = cast("Callable[[Callable[..., Any]], Any]", numba_intrinsic)
 
 def compiled(function: Function) -> Function:
     """Compile a loop; it runs on several threads by `recsys.kernels.threads.launch`."""
-    dispatcher = njit(nogil=True)(function)
+    dispatcher: Any = njit(nogil=True)(function)
     # Without a folder that may hold the cache and can be written: compile in every process.
     with contextlib.suppress(RuntimeError):
         dispatcher._cache = CodeCache(function)
