@@ -13,7 +13,6 @@ Source: Intel 64 and IA-32 Architectures Software Developer's Manual, volume 1, 
 import ctypes
 import functools
 import sys
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -22,7 +21,7 @@ from numba import types
 from numba.core import cgutils
 
 from recsys.kernels.vector.compiling import Array, Number, compiled, intrinsic
-from recsys.kernels.vector.lanes import INT, INT_VECTOR, LANES, LANES_TYPE, element_pointer
+from recsys.kernels.vector.lanes import LANES, LANES_TYPE, VECTOR, call, constant, element_pointer
 
 BLOCK = 32
 """Rows and columns of a block of sums, and the depth of one step."""
@@ -30,21 +29,43 @@ BLOCK = 32
 _BYTE = ir.IntType(8)
 _WORD = ir.IntType(64)
 _POINTER = _BYTE.as_pointer()
-_HALVES = ir.VectorType(ir.IntType(16), LANES)
+
+
+class _Narrow(ir.types._BaseFloatType):  # type: ignore[misc]
+    """LLVM's bfloat, which llvmlite does not name."""
+
+    null = "0.0"
+    intrinsic_name = "bf16"
+
+    def __str__(self) -> str:
+        return "bfloat"
+
+
+_Narrow._create_instance()
+_NARROW = ir.VectorType(_Narrow(), LANES)
 
 _ARCH_PRCTL, _REQUEST_PERMISSION, _TILE_DATA = 158, 0x1023, 18
 
 
+_EXP2_FIT = (
+    0.9999992611921609,
+    0.6931218118654954,
+    0.240247456799194,
+    0.05591788668156639,
+    0.00957006922484689,
+)
+
+
 @functools.cache
 def tiles_available() -> bool:
-    """Whether this processor has the unit and the system lets this process use it (Linux asks to be asked)."""
+    """Whether the processor has the unit and the system, which wants to be asked, lets this process use it."""
     features = binding.get_host_cpu_features()
-    if LANES != 16 or not (features.get("amx-tile") and features.get("amx-bf16")):
+    if LANES != 16 or not all(features.get(f) for f in ("amx-tile", "amx-bf16", "avx512bf16")):
         return False
     if not sys.platform.startswith("linux"):
         return False
     try:
-        return ctypes.CDLL(None).syscall(_ARCH_PRCTL, _REQUEST_PERMISSION, _TILE_DATA) == 0
+        return bool(ctypes.CDLL(None).syscall(_ARCH_PRCTL, _REQUEST_PERMISSION, _TILE_DATA) == 0)
     except (AttributeError, OSError):
         return False
 
@@ -144,8 +165,8 @@ def add_block_product(
 ) -> Any:
     """Add left (32 x 32) times right (32 x 32) to the block of sums.
 
-    `left` is uint16, its rows `row` elements apart; `right` is uint16 with rows interleaved two by two, pairs of
-    rows `pairs` elements apart.
+    `left` is uint16, its rows `row` elements apart; `right` is uint16 with rows interleaved two by two, pairs
+    of rows `pairs` elements apart.
     """
 
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -166,26 +187,41 @@ def add_block_product(
     return types.void(left, number, number, right, number, number), emit
 
 
-def _rounded(builder: Any, value: Any) -> Any:
-    """Emit bfloat16 bits, as the upper halves of 32-bit lanes; to nearest, ties to even, NaN stays NaN."""
-    constant: Callable[[int], Any] = lambda x: ir.Constant(INT_VECTOR, [x] * LANES)  # noqa: E731
-    bits = builder.bitcast(value, INT_VECTOR)
-    odd = builder.and_(builder.lshr(bits, constant(16)), constant(1))
-    rounded = builder.add(bits, builder.add(odd, constant(0x7FFF)))
-    return builder.select(builder.fcmp_unordered("uno", value, value), constant(0x7FC00000), rounded)
-
-
 @intrinsic
 def store_narrow(typing_context: Any, array: Any, position: Any, value: Any) -> Any:
-    """Store a vector, rounded to bfloat16, to uint16 `array` from `position`."""
+    """Store a vector, rounded to bfloat16 (to nearest, ties to even), to uint16 `array` from `position`."""
 
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        upper = builder.lshr(_rounded(builder, args[2]), ir.Constant(INT_VECTOR, [16] * LANES))
+        narrow = builder.fptrunc(args[2], _NARROW)
         pointer = element_pointer(context, builder, signature.args[0], args[0], args[1])
-        builder.store(builder.trunc(upper, _HALVES), builder.bitcast(pointer, _HALVES.as_pointer()), align=2)
+        builder.store(narrow, builder.bitcast(pointer, _NARROW.as_pointer()), align=2)
         return context.get_dummy_value()
 
     return types.void(array, types.int64, LANES_TYPE), emit
+
+
+@intrinsic
+def narrow_exp2(typing_context: Any, x: Any) -> Any:
+    """Compute 2^x, x <= 127, with relative error below 3e-6, for what bfloat16 will hold; 2^-126 below -126.
+
+    A polynomial of degree 4 on [-0.5, 0.5], fitted to the relative error, scaled by one instruction.
+    """
+
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        low = builder.fcmp_ordered("<", args[0], constant(-126.0))
+        x = builder.select(low, constant(-126.0), args[0])
+        whole = call(builder, "llvm.rint", x)
+        part = builder.fsub(x, whole)
+        power = constant(_EXP2_FIT[-1])
+        for coefficient in _EXP2_FIT[-2::-1]:
+            power = call(builder, "llvm.fma", power, part, constant(coefficient))
+        mask, rounding = ir.IntType(16), ir.IntType(32)
+        function_type = ir.FunctionType(VECTOR, [VECTOR, VECTOR, VECTOR, mask, rounding])
+        declare: Any = cgutils.get_or_insert_function
+        scale = declare(builder.module, function_type, "llvm.x86.avx512.mask.scalef.ps.512")
+        return builder.call(scale, [power, whole, power, mask(-1), rounding(4)])
+
+    return LANES_TYPE(LANES_TYPE), emit
 
 
 @compiled
