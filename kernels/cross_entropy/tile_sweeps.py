@@ -59,7 +59,7 @@ _LOG2_E = np.float32(1.4426950408889634)
 def _block_logits(
     logits: Array, left: Array, at: Number, columns: Array, first: Number, size: Number, width: Number
 ) -> None:
-    """Set logits (32, SPAN) to left rows at..at+31 times `columns` first..first+size-1; size is whole blocks."""
+    """Set logits (32, SPAN) to left rows at..at+31 times `columns` first..first+size-1, whole blocks."""
     for beside in range(0, size, BLOCK):
         clear_sums()
         start = (first + beside) * width

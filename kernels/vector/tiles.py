@@ -21,7 +21,7 @@ from numba import types
 from numba.core import cgutils
 
 from recsys.kernels.vector.compiling import Array, Number, compiled, intrinsic
-from recsys.kernels.vector.lanes import LANES, LANES_TYPE, VECTOR, call, constant, element_pointer
+from recsys.kernels.vector.lanes import INT_VECTOR, LANES, LANES_TYPE, VECTOR, call, constant, element_pointer
 
 BLOCK = 32
 """Rows and columns of a block of sums, and the depth of one step."""
@@ -43,6 +43,7 @@ class _Narrow(ir.types._BaseFloatType):  # type: ignore[misc]
 
 _Narrow._create_instance()
 _NARROW = ir.VectorType(_Narrow(), LANES)
+_HALVES = ir.VectorType(ir.IntType(16), LANES)
 
 _ARCH_PRCTL, _REQUEST_PERMISSION, _TILE_DATA = 158, 0x1023, 18
 
@@ -58,7 +59,7 @@ _EXP2_FIT = (
 
 @functools.cache
 def tiles_available() -> bool:
-    """Whether the processor has the unit and the system, which wants to be asked, lets this process use it."""
+    """Whether the processor has the unit and the system, which is asked for it, lets this process use it."""
     features = binding.get_host_cpu_features()
     if LANES != 16 or not all(features.get(f) for f in ("amx-tile", "amx-bf16", "avx512bf16")):
         return False
@@ -198,6 +199,24 @@ def store_narrow(typing_context: Any, array: Any, position: Any, value: Any) -> 
         return context.get_dummy_value()
 
     return types.void(array, types.int64, LANES_TYPE), emit
+
+
+@intrinsic
+def store_narrow_pair(typing_context: Any, array: Any, position: Any, first: Any, second: Any) -> Any:
+    """Store two vectors, rounded to bfloat16, in turns to uint16 `array` from `position`."""
+
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        array, position, first, second = args
+        low, high = (
+            builder.zext(builder.bitcast(builder.fptrunc(value, _NARROW), _HALVES), INT_VECTOR)
+            for value in (first, second)
+        )
+        words = builder.or_(low, builder.shl(high, ir.Constant(INT_VECTOR, [16] * LANES)))
+        pointer = element_pointer(context, builder, signature.args[0], array, position)
+        builder.store(words, builder.bitcast(pointer, INT_VECTOR.as_pointer()), align=2)
+        return context.get_dummy_value()
+
+    return types.void(array, types.int64, LANES_TYPE, LANES_TYPE), emit
 
 
 @intrinsic
