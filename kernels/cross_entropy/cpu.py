@@ -39,7 +39,7 @@ def linear_cross_entropy(
     reduction: str,
     skip_small: bool,
 ) -> Tensor:
-    """Compute the loss; arguments as in the public function, which has checked them."""
+    """Compute the loss, float32; arguments as in the public function, which has checked them."""
     if skip_small:
         raise ArgumentError("linear_cross_entropy: skip_small saves nothing on the CPU: leave it off")
     narrow = hidden.dtype == torch.bfloat16 and tiles_available()
@@ -51,13 +51,13 @@ def linear_cross_entropy(
     scale = torch.ones(h.shape[0]) if weight is None else weight.float()
     if reduction == "none":
         losses: Tensor = row_losses(h, w, b, targets, scale, label_smoothing, 1.0 / temperature)
-        return losses.to(hidden.dtype)
+        return losses
     if reduction == "mean":
         mass = scale.sum(dtype=torch.float64)
         scale = (scale / torch.where(mass == 0.0, 1.0, mass)).float()
     wanted = torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in (h, w, b))
     loss: Tensor = summed_loss(h, w, b, targets, scale, label_smoothing, 1.0 / temperature, wanted)[0]
-    return loss.to(hidden.dtype)
+    return loss
 
 
 @torch.library.custom_op("recsys::linear_cross_entropy_cpu", mutates_args=(), device_types="cpu")

@@ -21,7 +21,7 @@ from recsys.training.optimizer import make_optimizer, set_learning_rate
 from recsys.training.reporting import SilentReporter
 from recsys.training.trainer import Trainer
 
-TINY: dict[str, Any] = {"epochs": 3, "batch_events": 128, "warmup_steps": 2}
+TINY: dict[str, Any] = {"amp": False, "epochs": 3, "batch_events": 128, "warmup_steps": 2}
 
 
 def _encoder(store: SequenceStore, name: str = "sasrec", seed: int = 0, **options: object) -> SequenceEncoder:
