@@ -131,15 +131,15 @@ class Recommender(Indexed):
             write_config(run, encoder_settings, training)
         encoder = build_encoder(self.encoder, self.store_.n_items, encoder_settings, seed=training.seed)
         encoder.to(device)
-        trainer = Trainer(
-            encoder,
-            self.store_,
-            training,
-            validate=self._validation(training),
-            folder=None if run is None else run.path,
-            reporter=SilentReporter() if quiet else ConsoleReporter(),
-        )
         with prefer_backend(self.backend):
+            trainer = Trainer(
+                encoder,
+                self.store_,
+                training,
+                validate=self._validation(training),
+                folder=None if run is None else run.path,
+                reporter=SilentReporter() if quiet else ConsoleReporter(),
+            )
             progress = trainer.run(resume=resume)
         self.encoder_, self.training_ = encoder, training
         self.history_ = progress.history

@@ -1,5 +1,7 @@
 """Linear cross-entropy on the CPU: float32, chunks of rows whose softmax feeds both gradients while in cache.
 
+bfloat16 goes to `cpu_tiles` where the processor multiplies it itself, and is widened elsewhere.
+
 The gradients are ready when the loss is and the backward pass only scales them, unless losses are wanted row
 by row: then the rows' upstream gradients must enter before rows are summed, and the chunks are gone through
 again.
@@ -13,10 +15,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from recsys.errors import ArgumentError
-from recsys.kernels.cross_entropy import sweeps
+from recsys.kernels.cross_entropy import cpu_tiles, sweeps
 from recsys.kernels.cross_entropy.checks import check_targets
 from recsys.kernels.threads import launch, threads_for
-from recsys.kernels.vector import LANES
+from recsys.kernels.vector import LANES, tiles
+from recsys.kernels.vector.tiles import tiles_available
 
 CHUNK_LOGITS = 1 << 22
 """Exponentials kept at once, 16 MiB: they are read back from the last-level cache."""
@@ -36,24 +39,25 @@ def linear_cross_entropy(
     reduction: str,
     skip_small: bool,
 ) -> Tensor:
-    """Compute the loss; arguments as in the public function, which has checked them."""
+    """Compute the loss, float32; arguments as in the public function, which has checked them."""
     if skip_small:
         raise ArgumentError("linear_cross_entropy: skip_small saves nothing on the CPU: leave it off")
-    h, w = (x.float() for x in (hidden, item_weight))
+    narrow = hidden.dtype == torch.bfloat16 and tiles_available()
+    h, w = (x if narrow else x.float() for x in (hidden, item_weight))
     b = None if bias is None else bias.float()
-    pad = -h.shape[1] % LANES
+    pad = -h.shape[1] % (tiles.BLOCK if narrow else LANES)
     if pad:
         h, w = (torch.nn.functional.pad(x, (0, pad)) for x in (h, w))
     scale = torch.ones(h.shape[0]) if weight is None else weight.float()
     if reduction == "none":
         losses: Tensor = row_losses(h, w, b, targets, scale, label_smoothing, 1.0 / temperature)
-        return losses.to(hidden.dtype)
+        return losses
     if reduction == "mean":
         mass = scale.sum(dtype=torch.float64)
         scale = (scale / torch.where(mass == 0.0, 1.0, mass)).float()
     wanted = torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in (h, w, b))
     loss: Tensor = summed_loss(h, w, b, targets, scale, label_smoothing, 1.0 / temperature, wanted)[0]
-    return loss.to(hidden.dtype)
+    return loss
 
 
 @torch.library.custom_op("recsys::linear_cross_entropy_cpu", mutates_args=(), device_types="cpu")
@@ -69,7 +73,8 @@ def summed_loss(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return the sum of scale * loss over rows and, where wanted, its gradients in h, w and b (or empty).
 
-    `rate` is 1 / temperature. float32; d is a multiple of LANES.
+    `rate` is 1 / temperature. h and w are float32 and d a multiple of LANES, or bfloat16, for the tile unit,
+    and d a multiple of 32; all else is float32.
     """
     losses, *gradients = _sweep(h, w, b, targets, scale, smoothing, rate, wanted)
     return (losses * scale).sum(), *gradients  # type: ignore[return-value]
@@ -86,7 +91,7 @@ def _(
     rate: float,
     wanted: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    return h.new_empty(()), *_gradients(h, w, b, wanted)
+    return h.new_empty((), dtype=torch.float32), *_gradients(h, w, b, wanted)
 
 
 def _save_gradients(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -118,7 +123,7 @@ def row_losses(
 def _(
     h: Tensor, w: Tensor, b: Tensor | None, targets: Tensor, scale: Tensor, smoothing: float, rate: float
 ) -> Tensor:
-    return h.new_empty(h.shape[:1])
+    return h.new_empty(h.shape[:1], dtype=torch.float32)
 
 
 def _save_rows(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -136,9 +141,9 @@ row_losses.register_autograd(_differentiate_rows, setup_context=_save_rows)
 
 
 def _gradients(h: Tensor, w: Tensor, b: Tensor | None, wanted: bool) -> tuple[Tensor, Tensor, Tensor]:
-    if not wanted:
-        return h.new_empty(0), h.new_empty(0), h.new_empty(0)
-    return h.new_empty(h.shape), h.new_empty(w.shape), h.new_empty(0 if b is None else b.shape)
+    shapes = (h.shape, w.shape, (0,) if b is None else b.shape) if wanted else ((0,),) * 3
+    d_h, d_w, d_b = (h.new_empty(shape, dtype=torch.float32) for shape in shapes)
+    return d_h, d_w, d_b
 
 
 def _sweep(
@@ -158,7 +163,9 @@ def _sweep(
     n, width = h.shape
     items = w.shape[0]
     check_targets(targets, items)
-    losses = h.new_empty(n)
+    if n and h.dtype == torch.bfloat16:
+        return cpu_tiles.sweep(h, w, b, targets, scale, smoothing, rate, wanted)
+    losses = h.new_empty(n, dtype=torch.float32)
     d_h, d_w, d_b = _gradients(h, w, b, wanted)
     if n == 0:
         return losses, d_h, d_w.zero_(), d_b.zero_()

@@ -248,6 +248,21 @@ def sum_lanes(typing_context: Any, value: Any) -> Any:
 
 
 @intrinsic
+def max_lanes(typing_context: Any, value: Any) -> Any:
+    """Take the largest lane of a vector; what NaNs do to it is left open."""
+
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        largest, half = args[0], LANES // 2
+        while half:
+            swap = ir.Constant(INT_VECTOR, [lane ^ half for lane in range(LANES)])
+            largest = _emit_maximum(builder, largest, builder.shuffle_vector(largest, largest, swap))
+            half //= 2
+        return builder.extract_element(largest, INT(0))
+
+    return types.float32(LANES_TYPE), emit
+
+
+@intrinsic
 def transpose_square(
     typing_context: Any, target: Any, to: Any, to_row: Any, source: Any, at: Any, row: Any, count: Any
 ) -> Any:

@@ -28,6 +28,7 @@ from recsys.encoders.registry import register_encoder
 from recsys.encoders.transformer import PackedPass, TransformerConfig, make_block
 from recsys.errors import ArgumentError
 from recsys.jagged import SequenceBatch
+from recsys.kernels.linear import Linear
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -151,7 +152,7 @@ class BERT4Rec(SequenceEncoder):
         bert = self.config.ends == "bert"
         self.embedding_norm = make_norm(config) if bert else nn.Identity()
         self.blocks = nn.ModuleList(make_block(self.config, causal=False) for _ in range(config.n_layers))
-        self.head = nn.Linear(config.d_model, config.d_model) if bert else nn.Identity()
+        self.head = Linear(config.d_model, config.d_model) if bert else nn.Identity()
         self.final_norm = make_norm(config)
 
     @property

@@ -37,6 +37,7 @@ from recsys.kernels.clock import (
     initial_clock_state,
 )
 from recsys.kernels.clock.circle import DAY, circle_features
+from recsys.kernels.linear import Linear
 
 __all__ = ["NO_LOCAL_TIMES", "ClockedState", "HourHead", "InterestClock", "UserMemory"]
 
@@ -99,9 +100,9 @@ class InterestClock(nn.Module):
         self.mix = nn.Parameter(torch.zeros(len(SIGMAS)))
         self.log_rate = nn.Parameter(torch.tensor(math.log(math.log(2) / half_life))) if half_life else None
         self.log_prior = nn.Parameter(torch.zeros(()))
-        self.prior = nn.Linear(2 * PRIOR_HARMONICS + 1, width, bias=False)
-        self.gate = nn.Linear(width, width)
-        self.out = nn.Linear(width, width, bias=False)
+        self.prior = Linear(2 * PRIOR_HARMONICS + 1, width, bias=False)
+        self.gate = Linear(width, width)
+        self.out = Linear(width, width, bias=False)
 
     def initialize(self) -> None:
         """Start from the pooled items themselves: what was taken near this hour is what is wanted again."""

@@ -23,6 +23,7 @@ from recsys.encoders.base import EncoderConfig, SequenceEncoder, activate, dropo
 from recsys.encoders.registry import register_encoder
 from recsys.jagged import SequenceBatch
 from recsys.kernels.conv import causal_conv, causal_conv_step
+from recsys.kernels.linear import Linear
 from recsys.kernels.scan import ScanSchedule, selective_scan, selective_scan_step
 
 
@@ -156,8 +157,8 @@ class MambaBlock(nn.Module):
         self.mixer = MambaMixer(config)
         self.feed_forward_norm = make_norm(config, 1e-12)
         swiglu = config.feed_forward == "swiglu"
-        self.up = nn.Linear(config.d_model, (1 + swiglu) * config.d_ff, bias=not swiglu)
-        self.down = nn.Linear(config.d_ff, config.d_model, bias=not swiglu)
+        self.up = Linear(config.d_model, (1 + swiglu) * config.d_ff, bias=not swiglu)
+        self.down = Linear(config.d_ff, config.d_model, bias=not swiglu)
 
     def forward(
         self,
@@ -201,13 +202,13 @@ class MambaMixer(nn.Module):
         d_inner = config.expand * config.d_model
         self.d_state = config.d_state
         self.dt_rank = math.ceil(config.d_model / 16)
-        self.in_proj = nn.Linear(config.d_model, 2 * d_inner, bias=False)
+        self.in_proj = Linear(config.d_model, 2 * d_inner, bias=False)
         self.conv1d = nn.Conv1d(d_inner, d_inner, config.d_conv, groups=d_inner)
-        self.x_proj = nn.Linear(d_inner, self.dt_rank + 2 * config.d_state, bias=False)
-        self.dt_proj = nn.Linear(self.dt_rank, d_inner)
+        self.x_proj = Linear(d_inner, self.dt_rank + 2 * config.d_state, bias=False)
+        self.dt_proj = Linear(self.dt_rank, d_inner)
         self.A_log = nn.Parameter(torch.empty(d_inner, config.d_state))
         self.D = nn.Parameter(torch.ones(d_inner))
-        self.out_proj = nn.Linear(d_inner, config.d_model, bias=False)
+        self.out_proj = Linear(d_inner, config.d_model, bias=False)
 
     def initialize(self, generator: torch.Generator, dt_init: str) -> None:
         """Start convolution, A, D and the step size as mamba-ssm does, from ``generator``."""

@@ -21,6 +21,7 @@ from recsys.encoders.bias_tables import BiasTables, require_times
 from recsys.jagged import SequenceBatch
 from recsys.kernels.attention import attention_step, jagged_attention
 from recsys.kernels.attention.bias import MAX_BUCKETS
+from recsys.kernels.linear import Linear
 
 Positions = Literal["learned", "reversed", "rotary", "none"]
 
@@ -197,8 +198,8 @@ class SelfAttention(nn.Module):
         super().__init__()
         self.tables = tables
         self.n_heads = config.n_heads
-        self.qkv = nn.Linear(config.d_model, 3 * config.d_model)
-        self.out = nn.Linear(config.d_model, config.d_model)
+        self.qkv = Linear(config.d_model, 3 * config.d_model)
+        self.out = Linear(config.d_model, config.d_model)
 
     def forward(self, x: Tensor, through: Pass) -> Tensor:
         """Rows (N, D) to rows (N, D)."""
@@ -212,8 +213,8 @@ class FeedForward(nn.Module):
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
         self.swiglu = config.feed_forward == "swiglu"
-        self.up = nn.Linear(config.d_model, (1 + self.swiglu) * config.d_ff, bias=not self.swiglu)
-        self.down = nn.Linear(config.d_ff, config.d_model, bias=not self.swiglu)
+        self.up = Linear(config.d_model, (1 + self.swiglu) * config.d_ff, bias=not self.swiglu)
+        self.down = Linear(config.d_ff, config.d_model, bias=not self.swiglu)
 
     def forward(self, x: Tensor) -> Tensor:
         """Rows (N, D) to rows (N, D)."""
@@ -263,12 +264,12 @@ class GatedBlock(nn.Module):
         d = config.d_model
         self.attention_norm = make_norm(config)
         self.attention = SelfAttention(config, tables)
-        self.attention_gate = nn.Linear(d, d)
+        self.attention_gate = Linear(d, d)
         self.feed_forward_norm = make_norm(config)
         self.swiglu = config.feed_forward != "gelu"
-        self.up = nn.Linear(d, (1 + self.swiglu) * config.d_ff, bias=not self.swiglu)
-        self.down = nn.Linear(config.d_ff, d, bias=not self.swiglu)
-        self.feed_forward_gate = nn.Linear(d, d)
+        self.up = Linear(d, (1 + self.swiglu) * config.d_ff, bias=not self.swiglu)
+        self.down = Linear(config.d_ff, d, bias=not self.swiglu)
+        self.feed_forward_gate = Linear(d, d)
 
     def forward(self, x: Tensor, through: Pass) -> Tensor:
         """Rows (N, D) to rows (N, D)."""
@@ -292,11 +293,11 @@ class SasrecBlock(nn.Module):
         self.n_heads = config.n_heads
         self.tables = tables
         self.attention_norm = make_norm(config, 1e-8)
-        self.q = nn.Linear(d, d)
-        self.kv = nn.Linear(d, 2 * d)
+        self.q = Linear(d, d)
+        self.kv = Linear(d, 2 * d)
         self.feed_forward_norm = make_norm(config, 1e-8)
-        self.up = nn.Linear(d, config.d_ff)
-        self.down = nn.Linear(config.d_ff, d)
+        self.up = Linear(d, config.d_ff)
+        self.down = Linear(config.d_ff, d)
 
     def forward(self, x: Tensor, through: Pass) -> Tensor:
         """Rows (N, D) to rows (N, D)."""

@@ -30,6 +30,7 @@ from recsys.training.config import TrainingConfig
 from recsys.training.estimate import Estimate, estimate
 from recsys.training.losses import Negatives, TrainingLoss
 from recsys.training.optimizer import clip_gradients, make_optimizer, set_learning_rate
+from recsys.training.precision import MixedPrecision
 from recsys.training.prefetch import prefetched
 from recsys.training.reporting import SilentReporter
 
@@ -108,6 +109,7 @@ class Trainer:
             encoder, config.ema_decay, ITEM_TABLE if self._loss.plan.sampled else None
         )
         self._best: dict[str, Tensor] = {}
+        self._precision = MixedPrecision(config.amp, self._device, full_softmax=not self._loss.plan.sampled)
 
     def run(self, *, resume: bool = False) -> Progress:
         """Train until early stopping or the last epoch; the encoder then holds the best weights.
@@ -132,6 +134,8 @@ class Trainer:
             raise DataError(f"{self.store.path}: no user has two training events; nothing can be learned")
         self.encoder.item_embedding.sparse = self._loss.plan.sampled
         self._reporter.explained(self._loss.plan.line)
+        if self._precision.line is not None:
+            self._reporter.explained(self._precision.line)
         self._reporter.started(self._estimate(plan), self.progress, self.config.epochs)
         while self.progress.epoch < self.config.epochs and not self.progress.stopped:
             self._run_epoch(plan)
@@ -166,10 +170,11 @@ class Trainer:
         task = prepared.task
         inputs = task.batch.to(self._device)
         targets = task.targets.to(self._device, non_blocking=True)
-        with self._autocast():
+        with self._precision.encoder():
             hidden = self.encoder(inputs, generator=self._generator)
             if task.rows is not None:
                 hidden = hidden[task.rows.to(self._device, non_blocking=True)]
+        with self._precision.loss():
             return self._loss(hidden, targets, prepared.negatives)
 
     def _run_epoch(self, plan: EpochPlan) -> None:
@@ -288,11 +293,6 @@ class Trainer:
             yield
         finally:
             self.encoder.load_state_dict(kept, strict=False)
-
-    def _autocast(self) -> contextlib.AbstractContextManager[Any]:
-        if self.config.amp and self._device.type == "cuda":
-            return torch.autocast("cuda", dtype=torch.bfloat16)
-        return contextlib.nullcontext()
 
     def _plan(self, epoch: int) -> EpochPlan:
         return plan_epoch(

@@ -21,7 +21,7 @@ from recsys.training.optimizer import make_optimizer, set_learning_rate
 from recsys.training.reporting import SilentReporter
 from recsys.training.trainer import Trainer
 
-TINY: dict[str, Any] = {"epochs": 3, "batch_events": 128, "warmup_steps": 2}
+TINY: dict[str, Any] = {"amp": False, "epochs": 3, "batch_events": 128, "warmup_steps": 2}
 
 
 def _encoder(store: SequenceStore, name: str = "sasrec", seed: int = 0, **options: object) -> SequenceEncoder:
@@ -539,7 +539,7 @@ def test_no_field_is_without_a_test_of_its_effect() -> None:
         "patience",  # test_early_stopping_keeps_the_best_weights
         "evaluate_every",  # test_validation_is_due_every_so_many_epochs_and_at_the_end
         "validation_users",  # tests/recsys/test_recommender.py
-        "amp",  # test_mixed_precision_is_asked_for_on_cuda_alone
+        "amp",  # tests/recsys/test_precision.py
         "prefetch",  # tests/recsys/test_training_parts.py
         *(field for field, _, _ in SAMPLED_CHANGES),
     }
@@ -549,17 +549,3 @@ def test_no_field_is_without_a_test_of_its_effect() -> None:
         own -= {"item_hashes", "item_buckets"}  # test_hashed_items_train
         own -= {"clock", "clock_half_life"}  # tests/recsys/test_clock.py
         assert own <= set(changes) | set(ENCODER_CHANGES["sasrec"]), name
-
-
-@pytest.mark.parametrize(
-    ("amp", "device", "asked"), [(True, "cuda", True), (False, "cuda", False), (True, "cpu", False)]
-)
-def test_mixed_precision_is_asked_for_on_cuda_alone(
-    store: SequenceStore, monkeypatch: pytest.MonkeyPatch, amp: bool, device: str, asked: bool
-) -> None:
-    calls: list[tuple[Any, ...]] = []
-    trainer = Trainer(_encoder(store), store, TrainingConfig(amp=amp))
-    trainer._device = torch.device(device)
-    monkeypatch.setattr(torch, "autocast", lambda *args, **kwargs: calls.append((args, kwargs)))
-    trainer._autocast()
-    assert calls == ([(("cuda",), {"dtype": torch.bfloat16})] if asked else [])

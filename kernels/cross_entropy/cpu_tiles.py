@@ -1,0 +1,134 @@
+"""Linear cross-entropy of bfloat16 on a CPU with a tile unit; host side of `tile_sweeps`.
+
+Legend: N rows, V items, d width.
+"""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from recsys.kernels.cross_entropy import tile_sweeps
+from recsys.kernels.threads import launch, threads_for
+from recsys.kernels.vector.tiles import BLOCK
+
+_VANISHING = 1e30
+"""Normalizer of rows that only fill up a block: their shares are 0."""
+
+_STEPS_PER_PRODUCT = 60
+"""Multiply-adds of the tile unit in the time of one elementary step of `threads_for`."""
+
+
+def sweep(
+    h: Tensor,
+    w: Tensor,
+    b: Tensor | None,
+    targets: Tensor,
+    scale: Tensor,
+    smoothing: float,
+    rate: float,
+    wanted: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Compute losses (N,) and, where wanted, the gradients of the sum of scale * loss, all float32.
+
+    Args:
+        h: (N, d) bfloat16; N >= 1, d a multiple of 32.
+        w: (V, d) bfloat16.
+        b: (V,) float32 or None.
+        targets: (N,) int64, checked.
+        scale: (N,) float32.
+        smoothing: label smoothing.
+        rate: 1 / temperature.
+        wanted: whether gradients are; else they are empty.
+    """
+    n, width = h.shape
+    items = w.shape[0]
+    hidden, vectors = _padded(h), _padded(w)
+    rows, spans = -(-n // BLOCK), -(-items // BLOCK)
+    losses, normalizers = torch.empty(n), torch.full((rows * BLOCK,), _VANISHING)
+    gradient_rows = rows * BLOCK if wanted else 0
+    d_h = torch.empty(gradient_rows, width)
+    bias = torch.empty(0) if b is None else b
+    whole = torch.empty(0)
+    if smoothing > 0:
+        whole = h.float() @ w.float().sum(0)
+        whole = whole if b is None else whole + b.sum()
+    steps = 2 * n * items * width // _STEPS_PER_PRODUCT
+    launch(
+        tile_sweeps.rows_worker,
+        threads_for(rows, steps),
+        n,
+        items,
+        _bits(hidden),
+        _bits(_columns(vectors)),
+        _bits(_pairs(vectors)),
+        _flat(bias),
+        targets.contiguous().numpy(),
+        _flat(scale),
+        _flat(whole),
+        width,
+        np.float32(rate),
+        np.float32(smoothing),
+        losses.numpy(),
+        normalizers.numpy(),
+        _flat(d_h),
+    )
+    if not wanted:
+        return losses, torch.empty(0), torch.empty(0), torch.empty(0)
+    d_w = torch.empty(spans * BLOCK, width)
+    d_b = torch.zeros(0 if b is None else items)
+    factors = F.pad(scale * rate, (0, rows * BLOCK - n))
+    launch(
+        tile_sweeps.items_worker,
+        threads_for(spans, steps),
+        n,
+        items,
+        _bits(vectors),
+        _bits(_columns(hidden)),
+        _bits(_pairs(hidden)),
+        _flat(bias),
+        normalizers.numpy(),
+        _flat(factors),
+        width,
+        np.float32(rate),
+        _flat(d_w),
+        _flat(d_b),
+    )
+    d_h, d_w = d_h[:n], d_w[:items]
+    hits = (scale * (rate * (smoothing - 1.0)))[:, None]
+    d_h.addcmul_(hits, w[targets].float())
+    d_w.index_add_(0, targets, hits * h.float())
+    if b is not None:
+        d_b.index_add_(0, targets, hits[:, 0])
+    if smoothing > 0:
+        share = smoothing * rate / items
+        d_h -= (share * scale)[:, None] * w.float().sum(0)
+        d_w -= share * (scale[:, None] * h.float()).sum(0)
+        d_b -= share * scale.sum()
+    return losses, d_h, d_w, d_b
+
+
+def _padded(x: Tensor) -> Tensor:
+    return F.pad(x, (0, 0, 0, -x.shape[0] % BLOCK)).contiguous()
+
+
+def _columns(x: Tensor) -> Tensor:
+    """(n, d) bfloat16 as (n / 32, d / 2, 32) words of two neighbours in a row."""
+    words = x.view(torch.int32)
+    return words.view(-1, BLOCK, words.shape[1]).transpose(1, 2).contiguous()
+
+
+def _pairs(x: Tensor) -> Tensor:
+    """(n, d) bfloat16 as (n / 32, d / 32, 16, 32, 2): blocks of 32 x 32 with rows interleaved two by two."""
+    return x.view(-1, BLOCK // 2, 2, x.shape[1] // BLOCK, BLOCK).permute(0, 3, 1, 4, 2).contiguous()
+
+
+def _bits(x: Tensor) -> NDArray[np.uint16]:
+    bits: NDArray[np.uint16] = x.detach().view(torch.int16).view(-1).numpy().view(np.uint16)
+    return bits
+
+
+def _flat(x: Tensor) -> NDArray[np.float32]:
+    flat: NDArray[np.float32] = x.detach().contiguous().view(-1).numpy()
+    return flat

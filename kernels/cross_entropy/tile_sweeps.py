@@ -1,0 +1,267 @@
+"""The compiled loops of bfloat16 cross-entropy by the tile unit: logits never leave the cache.
+
+Both passes walk like attention: a block of 32 rows (then of 32 items) meets the other side in spans of 256;
+logits come from the tile unit, become probabilities in float32, and go into it again, rounded to bfloat16,
+for the gradient. The first pass keeps a running maximum and corrects what it has summed when that grows; the
+second one knows each row's normalizer and computes the logits anew, transposed. Twice the products and
+exponentials, and no exponential is stored.
+
+Legend: N rows, V items, d width (a multiple of 32); rows and items are padded with zeros to multiples of 32.
+bfloat16 is held as uint16. `_pairs`: blocks of 32 x 32, (count / 32, d / 32, 16, 32, 2), whose rows are
+interleaved two by two as the right side of a product wants them; `_columns`: the same of the transposed
+matrix, (count / 32, d / 2, 32, 2).
+"""
+
+import math
+
+import numpy as np
+
+from recsys.kernels.vector import (
+    LANES,
+    Array,
+    Number,
+    add,
+    compiled,
+    fma,
+    load,
+    maximum,
+    multiply,
+    next_ticket,
+    scratch,
+    splat,
+    store,
+    subtract,
+    sum_lanes,
+)
+from recsys.kernels.vector.lanes import max_lanes
+from recsys.kernels.vector.tiles import (
+    BLOCK,
+    add_block_product,
+    begin_tiles,
+    clear_sums,
+    end_tiles,
+    load_sums,
+    narrow_exp2,
+    narrow_scratch,
+    store_narrow,
+    store_sums,
+)
+
+SPAN = 128
+"""Rows or items that a block meets at once: their logits take 32 KiB."""
+
+_ZERO = np.float32(0.0)
+_LOWEST = np.float32(np.finfo(np.float32).min)
+_LOG2_E = np.float32(1.4426950408889634)
+
+
+@compiled
+def _block_logits(
+    logits: Array, left: Array, at: Number, columns: Array, first: Number, size: Number, width: Number
+) -> None:
+    """Set logits (32, SPAN) to left rows at..at+31 times `columns` first..first+size-1, whole blocks."""
+    for beside in range(0, size, BLOCK):
+        clear_sums()
+        start = (first + beside) * width
+        for d in range(0, width, BLOCK):
+            add_block_product(left, at * width + d, width, columns, start + d * BLOCK, 2 * BLOCK)
+        store_sums(logits, beside, SPAN)
+
+
+@compiled
+def _block_gradients(
+    gradients: Array, shares: Array, pairs: Array, first: Number, size: Number, width: Number
+) -> None:
+    """Add shares (32, SPAN) times rows first..first+size-1 of `pairs` to gradients (32, width)."""
+    for d in range(0, width, BLOCK):
+        load_sums(gradients, d, width)
+        for row in range(0, size, BLOCK):
+            add_block_product(shares, row, SPAN, pairs, (first + row) * width + d * BLOCK, 2 * BLOCK)
+        store_sums(gradients, d, width)
+
+
+@compiled
+def rows_worker(
+    slot: Number,
+    tickets: Array,
+    count: Number,
+    items: Number,
+    hidden: Array,
+    item_columns: Array,
+    item_pairs: Array,
+    bias: Array,
+    targets: Array,
+    scale: Array,
+    whole: Array,
+    width: Number,
+    rate: Number,
+    smoothing: Number,
+    losses: Array,
+    normalizers: Array,
+    d_hidden: Array,
+) -> None:
+    """Compute losses and normalizers of all rows and, unless `d_hidden` is empty, softmax's part of it.
+
+    Args:
+        slot: see `recsys.kernels.threads.launch`.
+        tickets: likewise.
+        count: rows N.
+        items: V.
+        hidden: (padded N, d) bfloat16 as uint16.
+        item_columns: (padded V * d,) the items; see above.
+        item_pairs: likewise.
+        bias: (V,) float32, or empty.
+        targets: (N,) int64.
+        scale: (N,) float32, weight of a row in the summed loss.
+        whole: (N,) float32, sum of a row's logits over all items, for label smoothing.
+        width: d.
+        rate: 1 / temperature.
+        smoothing: label smoothing.
+        losses: (N,) float32, written: without scale.
+        normalizers: (N,) float32, written: log2 of the sum of 2^(logit * rate * log2 e).
+        d_hidden: (padded N, d) float32, written, or empty.
+    """
+    keep = len(d_hidden) > 0
+    biased = len(bias) > 0
+    speed = rate * _LOG2_E
+    logits = scratch(BLOCK * SPAN)
+    shares = narrow_scratch(BLOCK * SPAN)
+    sums = scratch(BLOCK * width)
+    top = np.empty(BLOCK, dtype=np.float32)
+    total = np.empty(BLOCK, dtype=np.float32)
+    at_target = np.empty(BLOCK, dtype=np.float32)
+    before = begin_tiles()
+    while True:
+        row0 = next_ticket(tickets) * BLOCK
+        if row0 >= count:
+            break
+        rows = min(BLOCK, count - row0)
+        top[:] = _LOWEST
+        total[:] = _ZERO
+        for place in range(0, BLOCK * width, LANES):
+            store(sums, place, splat(_ZERO))
+        for item0 in range(0, items, SPAN):
+            size = min(SPAN, items - item0)
+            padded = (size + BLOCK - 1) // BLOCK * BLOCK
+            _block_logits(logits, hidden, row0, item_columns, item0, padded, width)
+            for row in range(BLOCK):
+                at = row * SPAN
+                if biased:
+                    for item in range(size):
+                        logits[at + item] += bias[item0 + item]
+                for item in range(size, padded):
+                    logits[at + item] = _LOWEST
+                if row < rows:
+                    target = targets[row0 + row] - item0
+                    if 0 <= target < size:
+                        at_target[row] = logits[at + target]
+                peak = load(logits, at)
+                for item in range(LANES, padded, LANES):
+                    peak = maximum(peak, load(logits, at + item))
+                best = max_lanes(peak)
+                if best > top[row]:
+                    # The exponent below -126, at the first span, gives 0.
+                    factor = np.float32(2.0) ** max((top[row] - best) * speed, np.float32(-149.0))
+                    total[row] *= factor
+                    if keep:
+                        for d in range(0, width, LANES):
+                            place = row * width + d
+                            store(sums, place, multiply(load(sums, place), splat(factor)))
+                    top[row] = best
+                shift = splat(-top[row] * speed)
+                sum_ = splat(_ZERO)
+                for item in range(0, padded, LANES):
+                    power = narrow_exp2(fma(load(logits, at + item), splat(speed), shift))
+                    sum_ = add(sum_, power)
+                    if keep:
+                        store_narrow(shares, at + item, power)
+                total[row] += sum_lanes(sum_)
+            if keep:
+                _block_gradients(sums, shares, item_pairs, item0, padded, width)
+        for row in range(rows):
+            place = row0 + row
+            normalizer = top[row] * speed + np.float32(math.log2(total[row]))
+            normalizers[place] = normalizer
+            loss = (top[row] - at_target[row]) * rate + np.float32(math.log(total[row]))
+            if smoothing > _ZERO:
+                loss += smoothing * (at_target[row] - whole[place] / np.float32(items)) * rate
+            losses[place] = loss
+            if keep:
+                factor = splat(scale[place] * rate / total[row])
+                for d in range(0, width, LANES):
+                    store(d_hidden, place * width + d, multiply(load(sums, row * width + d), factor))
+    end_tiles(before)
+
+
+@compiled
+def items_worker(
+    slot: Number,
+    tickets: Array,
+    count: Number,
+    items: Number,
+    item_rows: Array,
+    hidden_columns: Array,
+    hidden_pairs: Array,
+    bias: Array,
+    normalizers: Array,
+    factors: Array,
+    width: Number,
+    rate: Number,
+    d_items: Array,
+    d_bias: Array,
+) -> None:
+    """Compute softmax's part of the gradients of all items and, where `d_bias` is not empty, of the bias.
+
+    Args:
+        slot: see `recsys.kernels.threads.launch`.
+        tickets: likewise.
+        count: rows N.
+        items: V.
+        item_rows: (padded V, d) bfloat16 as uint16.
+        hidden_columns: (padded N * d,) the rows; see above.
+        hidden_pairs: likewise.
+        bias: (V,) float32, or empty.
+        normalizers: (padded N,) float32, as left by `rows_worker`.
+        factors: (padded N,) float32, scale * rate; 0 in the padding.
+        width: d.
+        rate: 1 / temperature.
+        d_items: (padded V, d) float32, written.
+        d_bias: (V,) float32, written, or empty.
+    """
+    biased = len(bias) > 0
+    speed = splat(rate * _LOG2_E)
+    logits = scratch(BLOCK * SPAN)
+    shares = narrow_scratch(BLOCK * SPAN)
+    slopes = np.empty(BLOCK, dtype=np.float32)
+    sums = scratch(BLOCK * width)
+    before = begin_tiles()
+    while True:
+        item0 = next_ticket(tickets) * BLOCK
+        if item0 >= items:
+            break
+        size = min(BLOCK, items - item0)
+        slopes[:] = _ZERO
+        for place in range(0, BLOCK * width, LANES):
+            store(sums, place, splat(_ZERO))
+        for row0 in range(0, count, SPAN):
+            padded = (min(SPAN, count - row0) + BLOCK - 1) // BLOCK * BLOCK
+            _block_logits(logits, item_rows, item0, hidden_columns, row0, padded, width)
+            for item in range(BLOCK):
+                shift = splat(bias[item0 + item] if biased and item < size else _ZERO)
+                sum_ = splat(_ZERO)
+                for row in range(0, padded, LANES):
+                    logit = load(logits, item * SPAN + row)
+                    if biased:
+                        logit = add(logit, shift)
+                    exponent = subtract(multiply(logit, speed), load(normalizers, row0 + row))
+                    share = multiply(narrow_exp2(exponent), load(factors, row0 + row))
+                    sum_ = add(sum_, share)
+                    store_narrow(shares, item * SPAN + row, share)
+                slopes[item] += sum_lanes(sum_)
+            _block_gradients(sums, shares, hidden_pairs, row0, padded, width)
+        for place in range(0, size * width, LANES):
+            store(d_items, item0 * width + place, load(sums, place))
+        if biased:
+            for item in range(size):
+                d_bias[item0 + item] = slopes[item]
+    end_tiles(before)

@@ -1,0 +1,129 @@
+"""Linear layers by the tile unit: float32 in and out, rounded to bfloat16 on the way into the products.
+
+Legend: N rows, I inputs, O outputs; I and O are multiples of 32.
+"""
+
+from collections.abc import Callable
+from typing import Any, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from recsys.errors import ArgumentError
+from recsys.kernels.linear import sweeps
+from recsys.kernels.threads import launch, threads_for
+from recsys.kernels.vector.tiles import BLOCK, tiles_available
+
+_STEPS_PER_PRODUCT = 30
+"""Multiply-adds in the time of one elementary step of `threads_for`: memory holds the unit back."""
+
+
+def require_tiles() -> None:
+    """Refuse processors without the unit, on which the loops cannot even be compiled.
+
+    Raises:
+        ArgumentError: there is no unit.
+    """
+    if not tiles_available():
+        raise ArgumentError("narrow_products: this processor has no tile unit (AMX): leave it out")
+
+
+class NarrowLinear(torch.autograd.Function):
+    """x W^T + b, (N, O) float32, of (N, I), (O, I) and (O,) or None; N >= 1.
+
+    An autograd function and no custom operation: a layer takes little more time than that would cost to call.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """Multiply; x and weight are kept for the gradients."""
+        ctx.save_for_backward(x, weight)
+        return _product(x, _blocks(weight.bfloat16(), transposed=True), bias, weight.shape[0])
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
+        """Gradients of what wants one."""
+        x, weight = ctx.saved_tensors
+        for_x, for_weight, for_bias = ctx.needs_input_grad
+        d_x = (
+            _product(upstream, _blocks(weight.bfloat16(), transposed=False), None, x.shape[1])
+            if for_x
+            else None
+        )
+        d_weight = _outer(upstream, x) if for_weight else None
+        return d_x, d_weight, upstream.sum(0) if for_bias else None
+
+
+# `apply` has no types.
+narrow_linear = cast("Callable[[Tensor, Tensor, Tensor | None], Tensor]", NarrowLinear.apply)
+
+
+def _product(x: Tensor, blocks: Tensor, bias: Tensor | None, width: int) -> Tensor:
+    """X (N, K) times a matrix (K, width) in blocks, plus bias, (N, width)."""
+    n, depth = x.shape
+    y = x.new_empty(n, width)
+    groups = -(-n // BLOCK)
+    launch(
+        sweeps.product_worker,
+        threads_for(groups, n * depth * width // _STEPS_PER_PRODUCT),
+        n,
+        _flat(x),
+        depth,
+        _bits(blocks),
+        _flat(x.new_empty(0) if bias is None else bias),
+        width,
+        _flat(y),
+    )
+    return y
+
+
+def _outer(left: Tensor, right: Tensor) -> Tensor:
+    """Sum over rows of left (N, O) times right (N, I), (O, I)."""
+    # The kernel wants one side transposed and rounded beforehand: the narrower one.
+    swap = left.shape[1] > right.shape[1]
+    if swap:
+        left, right = right, left
+    n, rows, columns = left.shape[0], left.shape[1], right.shape[1]
+    spans = -(-n // BLOCK)
+    blocks = left.new_empty(rows * spans * BLOCK, dtype=torch.bfloat16)
+    launch(
+        sweeps.transpose_worker,
+        threads_for(spans, n * rows),
+        n,
+        _flat(left),
+        rows,
+        _bits(blocks),
+    )
+    sums = left.new_empty(rows, columns)
+    launch(
+        sweeps.outer_worker,
+        threads_for(columns // BLOCK, n * rows * columns // _STEPS_PER_PRODUCT),
+        n,
+        _bits(blocks),
+        rows,
+        _flat(right),
+        columns,
+        _flat(sums),
+    )
+    return sums.t() if swap else sums
+
+
+def _blocks(matrix: Tensor, *, transposed: bool) -> Tensor:
+    """The right side (K, M) of a product, or its transpose, as (M / 32, K / 32, 16, 32, 2) blocks."""
+    if transposed:
+        matrix = matrix.t()
+    depth, width = matrix.shape
+    view = matrix.reshape(depth // BLOCK, BLOCK // 2, 2, width // BLOCK, BLOCK)
+    return view.permute(3, 0, 1, 4, 2).contiguous()
+
+
+def _bits(x: Tensor) -> NDArray[np.uint16]:
+    bits: NDArray[np.uint16] = x.view(torch.int16).view(-1).numpy().view(np.uint16)
+    return bits
+
+
+def _flat(x: Tensor) -> NDArray[np.float32]:
+    flat: NDArray[np.float32] = x.detach().contiguous().view(-1).numpy()
+    return flat
