@@ -247,7 +247,7 @@ def test_autocast_multiplies_in_its_type_and_returns_float32(backend: str) -> No
         wide = linear_cross_entropy(hidden.double(), weight.double(), targets, backend="reference")
     assert wide.dtype == torch.float64
     narrow = linear_cross_entropy(hidden.bfloat16(), weight.bfloat16(), targets, backend=backend)
-        assert torch.equal(loss.to(narrow.dtype), narrow)
+    assert torch.equal(loss.to(narrow.dtype), narrow)
 
 
 @pytest.mark.parametrize("backend", ["cpu", "reference"])
