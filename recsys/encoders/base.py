@@ -6,7 +6,6 @@ from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from recsys.config import require
 from recsys.encoders.clock import NO_LOCAL_TIMES, ClockedState, HourHead, InterestClock, UserMemory
@@ -320,19 +319,3 @@ def make_norm(config: EncoderConfig, eps: float = 1e-5) -> nn.Module:
     if config.norm == "rms":
         return nn.RMSNorm(config.d_model, eps=eps)
     return nn.LayerNorm(config.d_model, eps=eps)
-
-
-def activate(x: Tensor, *, swiglu: bool) -> Tensor:
-    """GELU of (N, F) rows, or SwiGLU's product (N, F) of the halves of (N, 2 F) rows: value, then gate."""
-    if not swiglu:
-        return F.gelu(x)
-    value, gate = x.chunk(2, dim=-1)
-    return F.silu(gate) * value
-
-
-def dropout(x: Tensor, probability: float, generator: torch.Generator | None) -> Tensor:
-    """Dropout drawn from ``generator``; the identity when there is none or the probability is 0."""
-    if generator is None or probability == 0:
-        return x
-    keep = torch.empty_like(x).bernoulli_(1 - probability, generator=generator)
-    return x * keep.mul_(1 / (1 - probability))

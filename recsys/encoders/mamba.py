@@ -19,11 +19,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from recsys.config import require
-from recsys.encoders.base import EncoderConfig, SequenceEncoder, activate, dropout, make_norm
+from recsys.encoders.base import EncoderConfig, SequenceEncoder, make_norm
 from recsys.encoders.registry import register_encoder
 from recsys.jagged import SequenceBatch
 from recsys.kernels.conv import causal_conv, causal_conv_step
 from recsys.kernels.linear import Linear
+from recsys.kernels.pointwise import activate, add_dropped, dropout
 from recsys.kernels.scan import ScanSchedule, selective_scan, selective_scan_step
 
 
@@ -182,16 +183,16 @@ class MambaBlock(nn.Module):
     def _after_mixer(self, x: Tensor, mixed: Tensor, generator: torch.Generator | None) -> Tensor:
         p = self.config.dropout
         if self.config.block == "prenorm":
-            x = x + dropout(mixed, p, generator)
-            return x + self._feed_forward(self.feed_forward_norm(x), generator)
-        mixed = dropout(mixed, p, generator)
-        x = self.mixer_norm(mixed if self.config.n_layers == 1 else mixed + x)
-        return self.feed_forward_norm(x + self._feed_forward(x, generator))  # type: ignore[no-any-return]
+            x = add_dropped(x, mixed, p, generator)
+            return add_dropped(x, self._feed_forward(self.feed_forward_norm(x), generator), p, generator)
+        alone = self.config.n_layers == 1
+        x = self.mixer_norm(dropout(mixed, p, generator) if alone else add_dropped(x, mixed, p, generator))
+        added = add_dropped(x, self._feed_forward(x, generator), p, generator)
+        return self.feed_forward_norm(added)  # type: ignore[no-any-return]
 
     def _feed_forward(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
-        p = self.config.dropout
-        hidden = activate(self.up(x), swiglu=self.config.feed_forward == "swiglu")
-        return dropout(self.down(dropout(hidden, p, generator)), p, generator)
+        kind: Literal["swiglu", "gelu"] = "swiglu" if self.config.feed_forward == "swiglu" else "gelu"
+        return self.down(activate(self.up(x), kind, self.config.dropout, generator))  # type: ignore[no-any-return]
 
 
 class MambaMixer(nn.Module):

@@ -8,6 +8,7 @@ Shapes: N rows (events), D = d_model, H heads, E = D / H, L = max_length.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -16,14 +17,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from recsys.config import require
-from recsys.encoders.base import EncoderConfig, activate, dropout, make_norm
+from recsys.encoders.base import EncoderConfig, make_norm
 from recsys.encoders.bias_tables import BiasTables, require_times
 from recsys.jagged import SequenceBatch
 from recsys.kernels.attention import attention_step, jagged_attention
 from recsys.kernels.attention.bias import MAX_BUCKETS
 from recsys.kernels.linear import Linear
+from recsys.kernels.pointwise import activate, add_dropped, dropout, rotate_parts
 
 Positions = Literal["learned", "reversed", "rotary", "none"]
+Activation = Literal["gelu", "swiglu"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -86,13 +89,19 @@ class TransformerConfig(EncoderConfig):
 
 
 class Pass(Protocol):
-    """One encoding pass: how attention reaches the other events, and where dropout comes from."""
+    """One encoding pass: where events stand, how attention reaches the others, where dropout comes from."""
+
+    def heads(self, x: Tensor, turned: int) -> Sequence[Tensor]:
+        """Take projections (N, P, H, E) apart into P (N, H, E), the first `turned` at rotary positions."""
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, tables: BiasTables) -> Tensor:
         """(N, H, E) attended values of the next layer in order, whose bias `tables` holds."""
 
     def drop(self, x: Tensor) -> Tensor:
         """Dropout on activations."""
+
+    def add(self, x: Tensor, y: Tensor, gate: Tensor | None = None) -> Tensor:
+        """Dropout on y, times sigmoid(gate) if there is one, and x: a residual, (N, D) each."""
 
 
 class PackedPass:
@@ -115,10 +124,12 @@ class PackedPass:
         self._rotation = _rotation(batch.positions(), config) if config.positions == "rotary" else None
         self.cache: list[tuple[Tensor, Tensor]] | None = [] if keep_cache else None
 
+    def heads(self, x: Tensor, turned: int) -> Sequence[Tensor]:
+        """Apart, and rotated by each event's position in its sequence."""
+        return _heads(x, self._rotation, turned)
+
     def attend(self, q: Tensor, k: Tensor, v: Tensor, tables: BiasTables) -> Tensor:
         """Attention within each sequence, (N, H, E)."""
-        if self._rotation is not None:
-            q, k = _rotate(q, self._rotation), _rotate(k, self._rotation)
         if self.cache is not None:
             self.cache.append((k, v))
         return jagged_attention(
@@ -137,6 +148,10 @@ class PackedPass:
     def drop(self, x: Tensor) -> Tensor:
         """Dropout on activations."""
         return dropout(x, self._config.dropout, self._generator)
+
+    def add(self, x: Tensor, y: Tensor, gate: Tensor | None = None) -> Tensor:
+        """A residual with dropout."""
+        return add_dropped(x, y, self._config.dropout, self._generator, gate=gate)
 
 
 class StepPass:
@@ -167,10 +182,12 @@ class StepPass:
         self._rotation = _rotation(lengths, config) if config.positions == "rotary" else None
         self._layer = 0
 
+    def heads(self, x: Tensor, turned: int) -> Sequence[Tensor]:
+        """Apart, and rotated by the number of events before."""
+        return _heads(x, self._rotation, turned)
+
     def attend(self, q: Tensor, k: Tensor, v: Tensor, tables: BiasTables) -> Tensor:
         """Attention of each user's new event to the user's events so far, (n, H, E)."""
-        if self._rotation is not None:
-            q, k = _rotate(q, self._rotation), _rotate(k, self._rotation)
         keys, values = self._keys[self._layer], self._values[self._layer]
         users = torch.arange(len(self._lengths), device=q.device)
         keys[users, self._lengths] = k
@@ -182,6 +199,10 @@ class StepPass:
     def drop(self, x: Tensor) -> Tensor:
         """Streaming happens at inference: nothing is dropped."""
         return x
+
+    def add(self, x: Tensor, y: Tensor, gate: Tensor | None = None) -> Tensor:
+        """A residual."""
+        return add_dropped(x, y, gate=gate)
 
 
 def make_block(config: TransformerConfig, *, causal: bool) -> nn.Module:
@@ -203,7 +224,7 @@ class SelfAttention(nn.Module):
 
     def forward(self, x: Tensor, through: Pass) -> Tensor:
         """Rows (N, D) to rows (N, D)."""
-        q, k, v = self.qkv(x).view(len(x), 3, self.n_heads, -1).unbind(1)
+        q, k, v = through.heads(self.qkv(x).view(len(x), 3, self.n_heads, -1), 2)
         return self.out(through.attend(q, k, v, self.tables).reshape(x.shape))  # type: ignore[no-any-return]
 
 
@@ -212,13 +233,14 @@ class FeedForward(nn.Module):
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
-        self.swiglu = config.feed_forward == "swiglu"
-        self.up = Linear(config.d_model, (1 + self.swiglu) * config.d_ff, bias=not self.swiglu)
-        self.down = Linear(config.d_ff, config.d_model, bias=not self.swiglu)
+        swiglu = config.feed_forward == "swiglu"
+        self.activation: Activation = "swiglu" if swiglu else "gelu"
+        self.up = Linear(config.d_model, (1 + swiglu) * config.d_ff, bias=not swiglu)
+        self.down = Linear(config.d_ff, config.d_model, bias=not swiglu)
 
     def forward(self, x: Tensor) -> Tensor:
         """Rows (N, D) to rows (N, D)."""
-        return self.down(activate(self.up(x), swiglu=self.swiglu))  # type: ignore[no-any-return]
+        return self.down(activate(self.up(x), self.activation))  # type: ignore[no-any-return]
 
 
 class PrenormBlock(nn.Module):
@@ -233,8 +255,8 @@ class PrenormBlock(nn.Module):
 
     def forward(self, x: Tensor, through: Pass) -> Tensor:
         """Rows (N, D) to rows (N, D)."""
-        x = x + through.drop(self.attention(self.attention_norm(x), through))
-        return x + through.drop(self.feed_forward(self.feed_forward_norm(x)))
+        x = through.add(x, self.attention(self.attention_norm(x), through))
+        return through.add(x, self.feed_forward(self.feed_forward_norm(x)))
 
 
 class PostnormBlock(nn.Module):
@@ -249,8 +271,8 @@ class PostnormBlock(nn.Module):
 
     def forward(self, x: Tensor, through: Pass) -> Tensor:
         """Rows (N, D) to rows (N, D)."""
-        x = self.attention_norm(x + through.drop(self.attention(x, through)))
-        return self.feed_forward_norm(x + through.drop(self.feed_forward(x)))  # type: ignore[no-any-return]
+        x = self.attention_norm(through.add(x, self.attention(x, through)))
+        return self.feed_forward_norm(through.add(x, self.feed_forward(x)))  # type: ignore[no-any-return]
 
 
 class GatedBlock(nn.Module):
@@ -266,18 +288,18 @@ class GatedBlock(nn.Module):
         self.attention = SelfAttention(config, tables)
         self.attention_gate = Linear(d, d)
         self.feed_forward_norm = make_norm(config)
-        self.swiglu = config.feed_forward != "gelu"
-        self.up = Linear(d, (1 + self.swiglu) * config.d_ff, bias=not self.swiglu)
-        self.down = Linear(config.d_ff, d, bias=not self.swiglu)
+        swiglu = config.feed_forward != "gelu"
+        self.activation: Activation = "swiglu" if swiglu else "gelu"
+        self.up = Linear(d, (1 + swiglu) * config.d_ff, bias=not swiglu)
+        self.down = Linear(config.d_ff, d, bias=not swiglu)
         self.feed_forward_gate = Linear(d, d)
 
     def forward(self, x: Tensor, through: Pass) -> Tensor:
         """Rows (N, D) to rows (N, D)."""
-        mixed = through.drop(self.attention(self.attention_norm(x), through))
-        x = torch.addcmul(x, torch.sigmoid(self.attention_gate(x)), mixed)
-        hidden = activate(self.up(self.feed_forward_norm(x)), swiglu=self.swiglu)
-        hidden = through.drop(self.down(hidden))
-        return torch.addcmul(x, torch.sigmoid(self.feed_forward_gate(x)), hidden)
+        mixed = self.attention(self.attention_norm(x), through)
+        x = through.add(x, mixed, self.attention_gate(x))
+        hidden = activate(self.up(self.feed_forward_norm(x)), self.activation)
+        return through.add(x, self.down(hidden), self.feed_forward_gate(x))
 
 
 class SasrecBlock(nn.Module):
@@ -302,21 +324,19 @@ class SasrecBlock(nn.Module):
     def forward(self, x: Tensor, through: Pass) -> Tensor:
         """Rows (N, D) to rows (N, D)."""
         query = self.attention_norm(x)
-        q = self.q(query).view(len(x), self.n_heads, -1)
-        k, v = self.kv(x).view(len(x), 2, self.n_heads, -1).unbind(1)
+        (q,) = through.heads(self.q(query).view(len(x), 1, self.n_heads, -1), 1)
+        k, v = through.heads(self.kv(x).view(len(x), 2, self.n_heads, -1), 1)
         x = self.feed_forward_norm(query + through.attend(q, k, v, self.tables).reshape(x.shape))
-        return x + through.drop(self.down(through.drop(F.relu(self.up(x)))))
+        return through.add(x, self.down(through.drop(F.relu(self.up(x)))))
 
 
 def _rotation(positions: Tensor, config: TransformerConfig) -> tuple[Tensor, Tensor]:
-    """Cosines and sines (N, 1, E/2) of RoFormer's angles, position * 10000^(-2i/E) (arXiv:2104.09864)."""
+    """Cosines and sines (N, E/2) of RoFormer's angles, position * 10000^(-2i/E) (arXiv:2104.09864)."""
     half = config.d_model // config.n_heads // 2
     rate = torch.exp(torch.arange(half, device=positions.device) * (-math.log(10_000.0) / half))
-    angles = positions.to(torch.float32)[:, None, None] * rate
+    angles = positions.to(torch.float32)[:, None] * rate
     return angles.cos(), angles.sin()
 
 
-def _rotate(x: Tensor, rotation: tuple[Tensor, Tensor]) -> Tensor:
-    cos, sin = rotation
-    a, b = x.chunk(2, dim=-1)
-    return torch.cat((a * cos - b * sin, a * sin + b * cos), dim=-1).to(x.dtype)
+def _heads(x: Tensor, rotation: tuple[Tensor, Tensor] | None, turned: int) -> Sequence[Tensor]:
+    return x.unbind(1) if rotation is None else rotate_parts(x, *rotation, turned)

@@ -1,0 +1,217 @@
+"""The elementwise work between an encoder's matrix products, each in one pass over memory.
+
+Dropout with residual and gate, activations with dropout, rotary positions while a projection's output is
+taken apart into heads.
+
+Legend: N rows (events), D and F columns, P parts, H heads, E width of a head.
+"""
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from recsys.errors import ArgumentError
+from recsys.kernels.arguments import check_shape
+from recsys.kernels.backend import choose_backend
+from recsys.kernels.pointwise import reference
+from recsys.kernels.pointwise.masks import draw_seed, keep_mask
+
+__all__ = ["activate", "add_dropped", "dropout", "rotate_parts"]
+
+Kind = Literal["gelu", "swiglu"]
+
+SMALL = 1 << 14
+"""Elements below which the kernels leave work without dropout, as when one event streams, to torch."""
+
+
+def dropout(
+    x: Tensor, dropout_p: float, generator: torch.Generator | None, *, backend: str | None = None
+) -> Tensor:
+    """Zero elements at random and scale the others by 1 / (1 - p).
+
+    Args:
+        x: (N, D) floating.
+        dropout_p: probability p of dropping an element, in [0, 1).
+        generator: where the mask's seed is drawn, one integer a call; None drops nothing.
+        backend: "reference", "cpu" or None to choose by device and dtype.
+
+    Returns:
+        (N, D) in the dtype of x; x itself where nothing is dropped. NaN and infinity stay, or become NaN
+        where they are dropped.
+
+    Raises:
+        ArgumentError: an argument does not fit; the message names it.
+
+    Cost: one pass over x; backward one over the gradient, in which the mask is computed again.
+    Numerics: on the CPU the mask is a function of (seed, row, column), the same for every dtype and backend
+    and however many threads run. On other devices it is torch's own, kept for the backward pass.
+    Source: Srivastava et al. 2014; the mask's hash is named in `masks`.
+    """
+    _check_rows("dropout", x, dropout_p)
+    if generator is None or dropout_p == 0.0:
+        return x
+    if _compiled("dropout", backend, x, may_be_small=False):
+        from recsys.kernels.pointwise import cpu
+
+        return cpu.dropout(x, dropout_p, _seed(generator))
+    return reference.dropout(x, _factor(x.shape, x, dropout_p, generator))
+
+
+def add_dropped(
+    x: Tensor,
+    y: Tensor,
+    dropout_p: float = 0.0,
+    generator: torch.Generator | None = None,
+    *,
+    gate: Tensor | None = None,
+    backend: str | None = None,
+) -> Tensor:
+    """Compute x + dropout(y), a residual, or x + sigmoid(gate) * dropout(y), a gated one.
+
+    Args:
+        x: (N, D) floating.
+        y: (N, D).
+        dropout_p: probability of dropping an element of y, in [0, 1).
+        generator: as in `dropout`; None drops nothing.
+        gate: (N, D) before the sigmoid, or None.
+        backend: "reference", "cpu" or None to choose by device and dtype.
+
+    Returns:
+        (N, D). Differentiable in x, y and gate.
+
+    Raises:
+        ArgumentError: an argument does not fit; the message names it.
+
+    Cost and numerics: as of `dropout`, one pass over all inputs each way.
+    """
+    name = "add_dropped"
+    _check_rows(name, x, dropout_p)
+    for label, other in (("y", y), ("gate", gate)):
+        check_shape(name, label, other, "(N, D)", tuple(x.shape), f"x {tuple(x.shape)}")
+    dropped = dropout_p if generator is not None else 0.0
+    if _compiled(name, backend, x, y, gate, may_be_small=not dropped):
+        from recsys.kernels.pointwise import cpu
+
+        return cpu.add_dropped(x, y, gate, dropped, _seed(generator) if dropped else 0)
+    return reference.add_dropped(x, y, gate, _factor(y.shape, y, dropped, generator))
+
+
+def activate(
+    x: Tensor,
+    kind: Kind,
+    dropout_p: float = 0.0,
+    generator: torch.Generator | None = None,
+    *,
+    backend: str | None = None,
+) -> Tensor:
+    """Compute dropout(gelu(x)), or dropout(value * silu(gate)) of rows that hold value, then gate.
+
+    Args:
+        x: (N, F) floating for "gelu", with the exact normal distribution; (N, 2 F) for "swiglu".
+        kind: "gelu" or "swiglu".
+        dropout_p: probability of dropping an element of the result, in [0, 1).
+        generator: as in `dropout`; None drops nothing.
+        backend: "reference", "cpu" or None to choose by device and dtype.
+
+    Returns:
+        (N, F) in the dtype of x.
+
+    Raises:
+        ArgumentError: an argument does not fit; the message names it.
+
+    Cost and numerics: as of `dropout`; nothing but x is kept for the backward pass.
+    Source: Hendrycks and Gimpel 2016 (arXiv:1606.08415); Shazeer 2020 (arXiv:2002.05202).
+    """
+    _check_rows("activate", x, dropout_p)
+    if kind not in ("gelu", "swiglu"):
+        raise ArgumentError(f"activate: kind is {kind!r}, use 'gelu' or 'swiglu'")
+    if kind == "swiglu" and x.shape[1] % 2:
+        raise ArgumentError(f"activate: x has shape {tuple(x.shape)}, want an even width: value, then gate")
+    dropped = dropout_p if generator is not None else 0.0
+    # Without dropout there is nothing to fuse, and torch's GELU is as fast.
+    plain = kind == "gelu" and not dropped and backend is None
+    if not plain and _compiled("activate", backend, x, may_be_small=not dropped):
+        from recsys.kernels.pointwise import cpu
+
+        return cpu.activate(x, kind, dropped, _seed(generator) if dropped else 0)
+    shape = torch.Size((x.shape[0], x.shape[1] // 2 if kind == "swiglu" else x.shape[1]))
+    return reference.activate(x, kind, _factor(shape, x, dropped, generator))
+
+
+def rotate_parts(
+    x: Tensor, cos: Tensor, sin: Tensor, turned: int, *, backend: str | None = None
+) -> list[Tensor]:
+    """Take a projection's output apart into its parts and rotate the first of them (RoFormer).
+
+    The halves a and b of a head become a cos - b sin and a sin + b cos.
+
+    Args:
+        x: (N, P, H, E) floating, E even: of queries, keys and values P = 3.
+        cos: (N, E / 2) cosines of each row's angles.
+        sin: (N, E / 2) sines, likewise.
+        turned: how many parts are rotated, 0 to P: of queries, keys and values 2.
+        backend: "reference", "cpu" or None to choose by device and dtype.
+
+    Returns:
+        P tensors (N, H, E) in the dtype of x. Differentiable in x alone.
+
+    Raises:
+        ArgumentError: an argument does not fit; the message names it.
+
+    Cost: one pass over x; backward one over the gradients, which lie together afterwards.
+    Source: Su et al. 2021 (arXiv:2104.09864), in the layout of halves.
+    """
+    name = "rotate_parts"
+    if x.dim() != 4 or not x.is_floating_point() or x.shape[3] % 2:
+        raise ArgumentError(
+            f"{name}: x is {x.dtype} of shape {tuple(x.shape)}, want floating (N, P, H, E) with E even"
+        )
+    if not 0 <= turned <= x.shape[1]:
+        raise ArgumentError(f"{name}: turned is {turned}, want 0 to P = {x.shape[1]}")
+    for label, other in (("cos", cos), ("sin", sin)):
+        wanted = (x.shape[0], x.shape[3] // 2)
+        check_shape(name, label, other, "(N, E / 2)", wanted, f"x {tuple(x.shape)}")
+    if _compiled(name, backend, x, cos, sin) and x.shape[1]:
+        from recsys.kernels.pointwise import cpu
+
+        return cpu.rotate_parts(x, cos, sin, turned)
+    return reference.rotate_parts(x, cos, sin, turned)
+
+
+def _check_rows(name: str, x: Tensor, dropout_p: float) -> None:
+    if x.dim() != 2 or not x.is_floating_point():
+        raise ArgumentError(f"{name}: x is {x.dtype} of shape {tuple(x.shape)}, want floating (N, D)")
+    if not 0.0 <= dropout_p < 1.0:
+        raise ArgumentError(f"{name}: dropout_p is {dropout_p}, want at least 0 and below 1")
+
+
+def _compiled(
+    name: str, backend: str | None, x: Tensor, *others: Tensor | None, may_be_small: bool = True
+) -> bool:
+    """Whether the kernel runs; it takes float32 throughout, what else there is goes to the reference.
+
+    `may_be_small`: whether a small x goes there, too, for it would take less time than the call of a kernel.
+    """
+    single = all(other is None or other.dtype == torch.float32 for other in (x, *others))
+    if backend == "cpu" and not single:
+        raise ArgumentError(f"{name}: backend 'cpu' takes float32 throughout: cast, or use backend=None")
+    small = may_be_small and backend is None and x.numel() < SMALL
+    return choose_backend("pointwise", backend, x) == "cpu" and single and not small
+
+
+def _seed(generator: torch.Generator | None) -> int:
+    return int(draw_seed(generator, torch.device("cpu")))
+
+
+def _factor(
+    shape: torch.Size, like: Tensor, dropout_p: float, generator: torch.Generator | None
+) -> Tensor | None:
+    """What the reference multiplies by: the mask of the kernels on the CPU, elsewhere one of torch's."""
+    if generator is None or dropout_p == 0.0:
+        return None
+    if like.device.type != "cpu":
+        keep = torch.empty(shape, dtype=like.dtype, device=like.device)
+        return keep.bernoulli_(1 - dropout_p, generator=generator).mul_(1 / (1 - dropout_p))
+    keep = keep_mask(_seed(generator), shape[0], shape[1], dropout_p)
+    return keep.to(like.dtype) * (1 / (1 - dropout_p))
