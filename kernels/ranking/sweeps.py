@@ -9,19 +9,16 @@ Legend: V items, d width (a multiple of LANES in the packed rows), `lanes` rows 
 
 import numpy as np
 
-from recsys.kernels.ranking.counting_lanes import count_above, count_level
+from recsys.kernels.ranking.counting_lanes import count_tile
 from recsys.kernels.vector import (
     LANES,
     Array,
     Number,
     compiled,
-    fma,
-    load,
     next_ticket,
     product,
     splat,
     store,
-    sum_lanes,
     transpose_square,
 )
 
@@ -106,7 +103,7 @@ def rank_worker(
     bar = np.zeros(lanes, dtype=np.float32)
     above = np.empty(lanes, dtype=np.float32)
     level = np.empty(lanes, dtype=np.float32)
-    fault = splat(_ZERO)
+    fault = _ZERO
     mine = slot * 4 * rows
     met = starts.copy()
     while True:
@@ -129,17 +126,7 @@ def rank_worker(
             )  # fmt: skip
             for lane in range(count):
                 bar[lane] = bars[row0 + lane]
-            for lane in range(0, lanes, LANES):
-                limit = load(bar, lane)
-                higher = splat(_ZERO)
-                equal = splat(_ZERO)
-                for item in range(size):
-                    score = load(tile, item * lanes + lane)
-                    higher = count_above(higher, score, limit)
-                    equal = count_level(equal, score, limit)
-                    fault = fma(score, splat(_ZERO), fault)  # stays 0 while scores are finite
-                store(above, lane, higher)
-                store(level, lane, equal)
+            fault += count_tile(tile, size, lanes, bar, above, level)
             for lane in range(count):
                 counts[mine + row0 + lane] += np.int64(above[lane])
                 counts[mine + rows + row0 + lane] += np.int64(level[lane])
@@ -158,5 +145,5 @@ def rank_worker(
                 met[row] = at
                 counts[mine + 2 * rows + row] += over
                 counts[mine + 3 * rows + row] += same
-    if sum_lanes(fault) != _ZERO:  # NaN too
+    if fault != _ZERO:  # NaN too
         faults[slot] = 1

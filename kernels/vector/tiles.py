@@ -12,6 +12,7 @@ Source: Intel 64 and IA-32 Architectures Software Developer's Manual, volume 1, 
 
 import ctypes
 import functools
+import os
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -22,7 +23,7 @@ from numba import types
 from numba.core import cgutils
 
 from recsys.kernels.vector.compiling import Array, Number, compiled, intrinsic
-from recsys.kernels.vector.lanes import INT, INT_VECTOR, LANES, LANES_TYPE, element_pointer
+from recsys.kernels.vector.lanes import INT, INT_VECTOR, LANES, LANES_TYPE, VECTOR, element_pointer
 
 BLOCK = 32
 """Rows and columns of a block of sums, and the depth of one step."""
@@ -37,7 +38,12 @@ _ARCH_PRCTL, _REQUEST_PERMISSION, _TILE_DATA = 158, 0x1023, 18
 
 @functools.cache
 def tiles_available() -> bool:
-    """Whether this processor has the unit and the system lets this process use it (Linux asks to be asked)."""
+    """Whether this processor has the unit and the system lets this process use it (Linux asks to be asked).
+
+    RECSYS_TILES=0 in the environment says no, to measure what other processors do.
+    """
+    if os.environ.get("RECSYS_TILES") == "0":
+        return False
     features = binding.get_host_cpu_features()
     if LANES != 16 or not (features.get("amx-tile") and features.get("amx-bf16")):
         return False
@@ -186,6 +192,17 @@ def store_narrow(typing_context: Any, array: Any, position: Any, value: Any) -> 
         return context.get_dummy_value()
 
     return types.void(array, types.int64, LANES_TYPE), emit
+
+
+@intrinsic
+def narrowed(typing_context: Any, value: Any) -> Any:
+    """Round a vector to bfloat16, as `store_narrow` does; the result is float32."""
+
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        upper = builder.and_(_rounded(builder, args[0]), ir.Constant(INT_VECTOR, [0xFFFF0000] * LANES))
+        return builder.bitcast(upper, VECTOR)
+
+    return LANES_TYPE(LANES_TYPE), emit
 
 
 @compiled

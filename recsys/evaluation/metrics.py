@@ -78,11 +78,12 @@ def per_user_metrics(
     discount[counted] = 1.0 / np.log2(rank[counted] + 1.0)
     inverse = 1.0 / best
     metrics: dict[str, Floats] = {}
+    targets = 1 if len(sizes) == len(rank) else sizes
     for k in cuts:
         inside = rank <= k
+        reach = np.minimum(targets, k) if ndcg_ideal == "achievable" else k
         metrics[f"hr@{k}"] = (best <= k).astype(np.float64)
-        metrics[f"recall@{k}"] = _reduce(np.add, inside.astype(np.float64), offsets) / sizes
-        reach = np.minimum(sizes, k) if ndcg_ideal == "achievable" else np.full(len(sizes), k)
+        metrics[f"recall@{k}"] = _reduce(np.add, inside.astype(np.float64), offsets) / targets
         metrics[f"ndcg@{k}"] = _reduce(np.add, np.where(inside, discount, 0.0), offsets) / ideal[reach - 1]
         metrics[f"mrr@{k}"] = np.where(best <= k, inverse, 0.0)
     return {f"{name}@{k}": metrics[f"{name}@{k}"] for name in ("hr", "recall", "ndcg", "mrr") for k in cuts}
