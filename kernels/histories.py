@@ -33,7 +33,7 @@ def copy_histories(items: NDArray[np.int32], starts: Ints, ends: Ints) -> tuple[
     offsets = np.zeros(len(starts) + 1, dtype=np.int64)
     np.cumsum(ends - starts, out=offsets[1:])
     ids = np.empty(offsets[-1], dtype=np.int64)
-    _launch(copy_worker, len(ids), np.ascontiguousarray(items), starts, ends, offsets, ids)
+    _launch(copy_worker, len(ids), items, starts, ends, offsets, ids)
     return ids, offsets
 
 
@@ -47,7 +47,7 @@ def holds(items: NDArray[np.int32], starts: Ints, ends: Ints, wanted: Ints) -> N
         wanted: (R,) int64.
     """
     found = np.empty(len(wanted), dtype=np.bool_)
-    _launch(holds_worker, int((ends - starts).sum()), np.ascontiguousarray(items), starts, ends, wanted, found)
+    _launch(holds_worker, int((ends - starts).sum()), items, starts, ends, wanted, found)
     return found
 
 
@@ -67,16 +67,15 @@ def items_ahead(
         Above and level, (R,) int64 each.
     """
     above, level = np.empty(len(wanted), dtype=np.int64), np.empty(len(wanted), dtype=np.int64)
-    events = np.ascontiguousarray(items)
     steps = 3 * int((ends - starts).sum())
-    _launch(ahead_worker, steps, events, starts, ends, np.ascontiguousarray(values), wanted, above, level)
+    _launch(ahead_worker, steps, items, starts, ends, values, wanted, above, level)
     return above, level
 
 
 def _launch(worker: Number, steps: int, items: NDArray[np.int32], starts: Ints, *others: Array) -> None:
     # A memory map compiles as the array that it is.
     threads = threads_for(-(-len(starts) // _TURN), steps)
-    launch(worker, threads, items.view(np.ndarray), np.ascontiguousarray(starts), *others)
+    launch(worker, threads, *(np.ascontiguousarray(x) for x in (items.view(np.ndarray), starts, *others)))
 
 
 @compiled
