@@ -131,7 +131,7 @@ def ahead_worker(
         for row in range(first, min(len(starts), first + _TURN)):
             marks[wanted[row]] = row
             own = values[wanted[row]]
-            over, same = 0, 0
+            over, same = np.int64(0), np.int64(0)
             for at in range(starts[row], ends[row]):
                 item = items[at]
                 fresh = np.int64(marks[item] != row)

@@ -8,6 +8,7 @@ from torch import Tensor
 from recsys.errors import ArgumentError
 from recsys.kernels.ranking import selection, sweeps
 from recsys.kernels.ranking.exclusions import barred_items
+from recsys.kernels.ranking.marks import plan_pieces
 from recsys.kernels.ranking.reference import NOT_FINITE, Jagged, rank_from_counts
 from recsys.kernels.ranking.screened_ranks import count_screened, screening_pays
 from recsys.kernels.threads import launch, threads_for
@@ -30,15 +31,19 @@ def rank_of_target(
     counts = np.zeros((4, count), dtype=np.int64)
     items, width = _flat(item_weight), item_weight.shape[1]
     screened = screening_pays(count, width)
+    ids = offsets = _NOBODY
+    if exclude is not None and len(exclude[0]) > 0:
+        ids, offsets = exclude[0].contiguous().numpy(), exclude[1].contiguous().numpy()
     for first in range(0, count, MOST_ROWS):
         batch = slice(first, first + MOST_ROWS)
         goals = targets[batch].contiguous().numpy()
         rows = hidden if count <= MOST_ROWS else hidden[batch]
+        bounds = offsets[first : first + len(goals) + 1]
         if screened:
             flat, padded = _padded(rows, width)
-            found, finite = count_screened(flat, padded, items, width, goals, exclude, first)
+            found, finite = count_screened(flat, padded, items, width, goals, ids, bounds)
         else:
-            found, finite = _count_plainly(rows, items, width, goals, exclude, first)
+            found, finite = _count_plainly(rows, items, width, goals, ids, bounds)
         if not finite:
             raise ArgumentError(NOT_FINITE)
         counts[:, batch] = found
@@ -128,13 +133,12 @@ def _count_plainly(
     items: NDArray[np.float32],
     width: int,
     targets: NDArray[np.int64],
-    exclude: Jagged | None,
-    first: int,
+    excluded: NDArray[np.int64],
+    offsets: NDArray[np.int64],
 ) -> tuple[NDArray[np.int64], bool]:
     """Count by scoring everything in float32; as `count_screened`."""
     rows = _Rows(hidden, items, width, targets)
-    barred = barred_items(exclude, first, rows.count, rows.items)
-    threads, part, stretch = rows.plan()
+    threads, stretch = plan_pieces(rows.count, rows.items, rows.steps)
     found = np.zeros((threads, 4, rows.count), dtype=np.int64)
     faults = np.zeros(threads, dtype=np.int64)
     launch(
@@ -142,7 +146,6 @@ def _count_plainly(
         threads,
         rows.lanes,
         rows.count,
-        part,
         stretch,
         rows.columns,
         rows.padded,
@@ -150,11 +153,12 @@ def _count_plainly(
         width,
         rows.bars,
         targets,
-        *barred,
+        excluded,
+        offsets,
         found.reshape(-1),
         faults,
     )
-    return found.sum(axis=0), 1 not in faults.tolist()
+    return found.sum(axis=0) if threads > 1 else found[0], 1 not in faults.tolist()
 
 
 def _open_items(
@@ -188,6 +192,7 @@ class _Rows:
         self.width = width
         self.lanes = LANES if self.count <= LANES else PANEL
         self.groups = -(-self.count // self.lanes)
+        self.steps = self.groups * self.lanes * self.items * width // 15
         self.flat, self.padded = _padded(hidden, width)
         self.columns = np.empty(self.groups * self.lanes * self.padded, dtype=np.float32)
         self.bars = np.empty(len(targets), dtype=np.float32)
@@ -211,8 +216,7 @@ class _Rows:
         With rows enough for all threads a piece is the whole catalog for some of them, so that each row has
         one threshold; otherwise the threads share the catalog.
         """
-        steps = self.groups * self.lanes * self.items * self.width // 15
-        threads = threads_for(self.blocks * self.groups, steps)
+        threads = threads_for(self.blocks * self.groups, self.steps)
         if threads > 1 and self.groups >= 4 * threads:
             return threads, self.groups // (4 * threads), self.blocks
         parts = min(self.groups, -(-4 * threads // self.blocks))

@@ -1,14 +1,14 @@
 """Rows and items rounded to bfloat16 for the matrix tiles, and how far a product of them can be off.
 
-Let h be a row and w an item of K elements (zeros included), h' and w' their bfloat16 forms, |.| Euclidean norms.
-Screening sums h'w' in tiles; ranks are defined by float32 chains of multiply-adds. By Cauchy and Schwarz
+Let h be a row and w an item of K elements (zeros included), h' and w' their bfloat16 forms, |.| Euclidean
+norms. Screening sums h'w' in tiles; ranks are defined by float32 chains of multiply-adds. By Cauchy-Schwarz
 
     |h'w' - hw| <= |h - h'| |w| + |h'| |w - w'|,
 
-a chain is within K 2^-24 / (1 - K 2^-24) |h| |w| of hw, and a sum in tiles, of exact products in any order with
-at most 2 K roundings each within 2^-23 (the unit rounds to nearest; half of this would do), is within
-2 K 2^-23 / (1 - 2 K 2^-23) |h'| |w'| of h'w'. The unit takes subnormal numbers for zero: a product or sum loses
-at most 2^-126, an element that much times its partner. With H and W not below |h| + |h - h'| and
+a chain is within K 2^-24 / (1 - K 2^-24) |h| |w| of hw, and a sum in tiles, of exact products in any order
+with at most 2 K roundings each within 2^-23 (the unit rounds to nearest; half of this would do), is within
+2 K 2^-23 / (1 - 2 K 2^-23) |h'| |w'| of h'w'. The unit takes subnormal numbers for zero: a product or sum
+loses at most 2^-126, an element that much times its partner. With H and W not below |h| + |h - h'| and
 |w| + |w - w'|, A and E not below |h - h'| and |w - w'|, the two scores differ by at most
 
     A W + H E + K 2^-21 H W + K 2^-124 (1 + H + W).
@@ -39,8 +39,8 @@ def narrow_row(
 ) -> None:  # fmt: skip
     """Write values[at : at + width], rounded, and zeros up to `depth` elements to narrow[to:].
 
-    norms[place] and norms[place + 1] become H and A; a norm that is not finite is infinite, never NaN. `depth`
-    is a multiple of LANES, `line` (LANES,) scratch.
+    norms[place] and norms[place + 1] become H and A; a norm that is not finite is infinite, never NaN.
+    `depth` is a multiple of LANES, `line` (LANES,) scratch.
     """
     squares = splat(_ZERO)
     lost = splat(_ZERO)

@@ -1,6 +1,7 @@
 """Scores of scattered pairs of a row and an item, with the bits that the tiles' products give them.
 
-A score is one chain of multiply-adds, and each must wait for the one before: `TOGETHER` chains run side by side.
+A score is one chain of multiply-adds, each of which waits for the one before: `TOGETHER` chains run side by
+side.
 """
 
 from typing import Any
@@ -29,9 +30,7 @@ def _chains(
     width: Any,
 ) -> Any:
     """Score the pairs `first` to `first` + TOGETHER - 1."""
-    signature = types.void(
-        scores, types.int64, hidden, rows_at, items, items_at, types.int64
-    )
+    signature = types.void(scores, types.int64, hidden, rows_at, items, items_at, types.int64)
 
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         scores, first, hidden, rows_at, items, items_at, width = args

@@ -4,15 +4,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys.kernels.ranking import screening
+from recsys.kernels.ranking.marks import plan_pieces
 from recsys.kernels.ranking.narrow_rows import WIDEST
-from recsys.kernels.ranking.reference import Jagged
 from recsys.kernels.threads import launch, threads_for
 from recsys.kernels.vector.tiles import BLOCK, tiles_available
 
 LEAST_ROWS = 48
 """Rows from which on screening is faster: the items are rounded once for all of them."""
-
-_NONE = np.empty(0, dtype=np.int64)
 
 
 def screening_pays(rows: int, width: int) -> bool:
@@ -26,8 +24,8 @@ def count_screened(
     items: NDArray[np.float32],
     width: int,
     targets: NDArray[np.int64],
-    exclude: Jagged | None,
-    first: int,
+    excluded: NDArray[np.int64],
+    offsets: NDArray[np.int64],
 ) -> tuple[NDArray[np.int64], bool]:
     """Count the scores above and level with the targets'.
 
@@ -37,8 +35,8 @@ def count_screened(
         items: (V d,).
         width: d.
         targets: (B,).
-        exclude: (ids, offsets) of all rows, or None.
-        first: the place of these rows among all.
+        excluded: (E,) ids; row r excludes excluded[offsets[r] : offsets[r + 1]].
+        offsets: (B + 1,), or empty, as `excluded` then is.
 
     Returns:
         (4, B) int64, above, level, above and excluded, level and excluded, with the target among the level;
@@ -66,20 +64,14 @@ def count_screened(
         norms,
         bars,
     )
-    ids = offsets = _NONE
-    if exclude is not None and len(exclude[0]) > 0:
-        ids, offsets = exclude[0].contiguous().numpy(), exclude[1][first : first + rows + 1].contiguous().numpy()
-    blocks, parts = -(-count_items // screening.ITEMS), -(-groups // screening.PART)
-    threads = threads_for(blocks * parts, rows * count_items * depth // 100)
-    # Four pieces per thread, so that a late one delays nobody; one thread takes the longest.
-    stretch = screening.STRETCH if threads == 1 else min(screening.STRETCH, -(-blocks * parts // (4 * threads)))
+    threads, stretch = plan_pieces(rows, count_items, rows * count_items * depth // 100)
     found = np.zeros((threads, 4, rows), dtype=np.int64)
     faults = np.zeros(threads, dtype=np.int64)
     launch(
         screening.screen_worker,
         threads,
         rows,
-        min(stretch, blocks),
+        stretch,
         hidden,
         padded,
         depth,
@@ -89,7 +81,7 @@ def count_screened(
         items,
         width,
         targets,
-        ids,
+        excluded,
         offsets,
         found.reshape(-1),
         faults,

@@ -1,8 +1,9 @@
 """Exact ranks at the speed of the matrix tiles: rough scores decide what is clear, exact ones the rest.
 
 A block of items is rounded to bfloat16 and multiplied in tiles with groups of rows. Scores further from the
-target's than `margin` (see `narrow_rows`) are counted; the others are scored again as `sweeps` would have. Where
-these are many, or a score might overflow, the whole tile is: so every count is that of `sweeps.rank_worker`.
+target's than `margin` (see `narrow_rows`) are counted; the others are scored again as `sweeps` would have.
+Where these are many, or a score might overflow, the whole tile is: so every count is that of
+`sweeps.rank_worker`.
 
 Legend: V items, d width, K depth (d in whole steps of the tiles).
 """
@@ -10,6 +11,7 @@ Legend: V items, d width, K depth (d in whole steps of the tiles).
 import numpy as np
 
 from recsys.kernels.ranking.counting_lanes import count_bits, count_tile
+from recsys.kernels.ranking.marks import ITEMS, PART_ROWS, WORDS, mark_rows
 from recsys.kernels.ranking.narrow_rows import margin, narrow_row
 from recsys.kernels.ranking.pair_scores import TOGETHER, score_pairs
 from recsys.kernels.vector import (
@@ -37,16 +39,9 @@ from recsys.kernels.vector.tiles import (
     store_sums,
 )
 
-ITEMS = 256
-"""Items per tile, a multiple of 64: its scores take 32 KiB with a group of 32 rows."""
+PART = PART_ROWS // BLOCK
+"""Groups of rows per piece: enough to make up for rounding the items."""
 
-PART = 32
-"""Groups of rows per piece: enough to make up for packing the items."""
-
-STRETCH = 32
-"""Most blocks of items per piece: the bits of its excluded items take 1 MiB."""
-
-_WORDS = ITEMS // 64
 _ROW = ITEMS + 16  # rows of scores a power of two apart would share their places in the cache
 _DOUBTFUL = 400
 """Scores in doubt from which on the whole tile costs less."""
@@ -102,7 +97,7 @@ def _narrow_items(
     packed: Array, items: Array, item0: Number, size: Number, width: Number, depth: Number,
     line: Array, lines: Array, norms: Array
 ) -> tuple[Number, Number]:  # fmt: skip
-    """Pack a block of items as the right side of tiles; return the largest norms of items and of what they lost.
+    """Pack a block of items as a right side of tiles; return the largest norms of items and of what they lost.
 
     `packed` holds, for each BLOCK items, pairs of elements x items. `line` (K,) is for
     `narrow_row`, `lines` (LANES, K) scratch.
@@ -126,9 +121,7 @@ def _narrow_items(
 
 
 @compiled
-def _multiply(
-    tile: Array, narrow: Array, first: Number, packed: Array, size: Number, depth: Number
-) -> None:
+def _multiply(tile: Array, narrow: Array, first: Number, packed: Array, size: Number, depth: Number) -> None:
     """Score BLOCK rows and `size` items roughly: tile[row, item], rows _ROW apart."""
     for block in range(0, size, BLOCK):
         clear_sums()
@@ -139,30 +132,12 @@ def _multiply(
 
 
 @compiled
-def _mark_excluded(
-    bits: Array, span: Number, first: Number, end: Number, low: Number, high: Number,
-    targets: Array, excluded: Array, offsets: Array
-) -> None:  # fmt: skip
-    """Set a bit per excluded item from `low` to `high` for rows `first` to `end`, `span` words per row."""
-    bits[:] = 0
-    for row in range(first, end):
-        start = (row - first) * span
-        for at in range(offsets[row], offsets[row + 1]):
-            place = excluded[at] - low
-            if 0 <= place < high - low:
-                bits[start + (place >> 6)] |= np.int64(1) << (place & 63)
-        place = targets[row] - low
-        if 0 <= place < high - low:
-            bits[start + (place >> 6)] &= ~(np.int64(1) << (place & 63))
-
-
-@compiled
 def _sort_out(
     tile: Array, size: Number, depth: Number, row0: Number, count: Number, bars: Array, row_norms: Array,
     item_norm: Number, item_lost: Number, bits: Array, first_word: Number, span: Number,
     gains: Array, doubts: Array
 ) -> Number:  # fmt: skip
-    """Count the clear scores, above to gains[lane] and above and excluded to gains[BLOCK + lane]; list the others.
+    """Count the clear scores, above to gains[lane], above and excluded to gains[BLOCK + lane]; list others.
 
     Returns how many are in `doubts`; more than `_DOUBTFUL`, and it has given up.
     """
@@ -230,7 +205,8 @@ def _settle(
 def _count_whole(
     whole: Array, columns: Array, sides: Array, row0: Number, count: Number, hidden: Array, padded: Number,
     item0: Number, size: Number, items: Array, width: Number,
-    bars: Array, bits: Array, first_word: Number, span: Number, counts: Array, mine: Number, rows: Number
+    bars: Array, marked: Number, no_marks: Array, bits: Array, first_word: Number, span: Number,
+    counts: Array, mine: Number, rows: Number
 ) -> Number:  # fmt: skip
     """Score the whole tile exactly and count it; the result is 0 if all scores are finite."""
     columns[:] = _ZERO
@@ -241,22 +217,21 @@ def _count_whole(
                 min(LANES, count - half),
             )  # fmt: skip
     product(whole, 0, BLOCK, items, item0 * width, width, 1, columns, 0, BLOCK, size, BLOCK, width, False)
-    bar, above, level = sides[:BLOCK], sides[BLOCK : 2 * BLOCK], sides[2 * BLOCK :]
-    bar[:] = _ZERO
-    bar[:count] = bars[row0 : row0 + count]
-    fault = count_tile(whole, size, BLOCK, bar, above, level)
+    sides[:BLOCK] = _ZERO
+    sides[:count] = bars[row0 : row0 + count]
+    fault = count_tile(whole, size, BLOCK, sides, no_marks, 0)
     for lane in range(count):
         over, same = 0, 0
-        for word in range((size + 63) // 64):
+        for word in range((size + 63) // 64 if marked else 0):
             mask = bits[first_word + lane * span + word]
             while mask != 0:
                 score = whole[(64 * word + lowest_bit(mask)) * BLOCK + lane]
-                over += score > bar[lane]
-                same += score == bar[lane]
+                over += score > sides[lane]
+                same += score == sides[lane]
                 mask &= mask - 1
         to = mine + row0 + lane
-        counts[to] += np.int64(above[lane])
-        counts[to + rows] += np.int64(level[lane])
+        counts[to] += np.int64(sides[BLOCK + lane])
+        counts[to + rows] += np.int64(sides[2 * BLOCK + lane])
         counts[to + 2 * rows] += over
         counts[to + 3 * rows] += same
     return fault
@@ -286,14 +261,15 @@ def screen_worker(
 
     A piece is `PART` groups of rows and `stretch` blocks of items. Row r excludes the items
     excluded[offsets[r] : offsets[r + 1]], in any order and with repeats, but never its target; both are empty
-    where nothing is excluded. `counts` is (slot, 4, row): above, level, above and excluded, level and excluded.
+    where nothing is excluded. `counts` is (slot, 4, row): above, level, above and excluded, level and
+    excluded.
     """
     count_items = len(items) // width
     blocks = (count_items + ITEMS - 1) // ITEMS
     groups = (rows + BLOCK - 1) // BLOCK
     parts = (groups + PART - 1) // PART
     mine = slot * 4 * rows
-    span = stretch * _WORDS
+    span = stretch * WORDS
     bits = np.zeros(min(groups, PART) * BLOCK * span, dtype=np.int64)
     packed = narrow_scratch(ITEMS * depth)
     lines = narrow_scratch(LANES * depth)
@@ -303,12 +279,14 @@ def screen_worker(
     whole = scratch(ITEMS * BLOCK)
     columns = scratch(padded * BLOCK)
     sides = scratch(3 * BLOCK)
+    no_marks = np.empty(0, dtype=np.int32)
     gains = np.empty(2 * BLOCK, dtype=np.int64)
     room = _DOUBTFUL + 64 + TOGETHER
     doubts = np.empty(room, dtype=np.int64)
     rows_at = np.empty(room, dtype=np.int64)
     items_at = np.empty(room, dtype=np.int64)
     scores = np.empty(room, dtype=np.float32)
+    marked = len(excluded) > 0
     fault = _ZERO
     before = begin_tiles()
     while True:
@@ -318,21 +296,19 @@ def screen_worker(
         block0 = piece // parts * stretch
         group0 = piece % parts * PART
         group_end = min(groups, group0 + PART)
-        if len(excluded) > 0:
-            _mark_excluded(
+        if marked:
+            mark_rows(
                 bits, span, group0 * BLOCK, min(rows, group_end * BLOCK), block0 * ITEMS,
                 min(count_items, (block0 + stretch) * ITEMS), targets, excluded, offsets,
             )  # fmt: skip
         for block in range(block0, min(blocks, block0 + stretch)):
             item0 = block * ITEMS
             size = min(ITEMS, count_items - item0)
-            item_norm, item_lost = _narrow_items(
-                packed, items, item0, size, width, depth, line, lines, norms
-            )
+            item_norm, item_lost = _narrow_items(packed, items, item0, size, width, depth, line, lines, norms)
             for group in range(group0, group_end):
                 row0 = group * BLOCK
                 count = min(BLOCK, rows - row0)
-                first_word = (group - group0) * BLOCK * span + (block - block0) * _WORDS
+                first_word = (group - group0) * BLOCK * span + (block - block0) * WORDS
                 safe = True
                 for row in range(row0, row0 + count):
                     safe = safe and row_norms[2 * row] * item_norm < _SAFE
@@ -348,13 +324,13 @@ def screen_worker(
                         counts[mine + row0 + lane] += gains[lane]
                         counts[mine + 2 * rows + row0 + lane] += gains[BLOCK + lane]
                     _settle(
-                        doubts, doubtful, scores, rows_at, items_at, row0, hidden, padded, item0, items, width,
-                        bars, bits, first_word, span, counts, mine, rows,
+                        doubts, doubtful, scores, rows_at, items_at, row0, hidden, padded, item0, items,
+                        width, bars, bits, first_word, span, counts, mine, rows,
                     )  # fmt: skip
                 else:
                     fault += _count_whole(
                         whole, columns, sides, row0, count, hidden, padded, item0, size, items, width,
-                        bars, bits, first_word, span, counts, mine, rows,
+                        bars, marked, no_marks, bits, first_word, span, counts, mine, rows,
                     )  # fmt: skip
     end_tiles(before)
     if fault != _ZERO:  # NaN too

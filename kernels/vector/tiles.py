@@ -23,7 +23,7 @@ from numba import types
 from numba.core import cgutils
 
 from recsys.kernels.vector.compiling import Array, Number, compiled, intrinsic
-from recsys.kernels.vector.lanes import INT, INT_VECTOR, LANES, LANES_TYPE, VECTOR, element_pointer
+from recsys.kernels.vector.lanes import INT_VECTOR, LANES, LANES_TYPE, VECTOR, element_pointer
 
 BLOCK = 32
 """Rows and columns of a block of sums, and the depth of one step."""
@@ -50,7 +50,7 @@ def tiles_available() -> bool:
     if not sys.platform.startswith("linux"):
         return False
     try:
-        return ctypes.CDLL(None).syscall(_ARCH_PRCTL, _REQUEST_PERMISSION, _TILE_DATA) == 0
+        return bool(ctypes.CDLL(None).syscall(_ARCH_PRCTL, _REQUEST_PERMISSION, _TILE_DATA) == 0)
     except (AttributeError, OSError):
         return False
 
@@ -150,8 +150,8 @@ def add_block_product(
 ) -> Any:
     """Add left (32 x 32) times right (32 x 32) to the block of sums.
 
-    `left` is uint16, its rows `row` elements apart; `right` is uint16 with rows interleaved two by two, pairs of
-    rows `pairs` elements apart.
+    `left` is uint16, its rows `row` elements apart; `right` is uint16 with rows interleaved two by two, pairs
+    of rows `pairs` elements apart.
     """
 
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:

@@ -83,9 +83,7 @@ def slice_metrics(
         return _slice(hit[inside], gain[inside], targets.user[inside])
 
     found = {
-        "history_length": {
-            name: measure(length_bin == place) for place, name in enumerate(_length_names())
-        },
+        "history_length": {name: measure(length_bin == place) for place, name in enumerate(_length_names())},
         "popularity": {
             name: measure(by_popularity == place) for place, name in enumerate(POPULARITY_CLASSES)
         },
@@ -101,9 +99,7 @@ def _length_names() -> list[str]:
     return [*names, f"{LENGTH_EDGES[-1]}+"]
 
 
-def _slice(
-    hit: NDArray[np.bool_], gain: NDArray[np.float64], user: NDArray[np.int64]
-) -> dict[str, Any]:
+def _slice(hit: NDArray[np.bool_], gain: NDArray[np.float64], user: NDArray[np.int64]) -> dict[str, Any]:
     # A user's rows are neighbors, in a slice too.
     users = int(np.count_nonzero(user[1:] != user[:-1])) + 1 if len(user) else 0
     return {

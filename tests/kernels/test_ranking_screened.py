@@ -7,6 +7,7 @@ from torch import Tensor
 
 from recsys.errors import ArgumentError
 from recsys.kernels.ranking import cpu, rank_of_target, screened_ranks, screening
+from recsys.kernels.ranking.marks import ITEMS, STRETCH
 from recsys.kernels.ranking.narrow_rows import margin, narrow_row
 from recsys.kernels.vector import Array, Number, compiled, scratch
 from recsys.kernels.vector.tiles import begin_tiles, end_tiles, narrow_scratch, tiles_available
@@ -80,7 +81,7 @@ def _both(case: Case, ties: str, monkeypatch: pytest.MonkeyPatch) -> list[tuple[
 
 
 @pytest.mark.parametrize("part", range(10))
-def test_a_thousand_cases_have_the_ranks_of_plain_counting(part: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_thousand_cases_rank_as_plain_counting(part: int, monkeypatch: pytest.MonkeyPatch) -> None:
     for seed in range(100 * part, 100 * part + 100):
         ties = ("pessimistic", "optimistic", "average")[seed // 10 % 3]
         screened, plain = _both(_case(seed), ties, monkeypatch)
@@ -110,7 +111,7 @@ def test_what_cannot_be_ranked_is_refused_and_what_barely_can_is_not(
 def test_nothing_depends_on_the_catalog_being_cut(monkeypatch: pytest.MonkeyPatch) -> None:
     """More blocks than a piece takes, more rows than a part has."""
     rng = np.random.default_rng(1)
-    hidden, weight = _vectors(rng, "plain", 1100, 256 * screening.STRETCH + 100, 16)
+    hidden, weight = _vectors(rng, "plain", 1100, 256 * STRETCH + 100, 16)
     targets = torch.from_numpy(rng.integers(0, len(weight), 1100))
     ids = torch.from_numpy(rng.integers(0, len(weight), 110_000))
     case = hidden, weight, targets, (ids, torch.arange(1101) * 100)
@@ -123,7 +124,7 @@ def _score_roughly(
     hidden: Array, weight: Array, width: Number, depth: Number, rough: Array, norms: Array, largest: Array
 ) -> None:
     """Round and multiply 32 rows and 32 items as the screening does; norms of the rows, then of the items."""
-    left, packed = narrow_scratch(32 * depth), narrow_scratch(screening.ITEMS * depth)
+    left, packed = narrow_scratch(32 * depth), narrow_scratch(ITEMS * depth)
     lines, line = narrow_scratch(16 * depth), scratch(16)
     tile = scratch(32 * screening._ROW)
     for row in range(32):
@@ -153,7 +154,8 @@ def test_rough_scores_lie_within_the_margin(kind: str) -> None:
             chain = (chain + np.outer(hidden[:, d].astype(np.float64), weight[:, d])).astype(np.float32)
         real = hidden.astype(np.float64) @ weight.astype(np.float64).T
         for row, item in np.ndindex(32, 32):
-            bound = margin(*norms[2 * row : 2 * row + 2], *norms[64 + 2 * item :][:2], depth, np.float32(0.0))
+            (h, a), (w, e) = norms[2 * row : 2 * row + 2], norms[64 + 2 * item : 66 + 2 * item]
+            bound = margin(h, a, w, e, depth, np.float32(0.0))
             found = np.float64(rough[32 * row + item])
             assert abs(found - chain[row, item]) <= bound
             assert abs(found - real[row, item]) <= bound
