@@ -97,7 +97,7 @@ def _narrow_items(
     packed: Array, items: Array, item0: Number, size: Number, width: Number, depth: Number,
     line: Array, lines: Array, norms: Array
 ) -> tuple[Number, Number]:  # fmt: skip
-    """Pack a block of items as a right side of tiles; return the largest norms of items and of what they lost.
+    """Pack a block of items as a right side of tiles; return the largest norms of items and their losses.
 
     `packed` holds, for each BLOCK items, pairs of elements x items. `line` (K,) is for
     `narrow_row`, `lines` (LANES, K) scratch.
