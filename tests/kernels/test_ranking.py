@@ -342,6 +342,11 @@ def test_scores_that_are_not_finite_are_refused(value: float, backend: str) -> N
         top_k(hidden, weight, 2, backend=backend)
 
 
+def test_the_environment_can_do_without_the_matrix_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RECSYS_TILES", "0")
+    assert not tiles_available.__wrapped__()
+
+
 def test_no_rows_give_no_ranks() -> None:
     ranks = rank_of_target(torch.zeros(0, 4), torch.ones(10, 4), torch.zeros(0, dtype=torch.int64))
     assert ranks.kept.shape == (0,)
