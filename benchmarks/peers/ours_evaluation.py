@@ -12,6 +12,7 @@ import torch
 import recsys
 from recsys.datasets.prepare import prepare
 from recsys.evaluation.evaluate import evaluate_hidden
+from recsys.kernels.vector.tiles import tiles_available
 
 from .protocol import EvaluationTask, serve_evaluation
 
@@ -29,6 +30,7 @@ class OurSide:
         self.facts: dict[str, Any] = {
             "versions": {"recsys": recsys.__version__, "torch": torch.__version__},
             "batch_users": task.batch_users,
+            "matrix_tiles": tiles_available(),
         }
 
     def evaluate(self, seen: str) -> dict[str, dict[str, float]]:

@@ -8,7 +8,9 @@ from torch import Tensor
 from recsys.errors import ArgumentError
 from recsys.kernels.ranking import selection, sweeps
 from recsys.kernels.ranking.exclusions import barred_items
+from recsys.kernels.ranking.marks import plan_pieces
 from recsys.kernels.ranking.reference import NOT_FINITE, Jagged, rank_from_counts
+from recsys.kernels.ranking.screened_ranks import count_screened, screening_pays
 from recsys.kernels.threads import launch, threads_for
 from recsys.kernels.vector import LANES, PANEL
 
@@ -28,34 +30,23 @@ def rank_of_target(
     count = len(hidden)
     counts = np.zeros((4, count), dtype=np.int64)
     items, width = _flat(item_weight), item_weight.shape[1]
+    screened = screening_pays(count, width)
+    ids = offsets = _NOBODY
+    if exclude is not None and len(exclude[0]) > 0:
+        ids, offsets = exclude[0].contiguous().numpy(), exclude[1].contiguous().numpy()
     for first in range(0, count, MOST_ROWS):
         batch = slice(first, first + MOST_ROWS)
         goals = targets[batch].contiguous().numpy()
-        rows = _Rows(hidden if count <= MOST_ROWS else hidden[batch], items, width, goals)
-        barred = barred_items(exclude, first, len(goals), len(item_weight))
-        threads, part, stretch = rows.plan()
-        found = np.zeros((threads, 4, len(goals)), dtype=np.int64)
-        faults = np.zeros(threads, dtype=np.int64)
-        launch(
-            sweeps.rank_worker,
-            threads,
-            rows.lanes,
-            rows.count,
-            part,
-            stretch,
-            rows.columns,
-            rows.padded,
-            items,
-            width,
-            rows.bars,
-            goals,
-            *barred,
-            found.reshape(-1),
-            faults,
-        )
-        if 1 in faults.tolist():
+        rows = hidden if count <= MOST_ROWS else hidden[batch]
+        bounds = offsets[first : first + len(goals) + 1]
+        if screened:
+            flat, padded = _padded(rows, width)
+            found, finite = count_screened(flat, padded, items, width, goals, ids, bounds)
+        else:
+            found, finite = _count_plainly(rows, items, width, goals, ids, bounds)
+        if not finite:
             raise ArgumentError(NOT_FINITE)
-        counts[:, batch] = found.sum(axis=0)
+        counts[:, batch] = found
     above, level, above_barred, level_barred = torch.from_numpy(counts)
     level = level - 1  # the target is level with itself
     kept = rank_from_counts(above, level, ties)
@@ -137,6 +128,39 @@ def top_k(
     return torch.from_numpy(scores), torch.from_numpy(ids)
 
 
+def _count_plainly(
+    hidden: Tensor,
+    items: NDArray[np.float32],
+    width: int,
+    targets: NDArray[np.int64],
+    excluded: NDArray[np.int64],
+    offsets: NDArray[np.int64],
+) -> tuple[NDArray[np.int64], bool]:
+    """Count by scoring everything in float32; as `count_screened`."""
+    rows = _Rows(hidden, items, width, targets)
+    threads, stretch = plan_pieces(rows.count, rows.items, rows.steps)
+    found = np.zeros((threads, 4, rows.count), dtype=np.int64)
+    faults = np.zeros(threads, dtype=np.int64)
+    launch(
+        sweeps.rank_worker,
+        threads,
+        rows.lanes,
+        rows.count,
+        stretch,
+        rows.columns,
+        rows.padded,
+        items,
+        width,
+        rows.bars,
+        targets,
+        excluded,
+        offsets,
+        found.reshape(-1),
+        faults,
+    )
+    return found.sum(axis=0) if threads > 1 else found[0], 1 not in faults.tolist()
+
+
 def _open_items(
     items: int, candidates: Tensor | None, deny: Tensor | None
 ) -> tuple[NDArray[np.int64] | None, NDArray[np.bool_]]:
@@ -168,12 +192,8 @@ class _Rows:
         self.width = width
         self.lanes = LANES if self.count <= LANES else PANEL
         self.groups = -(-self.count // self.lanes)
-        self.padded = width + -width % LANES
-        self.flat = _flat(hidden)
-        if self.padded > width:
-            flat = np.zeros((self.count, self.padded), dtype=np.float32)
-            flat[:, :width] = self.flat.reshape(self.count, width)
-            self.flat = flat.reshape(-1)
+        self.steps = self.groups * self.lanes * self.items * width // 15
+        self.flat, self.padded = _padded(hidden, width)
         self.columns = np.empty(self.groups * self.lanes * self.padded, dtype=np.float32)
         self.bars = np.empty(len(targets), dtype=np.float32)
         launch(
@@ -196,12 +216,21 @@ class _Rows:
         With rows enough for all threads a piece is the whole catalog for some of them, so that each row has
         one threshold; otherwise the threads share the catalog.
         """
-        steps = self.groups * self.lanes * self.items * self.width // 15
-        threads = threads_for(self.blocks * self.groups, steps)
+        threads = threads_for(self.blocks * self.groups, self.steps)
         if threads > 1 and self.groups >= 4 * threads:
             return threads, self.groups // (4 * threads), self.blocks
         parts = min(self.groups, -(-4 * threads // self.blocks))
         return threads, -(-self.groups // parts), 1
+
+
+def _padded(hidden: Tensor, width: int) -> tuple[NDArray[np.float32], int]:
+    """Lay rows end to end, each with zeros up to a whole number of vectors; and say how long each is."""
+    flat, padded = _flat(hidden), width + -width % LANES
+    if padded == width:
+        return flat, width
+    room = np.zeros((len(hidden), padded), dtype=np.float32)
+    room[:, :width] = flat.reshape(len(hidden), width)
+    return room.reshape(-1), padded
 
 
 def _flat(x: Tensor) -> NDArray[np.float32]:

@@ -9,19 +9,18 @@ Legend: V items, d width (a multiple of LANES in the packed rows), `lanes` rows 
 
 import numpy as np
 
-from recsys.kernels.ranking.counting_lanes import count_above, count_level
+from recsys.kernels.ranking.counting_lanes import count_tile
+from recsys.kernels.ranking.marks import ITEMS, PART_ROWS, mark_lanes
 from recsys.kernels.vector import (
     LANES,
     Array,
     Number,
     compiled,
-    fma,
-    load,
     next_ticket,
     product,
+    scratch,
     splat,
     store,
-    sum_lanes,
     transpose_square,
 )
 
@@ -78,7 +77,6 @@ def rank_worker(
     tickets: Array,
     lanes: Number,
     rows: Number,
-    part: Number,
     stretch: Number,
     columns: Array,
     padded: Number,
@@ -86,77 +84,59 @@ def rank_worker(
     width: Number,
     bars: Array,
     targets: Array,
-    barred: Array,
-    starts: Array,
-    ends: Array,
+    excluded: Array,
+    offsets: Array,
     counts: Array,
     faults: Array,
 ) -> None:
-    """Count scores above and level with each row's bar, among all items and among the barred ones.
+    """Count scores above and level with each row's bar, among all items and among the excluded ones.
 
-    A piece is `stretch` blocks of items and `part` groups of rows. `barred`, `starts`, `ends`: see
-    `Barred`; a row's target is never barred. `counts` is (slot, 4, row): above, level, above and barred,
-    level and barred.
+    A piece is `stretch` tiles of items and `PART_ROWS` rows. `excluded` and `offsets`: see `mark_rows`;
+    both are empty where nothing is. `counts` is (slot, 4, row): above, level, above and excluded, level and
+    excluded.
     """
     count_items = len(items) // width
-    blocks = (count_items + BLOCK - 1) // BLOCK
+    blocks = (count_items + ITEMS - 1) // ITEMS
     groups = (rows + lanes - 1) // lanes
+    part = PART_ROWS // lanes
     parts = (groups + part - 1) // part
-    tile = np.zeros(BLOCK * lanes, dtype=np.float32)
-    bar = np.zeros(lanes, dtype=np.float32)
-    above = np.empty(lanes, dtype=np.float32)
-    level = np.empty(lanes, dtype=np.float32)
-    fault = splat(_ZERO)
     mine = slot * 4 * rows
-    met = starts.copy()
+    span = stretch * ITEMS
+    marked = len(excluded) > 0
+    marks = np.empty(min(groups, part) * span if marked else 0, dtype=np.int32)
+    tile = scratch(ITEMS * lanes)
+    sides = scratch(5 * lanes)
+    sides[:] = _ZERO
+    fault = _ZERO
     while True:
         piece = next_ticket(tickets)
         if piece >= (blocks + stretch - 1) // stretch * parts:
             break
         block0 = piece // parts * stretch
         group0 = piece % parts * part
-        for turn in range(part * stretch):
-            group, block = group0 + turn % part, block0 + turn // part
-            if group >= groups or block >= blocks:
-                continue
-            row0 = group * lanes
-            item0 = block * BLOCK
-            size = min(BLOCK, count_items - item0)
-            count = min(lanes, rows - row0)
-            product(
-                tile, 0, lanes, items, item0 * width, width, 1,
-                columns, group * padded * lanes, lanes, size, lanes, width, False,
+        group_end = min(groups, group0 + part)
+        if marked:
+            mark_lanes(
+                marks, span, lanes, group0 * lanes, min(rows, group_end * lanes), block0 * ITEMS,
+                min(count_items, (block0 + stretch) * ITEMS), targets, excluded, offsets,
             )  # fmt: skip
-            for lane in range(count):
-                bar[lane] = bars[row0 + lane]
-            for lane in range(0, lanes, LANES):
-                limit = load(bar, lane)
-                higher = splat(_ZERO)
-                equal = splat(_ZERO)
-                for item in range(size):
-                    score = load(tile, item * lanes + lane)
-                    higher = count_above(higher, score, limit)
-                    equal = count_level(equal, score, limit)
-                    fault = fma(score, splat(_ZERO), fault)  # stays 0 while scores are finite
-                store(above, lane, higher)
-                store(level, lane, equal)
-            for lane in range(count):
-                counts[mine + row0 + lane] += np.int64(above[lane])
-                counts[mine + rows + row0 + lane] += np.int64(level[lane])
-            for lane in range(count if len(barred) > 0 else 0):
-                row = row0 + lane
-                at, end = met[row], ends[row]
-                over, same = 0, 0
-                # Blocks that other threads took lie between.
-                while at < end and barred[at] < item0:
-                    at += 1
-                while at < end and barred[at] < item0 + size:
-                    score_ = tile[(barred[at] - item0) * lanes + lane]
-                    over += score_ > bar[lane]
-                    same += score_ == bar[lane] and barred[at] != targets[row]
-                    at += 1
-                met[row] = at
-                counts[mine + 2 * rows + row] += over
-                counts[mine + 3 * rows + row] += same
-    if sum_lanes(fault) != _ZERO:  # NaN too
+        for block in range(block0, min(blocks, block0 + stretch)):
+            item0 = block * ITEMS
+            size = min(ITEMS, count_items - item0)
+            for group in range(group0, group_end):
+                row0 = group * lanes
+                product(
+                    tile, 0, lanes, items, item0 * width, width, 1,
+                    columns, group * padded * lanes, lanes, size, lanes, width, False,
+                )  # fmt: skip
+                count = min(lanes, rows - row0)
+                for lane in range(count):
+                    sides[lane] = bars[row0 + lane]
+                fault += count_tile(
+                    tile, size, lanes, sides, marks, (group - group0) * span + (block - block0) * ITEMS
+                )
+                for side in range(4 if marked else 2):
+                    for lane in range(count):
+                        counts[mine + side * rows + row0 + lane] += np.int64(sides[(1 + side) * lanes + lane])
+    if fault != _ZERO:  # NaN too
         faults[slot] = 1

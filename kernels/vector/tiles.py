@@ -12,6 +12,7 @@ Source: Intel 64 and IA-32 Architectures Software Developer's Manual, volume 1, 
 
 import ctypes
 import functools
+import os
 import sys
 from typing import Any
 
@@ -59,7 +60,12 @@ _EXP2_FIT = (
 
 @functools.cache
 def tiles_available() -> bool:
-    """Whether the processor has the unit and the system, which is asked for it, lets this process use it."""
+    """Whether the processor has the unit and the system, which is asked for it, lets this process use it.
+
+    RECSYS_TILES=0 in the environment says no, to measure what other processors do.
+    """
+    if os.environ.get("RECSYS_TILES") == "0":
+        return False
     features = binding.get_host_cpu_features()
     if LANES != 16 or not all(features.get(f) for f in ("amx-tile", "amx-bf16", "avx512bf16")):
         return False
@@ -239,6 +245,18 @@ def narrow_exp2(typing_context: Any, x: Any) -> Any:
         declare: Any = cgutils.get_or_insert_function
         scale = declare(builder.module, function_type, "llvm.x86.avx512.mask.scalef.ps.512")
         return builder.call(scale, [power, whole, power, mask(-1), rounding(4)])
+
+    return LANES_TYPE(LANES_TYPE), emit
+
+
+@intrinsic
+def narrowed(typing_context: Any, value: Any) -> Any:
+    """Round a vector to bfloat16, as `store_narrow` does; the result is float32."""
+
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        half = builder.bitcast(builder.fptrunc(args[0], _NARROW), _HALVES)
+        wide = builder.shl(builder.zext(half, INT_VECTOR), ir.Constant(INT_VECTOR, [16] * LANES))
+        return builder.bitcast(wide, VECTOR)
 
     return LANES_TYPE(LANES_TYPE), emit
 

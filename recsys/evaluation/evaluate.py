@@ -219,7 +219,10 @@ def summarize(
 
     headline = protocol.seen if protocol.seen in table.model else "removed"
     users = per_user(table.model[headline])
-    means = {seen: mean_metrics(per_user(ranks)) for seen, ranks in table.model.items()}
+    means = {
+        seen: mean_metrics(users if seen == headline else per_user(ranks))
+        for seen, ranks in table.model.items()
+    }
     return EvaluationResult(
         dataset=store.name,
         encoder="unknown",

@@ -72,16 +72,20 @@ def per_user_metrics(
         )
 
     best = _reduce(np.minimum, rank, offsets)
-    discount = 1.0 / np.log2(rank + 1.0)
     ideal = np.cumsum(1.0 / np.log2(np.arange(max(cuts)) + 2.0))
+    discount = np.zeros(len(rank))
+    counted = rank <= max(cuts)  # few are: a logarithm costs more than all that is done with it
+    discount[counted] = 1.0 / np.log2(rank[counted] + 1.0)
+    inverse = 1.0 / best
     metrics: dict[str, Floats] = {}
+    targets = 1 if len(sizes) == len(rank) else sizes
     for k in cuts:
         inside = rank <= k
+        reach = np.minimum(targets, k) if ndcg_ideal == "achievable" else k
         metrics[f"hr@{k}"] = (best <= k).astype(np.float64)
-        metrics[f"recall@{k}"] = _reduce(np.add, inside.astype(np.float64), offsets) / sizes
-        reach = np.minimum(sizes, k) if ndcg_ideal == "achievable" else np.full(len(sizes), k)
+        metrics[f"recall@{k}"] = _reduce(np.add, inside.astype(np.float64), offsets) / targets
         metrics[f"ndcg@{k}"] = _reduce(np.add, np.where(inside, discount, 0.0), offsets) / ideal[reach - 1]
-        metrics[f"mrr@{k}"] = np.where(best <= k, 1.0 / best, 0.0)
+        metrics[f"mrr@{k}"] = np.where(best <= k, inverse, 0.0)
     return {f"{name}@{k}": metrics[f"{name}@{k}"] for name in ("hr", "recall", "ndcg", "mrr") for k in cuts}
 
 
@@ -91,7 +95,7 @@ def mean_metrics(per_user: dict[str, Floats]) -> dict[str, float]:
 
 
 def _reduce(operation: np.ufunc, values: Floats, offsets: NDArray[np.int64]) -> Floats:
-    if len(offsets) == 1:
-        return np.zeros(0)
+    if len(offsets) == len(values) + 1:  # one row per user, or nobody
+        return values
     reduced: Floats = operation.reduceat(values, offsets[:-1])
     return reduced

@@ -9,7 +9,7 @@ import numpy as np
 
 from recsys.evaluation.metrics import Ranks
 from recsys.evaluation.protocol import Ties
-from recsys.evaluation.spans import Ints, chunk_rows, distinct_items
+from recsys.evaluation.spans import Ints
 from recsys.evaluation.targets import EvaluationTargets, PreparedLog
 
 
@@ -36,12 +36,16 @@ def popularity_ranks(
         targets: the rows.
         ties: "pessimistic", "optimistic" or "average".
     """
+    from recsys.kernels.histories import items_ahead
+
     counts = np.asarray(store.item_counts(), dtype=np.int64)
     ordered = np.sort(counts)
     wanted = counts[targets.target]
     greater = len(ordered) - np.searchsorted(ordered, wanted, side="right")
     equal = len(ordered) - np.searchsorted(ordered, wanted, side="left") - greater - 1
-    seen_greater, seen_equal = _seen_ahead(store, targets, counts)
+    seen_greater, seen_equal = items_ahead(
+        store.items, targets.history_start, targets.history_end, counts, targets.target
+    )
     return PopularityRanks(
         kept=combine_ranks(greater, equal, ties),
         removed=combine_ranks(greater - seen_greater, equal - seen_equal, ties),
@@ -55,18 +59,3 @@ def combine_ranks(greater: Ints, equal: Ints, ties: Ties) -> Ranks:
     if ties == "optimistic":
         return 1 + greater
     return 1 + greater + 0.5 * equal
-
-
-def _seen_ahead(store: PreparedLog, targets: EvaluationTargets, counts: Ints) -> tuple[Ints, Ints]:
-    """For each row, the distinct history items other than the target that count more, and the same."""
-    greater = np.zeros(targets.n_rows, dtype=np.int64)
-    equal = np.zeros(targets.n_rows, dtype=np.int64)
-    for rows in chunk_rows(targets.history_end - targets.history_start):
-        start, end, target = targets.history_start[rows], targets.history_end[rows], targets.target[rows]
-        ids, offsets = distinct_items(store.items, start, end, store.n_items)
-        owner = np.repeat(np.arange(len(target)), np.diff(offsets))
-        seen, wanted = counts[ids], counts[target][owner]
-        other = ids != target[owner]
-        greater[rows] = np.bincount(owner[seen > wanted], minlength=len(target))
-        equal[rows] = np.bincount(owner[(seen == wanted) & other], minlength=len(target))
-    return greater, equal

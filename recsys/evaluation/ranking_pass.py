@@ -17,7 +17,7 @@ from recsys.evaluation.popularity import popularity_ranks
 from recsys.evaluation.progress import track
 from recsys.evaluation.protocol import Protocol
 from recsys.evaluation.sampled import draw_negatives, rank_first, ranks_among
-from recsys.evaluation.spans import Ints, distinct_items
+from recsys.evaluation.spans import Ints
 from recsys.evaluation.targets import EvaluationTargets, PreparedLog
 
 HiddenFunction = Callable[[Ints, EvaluationTargets], Tensor]
@@ -76,6 +76,7 @@ def rank_catalog(
         batch_rows: rows ranked at once.
         progress: whether a bar may be drawn.
     """
+    from recsys.kernels.histories import copy_histories
     from recsys.kernels.ranking import rank_of_target, top_k
 
     device = item_weight.device
@@ -88,15 +89,14 @@ def rank_catalog(
         rows = slice(int(targets.row_offsets[users.start]), int(targets.row_offsets[users.stop]))
         states = _states(hidden_fn, first_rows, targets, item_weight)
         rows_per_user = np.diff(targets.row_offsets[users.start : users.stop + 1])
-        seen = distinct_items(
-            store.items, targets.history_start[first_rows], targets.history_end[first_rows], store.n_items
-        )
+        # With repeats, in the log's order: the kernels exclude an item once however often it is named.
+        seen = copy_histories(store.items, targets.history_start[first_rows], targets.history_end[first_rows])
         repeated_states, repeated_seen = states, seen
         if len(first_rows) != rows.stop - rows.start:
             place = np.repeat(np.arange(len(first_rows)), rows_per_user)
             repeated_states = states[torch.from_numpy(place).to(device)]
-            repeated_seen = distinct_items(
-                store.items, targets.history_start[rows], targets.history_end[rows], store.n_items
+            repeated_seen = copy_histories(
+                store.items, targets.history_start[rows], targets.history_end[rows]
             )
         ranks = rank_of_target(
             repeated_states,

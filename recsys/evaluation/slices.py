@@ -75,21 +75,22 @@ def slice_metrics(
     by_popularity = popularity_classes(item_counts)[targets.target]
     if hours is not None and hours.shape != rank.shape:
         raise ArgumentError(f"hours has shape {hours.shape}: give one hour for each of {targets.n_rows} rows")
+    hit = rank <= SLICE_K
+    gain = np.zeros(len(rank))
+    gain[hit] = 1 / np.log2(rank[hit] + 1)
+
+    def measure(inside: NDArray[np.bool_]) -> dict[str, Any]:
+        return _slice(hit[inside], gain[inside], targets.user[inside])
+
     found = {
-        "history_length": {
-            name: _slice(rank, targets, length_bin == place) for place, name in enumerate(_length_names())
-        },
+        "history_length": {name: measure(length_bin == place) for place, name in enumerate(_length_names())},
         "popularity": {
-            name: _slice(rank, targets, by_popularity == place)
-            for place, name in enumerate(POPULARITY_CLASSES)
+            name: measure(by_popularity == place) for place, name in enumerate(POPULARITY_CLASSES)
         },
-        "target": {
-            "new": _slice(rank, targets, ~targets.repeated),
-            "repeated": _slice(rank, targets, targets.repeated),
-        },
+        "target": {"new": measure(~targets.repeated), "repeated": measure(targets.repeated)},
     }
     if hours is not None:
-        found["hour"] = {f"{hour:02d}": _slice(rank, targets, hours == hour) for hour in range(24)}
+        found["hour"] = {f"{hour:02d}": measure(hours == hour) for hour in range(24)}
     return found
 
 
@@ -98,15 +99,12 @@ def _length_names() -> list[str]:
     return [*names, f"{LENGTH_EDGES[-1]}+"]
 
 
-def _slice(
-    rank: NDArray[np.float64], targets: EvaluationTargets, inside: NDArray[np.bool_]
-) -> dict[str, Any]:
-    chosen = rank[inside]
-    hit = chosen <= SLICE_K
-    gain = np.where(hit, 1 / np.log2(chosen + 1), 0.0)
+def _slice(hit: NDArray[np.bool_], gain: NDArray[np.float64], user: NDArray[np.int64]) -> dict[str, Any]:
+    # A user's rows are neighbors, in a slice too.
+    users = int(np.count_nonzero(user[1:] != user[:-1])) + 1 if len(user) else 0
     return {
-        "rows": len(chosen),
-        "users": len(np.unique(targets.user[inside])),
-        f"hr@{SLICE_K}": float(hit.mean()) if len(chosen) else None,
-        f"ndcg@{SLICE_K}": float(gain.mean()) if len(chosen) else None,
+        "rows": len(hit),
+        "users": users,
+        f"hr@{SLICE_K}": float(hit.mean()) if len(hit) else None,
+        f"ndcg@{SLICE_K}": float(gain.mean()) if len(hit) else None,
     }

@@ -43,10 +43,10 @@ def distinct_items(items: NDArray[np.int32], starts: Ints, ends: Ints, n_items: 
     Returns:
         ids: (E,) int64 and offsets: (R+1,) int64, the jagged pair that the ranking kernel takes as `exclude`.
     """
+    from recsys.kernels.histories import copy_histories
     from recsys.kernels.ranking.exclusions import distinct_lists
 
-    positions, offsets = expand_spans(starts, ends)
-    return distinct_lists(items[positions].astype(np.int64), offsets, n_items)
+    return distinct_lists(*copy_histories(items, starts, ends), n_items)
 
 
 def chunk_rows(lengths: Ints, budget: int = EVENTS_PER_CHUNK) -> Iterator[slice]:
@@ -73,10 +73,6 @@ def span_contains(items: NDArray[np.int32], starts: Ints, ends: Ints, wanted: In
     Returns:
         (R,) bool.
     """
-    found = np.zeros(len(wanted), dtype=np.bool_)
-    for rows in chunk_rows(ends - starts):
-        positions, offsets = expand_spans(starts[rows], ends[rows])
-        owner = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
-        hits = owner[items[positions] == wanted[rows][owner]]
-        found[rows.start + hits] = True
-    return found
+    from recsys.kernels.histories import holds
+
+    return holds(items, starts, ends, wanted)

@@ -7,6 +7,20 @@ from torch import Tensor
 
 from recsys.errors import ArgumentError
 from recsys.kernels.ranking import rank_of_target, top_k
+from recsys.kernels.vector.tiles import tiles_available
+
+
+@pytest.fixture(params=["screened", "plain"])
+def _each_way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Count for ranks by the matrix tiles whatever the number of rows, and without them."""
+    from recsys.kernels.ranking import cpu, screened_ranks
+
+    if request.param == "plain":
+        monkeypatch.setattr(cpu, "screening_pays", lambda rows, width: False)
+    elif not tiles_available():
+        pytest.skip("this processor has no matrix tiles")
+    else:
+        monkeypatch.setattr(screened_ranks, "LEAST_ROWS", 1)
 
 
 def _large(rows: int, items: int, width: int = 24) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor]]:
@@ -56,6 +70,7 @@ def test_ranks_equal_brute_force(backend: str, ties: str) -> None:
             assert float(found.removed[row]) == _oracle_rank(scores[row], target, barred, ties)
 
 
+@pytest.mark.usefixtures("_each_way")
 def test_ranks_equal_brute_force_in_a_thousand_cases() -> None:
     """Whole-number vectors: ties everywhere, and every backend's scores exact."""
     for seed in range(1000):
@@ -74,6 +89,7 @@ def test_ranks_equal_brute_force_in_a_thousand_cases() -> None:
             assert ranks.double().tolist() == expected.tolist()
 
 
+@pytest.mark.usefixtures("_each_way")
 @pytest.mark.parametrize(("rows", "items"), [(1, 50_021), (2, 50_021), (127, 1000), (127, 7), (4096, 1000)])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_ranks_and_lists_are_exact_at_real_sizes(rows: int, items: int, dtype: torch.dtype) -> None:
@@ -191,6 +207,7 @@ def test_top_k_equals_a_stable_sort(backend: str) -> None:
             )
 
 
+@pytest.mark.usefixtures("_each_way")
 def test_ranks_agree_with_top_k_over_many_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     from recsys.kernels.ranking import cpu
 
@@ -204,7 +221,7 @@ def test_ranks_agree_with_top_k_over_many_chunks(monkeypatch: pytest.MonkeyPatch
         assert ranks.kept.tolist() == [place + 1] * 77
 
 
-@pytest.mark.usefixtures("_threads")
+@pytest.mark.usefixtures("_threads", "_each_way")
 @pytest.mark.parametrize("rows", [1, 5, 70, 300])
 def test_neither_threads_nor_neighbours_change_an_answer(rows: int) -> None:
     hidden, weight, exclude = _large(rows, 3001)
@@ -228,6 +245,7 @@ def test_neither_threads_nor_neighbours_change_an_answer(rows: int) -> None:
         assert torch.equal(best.ids[0], ids[row])
 
 
+@pytest.mark.usefixtures("_each_way")
 @pytest.mark.parametrize("width", [16, 24, 64])
 def test_exclusions_and_ties_over_many_blocks_equal_the_compiled_scores(width: int) -> None:
     hidden, weight, exclude = _large(90, 1700, width)
@@ -289,6 +307,7 @@ def test_narrow_types_are_scored_in_float32(dtype: torch.dtype, backend: str) ->
     assert torch.equal(found.ids, exact.ids)
 
 
+@pytest.mark.usefixtures("_each_way")
 def test_a_target_never_outranks_itself() -> None:
     generator = torch.Generator().manual_seed(1)
     for rows in (1, 3, 16, 100):
@@ -298,6 +317,7 @@ def test_a_target_never_outranks_itself() -> None:
         assert rank_of_target(hidden, weight, best).kept.tolist() == [1] * rows
 
 
+@pytest.mark.usefixtures("_each_way")
 def test_the_target_stays_a_candidate_when_it_is_excluded() -> None:
     hidden, weight = torch.ones(1, 1), torch.tensor([[3.0], [2.0], [1.0]])
     exclude = (torch.tensor([0, 1, 1]), torch.tensor([0, 3]))
@@ -305,6 +325,7 @@ def test_the_target_stays_a_candidate_when_it_is_excluded() -> None:
     assert (ranks.kept.tolist(), ranks.removed.tolist()) == ([2], [1])
 
 
+@pytest.mark.usefixtures("_each_way")
 def test_a_constant_scorer_ranks_last_by_default() -> None:
     ranks = rank_of_target(torch.zeros(2, 4), torch.ones(10, 4), torch.tensor([0, 9]))
     assert ranks.kept.tolist() == [10, 10]
@@ -319,6 +340,11 @@ def test_scores_that_are_not_finite_are_refused(value: float, backend: str) -> N
         rank_of_target(hidden, weight, torch.tensor([0, 1, 2]), backend=backend)
     with pytest.raises(ArgumentError, match="NaN or infinite"):
         top_k(hidden, weight, 2, backend=backend)
+
+
+def test_the_environment_can_do_without_the_matrix_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RECSYS_TILES", "0")
+    assert not tiles_available.__wrapped__()
 
 
 def test_no_rows_give_no_ranks() -> None:
