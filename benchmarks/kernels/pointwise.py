@@ -1,0 +1,98 @@
+"""Elementwise work between matrix products: our passes against the same in PyTorch's operations."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from benchmarks.kernels.case import Case, Work, both_ways
+from benchmarks.kernels.padding import draw, leaf
+from recsys.kernels.pointwise import activate, add_dropped, rotate_parts
+
+__all__ = ["cases"]
+
+DROPPED = 0.2
+D_MODEL, WIDTH, HEADS = 64, 256, 2
+ALIKE = "SwiGLU"
+"""Whose results are compared: masks are drawn differently, and rotated parts are three results."""
+
+
+def cases(device: torch.device, dtypes: tuple[torch.dtype, ...], events: int) -> Iterator[Case]:
+    """Comparisons on a CPU at an encoder's usual sizes; elsewhere both sides are PyTorch's."""
+    if device.type != "cpu":
+        return
+    generator = torch.Generator().manual_seed(0)
+    for dtype in dtypes:
+        for title, inputs, results, ours, theirs in _operations(generator, events):
+            leaves = [leaf(draw(events, n, seed=i, device=device, dtype=dtype)) for i, n in enumerate(inputs)]
+            upstreams = [draw(*s, seed=9, device=device, dtype=dtype) for s in results]
+            upstream: Any = upstreams if len(upstreams) > 1 else upstreams[0]
+            sides = {"ours": (ours, leaves, upstream), "torch, op by op": (theirs, leaves, upstream)}
+            size = leaves[0].element_size()
+            moved = size * (sum(x.numel() for x in leaves) + sum(x.numel() for x in upstreams))
+            for direction, calls in both_ways(sides, device).items():
+                yield Case(
+                    "pointwise",
+                    title,
+                    D_MODEL,
+                    str(dtype).removeprefix("torch."),
+                    direction,
+                    events,
+                    calls,
+                    upstreams=dict.fromkeys(sides, upstream)
+                    if title == ALIKE and direction == "forward"
+                    else {},
+                    work=Work(bytes=moved * (1 if direction == "forward" else 3)),
+                )
+
+
+def _operations(
+    generator: torch.Generator, events: int
+) -> Iterator[tuple[str, tuple[int, ...], list[tuple[int, ...]], Any, Any]]:
+    """Title, widths of the inputs, shapes of the results, ours and PyTorch's."""
+
+    def drop(x: Tensor) -> Tensor:
+        keep = torch.empty_like(x).bernoulli_(1 - DROPPED, generator=generator)
+        return x * keep.mul_(1 / (1 - DROPPED))
+
+    def swiglu(x: Tensor) -> Tensor:
+        value, gate = x.chunk(2, dim=-1)
+        return F.silu(gate) * value
+
+    yield (
+        "gated residual with dropout",
+        (D_MODEL,) * 3,
+        [(events, D_MODEL)],
+        lambda x, y, gate: add_dropped(x, y, DROPPED, generator, gate=gate),
+        lambda x, y, gate: torch.addcmul(x, torch.sigmoid(gate), drop(y)),
+    )
+    yield ALIKE, (2 * WIDTH,), [(events, WIDTH)], lambda x: activate(x, "swiglu"), swiglu
+    yield (
+        "GELU with dropout",
+        (WIDTH,),
+        [(events, WIDTH)],
+        lambda x: activate(x, "gelu", DROPPED, generator),
+        lambda x: drop(F.gelu(x)),
+    )
+    width = D_MODEL // HEADS
+    angles = torch.arange(events)[:, None] * 10_000.0 ** (-torch.arange(width // 2) / (width // 2))
+    cos, sin = angles.cos(), angles.sin()
+
+    def apart(x: Tensor) -> Tensor:
+        return x.view(len(x), 3, HEADS, width)
+
+    def turned(x: Tensor) -> list[Tensor]:
+        q, k, v = apart(x).unbind(1)
+        c, s = cos[:, None], sin[:, None]
+        halves = (part.chunk(2, dim=-1) for part in (q, k))
+        return [*(torch.cat((a * c - b * s, a * s + b * c), dim=-1) for a, b in halves), v]
+
+    yield (
+        "rotary positions of queries and keys",
+        (3 * D_MODEL,),
+        [(events, HEADS, width)] * 3,
+        lambda x: rotate_parts(apart(x), cos, sin, 2),
+        turned,
+    )
