@@ -52,7 +52,8 @@ def sweep(
     bias = torch.empty(0) if b is None else b
     whole = torch.empty(0)
     if smoothing > 0:
-        whole = h.float() @ w.float().sum(0)
+        # Not a matrix product, which autocast would round.
+        whole = (h.float() * w.float().sum(0)).sum(1)
         whole = whole if b is None else whole + b.sum()
     steps = 2 * n * items * width // _STEPS_PER_PRODUCT
     launch(

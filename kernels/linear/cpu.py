@@ -27,7 +27,7 @@ def require_tiles() -> None:
         ArgumentError: there is no unit.
     """
     if not tiles_available():
-        raise ArgumentError("narrow_products: this processor has no tile unit (AMX): leave it out")
+        raise ArgumentError("narrow_products: this processor has no matrix tiles (AMX): leave it out")
 
 
 class NarrowLinear(torch.autograd.Function):

@@ -65,7 +65,7 @@ class TrainingConfig:
     validation_users: int = 10_000
     """Most users that a validation during training ranks, drawn once by the seed; 1 or more."""
     amp: bool = True
-    """Mixed precision (products of bfloat16) on a CUDA device, and on a CPU with a tile unit (AMX)."""
+    """Mixed precision (products of bfloat16) on a CUDA device, and on a CPU with matrix tiles (AMX)."""
 
     def __post_init__(self) -> None:
         """Check ranges."""

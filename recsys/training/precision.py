@@ -29,7 +29,9 @@ class MixedPrecision:
     @property
     def line(self) -> str | None:
         """One line about what a CPU does beside its default, or None."""
-        return "Mixed precision: the processor's tile unit multiplies bfloat16" if self._tiles else None
+        return (
+            "Mixed precision: the processor's matrix tiles (AMX) multiply bfloat16" if self._tiles else None
+        )
 
     def encoder(self) -> contextlib.AbstractContextManager[object]:
         """Around the encoder's forward pass."""

@@ -95,5 +95,5 @@ def test_inside_the_block_the_layer_rounds() -> None:
 
 def test_a_processor_without_the_unit_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kernel, "tiles_available", lambda: False)
-    with pytest.raises(ArgumentError, match="no tile unit"), narrow_products():
+    with pytest.raises(ArgumentError, match="no matrix tiles"), narrow_products():
         pass

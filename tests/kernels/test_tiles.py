@@ -104,6 +104,15 @@ def test_loss_and_gradients_equal_the_reference(n: int, v: int, d: int, biased: 
         assert float((ours - exact).norm()) <= 2**-7 * float(exact.norm()) + 1e-6
 
 
+def test_autocast_around_it_changes_nothing() -> None:
+    hidden, items, _, targets = _case(70, 300, 64)
+    plain = linear_cross_entropy(hidden, items, targets, label_smoothing=0.2, backend="cpu")
+    with torch.autocast("cpu", torch.bfloat16):
+        wide = (hidden.float(), items.float())
+        cast = linear_cross_entropy(*wide, targets, label_smoothing=0.2, backend="cpu")
+    assert torch.equal(cast.bfloat16(), plain)
+
+
 def test_the_loss_alone_equals_the_loss_with_gradients() -> None:
     hidden, items, _, targets = _case(70, 300, 64)
     with torch.no_grad():

@@ -1,0 +1,101 @@
+"""Mixed precision on a CPU with matrix tiles: training steps with `training.amp` on and off, taking turns.
+
+    python -m benchmarks.mixed_precision --out benchmarks/results/mixed-precision-cpu.json
+
+Both sides train the same encoder on the same batches with the same draws; what differs is the type in which
+linear layers and the softmax over the catalog multiply. The log is made, with ML-1M's lengths and catalog. One
+thread, and its processor time: other processes of the machine are not counted, though they take cache.
+"""
+
+import argparse
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks import timing
+from benchmarks.machine import stamp
+from benchmarks.training import ENCODERS, made_store
+from recsys.datasets.store import SequenceStore
+from recsys.encoders import build_encoder, encoder_config, preset
+from recsys.errors import ArgumentError, RecsysError
+from recsys.files import write_json
+from recsys.kernels.vector.tiles import tiles_available
+from recsys.training.config import TrainingConfig
+from recsys.training.trainer import Trainer
+
+SIDES = {"bfloat16": True, "float32": False}
+
+
+class Steps:
+    """One training run that takes a step when called."""
+
+    def __init__(self, name: str, store: SequenceStore, amp: bool) -> None:
+        chosen = preset(name, "tuned")
+        config = TrainingConfig(**{**chosen.get("training", {}), "batch_events": 4096, "amp": amp})
+        settings = encoder_config(name, {**chosen.get("encoder", {}), "max_length": 200})
+        self.trainer = Trainer(build_encoder(name, store.n_items, settings), store, config)
+        self.trainer.encoder.train()
+        self._plan = self.trainer._plan(0)
+        self._step = 0
+
+    def __call__(self) -> None:
+        """Batch, loss, gradients, update."""
+        prepared = self.trainer._prepare(self._plan, 0, self._step % self._plan.n_steps)
+        self.trainer._optimize([prepared], [], 0.0)
+        self._step += 1
+
+
+def compare(name: str, store: SequenceStore, rounds: int) -> dict[str, Any]:
+    """Time an encoder's steps on both sides."""
+    sides = {side: Steps(name, store, amp) for side, amp in SIDES.items()}
+    for step in sides.values():
+        step()
+        step()
+    times = timing.alternate(
+        sides,
+        device=torch.device("cpu"),
+        seconds=0.0,
+        least=rounds,
+        most=rounds,
+        clock=time.process_time,
+    )
+    return {"encoder": name, **timing.summarize(times)}
+
+
+def main() -> int:
+    """Run, print, write; 0, or 2 on a user's error."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--rounds", type=int, default=25)
+    parser.add_argument("--users", type=int, default=400, help="of the made log (default: %(default)s)")
+    parser.add_argument("--out", type=Path, help="JSON file to write")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    try:
+        if not tiles_available():
+            raise ArgumentError("this processor has no matrix tiles (AMX): both sides would be the same")
+        result: dict[str, Any] = {"benchmark": "mixed_precision", **stamp(), "encoders": []}
+        store = made_store(users=options.users)
+        for name in ENCODERS:
+            entry = compare(name, store, options.rounds)
+            result["encoders"].append(entry)
+            rival = entry["rivals"]["float32"]
+            print(
+                f"{name:<9} {entry['ours_ms']['median']:.0f} ms a step, "
+                f"float32 {rival['ms']['median']:.0f} ms: {rival['ratio']['median']:.2f} times",
+                flush=True,
+            )
+        if options.out is not None:
+            write_json(options.out, result)
+    except RecsysError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
