@@ -3,8 +3,8 @@
     python -m benchmarks.mixed_precision --out benchmarks/results/mixed-precision-cpu.json
 
 Both sides train the same encoder on the same batches with the same draws; what differs is the type in which
-linear layers and the softmax over the catalog multiply. The log is made, with ML-1M's lengths and catalog. One
-thread, and its processor time: other processes of the machine are not counted, though they take cache.
+linear layers and the softmax over the catalog multiply. The log is made, with ML-1M's lengths and catalog.
+One thread, and its processor time: other processes of the machine are not counted, though they take cache.
 """
 
 import argparse
