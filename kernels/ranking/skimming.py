@@ -22,6 +22,7 @@ from recsys.kernels.vector.lanes import (
     constant,
     element_pointer,
     load_vector,
+    prefetch,
     spread,
 )
 
@@ -31,6 +32,9 @@ _TINY = 1.2e-38
 
 _HUGE = 1e18
 """Rows of this length and items with elements of this size are not looked at: their sums could overflow."""
+
+_AHEAD = 2048
+"""Elements between what is read and what is asked of memory: 8 KiB, well within the first cache."""
 
 _ZERO = np.float32(0.0)
 
@@ -68,6 +72,17 @@ def _larger_magnitude(typing_context: Any, a: Any, b: Any) -> Any:
         return builder.bitcast(builder.select(builder.icmp_signed("<", a, b), b, a), VECTOR)
 
     return LANES_TYPE(LANES_TYPE, LANES_TYPE), emit
+
+
+@intrinsic
+def _ask(typing_context: Any, array: Any, position: Any) -> Any:
+    """Hint that the line of array[position], which may lie beyond its end, will be read."""
+
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        prefetch(builder, element_pointer(context, builder, signature.args[0], args[0], args[1]))
+        return context.get_dummy_value()
+
+    return types.void(array, types.int64), emit
 
 
 @intrinsic
@@ -134,6 +149,7 @@ def skim(
     for item in range(count):
         sum_ = splat(_ZERO)
         for d in range(0, width, LANES):
+            _ask(items, at + item * width + d + _AHEAD)
             value = load(items, at + item * width + d)
             sum_ = fma(value, load(rows, row + d), sum_)
             largest = _larger_magnitude(largest, value)
