@@ -43,7 +43,7 @@ def _shuffle(builder: Any, a: Any, b: Any, places: list[int]) -> Any:
     return builder.shuffle_vector(a, b, ir.Constant(INT_VECTOR, places))
 
 
-def _fold(builder: Any, vectors: list[Any]) -> Any:
+def fold(builder: Any, vectors: list[Any]) -> Any:
     """Emit the sums of LANES vectors as the lanes of one, by halving what each vector still has to add."""
     quads = range(0, LANES, 4)
     low = [x for q in quads for x in (q, q + LANES, q + 1, q + 1 + LANES)]
@@ -75,7 +75,7 @@ def _larger_magnitude(typing_context: Any, a: Any, b: Any) -> Any:
 
 
 @intrinsic
-def _ask(typing_context: Any, array: Any, position: Any) -> Any:
+def ask_ahead(typing_context: Any, array: Any, position: Any) -> Any:
     """Hint that the line of array[position], which may lie beyond its end, will be read."""
 
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -93,7 +93,7 @@ def _any_near(typing_context: Any, sums: Any, largest: Any, bars: Any, at: Any, 
         sums, largest, bars, at, reach = args
         first = element_pointer(context, builder, signature.args[0], sums, _WORD(0))
         rows = [load_vector(builder, builder.gep(first, [_WORD(i * LANES)])) for i in range(LANES)]
-        scores = _fold(builder, rows)
+        scores = fold(builder, rows)
         half = LANES // 2
         while half:
             swapped = _shuffle(builder, largest, largest, [lane ^ half for lane in range(LANES)])
@@ -149,7 +149,7 @@ def skim(
     for item in range(count):
         sum_ = splat(_ZERO)
         for d in range(0, width, LANES):
-            _ask(items, at + item * width + d + _AHEAD)
+            ask_ahead(items, at + item * width + d + _AHEAD)
             value = load(items, at + item * width + d)
             sum_ = fma(value, load(rows, row + d), sum_)
             largest = _larger_magnitude(largest, value)
