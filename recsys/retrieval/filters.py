@@ -18,7 +18,7 @@ DENY_AS_EXCLUSION = 1024
 _DENIED_PAIRS_LIMIT = 1_000_000
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Filters:
     """Merged filters of one search.
 
