@@ -1,7 +1,7 @@
 """Top-k of a batch on one thread, in one compiled call.
 
-A single query that reads a large catalog finds the interpreter's code pushed out of the caches: each call from
-Python then costs several times its usual microseconds.
+A single query that reads a large catalog finds the interpreter's code pushed out of the caches: each call
+from Python then costs several times its usual microseconds.
 """
 
 import numpy as np

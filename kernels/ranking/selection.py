@@ -147,8 +147,8 @@ def select_worker(
     met = starts.copy()
     turned = rows <= FEW
     tall = LANES if turned else TALL
-    # `skim` reads whole vectors: behind the last item, if that is not one.
-    whole = count_items if width % LANES == 0 else count_items - 1
+    # `skim` reads whole vectors: so many items have as much behind their start.
+    whole = (len(items) - padded) // width + 1
     spare = np.zeros(tall * width + LANES, dtype=np.float32)
     scores = np.empty(2 * LANES * TALL, dtype=np.float32)
     score_bits = scores.view(np.int32)

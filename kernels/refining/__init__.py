@@ -1,4 +1,4 @@
-"""The end of a search for nearest items: what was proposed is checked, scored in double precision and ordered.
+"""The end of a search for nearest items: what was proposed is checked, scored in float64 and ordered.
 
 For numpy arrays on the CPU, on the calling thread: a served query must not wait for another one.
 """

@@ -244,9 +244,7 @@ def refine_gathered(
     found, places = near.reshape(-1), at.reshape(-1)
     if len(rows) <= _FEW:
         for place in range(len(rows)):
-            best_of_table(
-                flat, place * width, whole, width, lanes, fetched, found, places, place * fetched
-            )
+            best_of_table(flat, place * width, whole, width, lanes, fetched, found, places, place * fetched)
     else:
         room = min(len(labels), fetched + max(fetched, _LEAST_SLACK))
         across = LANES if len(rows) <= LANES else PANEL

@@ -32,13 +32,12 @@ def _sum_of(squared: bool) -> Any:
             declare: Any = cgutils.get_or_insert_function
             kind = ir.FunctionType(_WIDE, [_WIDE] * 3)
             fma = declare(builder.module, kind, f"llvm.fma.v{_LANES}f64")
-            place: Any = cgutils.alloca_once_value(builder, ir.Constant(_WIDE, [0.0] * _LANES))
+            allocate: Any = cgutils.alloca_once_value
+            place = allocate(builder, ir.Constant(_WIDE, [0.0] * _LANES))
             with cgutils.for_range_slice(builder, _WORD(0), count, _WORD(_LANES), _WORD) as (d, _):
                 a, b = (
                     builder.fpext(
-                        builder.load(
-                            builder.bitcast(builder.gep(start, [d]), _NARROW.as_pointer()), align=4
-                        ),
+                        builder.load(builder.bitcast(builder.gep(start, [d]), _NARROW.as_pointer()), align=4),
                         _WIDE,
                     )
                     for start in pointers
@@ -62,7 +61,9 @@ _product, _distance = _sum_of(False), _sum_of(True)
 
 
 @compiled
-def exact_score(queries: Array, q: Number, vectors: Array, v: Number, width: Number, squared: Number) -> Number:
+def exact_score(
+    queries: Array, q: Number, vectors: Array, v: Number, width: Number, squared: Number
+) -> Number:
     """Score the query at queries[q] and the item at vectors[v]: q . v, or -|q - v|^2 if `squared`."""
     whole = width - width % 8
     if squared:

@@ -21,7 +21,7 @@ def is_sorted_within(ids: Array, stop: Number) -> Number:
 
 @compiled
 def digest(ids: Array) -> Number:
-    """A hash of a list of int64, the order included: four chains, which the processor follows side by side."""
+    """A hash of a list of int64, the order included; four chains, followed side by side."""
     a, b, c, d = np.int64(len(ids)), np.int64(1), np.int64(2), np.int64(3)
     whole = len(ids) - len(ids) % 4
     for place in range(0, whole, 4):

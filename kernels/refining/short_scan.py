@@ -61,8 +61,8 @@ def best_of_table(
 ) -> None:
     """Write the scores and places of the `count` best items to found[to] and places[to], best first.
 
-    The query lies at query[at]; `table` holds at least `count` >= 1 items of `width` elements each. `lanes` is
-    LANES, but unknown to the compiler.
+    The query lies at query[at]; `table` holds at least `count` >= 1 items of `width` elements each, all
+    finite. `lanes` is LANES, but unknown to the compiler.
     """
     items = len(table) // width
     blocks = (items + LANES - 1) // LANES
@@ -71,9 +71,9 @@ def best_of_table(
     row[:width] = query[at : at + width]
     scores = np.empty(blocks * LANES, dtype=np.float32)
     sums = np.empty(LANES * LANES, dtype=np.float32)
-    # Vectors are read whole: what lies behind an item meets zeros, but must be there and finite.
+    # Vectors are read whole: what lies behind an item meets zeros, but must be there and be finite.
     spare = np.zeros(LANES * width + LANES, dtype=np.float32)
-    whole = items if padded == width else items - 1
+    whole = (len(table) - padded) // width + 1
     for block in range(blocks):
         item0 = block * LANES
         if item0 + LANES <= whole:
@@ -114,7 +114,7 @@ def best_of_table(
 
 @compiled
 def _sum_block(table: Array, at: Number, width: Number, count: Number, row: Array, sums: Array) -> None:
-    """Multiply LANES items from table[at] with the row, four at a time; `count` is LANES, see `ranking.skim`."""
+    """Multiply `count` = LANES items from table[at] with the row, four at a time."""
     for item in range(0, count, 4):
         first = at + item * width
         s0, s1, s2, s3 = splat(_ZERO), splat(_ZERO), splat(_ZERO), splat(_ZERO)

@@ -151,4 +151,3 @@ class ApproximateBackend:
         found = (ids >= 0).sum(axis=1)
         left: Ints = rows[(found < ids.shape[1]) & (found < filters.permitted_counts(rows))]
         return left
-

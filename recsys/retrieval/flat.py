@@ -34,7 +34,7 @@ from recsys.retrieval.options import IndexOptions
 from recsys.retrieval.planner import Engine, Step, plan
 from recsys.retrieval.tallies import Tallies
 
-# A scan of gathered items with up to so many multiply-adds, about two milliseconds, is done by our kernel on the
+# A scan of gathered items with up to so many multiply-adds, about two milliseconds, is our kernel's, on the
 # calling thread; beyond, FAISS may use all of its threads.
 _PRODUCTS_ALONE = 2**25
 

@@ -19,7 +19,6 @@ from recsys.retrieval.metric import METRICS, Metric, normalized
 from recsys.retrieval.options import IndexOptions
 from recsys.retrieval.saving import load_index, save_index
 
-
 _Numbers = Tensor | NDArray[Any]
 
 
@@ -272,7 +271,9 @@ class ItemIndex:
         search_arrays = getattr(self.backend, "search_arrays", None)
         if search_arrays is not None:
             return search_arrays(_array(asked), k, filters)  # type: ignore[no-any-return]
-        return self.backend.search(asked if isinstance(asked, Tensor) else torch.from_numpy(asked), k, filters)
+        return self.backend.search(
+            asked if isinstance(asked, Tensor) else torch.from_numpy(asked), k, filters
+        )
 
     def _of_category(self, category: Any, allow: Any) -> Any:
         if self.categories is None:
@@ -343,7 +344,7 @@ def _tensor(numbers: _Numbers, device: torch.device) -> Tensor:
 
 
 def check_queries(queries: Tensor | NDArray[np.floating[Any]]) -> _Numbers:
-    """Queries as (b, d) float32, a tensor for a tensor and an array for an array; refused as by `check_vectors`."""
+    """Queries as (b, d) float32, tensor for tensor and array for array; refused as by `check_vectors`."""
     if isinstance(queries, np.ndarray) and queries.dtype.kind == "f" and queries.ndim == 2:
         array = np.array(queries, dtype=np.float32, order="C")
         if all_finite(array.reshape(-1)):

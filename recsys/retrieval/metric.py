@@ -59,9 +59,7 @@ def longest(vectors: Floats32) -> float:
 
 def too_long() -> ArgumentError:
     """The error of vectors whose scores could leave the range of float32."""
-    return ArgumentError(
-        "a query or item vector is so long that scores overflow float32: scale them down"
-    )
+    return ArgumentError("a query or item vector is so long that scores overflow float32: scale them down")
 
 
 def order_exactly(
@@ -75,11 +73,11 @@ def order_exactly(
     filters: Filters,
     rows: Ints,
 ) -> tuple[Floats32, Ints, int]:
-    """Drop what no filter permits, score the rest in float64 and order it by (score descending, id ascending).
+    """Drop what no filter permits, score the rest in float64 and order by (score descending, id ascending).
 
-    The search in float32 only proposes: its last bits depend on the shape of the product, so equal vectors may
-    differ there. Where an item that was not scored could belong to the k best, within the search's rounding,
-    the row's candidates are all scored again.
+    The search in float32 only proposes: its last bits depend on the shape of the product, so equal vectors
+    may differ there. Where an item that was not scored could belong to the k best, within the search's
+    rounding, the row's candidates are all scored again.
 
     Args:
         queries: (b, d) float32.
@@ -169,7 +167,12 @@ def finished(
     if doubts:
         for row in answers.doubtful.nonzero()[0]:
             answers.scores[row], answers.ids[row] = _scan(
-                queries[row], vectors, k=answers.ids.shape[1], metric=metric, filters=filters, row=int(rows[row])
+                queries[row],
+                vectors,
+                k=answers.ids.shape[1],
+                metric=metric,
+                filters=filters,
+                row=int(rows[row]),
             )
     return answers.scores, answers.ids
 

@@ -39,7 +39,9 @@ def permitted(b: int, v: int, barred: Any, offsets: Any, candidates: Any) -> tor
 @pytest.mark.parametrize("seed", range(30))
 def test_proposals_are_ordered_as_the_definition_does_it(seed: int, squared: bool) -> None:
     rng = np.random.default_rng(seed)
-    b, v, d, m, k = (int(rng.integers(low, high)) for low, high in ((0, 6), (1, 60), (1, 35), (1, 50), (1, 40)))
+    b, v, d, m, k = (
+        int(rng.integers(low, high)) for low, high in ((0, 6), (1, 60), (1, 35), (1, 50), (1, 40))
+    )
     # Whole numbers make ties, and sums without rounding.
     queries, vectors = (rng.integers(-2, 3, (n, d)).astype(np.float32) for n in (b, v))
     ids = rng.integers(-1, v, (b, m))
@@ -152,14 +154,17 @@ def test_scores_beyond_float32_are_told() -> None:
 
 
 @pytest.mark.parametrize("items", [1, 15, 16, 17, 33, 500])
-@pytest.mark.parametrize("width", [1, 16, 23, 64])
+@pytest.mark.parametrize("width", [1, 4, 16, 23, 64])
 def test_the_best_of_a_short_table_are_those_of_a_sort(items: int, width: int) -> None:
     rng = np.random.default_rng(items + width)
     table = rng.integers(-2, 3, (items, width)).astype(np.float32)
     query = rng.integers(-2, 3, width + 3).astype(np.float32)
     for count in {1, (items + 1) // 2, items}:
         found, places = np.full(count + 2, np.nan, dtype=np.float32), np.full(count + 2, -9)
-        best_of_table(query, 3, table.reshape(-1), width, LANES, count, found, places, 2)
+        # What lies behind the table is not a number.
+        room = np.full(items * width + 64, np.nan, dtype=np.float32)
+        room[: items * width] = table.reshape(-1)
+        best_of_table(query, 3, room[: items * width], width, LANES, count, found, places, 2)
         scores = table @ query[3:]
         order = np.argsort(-scores, kind="stable")[:count]
         np.testing.assert_array_equal(places[2:], order)
