@@ -21,7 +21,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.machine import commit
+from benchmarks.machine import commit, stamp
 from benchmarks.retrieval.measuring import (
     RESULTS,
     VECTORS,
@@ -113,6 +113,7 @@ def curve(
         "queries": len(queries),
         "rounds": rounds,
         "commit": commit(),
+        "cpu": stamp()["machine"]["cpu"],
         "load_average": [round(x, 2) for x in os.getloadavg()],
         "points": points,
     }
@@ -178,7 +179,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="record; the picture lies beside it")
     options = parser.parse_args()
     path = options.out or RESULTS / "retrieval-recall-latency.json"
-    curves = json.loads(path.read_text())["curves"] if path.exists() else []
+    known = json.loads(path.read_text()) if path.exists() else {"curves": []}
+    curves = [{"cpu": known["machine"]["cpu"]} | c for c in known["curves"]]
     if options.add:
         known = {_key(c) for c in curves}
         curves += [c for c in json.loads(options.add.read_text())["curves"] if _key(c) not in known]

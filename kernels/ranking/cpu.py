@@ -7,6 +7,7 @@ from torch import Tensor
 
 from recsys.errors import ArgumentError
 from recsys.kernels.ranking import selection, sweeps
+from recsys.kernels.ranking.alone import select_alone
 from recsys.kernels.ranking.exclusions import barred_items
 from recsys.kernels.ranking.marks import plan_pieces
 from recsys.kernels.ranking.reference import NOT_FINITE, Jagged, rank_from_counts
@@ -63,14 +64,14 @@ def top_k(
     deny: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
     """Select by a running threshold; arguments as in the public function."""
-    count = len(hidden)
+    count = hidden.shape[0]
     # torch's own allocations, views and copies cost several times numpy's where its code has left the caches.
     scores, ids = np.empty((count, k), dtype=np.float32), np.empty((count, k), dtype=np.int64)
     score_bits, names = scores.reshape(-1).view(np.int32), ids.reshape(-1)
-    catalog, closed = _open_items(len(item_weight), candidates, deny)
+    catalog, closed = _open_items(item_weight.shape[0], candidates, deny)
     weight = item_weight if catalog is None else item_weight[torch.from_numpy(catalog)]
     items, width = _flat(weight), weight.shape[1]
-    taken = min(k, len(weight))
+    taken = min(k, weight.shape[0])
     if taken == 0:
         scores.fill(-np.inf)
         ids.fill(-1)
@@ -79,11 +80,19 @@ def top_k(
     if catalog is not None and exclude is not None:
         places = np.full(len(item_weight), -1)
         places[catalog] = np.arange(len(catalog))
-    room = min(len(weight), taken + max(taken, _LEAST_SLACK))
+    room = min(weight.shape[0], taken + max(taken, _LEAST_SLACK))
     for first in range(0, count, MOST_ROWS):
         batch = slice(first, first + MOST_ROWS)
-        rows = _Rows(hidden if count <= MOST_ROWS else hidden[batch], items, width, _NOBODY)
-        barred = barred_items(exclude, first, rows.count, len(item_weight), places)
+        size = min(MOST_ROWS, count - first)
+        asked = hidden if count <= MOST_ROWS else hidden[batch]
+        barred = barred_items(exclude, first, size, item_weight.shape[0], places)
+        lanes = _lanes(size)
+        if _threads(-(-size // lanes), lanes, len(items) // width, width) == 1:
+            out = score_bits[first * k :], names[first * k :]
+            if select_alone(_flat(asked), lanes, items, width, closed, *barred, taken, k, room, *out):
+                raise ArgumentError(NOT_FINITE)
+            continue
+        rows = _Rows(asked, items, width, _NOBODY)
         threads, part, stretch = rows.plan()
         keys = np.empty(threads * rows.count * room, dtype=np.int64)
         sizes = np.zeros(threads * rows.count, dtype=np.int64)
@@ -190,9 +199,9 @@ class _Rows:
         self.items = len(items) // width
         self.blocks = -(-self.items // sweeps.BLOCK)
         self.width = width
-        self.lanes = LANES if self.count <= LANES else PANEL
+        self.lanes = _lanes(self.count)
         self.groups = -(-self.count // self.lanes)
-        self.steps = self.groups * self.lanes * self.items * width // 15
+        self.steps = _steps(self.groups, self.lanes, self.items, width)
         self.flat, self.padded = _padded(hidden, width)
         self.columns = np.empty(self.groups * self.lanes * self.padded, dtype=np.float32)
         self.bars = np.empty(len(targets), dtype=np.float32)
@@ -216,7 +225,7 @@ class _Rows:
         With rows enough for all threads a piece is the whole catalog for some of them, so that each row has
         one threshold; otherwise the threads share the catalog.
         """
-        threads = threads_for(self.blocks * self.groups, self.steps)
+        threads = _threads(self.groups, self.lanes, self.items, self.width)
         if threads > 1 and self.groups >= 4 * threads:
             return threads, self.groups // (4 * threads), self.blocks
         parts = min(self.groups, -(-4 * threads // self.blocks))
@@ -231,6 +240,20 @@ def _padded(hidden: Tensor, width: int) -> tuple[NDArray[np.float32], int]:
     room = np.zeros((len(hidden), padded), dtype=np.float32)
     room[:, :width] = flat.reshape(len(hidden), width)
     return room.reshape(-1), padded
+
+
+def _lanes(rows: int) -> int:
+    return LANES if rows <= LANES else PANEL
+
+
+def _threads(groups: int, lanes: int, items: int, width: int) -> int:
+    """How many threads the scores of a batch are worth."""
+    blocks = -(-items // sweeps.BLOCK)
+    return threads_for(blocks * groups, _steps(groups, lanes, items, width))
+
+
+def _steps(groups: int, lanes: int, items: int, width: int) -> int:
+    return groups * lanes * items * width // 15
 
 
 def _flat(x: Tensor) -> NDArray[np.float32]:

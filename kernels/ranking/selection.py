@@ -97,7 +97,7 @@ def keep_largest(keys: Array, base: Number, size: Number, k: Number) -> None:
 
 
 @compiled
-def _ordered(bits: Number) -> Number:
+def ordered_bits(bits: Number) -> Number:
     """Turn float32 bits to an int64 with the order of the floats, or back; both zeros are one."""
     wide = np.int64(bits)
     if wide >= 0:
@@ -147,8 +147,8 @@ def select_worker(
     met = starts.copy()
     turned = rows <= FEW
     tall = LANES if turned else TALL
-    # `skim` reads whole vectors: behind the last item, if that is not one.
-    whole = count_items if width % LANES == 0 else count_items - 1
+    # `skim` reads whole vectors: so many items have as much behind their start.
+    whole = (len(items) - padded) // width + 1
     spare = np.zeros(tall * width + LANES, dtype=np.float32)
     scores = np.empty(2 * LANES * TALL, dtype=np.float32)
     score_bits = scores.view(np.int32)
@@ -208,12 +208,12 @@ def select_worker(
                                 continue
                         list_ = slot * rows + own
                         base = list_ * room
-                        order = _ordered(score_bits[word * across + bit])
+                        order = ordered_bits(score_bits[word * across + bit])
                         keys[base + sizes[list_]] = order << 32 | (_LOW_WORD - item)
                         sizes[list_] += 1
                         if sizes[list_] == room:
                             keep_largest(keys, base, room, k)
-                            bar_bits[own] = _ordered(keys[base + k - 1] >> 32)
+                            bar_bits[own] = ordered_bits(keys[base + k - 1] >> 32)
                             sizes[list_] = k
 
 
@@ -254,7 +254,7 @@ def merge_worker(
         for place in range(k):
             if place < count:
                 key = joined[count - 1 - place]
-                out_bits[row * k + place] = _ordered(key >> 32)
+                out_bits[row * k + place] = ordered_bits(key >> 32)
                 out_ids[row * k + place] = _LOW_WORD - (key & _LOW_WORD)
             else:
                 out_bits[row * k + place] = lowest

@@ -22,6 +22,7 @@ from recsys.kernels.vector.lanes import (
     constant,
     element_pointer,
     load_vector,
+    prefetch,
     spread,
 )
 
@@ -32,6 +33,9 @@ _TINY = 1.2e-38
 _HUGE = 1e18
 """Rows of this length and items with elements of this size are not looked at: their sums could overflow."""
 
+_AHEAD = 2048
+"""Elements between what is read and what is asked of memory: 8 KiB, well within the first cache."""
+
 _ZERO = np.float32(0.0)
 
 
@@ -39,7 +43,7 @@ def _shuffle(builder: Any, a: Any, b: Any, places: list[int]) -> Any:
     return builder.shuffle_vector(a, b, ir.Constant(INT_VECTOR, places))
 
 
-def _fold(builder: Any, vectors: list[Any]) -> Any:
+def fold(builder: Any, vectors: list[Any]) -> Any:
     """Emit the sums of LANES vectors as the lanes of one, by halving what each vector still has to add."""
     quads = range(0, LANES, 4)
     low = [x for q in quads for x in (q, q + LANES, q + 1, q + 1 + LANES)]
@@ -71,6 +75,17 @@ def _larger_magnitude(typing_context: Any, a: Any, b: Any) -> Any:
 
 
 @intrinsic
+def ask_ahead(typing_context: Any, array: Any, position: Any) -> Any:
+    """Hint that the line of array[position], which may lie beyond its end, will be read."""
+
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        prefetch(builder, element_pointer(context, builder, signature.args[0], args[0], args[1]))
+        return context.get_dummy_value()
+
+    return types.void(array, types.int64), emit
+
+
+@intrinsic
 def _any_near(typing_context: Any, sums: Any, largest: Any, bars: Any, at: Any, reach: Any) -> Any:
     """Return 1 if one of LANES items, each with LANES partial sums, may be above bars[at]; else 0."""
 
@@ -78,7 +93,7 @@ def _any_near(typing_context: Any, sums: Any, largest: Any, bars: Any, at: Any, 
         sums, largest, bars, at, reach = args
         first = element_pointer(context, builder, signature.args[0], sums, _WORD(0))
         rows = [load_vector(builder, builder.gep(first, [_WORD(i * LANES)])) for i in range(LANES)]
-        scores = _fold(builder, rows)
+        scores = fold(builder, rows)
         half = LANES // 2
         while half:
             swapped = _shuffle(builder, largest, largest, [lane ^ half for lane in range(LANES)])
@@ -134,6 +149,7 @@ def skim(
     for item in range(count):
         sum_ = splat(_ZERO)
         for d in range(0, width, LANES):
+            ask_ahead(items, at + item * width + d + _AHEAD)
             value = load(items, at + item * width + d)
             sum_ = fma(value, load(rows, row + d), sum_)
             largest = _larger_magnitude(largest, value)

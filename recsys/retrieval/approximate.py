@@ -14,7 +14,7 @@ from torch import Tensor
 from recsys.retrieval.faiss_library import bitmap_selector, load_faiss, searching
 from recsys.retrieval.filters import Filters, Ints
 from recsys.retrieval.flat import FlatBackend
-from recsys.retrieval.metric import Floats32, Metric, Proposals, order_exactly, rounding_margins
+from recsys.retrieval.metric import Floats32, Metric, Proposals, order_exactly
 from recsys.retrieval.options import IndexOptions
 from recsys.retrieval.planner import Engine, Step, plan
 from recsys.retrieval.tallies import Tallies
@@ -88,17 +88,17 @@ class ApproximateBackend:
 
     def search(self, queries: Tensor, k: int, filters: Filters) -> tuple[Tensor, Tensor]:
         """Return k likely best permitted items of each query; see `SearchBackend`."""
-        asked: Floats32 = queries.cpu().numpy()
-        rounding_margins(asked, self._flat.longest, self._metric)  # refuses scores beyond float32
+        scores, ids = self.search_arrays(queries.cpu().numpy(), k, filters)
+        return torch.from_numpy(scores), torch.from_numpy(ids)
+
+    def search_arrays(self, asked: Floats32, k: int, filters: Filters) -> tuple[Floats32, Ints]:
+        """As `search`, for arrays: for one query a tensor and back takes as long as the search."""
         steps = plan(filters, k, self._proposer.engine)
         if len(steps) == 1 and steps[0].how not in ("gather", "scan"):
             scores, ids = self._ask(steps[0], asked, k, filters)
             self.tallies.add(steps[0].how, len(asked))
-            if int(ids.min()) >= 0:
-                return torch.from_numpy(scores), torch.from_numpy(ids)
-            return self._completed(
-                asked, k, filters, scores, ids, self._unfinished(steps[0].rows, ids, filters)
-            )
+            left = self._unfinished(steps[0].rows, ids, filters)
+            return self._completed(asked, k, filters, scores, ids, left)
         scores = np.empty((len(asked), k), dtype=np.float32)
         ids = np.empty((len(asked), k), dtype=np.int64)
         short = []
@@ -115,12 +115,12 @@ class ApproximateBackend:
 
     def _completed(
         self, asked: Floats32, k: int, filters: Filters, scores: Floats32, ids: Ints, left: Ints
-    ) -> tuple[Tensor, Tensor]:
+    ) -> tuple[Floats32, Ints]:
         """Answers, after an exact scan for the queries that were left short."""
         if len(left):
             self.tallies.add("completed", len(left))
             scores[left], ids[left] = self._flat.search_rows(asked, k, filters, left)
-        return torch.from_numpy(scores), torch.from_numpy(ids)
+        return scores, ids
 
     def _ask(self, step: Step, queries: Floats32, k: int, filters: Filters) -> tuple[Floats32, Ints]:
         selector = None
@@ -130,39 +130,24 @@ class ApproximateBackend:
         count = min(filters.n_items, k + step.excluded)
         with searching(self._faiss, self._threads):
             found = self._proposer.propose(queries, count, selector)
-        permitted = filters.permits(found, step.rows)
-        if selector is not None:
-            wrong = (found >= 0) & ~np.isin(found, filters.candidates)  # type: ignore[arg-type]
-            self.tallies.add("refused", int(wrong.sum()))
-        proposals = Proposals(_distinct(np.where(permitted, found, -1)), np.full(len(queries), -np.inf))
-        return order_exactly(
+        scores, ids, refused = order_exactly(
             queries,
             self._flat.array,
-            proposals,
+            Proposals(found),
             k,
             metric=self._metric,
-            margins=np.zeros(len(queries)),
+            longest_item=self._flat.longest,
             filters=filters,
             rows=step.rows,
         )
+        if selector is not None:
+            self.tallies.add("refused", refused)
+        return scores, ids
 
     def _unfinished(self, rows: Ints, ids: Ints, filters: Filters) -> Ints:
         """Queries that were left short of answers although more items are permitted."""
-        if int(ids.min()) >= 0:
+        if ids[:, -1].min() >= 0:
             return rows[:0]
         found = (ids >= 0).sum(axis=1)
         left: Ints = rows[(found < ids.shape[1]) & (found < filters.permitted_counts(rows))]
         return left
-
-
-def _distinct(ids: Ints) -> Ints:
-    """Replace an item's second and later mentions in a row by -1; a graph could name one twice."""
-    values = np.sort(ids, axis=1)
-    if not bool(((values[:, 1:] == values[:, :-1]) & (values[:, 1:] >= 0)).any()):
-        return ids
-    order = np.argsort(ids, axis=1, kind="stable")
-    ordered = np.take_along_axis(ids, order, axis=1)
-    repeated = np.zeros(ids.shape, dtype=np.bool_)
-    np.put_along_axis(repeated, order[:, 1:], ordered[:, 1:] == ordered[:, :-1], axis=1)
-    distinct: Ints = np.where(repeated, -1, ids)
-    return distinct

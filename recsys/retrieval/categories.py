@@ -59,6 +59,8 @@ class Categories:
         Raises:
             ArgumentError: a category that is not in [0, C).
         """
+        if type(wanted) is int and 0 <= wanted < len(self):
+            return self._items[self._offsets[wanted] : self._offsets[wanted + 1]]
         numbers = np.atleast_1d(np.asarray(wanted))
         if numbers.ndim != 1 or (numbers.size and numbers.dtype.kind not in "iu"):
             raise ArgumentError(f"category is {numbers.dtype} of shape {numbers.shape}: give whole numbers")

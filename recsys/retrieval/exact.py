@@ -4,13 +4,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from recsys.kernels.refining import SLACK, overflows
 from recsys.retrieval.backends import Parts
 from recsys.retrieval.filters import Filters
-from recsys.retrieval.metric import Metric, Proposals, longest, order_exactly, rounding_margins
+from recsys.retrieval.metric import Metric, Proposals, longest, order_exactly, too_long
 from recsys.retrieval.options import IndexOptions
-
-# Items proposed past k, so that rounding seldom leaves the k-th place in doubt.
-_SLACK = 8
 
 
 class ExactBackend:
@@ -60,20 +58,23 @@ class ExactBackend:
             return found.scores, found.ids
 
         plain = queries.cpu().numpy()
-        margins = rounding_margins(plain, self._longest, self._metric)
-        asked = min(k + _SLACK, len(self.vectors))
+        if overflows(plain.reshape(-1), plain.shape[1], self._longest, True):
+            raise too_long()
+        asked = min(k + SLACK, len(self.vectors))
         doubled = torch.cat([2 * queries, torch.ones_like(queries[:, :1])], dim=1)
         near = top_k(doubled, self._augmented, asked, exclude, candidates=candidates)
-        squares = np.einsum("bd,bd->b", plain, plain, dtype=np.float64)
-        last = near.scores[:, -1].cpu().numpy().astype(np.float64) - squares
-        proposals = Proposals(near.ids.cpu().numpy(), last if asked < len(self.vectors) else last - np.inf)
-        scores, ids = order_exactly(
+        scores, ids, _ = order_exactly(
             plain,
             self.vectors.cpu().numpy(),
-            proposals,
+            Proposals(
+                near.ids.cpu().numpy(),
+                near.scores.cpu().numpy(),
+                asked == len(self.vectors),
+                shifts=np.einsum("bd,bd->b", plain, plain, dtype=np.float64),
+            ),
             k,
             metric=self._metric,
-            margins=margins,
+            longest_item=self._longest,
             filters=filters,
             rows=np.arange(len(plain), dtype=np.int64),
         )

@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from recsys.errors import ArgumentError
+from recsys.kernels.refining import is_sorted_within, left_out
 
 Ints = NDArray[np.int64]
 
@@ -17,7 +18,7 @@ DENY_AS_EXCLUSION = 1024
 _DENIED_PAIRS_LIMIT = 1_000_000
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Filters:
     """Merged filters of one search.
 
@@ -92,11 +93,11 @@ def merge_filters(
     if exclude is not None:
         ids, offsets = _check_exclude(exclude, n_items, n_rows)
         keys = np.repeat(np.arange(n_rows, dtype=np.int64), np.diff(offsets)) * n_items + ids
-    candidates = None if allow is None else _distinct(check_ids("allow", allow, n_items))
-    denied = None if deny is None else _distinct(check_ids("deny", deny, n_items))
+    candidates = None if allow is None else ascending_ids("allow", allow, n_items)
+    denied = None if deny is None else ascending_ids("deny", deny, n_items)
     if denied is not None and len(denied):
         if candidates is not None:
-            candidates = np.setdiff1d(candidates, denied, assume_unique=True)
+            candidates = left_out(candidates, denied)
         elif len(denied) > DENY_AS_EXCLUSION or len(denied) * n_rows > _DENIED_PAIRS_LIMIT:
             left = np.ones(n_items, dtype=np.bool_)
             left[denied] = False
@@ -137,6 +138,13 @@ def check_ids(name: str, ids: Any, n_items: int) -> Ints:
     return values
 
 
+def ascending_ids(name: str, ids: Any, n_items: int) -> Ints:
+    """Item ids as ascending distinct int64, a copy, or an ArgumentError that names them."""
+    values = _whole(name, ids)
+    # One look at what is in order already, as a category's list is every time.
+    return values if is_sorted_within(values, n_items) else _distinct(check_ids(name, values, n_items))
+
+
 def _whole(name: str, values: Any) -> Ints:
     array = values.detach().cpu().numpy() if isinstance(values, torch.Tensor) else np.asarray(values)
     if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
@@ -149,7 +157,7 @@ def _whole(name: str, values: Any) -> Ints:
 def _distinct(keys: Ints) -> Ints:
     """Ascending distinct keys; np.unique hashes, which takes several times as long here."""
     if bool((keys[1:] > keys[:-1]).all()):
-        return keys  # as a category's list is, every time
+        return keys
     ordered = np.sort(keys)
     fresh = np.ones(len(ordered), dtype=np.bool_)
     fresh[1:] = ordered[1:] != ordered[:-1]

@@ -13,21 +13,30 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from recsys.errors import RetrievalError
+from recsys.kernels.refining import LANES, SLACK, refine_gathered
 from recsys.retrieval.backends import Parts
 from recsys.retrieval.faiss_library import bitmap_selector, load_faiss, lower_blas_threshold, searching
 from recsys.retrieval.filters import Filters, Ints
 from recsys.retrieval.gathered import GatheredIndexes
-from recsys.retrieval.metric import Floats32, Metric, Proposals, longest, order_exactly, rounding_margins
+from recsys.retrieval.metric import (
+    Answers,
+    Floats32,
+    Metric,
+    Proposals,
+    finished,
+    longest,
+    order_exactly,
+)
 from recsys.retrieval.options import IndexOptions
 from recsys.retrieval.planner import Engine, Step, plan
 from recsys.retrieval.tallies import Tallies
 
-# Items proposed past k, so that rounding seldom leaves the k-th place in doubt.
-_SLACK = 8
+# A scan of gathered items with up to so many multiply-adds, about two milliseconds, is our kernel's, on the
+# calling thread; beyond, FAISS may use all of its threads.
+_PRODUCTS_ALONE = 2**25
 
 
 class FlatBackend:
@@ -69,9 +78,8 @@ class FlatBackend:
             selector_share=0.0,
             deepest=index.ntotal if deepest is None else deepest,
         )
-        # A view of the index's own storage, alive as long as the index: the vectors are held once.
-        stored = self._faiss.rev_swig_ptr(index.get_xb(), index.ntotal * index.d)
-        self.array: Floats32 = stored.reshape(index.ntotal, index.d)
+        # A view of the index's own storage: the vectors are held once.
+        self.array: Floats32 = _stored(self._faiss, index)
         lower_blas_threshold(self._faiss, index.d)
         self.longest = longest(self.array)
         self._gathered = GatheredIndexes(self._gather, index.d * 4)
@@ -97,9 +105,15 @@ class FlatBackend:
 
     def search(self, queries: Tensor, k: int, filters: Filters) -> tuple[Tensor, Tensor]:
         """Return the k best permitted items of each query; see `SearchBackend`."""
-        asked: Floats32 = queries.cpu().numpy()
-        scores, ids = self.search_rows(asked, k, filters, np.arange(len(asked), dtype=np.int64))
+        scores, ids = self.search_arrays(queries.cpu().numpy(), k, filters)
         return torch.from_numpy(scores), torch.from_numpy(ids)
+
+    def search_arrays(self, queries: Floats32, k: int, filters: Filters) -> tuple[Floats32, Ints]:
+        """As `search`, for arrays: for one query a tensor and back takes as long as the search."""
+        steps = plan(filters, k, self._engine)
+        if len(steps) == 1:
+            return self._answer(steps[0], queries, k, filters, steps[0].rows)
+        return self._search_steps(steps, queries, k, filters, np.arange(len(queries), dtype=np.int64))
 
     def search_rows(self, queries: Floats32, k: int, filters: Filters, chosen: Ints) -> tuple[Floats32, Ints]:
         """Answer some queries of a batch.
@@ -113,10 +127,13 @@ class FlatBackend:
         Returns:
             (r, k) scores and ids.
         """
-        margins = rounding_margins(queries, self.longest, self._metric)
-        steps = plan(filters, k, self._engine)
-        if len(steps) == 1 and len(chosen) == len(queries):
-            return self._answer(steps[0], queries, k, filters, margins, chosen)
+        if len(chosen) == len(queries):
+            return self.search_arrays(queries, k, filters)
+        return self._search_steps(plan(filters, k, self._engine), queries, k, filters, chosen)
+
+    def _search_steps(
+        self, steps: list[Step], queries: Floats32, k: int, filters: Filters, chosen: Ints
+    ) -> tuple[Floats32, Ints]:
         scores = np.empty((len(chosen), k), dtype=np.float32)
         ids = np.empty((len(chosen), k), dtype=np.int64)
         place = np.full(len(queries), -1, dtype=np.int64)
@@ -125,41 +142,25 @@ class FlatBackend:
             rows = step.rows[place[step.rows] >= 0]
             if len(rows):
                 there = place[rows]
-                scores[there], ids[there] = self._answer(step, queries[rows], k, filters, margins[rows], rows)
+                scores[there], ids[there] = self._answer(step, queries[rows], k, filters, rows)
         return scores, ids
 
     def _answer(
-        self,
-        step: Step,
-        queries: Floats32,
-        k: int,
-        filters: Filters,
-        margins: NDArray[np.float64],
-        rows: Ints,
+        self, step: Step, queries: Floats32, k: int, filters: Filters, rows: Ints
     ) -> tuple[Floats32, Ints]:
         """Answer (r, d) queries, which stand in these rows of the filters, in one way."""
         self.tallies.add(step.how, len(rows))
-        return order_exactly(
-            queries,
-            self.array,
-            self._propose(step, queries, k, filters, rows),
-            k,
-            metric=self._metric,
-            margins=margins,
-            filters=filters,
-            rows=rows,
-        )
-
-    def _propose(self, step: Step, queries: Floats32, k: int, filters: Filters, rows: Ints) -> Proposals:
-        """Fetch past the exclusions and keep the first k + slack permitted items of each row."""
-        labels, index, selector = None, self._index, None
+        gathered, index, selector = None, self._index, None
         if step.how == "gather":
-            labels = filters.candidates
-            index = self._gathered.get(labels)  # type: ignore[arg-type]
+            assert filters.candidates is not None
+            index, table = self._gathered.get(filters.candidates)
+            if self._metric != "l2" and len(table) * queries.size <= _PRODUCTS_ALONE:
+                return self._answer_alone(table, queries, k, step.excluded, filters, rows)
+            gathered = filters.candidates, table
         elif step.how == "selector":
             assert filters.candidates is not None
             selector = bitmap_selector(self._faiss, filters.candidates, filters.n_items)
-        fetched = min(index.ntotal, k + step.excluded + _SLACK)
+        fetched = min(index.ntotal, k + step.excluded + SLACK)
         on_device = (
             index is self._index and self._device_index is not None and fetched <= self._engine.deepest
         )
@@ -167,35 +168,51 @@ class FlatBackend:
             index = self._device_index
         with searching(self._faiss, self._threads), self._one_at_a_time if on_device else nullcontext():
             found, places = search_with(self._faiss, index, queries, fetched, selector)
-        scores = found.astype(np.float64) * (-1 if self._metric == "l2" else 1)
-        ids = places if labels is None else np.where(places >= 0, labels[places], -1)
-        # Gathered items are candidates all of them.
-        permitted = ids >= 0 if labels is not None and not filters.excludes else filters.permits(ids, rows)
-        if selector is not None:
-            wrong = (ids >= 0) & ~np.isin(ids, filters.candidates)  # type: ignore[arg-type]
-            self.tallies.add("refused", int(wrong.sum()))
-        wanted = min(fetched, k + _SLACK)
-        if fetched == wanted and bool(permitted.all()):
-            floor = scores[:, -1] if fetched < index.ntotal else np.full(len(queries), -np.inf)
-            return Proposals(ids, floor)
-        # Stable: permitted items keep FAISS's order and come before the others.
-        order = np.argsort(~permitted, axis=1, kind="stable")
-        first = order[:, :wanted]
-        kept = np.take_along_axis(permitted, first, axis=1)
-        # Past the proposals come permitted items that were fetched, or else items below the last fetched.
-        more = permitted.sum(axis=1) > wanted
-        floor = np.full(len(queries), -np.inf)
-        if fetched < index.ntotal:
-            # Where a selector left fewer than were asked for, nothing is below the last one.
-            floor = np.where(places[:, -1] >= 0, scores[:, -1], -np.inf)
-        last_kept = np.take_along_axis(scores, first, axis=1)[:, -1]
-        return Proposals(
-            ids=np.where(kept, np.take_along_axis(ids, first, axis=1), -1),
-            floor=np.where(more, last_kept, floor),
+        scores, ids, refused = order_exactly(
+            queries,
+            self.array,
+            Proposals(places, found, fetched == index.ntotal, self._metric == "l2", gathered=gathered),
+            k,
+            metric=self._metric,
+            longest_item=self.longest,
+            filters=filters,
+            rows=rows,
         )
+        if selector is not None:
+            self.tallies.add("refused", refused)
+        return scores, ids
 
-    def _gather(self, allowed: Ints) -> Any:
-        return flat_index(self._faiss, self.array[allowed], self._metric)
+    def _answer_alone(
+        self, table: Floats32, queries: Floats32, k: int, excluded: int, filters: Filters, rows: Ints
+    ) -> tuple[Floats32, Ints]:
+        """Scan gathered items and order what is found, in one compiled call on this thread."""
+        answers = Answers.of(len(rows), k)
+        assert filters.candidates is not None
+        refused, doubts = refine_gathered(
+            queries,
+            table,
+            filters.candidates,
+            filters.ids,
+            filters.offsets,
+            rows,
+            k,
+            excluded,
+            self.longest,
+            LANES,
+            *answers,
+        )
+        return finished(queries, self.array, answers, refused, doubts, self._metric, filters, rows)
+
+    def _gather(self, allowed: Ints) -> tuple[Any, Floats32]:
+        """An index over the vectors of some items, and a view of what it holds."""
+        index = flat_index(self._faiss, self.array[allowed], self._metric)
+        return index, _stored(self._faiss, index)
+
+
+def _stored(faiss: Any, index: Any) -> Floats32:
+    """A (V, d) view of a flat index's own storage, alive as long as the index."""
+    stored: Floats32 = faiss.rev_swig_ptr(index.get_xb(), index.ntotal * index.d)
+    return stored.reshape(index.ntotal, index.d)
 
 
 def search_with(

@@ -5,8 +5,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
+from recsys.kernels.refining import digest, same_lists
 from recsys.retrieval.filters import Ints
 
 BYTES_KEPT = 64 * 2**20
@@ -34,10 +33,10 @@ class GatheredIndexes:
 
     def get(self, allowed: Ints) -> Any:
         """The index over these items, in this order."""
-        key = hash(allowed.tobytes())
+        key = digest(allowed)
         with self._lock:
             found = self._kept.get(key)
-            if found is not None and np.array_equal(found[0], allowed):
+            if found is not None and same_lists(found[0], allowed):
                 self._kept.move_to_end(key)
                 return found[1]
         made = self._make(allowed)

@@ -11,12 +11,15 @@ from torch import Tensor
 
 from recsys.config import build as build_config
 from recsys.errors import ArgumentError, RetrievalError
+from recsys.kernels.refining import all_finite
 from recsys.retrieval.backends import SearchBackend, build_backend, choose_kind
 from recsys.retrieval.categories import Categories
-from recsys.retrieval.filters import check_ids, merge_filters
+from recsys.retrieval.filters import Filters, check_ids, merge_filters
 from recsys.retrieval.metric import METRICS, Metric, normalized
 from recsys.retrieval.options import IndexOptions
 from recsys.retrieval.saving import load_index, save_index
+
+_Numbers = Tensor | NDArray[Any]
 
 
 class NeighborTensors(NamedTuple):
@@ -245,24 +248,32 @@ class ItemIndex:
         """
         if isinstance(k, bool) or int(k) != k or k < 1:
             raise ArgumentError(f"k={k!r} must be a whole number of at least 1")
-        asked = check_vectors("queries", queries)
+        asked = check_queries(queries)
         if asked.shape[1] != self.width:
             raise ArgumentError(
                 f"queries has width {asked.shape[1]}: the index holds vectors of width {self.width}"
             )
         if category is not None:
             allow = self._of_category(category, allow)
-        filters = merge_filters(self.n_items, len(asked), exclude, allow, deny)
-        if len(asked) == 0 or (filters.candidates is not None and len(filters.candidates) == 0):
-            scores = torch.full((len(asked), k), -torch.inf)
-            ids = torch.full((len(asked), k), -1, dtype=torch.int64)
-        else:
-            if self.metric == "cosine":
-                asked = torch.from_numpy(normalized(asked.cpu().numpy()))
-            scores, ids = self.backend.search(asked, int(k), filters)
+        filters = merge_filters(self.n_items, asked.shape[0], exclude, allow, deny)
+        scores, ids = self._answer(asked, int(k), filters)
         if isinstance(queries, Tensor):
-            return NeighborTensors(scores.to(queries.device), ids.to(queries.device))
-        return NeighborArrays(scores.cpu().numpy(), ids.cpu().numpy())
+            return NeighborTensors(*(_tensor(found, queries.device) for found in (scores, ids)))
+        return NeighborArrays(_array(scores), _array(ids))
+
+    def _answer(self, asked: _Numbers, k: int, filters: Filters) -> tuple[_Numbers, _Numbers]:
+        """Answer checked queries, on the host as arrays where the backend lives there."""
+        if asked.shape[0] == 0 or (filters.candidates is not None and len(filters.candidates) == 0):
+            shape = asked.shape[0], k
+            return np.full(shape, -np.inf, dtype=np.float32), np.full(shape, -1, dtype=np.int64)
+        if self.metric == "cosine":
+            asked = normalized(_array(asked))
+        search_arrays = getattr(self.backend, "search_arrays", None)
+        if search_arrays is not None:
+            return search_arrays(_array(asked), k, filters)  # type: ignore[no-any-return]
+        return self.backend.search(
+            asked if isinstance(asked, Tensor) else torch.from_numpy(asked), k, filters
+        )
 
     def _of_category(self, category: Any, allow: Any) -> Any:
         if self.categories is None:
@@ -322,6 +333,24 @@ def check_options(options: Mapping[str, object] | IndexOptions | None) -> IndexO
     if isinstance(options, IndexOptions):
         return options
     return build_config(IndexOptions, options or {}, where="index")
+
+
+def _array(numbers: _Numbers) -> NDArray[Any]:
+    return numbers.cpu().numpy() if isinstance(numbers, Tensor) else numbers
+
+
+def _tensor(numbers: _Numbers, device: torch.device) -> Tensor:
+    return (numbers if isinstance(numbers, Tensor) else torch.from_numpy(numbers)).to(device)
+
+
+def check_queries(queries: Tensor | NDArray[np.floating[Any]]) -> _Numbers:
+    """Queries as (b, d) float32, tensor for tensor and array for array; refused as by `check_vectors`."""
+    if isinstance(queries, np.ndarray) and queries.dtype.kind == "f" and queries.ndim == 2:
+        array = np.array(queries, dtype=np.float32, order="C")
+        if all_finite(array.reshape(-1)):
+            return array
+    checked = check_vectors("queries", queries)
+    return checked if isinstance(queries, Tensor) else checked.numpy()
 
 
 def check_vectors(name: str, vectors: Tensor | NDArray[np.floating[Any]]) -> Tensor:

@@ -11,7 +11,7 @@ given one only where most items are allowed.
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -48,8 +48,7 @@ class Engine:
     deepest: int
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(NamedTuple):
     """Some queries answered in one way.
 
     Attributes:

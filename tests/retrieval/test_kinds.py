@@ -1,6 +1,7 @@
 """Every kind of index keeps the promises of the exact one, whatever it finds."""
 
 import importlib.util
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -248,6 +249,71 @@ def test_a_category_is_gathered_once_and_others_in_turn(monkeypatch: pytest.Monk
     monkeypatch.setattr(cache, "_bytes_kept", 3 * (8 * 4 + 8))
     index.search(vectors[:2], 2, allow=[7])
     assert len(cache) == 1
+
+
+def test_kept_categories_answer_as_fresh_ones_whatever_comes_between() -> None:
+    """Categories in turn, lists changed in place and in any order, on several threads and in little room."""
+    vectors = clustered(2000, 8, 1)
+    queries = clustered(6, 8, 1)
+    rng = np.random.default_rng(0)
+    index = ItemIndex.build(vectors, kind="flat", fingerprint="f")
+    cache = index.backend._gathered  # type: ignore[attr-defined]
+    cache._bytes_kept = 250 * (8 * 4 + 8)  # two or three of the lists below
+    lists = [np.sort(rng.choice(2000, 100, replace=False)) for _ in range(4)]
+    # Same length, ends and sum as the first: only what is between tells them apart.
+    twin = lists[0].copy()
+    low, high = np.flatnonzero(np.diff(twin[:50]) > 1)[1], np.flatnonzero(np.diff(twin[50:-1]) > 1)[0] + 50
+    twin[low] += 1
+    twin[high + 1] -= 1
+    lists.append(twin)
+    assert twin.sum() == lists[0].sum()
+    assert len(np.unique(twin)) == 100
+    truth = true_scores(vectors, queries, "inner_product")
+
+    def check(allowed: NDArray[np.int64], given: NDArray[np.int64]) -> None:
+        ids = index.search(queries, 10, allow=given).ids
+        scored = truth[:, allowed]
+        want = allowed[np.argsort(-scored, axis=1, kind="stable")[:, :10]]
+        np.testing.assert_array_equal(ids, want)
+
+    def many(seed: int) -> None:
+        own = np.random.default_rng(seed)
+        given = np.empty(100, dtype=np.int64)
+        for _ in range(60):
+            allowed = lists[own.integers(len(lists))]
+            given[:] = allowed  # the same array with other ids in it
+            if own.random() < 0.3:
+                own.shuffle(given)
+            check(allowed, given)
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(many, range(4)))
+    assert 0 < cache._bytes <= cache._bytes_kept
+    assert cache._bytes == sum(cache._size(kept) for kept, _ in cache._kept.values())
+
+
+def test_two_lists_with_one_digest_are_not_confused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("recsys.retrieval.gathered.digest", lambda ids: 7)
+    vectors = clustered(500, 8, 1)
+    index = ItemIndex.build(vectors, kind="flat", fingerprint="f")
+    for allowed in ([1, 2, 3], [4, 5, 6], [1, 2, 3], [4, 5, 6]):
+        found = index.search(vectors[:2], 3, allow=allowed)
+        assert np.sort(found.ids, axis=1).tolist() == [allowed, allowed]
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_a_batch_too_large_for_one_call_is_answered_alike(
+    metric: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vectors, queries = clustered(2000, 8, 1), clustered(20, 8, 1)
+    index = ItemIndex.build(vectors, kind="flat", metric=metric, fingerprint="f")
+    allowed = np.arange(0, 2000, 3)
+    exclude = jagged([list(range(0, 3 * row, 3)) for row in range(20)])
+    alone = index.search(queries, 10, allow=allowed, exclude=exclude)
+    monkeypatch.setattr("recsys.retrieval.flat._PRODUCTS_ALONE", 0)
+    by_faiss = index.search(queries, 10, allow=allowed, exclude=exclude)
+    np.testing.assert_array_equal(alone.ids, by_faiss.ids)
+    np.testing.assert_array_equal(alone.scores, by_faiss.scores)
 
 
 def test_the_guide_changes_kind_with_the_catalog_and_says_why() -> None:

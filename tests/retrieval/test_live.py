@@ -215,3 +215,27 @@ def test_a_new_items_vector_is_a_mean_of_known_ones() -> None:
     for vectors, weights in ((known[:0], None), (known, [1]), (known, [1, 0])):
         with pytest.raises(ArgumentError):
             blend(vectors, weights)
+
+
+def test_a_category_of_a_changing_catalog_never_answers_what_is_gone() -> None:
+    """Sub-indexes are kept by the base: what came and went since must not be answered from them."""
+    pytest.importorskip("faiss")
+    live, catalog = start(n=200, kind="flat")
+    rng = np.random.default_rng(3)
+    allowed, others = np.arange(0, 200, 2), np.arange(1, 200, 4)
+    queries = whole(rng, 2)
+    for step in range(30):
+        new = rng.choice(200, 4, replace=False)
+        old = np.setdiff1d(rng.choice(200, 4, replace=False), new)
+        vectors = whole(rng, 4)
+        live.update(add=(new, vectors), remove=old)
+        catalog |= dict(zip(new.tolist(), vectors, strict=True))
+        catalog = {i: v for i, v in catalog.items() if i not in set(old.tolist())}
+        if step % 9 == 5:
+            live.rebuild()
+        for allow in (allowed, others):
+            found = live.search(queries, 8, allow=allow)
+            barred = set(range(200)) - set(allow.tolist())
+            scores, ids = brute(catalog, queries, 8, [barred, barred])
+            np.testing.assert_array_equal(found.ids, ids)
+            np.testing.assert_array_equal(found.scores, scores)
