@@ -1,15 +1,21 @@
-"""Tensors as the 1-D float32 arrays that compiled kernels take, and back."""
+"""Tensors as the 1-D arrays that compiled kernels take, and back."""
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-__all__ = ["add_up", "flat", "rows"]
+__all__ = ["add_up", "bits", "flat", "rows"]
 
 
 def flat(x: Tensor | None) -> NDArray[np.float32]:
     """See a tensor as 1-D, copied if it is not contiguous; an absent one is empty."""
     return np.empty(0, np.float32) if x is None else x.detach().contiguous().view(-1).numpy()
+
+
+def bits(x: Tensor) -> NDArray[np.uint16]:
+    """See a contiguous bfloat16 tensor as 1-D uint16, for which numpy has a type."""
+    return x.detach().view(torch.int16).view(-1).numpy().view(np.uint16)
 
 
 def rows(x: Tensor | None) -> tuple[NDArray[np.float32], int]:

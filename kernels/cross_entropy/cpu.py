@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from recsys.errors import ArgumentError
+from recsys.kernels.arrays import flat
 from recsys.kernels.cross_entropy import cpu_tiles, sweeps
 from recsys.kernels.cross_entropy.checks import check_targets
 from recsys.kernels.threads import launch, threads_for
@@ -181,10 +181,10 @@ def _sweep(
     blocks = -(-items // sweeps.BLOCK)
     kept = (most * items * lanes, most * blocks * lanes, n, n) if wanted else (0, 0, 0, 0)
     tiles, references, largest, inverse = (np.empty(size, dtype=np.float32) for size in kept)
-    flat_h, flat_w, scales = _flat(h), _flat(w), _flat(scale)
-    flat_b = np.empty(0, dtype=np.float32) if b is None else _flat(b)
+    flat_h, flat_w, scales = flat(h), flat(w), flat(scale)
+    flat_b = np.empty(0, dtype=np.float32) if b is None else flat(b)
     ids = targets.contiguous().numpy()
-    mean_item = _flat(w.mean(0) if smoothing > 0 else h.new_zeros(width))
+    mean_item = flat(w.mean(0) if smoothing > 0 else h.new_zeros(width))
     options = np.float32(rate), np.float32(smoothing)
     for first in range(0, n, chunk):
         last = min(first + chunk, n)
@@ -209,7 +209,7 @@ def _sweep(
             losses.numpy(),
             largest,
             inverse,
-            _flat(d_h),
+            flat(d_h),
         )
         if not wanted:
             continue
@@ -228,16 +228,11 @@ def _sweep(
             references,
             largest,
             inverse,
-            _flat(d_w),
-            _flat(d_b),
+            flat(d_w),
+            flat(d_b),
         )
     if wanted and smoothing > 0:
         share = smoothing * rate / items
         d_w -= share * (scale[:, None] * h).sum(0)
         d_b -= share * scale.sum()
     return losses, d_h, d_w, d_b
-
-
-def _flat(x: Tensor) -> NDArray[np.float32]:
-    flat: NDArray[np.float32] = x.detach().contiguous().view(-1).numpy()
-    return flat

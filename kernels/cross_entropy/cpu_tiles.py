@@ -5,10 +5,10 @@ Legend: N rows, V items, d width.
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from recsys.kernels.arrays import bits, flat
 from recsys.kernels.cross_entropy import tile_sweeps
 from recsys.kernels.threads import launch, threads_for
 from recsys.kernels.vector.tiles import BLOCK
@@ -61,19 +61,19 @@ def sweep(
         threads_for(rows, steps),
         n,
         items,
-        _bits(hidden),
-        _bits(_columns(vectors)),
-        _bits(_pairs(vectors)),
-        _flat(bias),
+        bits(hidden),
+        bits(_columns(vectors)),
+        bits(_pairs(vectors)),
+        flat(bias),
         targets.contiguous().numpy(),
-        _flat(scale),
-        _flat(whole),
+        flat(scale),
+        flat(whole),
         width,
         np.float32(rate),
         np.float32(smoothing),
         losses.numpy(),
         normalizers.numpy(),
-        _flat(d_h),
+        flat(d_h),
     )
     if not wanted:
         return losses, torch.empty(0), torch.empty(0), torch.empty(0)
@@ -85,16 +85,16 @@ def sweep(
         threads_for(spans, steps),
         n,
         items,
-        _bits(vectors),
-        _bits(_columns(hidden)),
-        _bits(_pairs(hidden)),
-        _flat(bias),
+        bits(vectors),
+        bits(_columns(hidden)),
+        bits(_pairs(hidden)),
+        flat(bias),
         normalizers.numpy(),
-        _flat(factors),
+        flat(factors),
         width,
         np.float32(rate),
-        _flat(d_w),
-        _flat(d_b),
+        flat(d_w),
+        flat(d_b),
     )
     d_h, d_w = d_h[:n], d_w[:items]
     hits = (scale * (rate * (smoothing - 1.0)))[:, None]
@@ -123,13 +123,3 @@ def _columns(x: Tensor) -> Tensor:
 def _pairs(x: Tensor) -> Tensor:
     """(n, d) bfloat16 as (n / 32, d / 32, 16, 32, 2): blocks of 32 x 32 with rows interleaved two by two."""
     return x.view(-1, BLOCK // 2, 2, x.shape[1] // BLOCK, BLOCK).permute(0, 3, 1, 4, 2).contiguous()
-
-
-def _bits(x: Tensor) -> NDArray[np.uint16]:
-    bits: NDArray[np.uint16] = x.detach().view(torch.int16).view(-1).numpy().view(np.uint16)
-    return bits
-
-
-def _flat(x: Tensor) -> NDArray[np.float32]:
-    flat: NDArray[np.float32] = x.detach().contiguous().view(-1).numpy()
-    return flat

@@ -6,12 +6,11 @@ Legend: N rows, I inputs, O outputs; I and O are multiples of 32.
 from collections.abc import Callable
 from typing import Any, cast
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from recsys.errors import ArgumentError
+from recsys.kernels.arrays import bits, flat
 from recsys.kernels.linear import sweeps
 from recsys.kernels.threads import launch, threads_for
 from recsys.kernels.vector.tiles import BLOCK, tiles_available
@@ -69,12 +68,12 @@ def _product(x: Tensor, blocks: Tensor, bias: Tensor | None, width: int) -> Tens
         sweeps.product_worker,
         threads_for(groups, n * depth * width // _STEPS_PER_PRODUCT),
         n,
-        _flat(x),
+        flat(x),
         depth,
-        _bits(blocks),
-        _flat(x.new_empty(0) if bias is None else bias),
+        bits(blocks),
+        flat(x.new_empty(0) if bias is None else bias),
         width,
-        _flat(y),
+        flat(y),
     )
     return y
 
@@ -92,20 +91,20 @@ def _outer(left: Tensor, right: Tensor) -> Tensor:
         sweeps.transpose_worker,
         threads_for(spans, n * rows),
         n,
-        _flat(left),
+        flat(left),
         rows,
-        _bits(blocks),
+        bits(blocks),
     )
     sums = left.new_empty(rows, columns)
     launch(
         sweeps.outer_worker,
         threads_for(columns // BLOCK, n * rows * columns // _STEPS_PER_PRODUCT),
         n,
-        _bits(blocks),
+        bits(blocks),
         rows,
-        _flat(right),
+        flat(right),
         columns,
-        _flat(sums),
+        flat(sums),
     )
     return sums.t() if swap else sums
 
@@ -117,13 +116,3 @@ def _blocks(matrix: Tensor, *, transposed: bool) -> Tensor:
     depth, width = matrix.shape
     view = matrix.reshape(depth // BLOCK, BLOCK // 2, 2, width // BLOCK, BLOCK)
     return view.permute(3, 0, 1, 4, 2).contiguous()
-
-
-def _bits(x: Tensor) -> NDArray[np.uint16]:
-    bits: NDArray[np.uint16] = x.view(torch.int16).view(-1).numpy().view(np.uint16)
-    return bits
-
-
-def _flat(x: Tensor) -> NDArray[np.float32]:
-    flat: NDArray[np.float32] = x.detach().contiguous().view(-1).numpy()
-    return flat
