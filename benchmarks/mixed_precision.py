@@ -17,40 +17,19 @@ import torch
 
 from benchmarks import timing
 from benchmarks.machine import stamp
+from benchmarks.steps import Steps
 from benchmarks.training import ENCODERS, made_store
 from recsys.datasets.store import SequenceStore
-from recsys.encoders import build_encoder, encoder_config, preset
 from recsys.errors import ArgumentError, RecsysError
 from recsys.files import write_json
 from recsys.kernels.vector.tiles import tiles_available
-from recsys.training.config import TrainingConfig
-from recsys.training.trainer import Trainer
 
 SIDES = {"bfloat16": True, "float32": False}
 
 
-class Steps:
-    """One training run that takes a step when called."""
-
-    def __init__(self, name: str, store: SequenceStore, amp: bool) -> None:
-        chosen = preset(name, "tuned")
-        config = TrainingConfig(**{**chosen.get("training", {}), "batch_events": 4096, "amp": amp})
-        settings = encoder_config(name, {**chosen.get("encoder", {}), "max_length": 200})
-        self.trainer = Trainer(build_encoder(name, store.n_items, settings), store, config)
-        self.trainer.encoder.train()
-        self._plan = self.trainer._plan(0)
-        self._step = 0
-
-    def __call__(self) -> None:
-        """Batch, loss, gradients, update."""
-        prepared = self.trainer._prepare(self._plan, 0, self._step % self._plan.n_steps)
-        self.trainer._optimize([prepared], [], 0.0)
-        self._step += 1
-
-
 def compare(name: str, store: SequenceStore, rounds: int) -> dict[str, Any]:
     """Time an encoder's steps on both sides."""
-    sides = {side: Steps(name, store, amp) for side, amp in SIDES.items()}
+    sides = {side: Steps(name, store, amp=amp) for side, amp in SIDES.items()}
     for step in sides.values():
         step()
         step()

@@ -1,0 +1,33 @@
+"""A training run that takes one step when called, for programs that time steps of several in turn."""
+
+from recsys.datasets.store import SequenceStore
+from recsys.encoders import build_encoder, encoder_config, preset
+from recsys.training.config import TrainingConfig
+from recsys.training.trainer import Trainer
+
+__all__ = ["Steps"]
+
+
+class Steps:
+    """One training run of an encoder's default preset with windows of 200 and batches of 4,096 events.
+
+    Args:
+        name: of the encoder.
+        store: the data.
+        training: settings of `TrainingConfig` that differ.
+    """
+
+    def __init__(self, name: str, store: SequenceStore, **training: object) -> None:
+        chosen = preset(name, "tuned")
+        config = TrainingConfig(**{**chosen.get("training", {}), "batch_events": 4096, **training})
+        settings = encoder_config(name, {**chosen.get("encoder", {}), "max_length": 200})
+        self.trainer = Trainer(build_encoder(name, store.n_items, settings), store, config)
+        self.trainer.encoder.train()
+        self._plan = self.trainer._plan(0)
+        self._step = 0
+
+    def __call__(self) -> None:
+        """Batch, loss, gradients, update."""
+        prepared = self.trainer._prepare(self._plan, 0, self._step % self._plan.n_steps)
+        self.trainer._optimize([prepared], [], 0.0)
+        self._step += 1
