@@ -21,9 +21,6 @@ __all__ = ["activate", "add_dropped", "dropout", "rotate_parts"]
 
 Kind = Literal["gelu", "swiglu"]
 
-SMALL = 1 << 14
-"""Elements below which the kernels leave work without dropout, as when one event streams, to torch."""
-
 
 def dropout(
     x: Tensor, dropout_p: float, generator: torch.Generator | None, *, backend: str | None = None
@@ -51,7 +48,7 @@ def dropout(
     _check_rows("dropout", x, dropout_p)
     if generator is None or dropout_p == 0.0:
         return x
-    if _compiled("dropout", backend, x, may_be_small=False):
+    if _compiled("dropout", backend, x):
         from recsys.kernels.pointwise import cpu
 
         return cpu.dropout(x, dropout_p, _seed(generator))
@@ -90,7 +87,7 @@ def add_dropped(
     for label, other in (("y", y), ("gate", gate)):
         check_shape(name, label, other, "(N, D)", tuple(x.shape), f"x {tuple(x.shape)}")
     dropped = dropout_p if generator is not None else 0.0
-    if _compiled(name, backend, x, y, gate, may_be_small=not dropped):
+    if _compiled(name, backend, x, y, gate):
         from recsys.kernels.pointwise import cpu
 
         return cpu.add_dropped(x, y, gate, dropped, _seed(generator) if dropped else 0)
@@ -131,7 +128,7 @@ def activate(
     dropped = dropout_p if generator is not None else 0.0
     # Without dropout there is nothing to fuse, and torch's GELU is as fast.
     plain = kind == "gelu" and not dropped and backend is None
-    if not plain and _compiled("activate", backend, x, may_be_small=not dropped):
+    if not plain and _compiled("activate", backend, x):
         from recsys.kernels.pointwise import cpu
 
         return cpu.activate(x, kind, dropped, _seed(generator) if dropped else 0)
@@ -186,18 +183,15 @@ def _check_rows(name: str, x: Tensor, dropout_p: float) -> None:
         raise ArgumentError(f"{name}: dropout_p is {dropout_p}, want at least 0 and below 1")
 
 
-def _compiled(
-    name: str, backend: str | None, x: Tensor, *others: Tensor | None, may_be_small: bool = True
-) -> bool:
+def _compiled(name: str, backend: str | None, x: Tensor, *others: Tensor | None) -> bool:
     """Whether the kernel runs; it takes float32 throughout, what else there is goes to the reference.
 
-    `may_be_small`: whether a small x goes there, too, for it would take less time than the call of a kernel.
+    The number of rows has no say, or a row's bits would depend on its batch.
     """
     single = all(other is None or other.dtype == torch.float32 for other in (x, *others))
     if backend == "cpu" and not single:
         raise ArgumentError(f"{name}: backend 'cpu' takes float32 throughout: cast, or use backend=None")
-    small = may_be_small and backend is None and x.numel() < SMALL
-    return choose_backend("pointwise", backend, x) == "cpu" and single and not small
+    return choose_backend("pointwise", backend, x) == "cpu" and single
 
 
 def _seed(generator: torch.Generator | None) -> int:

@@ -302,3 +302,15 @@ def test_a_wrong_argument_is_named_in_one_line(call: Callable[[], Any], message:
     with pytest.raises(ArgumentError, match=re.escape(message)) as error:
         call()
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("width", [16, 20, 64])
+def test_a_row_has_the_same_bits_in_any_batch(width: int) -> None:
+    generator = torch.Generator().manual_seed(width)
+    x, y, gate, pair = (torch.randn(700, size, generator=generator) for size in (*[width] * 3, 2 * width))
+    for rows in (1, 17, 300):
+        few = slice(0, rows)
+        assert torch.equal(activate(x[few], "gelu"), activate(x, "gelu")[few])
+        assert torch.equal(activate(pair[few], "swiglu"), activate(pair, "swiglu")[few])
+        whole = add_dropped(x, y, gate=gate)
+        assert torch.equal(add_dropped(x[few], y[few], gate=gate[few]), whole[few])

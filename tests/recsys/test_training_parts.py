@@ -323,7 +323,8 @@ def test_a_run_says_its_loss_before_it_starts(
     store: SequenceStore, capsys: pytest.CaptureFixture[str]
 ) -> None:
     reporter = _Lines()
-    Trainer(_encoder(store), store, _config(**{**TINY, "epochs": 1}), reporter=reporter).run()
+    options = {**TINY, "epochs": 1, "amp": False}
+    Trainer(_encoder(store), store, _config(**options), reporter=reporter).run()
     line = "Loss: full softmax, for 30 items, up to the 50,000 at which it pays on a cpu device"
     assert reporter.seen == [line, "started"]
     ConsoleReporter().explained(reporter.seen[0])
