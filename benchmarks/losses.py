@@ -9,15 +9,13 @@ thread, and its processor time. What the losses are worth: benchmarks/README.md.
 
 import argparse
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from benchmarks import timing
 from benchmarks.machine import stamp
-from benchmarks.steps import Steps
+from benchmarks.steps import Steps, alternate_steps
 from benchmarks.training import made_store
 from recsys.errors import RecsysError
 from recsys.files import write_json
@@ -29,20 +27,7 @@ def compare(items: int, rounds: int, users: int) -> dict[str, Any]:
     """Time steps of one catalog size with each loss; the full softmax is the one that ratios refer to."""
     store = made_store(users=users, items=items)
     sides = {loss: Steps("sasrec", store, loss=loss, label_smoothing=0.0) for loss in LOSSES}
-    for step in sides.values():
-        # As `Trainer.run` does.
-        step.trainer.encoder.item_embedding.sparse = step.trainer._loss.plan.sampled
-        step()
-        step()
-    times = timing.alternate(
-        sides,
-        device=torch.device("cpu"),
-        seconds=0.0,
-        least=rounds,
-        most=rounds,
-        clock=time.process_time,
-    )
-    return {"items": items, **timing.summarize(times)}
+    return {"items": items, **alternate_steps(sides, rounds)}
 
 
 def main() -> int:

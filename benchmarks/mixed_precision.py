@@ -9,15 +9,13 @@ One thread, and its processor time: other processes of the machine are not count
 
 import argparse
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from benchmarks import timing
 from benchmarks.machine import stamp
-from benchmarks.steps import Steps
+from benchmarks.steps import Steps, alternate_steps
 from benchmarks.training import ENCODERS, made_store
 from recsys.datasets.store import SequenceStore
 from recsys.errors import ArgumentError, RecsysError
@@ -30,18 +28,7 @@ SIDES = {"bfloat16": True, "float32": False}
 def compare(name: str, store: SequenceStore, rounds: int) -> dict[str, Any]:
     """Time an encoder's steps on both sides."""
     sides = {side: Steps(name, store, amp=amp) for side, amp in SIDES.items()}
-    for step in sides.values():
-        step()
-        step()
-    times = timing.alternate(
-        sides,
-        device=torch.device("cpu"),
-        seconds=0.0,
-        least=rounds,
-        most=rounds,
-        clock=time.process_time,
-    )
-    return {"encoder": name, **timing.summarize(times)}
+    return {"encoder": name, **alternate_steps(sides, rounds)}
 
 
 def main() -> int:

@@ -1,11 +1,18 @@
-"""A training run that takes one step when called, for programs that time steps of several in turn."""
+"""Training runs that take one step when called, and steps of several timed in turn."""
 
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from benchmarks import timing
 from recsys.datasets.store import SequenceStore
 from recsys.encoders import build_encoder, encoder_config, preset
 from recsys.training.config import TrainingConfig
 from recsys.training.trainer import Trainer
 
-__all__ = ["Steps"]
+__all__ = ["Steps", "alternate_steps"]
 
 
 class Steps:
@@ -23,6 +30,8 @@ class Steps:
         settings = encoder_config(name, {**chosen.get("encoder", {}), "max_length": 200})
         self.trainer = Trainer(build_encoder(name, store.n_items, settings), store, config)
         self.trainer.encoder.train()
+        # As `Trainer.run` does.
+        self.trainer.encoder.item_embedding.sparse = self.trainer._loss.plan.sampled
         self._plan = self.trainer._plan(0)
         self._step = 0
 
@@ -31,3 +40,19 @@ class Steps:
         prepared = self.trainer._prepare(self._plan, 0, self._step % self._plan.n_steps)
         self.trainer._optimize([prepared], [], 0.0)
         self._step += 1
+
+
+def alternate_steps(sides: Mapping[str, Steps], rounds: int) -> dict[str, Any]:
+    """Time steps of all sides in turn, after two of each: `timing.summarize` of processor time on a CPU."""
+    for step in sides.values():
+        step()
+        step()
+    times = timing.alternate(
+        sides,
+        device=torch.device("cpu"),
+        seconds=0.0,
+        least=rounds,
+        most=rounds,
+        clock=time.process_time,
+    )
+    return timing.summarize(times)
