@@ -12,7 +12,7 @@ from llvmlite import ir  # type: ignore[import-untyped]
 from numba import njit, types
 from numba.core import cgutils
 
-from recsys.kernels.vector import LANES, add, divide, fma, maximum, multiply, splat, subtract
+from recsys.kernels.vector import LANES, add, divide, fma, load, maximum, multiply, splat, store, subtract
 from recsys.kernels.vector.compiling import intrinsic
 from recsys.kernels.vector.lanes import (
     INT_VECTOR,
@@ -30,10 +30,12 @@ __all__ = [
     "decline",
     "inlined",
     "load_first",
+    "read",
     "sigmoid",
     "softplus",
     "splat_at",
     "store_first",
+    "write",
 ]
 
 LOG2_E = np.float32(1.4426950408889634)
@@ -140,6 +142,21 @@ def store_first(typing_context: Any, array: Any, position: Any, count: Any, valu
         return context.get_dummy_value()
 
     return types.void(array, types.int64, types.int64, LANES_TYPE), emit
+
+
+@inlined
+def read(array: Any, at: Any, left: Any) -> Any:
+    """Load a vector of which the first `left` lanes exist; zeros in the others."""
+    return load(array, at) if left >= LANES else load_first(array, at, left)
+
+
+@inlined
+def write(array: Any, at: Any, left: Any, value: Any) -> None:
+    """Store a vector of which the first `left` lanes exist."""
+    if left >= LANES:
+        store(array, at, value)
+    else:
+        store_first(array, at, left, value)
 
 
 @inlined

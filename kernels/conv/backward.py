@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from recsys.kernels.activation import decline, sigmoid
+from recsys.kernels.activation import decline, read, sigmoid, write
 from recsys.kernels.conv.rows import (
     BLOCK,
     CHUNK,
@@ -16,10 +16,8 @@ from recsys.kernels.conv.rows import (
     remember,
     store_columns,
     weigh,
-    write,
 )
 from recsys.kernels.scan.blocks import fill, load_block, store_block
-from recsys.kernels.scan.forward import read
 from recsys.kernels.vector import (
     LANES,
     Array,

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from recsys.kernels.activation import decline, sigmoid
+from recsys.kernels.activation import decline, read, sigmoid, write
 from recsys.kernels.conv.rows import (
     BLOCK,
     CHUNK,
@@ -13,10 +13,8 @@ from recsys.kernels.conv.rows import (
     remember,
     store_columns,
     weigh,
-    write,
 )
 from recsys.kernels.scan.blocks import fill, load_block
-from recsys.kernels.scan.forward import read
 from recsys.kernels.vector import LANES, Array, Number, compiled, load, multiply, next_ticket
 
 __all__ = ["FORWARD_SCRATCH", "forward_worker"]

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from recsys.kernels.activation import inlined, store_first
+from recsys.kernels.activation import inlined
 from recsys.kernels.scan.blocks import fill
 from recsys.kernels.vector import LANES, Array, Number, add, compiled, fma, load, store
 
@@ -24,7 +24,6 @@ __all__ = [
     "remember",
     "store_columns",
     "weigh",
-    "write",
 ]
 
 BLOCK = 64
@@ -85,15 +84,6 @@ def remember(width: Any, rows: Any, first: Any, v1: Any, v2: Any, v3: Any) -> No
         store(rows, (width - 3) * BLOCK + first, v2)
     if width > 3:
         store(rows, first, v3)
-
-
-@inlined
-def write(array: Any, at: Any, left: Any, value: Any) -> Any:
-    """Store a vector of which the first `left` lanes exist."""
-    if left >= LANES:
-        store(array, at, value)
-    else:
-        store_first(array, at, left, value)
 
 
 @inlined

@@ -6,11 +6,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from recsys.kernels.activation import decline, sigmoid
+from recsys.kernels.activation import decline, read, sigmoid, write
 from recsys.kernels.arrays import flat
 from recsys.kernels.pointwise.lanes import keep_factor, row_key
 from recsys.kernels.pointwise.launches import mask_numbers, over_rows
-from recsys.kernels.scan.forward import read, write
 from recsys.kernels.vector import (
     LANES,
     Array,

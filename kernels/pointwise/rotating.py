@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from recsys.kernels.activation import read, write
 from recsys.kernels.arrays import flat
 from recsys.kernels.pointwise.launches import over_rows
-from recsys.kernels.scan.forward import read, write
 from recsys.kernels.vector import LANES, Array, Number, compiled, fma, multiply, next_ticket, splat, subtract
 
 __all__ = ["rotate", "rotate_backward"]

@@ -8,7 +8,7 @@ Of the forward pass only the state before every EVERY-th event is kept; a chunk'
 
 import numpy as np
 
-from recsys.kernels.activation import decline, sigmoid, softplus
+from recsys.kernels.activation import decline, read, sigmoid, softplus, write
 from recsys.kernels.scan.blocks import (
     BLOCK,
     EVERY,
@@ -41,7 +41,6 @@ from recsys.kernels.scan.chunk import (
     retreat,
     settle,
 )
-from recsys.kernels.scan.forward import read, write
 from recsys.kernels.vector import (
     LANES,
     Array,

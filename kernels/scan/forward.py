@@ -1,19 +1,8 @@
 """The scan's forward kernel: one pass over the events, all states of a block of channels in cache."""
 
-from typing import Any
-
 import numpy as np
 
-from recsys.kernels.activation import (
-    decay,
-    decline,
-    inlined,
-    load_first,
-    sigmoid,
-    softplus,
-    splat_at,
-    store_first,
-)
+from recsys.kernels.activation import decay, decline, read, sigmoid, softplus, splat_at, write
 from recsys.kernels.scan.blocks import (
     BLOCK,
     EVERY,
@@ -38,28 +27,13 @@ from recsys.kernels.vector import (
     store,
 )
 
-__all__ = ["forward_scratch", "forward_worker", "read", "write"]
+__all__ = ["forward_scratch", "forward_worker"]
 
 # Fields of a record: decay rate, state.
 _STATE, _RECORD = PAIR, 2 * PAIR
 
 # Fields of an event's strip, each a block of channels: step size, inflow, D u, silu(z).
 _INFLOW, _OUT, _GATE, _STRIP = BLOCK, 2 * BLOCK, 3 * BLOCK, 4 * BLOCK
-
-
-@inlined
-def read(array: Any, at: Any, left: Any) -> Any:
-    """Load a vector of which the first `left` lanes exist; zeros in the others."""
-    return load(array, at) if left >= LANES else load_first(array, at, left)
-
-
-@inlined
-def write(array: Any, at: Any, left: Any, value: Any) -> None:
-    """Store a vector of which the first `left` lanes exist."""
-    if left >= LANES:
-        store(array, at, value)
-    else:
-        store_first(array, at, left, value)
 
 
 @compiled
