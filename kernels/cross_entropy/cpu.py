@@ -73,7 +73,7 @@ def summed_loss(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return the sum of scale * loss over rows and, where wanted, its gradients in h, w and b (or empty).
 
-    `rate` is 1 / temperature. h and w are float32 and d a multiple of LANES, or bfloat16, for the tile unit,
+    `rate` is 1 / temperature. h and w are float32 and d a multiple of LANES, or bfloat16, for matrix tiles,
     and d a multiple of 32; all else is float32.
     """
     losses, *gradients = _sweep(h, w, b, targets, scale, smoothing, rate, wanted)

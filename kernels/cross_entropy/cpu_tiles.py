@@ -1,4 +1,4 @@
-"""Linear cross-entropy of bfloat16 on a CPU with a tile unit; host side of `tile_sweeps`.
+"""Linear cross-entropy of bfloat16 on a CPU with matrix tiles; host side of `tile_sweeps`.
 
 Legend: N rows, V items, d width.
 """
@@ -11,13 +11,14 @@ from torch.nn import functional as F
 from recsys.kernels.arrays import bits, flat
 from recsys.kernels.cross_entropy import tile_sweeps
 from recsys.kernels.threads import launch, threads_for
+from recsys.kernels.tile_blocks import blocks, transposed_blocks
 from recsys.kernels.vector.tiles import BLOCK
 
 _VANISHING = 1e30
 """Normalizer of rows that only fill up a block: their shares are 0."""
 
 _STEPS_PER_PRODUCT = 60
-"""Multiply-adds of the tile unit in the time of one elementary step of `threads_for`."""
+"""Multiply-adds of the matrix tiles in the time of one elementary step of `threads_for`."""
 
 
 def sweep(
@@ -62,8 +63,8 @@ def sweep(
         n,
         items,
         bits(hidden),
-        bits(_columns(vectors)),
-        bits(_pairs(vectors)),
+        bits(transposed_blocks(vectors)),
+        bits(blocks(vectors)),
         flat(bias),
         targets.contiguous().numpy(),
         flat(scale),
@@ -86,8 +87,8 @@ def sweep(
         n,
         items,
         bits(vectors),
-        bits(_columns(hidden)),
-        bits(_pairs(hidden)),
+        bits(transposed_blocks(hidden)),
+        bits(blocks(hidden)),
         flat(bias),
         normalizers.numpy(),
         flat(factors),
@@ -112,14 +113,3 @@ def sweep(
 
 def _padded(x: Tensor) -> Tensor:
     return F.pad(x, (0, 0, 0, -x.shape[0] % BLOCK)).contiguous()
-
-
-def _columns(x: Tensor) -> Tensor:
-    """(n, d) bfloat16 as (n / 32, d / 2, 32) words of two neighbours in a row."""
-    words = x.view(torch.int32)
-    return words.view(-1, BLOCK, words.shape[1]).transpose(1, 2).contiguous()
-
-
-def _pairs(x: Tensor) -> Tensor:
-    """(n, d) bfloat16 as (n / 32, d / 32, 16, 32, 2): blocks of 32 x 32 with rows interleaved two by two."""
-    return x.view(-1, BLOCK // 2, 2, x.shape[1] // BLOCK, BLOCK).permute(0, 3, 1, 4, 2).contiguous()

@@ -1,7 +1,7 @@
-"""The compiled loops of bfloat16 cross-entropy by the tile unit: logits never leave the cache.
+"""The compiled loops of bfloat16 cross-entropy by matrix tiles: logits never leave the cache.
 
 Both passes walk like attention: a block of 32 rows (then of 32 items) meets the other side in spans of 256;
-logits come from the tile unit, become probabilities in float32, and go into it again, rounded to bfloat16,
+logits come from matrix tiles, become probabilities in float32, and go into tiles again, rounded to bfloat16,
 for the gradient. The first pass keeps a running maximum and corrects what it has summed when that grows; the
 second one knows each row's normalizer and computes the logits anew, transposed. Twice the products and
 exponentials, and no exponential is stored.

@@ -1,4 +1,4 @@
-"""Linear layers whose products the tile unit of a CPU makes, in float32 storage: training's mixed precision.
+"""Linear layers whose products are made by the matrix tiles of a CPU, in float32 storage: mixed precision.
 
 Legend: N rows, I inputs, O outputs.
 """
@@ -17,18 +17,18 @@ __all__ = ["Linear", "linear", "narrow_products"]
 _narrow: ContextVar[bool] = ContextVar("narrow_products", default=False)
 
 _MULTIPLE = 32
-"""Widths that whole blocks of the tile unit fill."""
+"""Widths that whole blocks of matrix tiles fill."""
 
 
 @contextmanager
 def narrow_products() -> Iterator[None]:
-    """Let linear layers called inside a `with` block multiply in bfloat16; the caller has seen to the unit.
+    """Let linear layers called inside a `with` block multiply in bfloat16; the caller has seen to the tiles.
 
     Holds in this thread; the backward pass of a layer follows its forward pass. Layers with float32 tensors
     on the CPU and widths that are multiples of 32 take part.
 
     Raises:
-        ArgumentError: the processor has no tile unit.
+        ArgumentError: the processor has no matrix tiles.
     """
     from recsys.kernels.linear.cpu import require_tiles
 

@@ -1,4 +1,4 @@
-"""Linear layers by the tile unit: float32 in and out, rounded to bfloat16 on the way into the products.
+"""Linear layers by matrix tiles: float32 in and out, rounded to bfloat16 on the way into the products.
 
 Legend: N rows, I inputs, O outputs; I and O are multiples of 32.
 """
@@ -13,17 +13,18 @@ from recsys.errors import ArgumentError
 from recsys.kernels.arrays import bits, flat
 from recsys.kernels.linear import sweeps
 from recsys.kernels.threads import launch, threads_for
+from recsys.kernels.tile_blocks import blocks, transposed_blocks
 from recsys.kernels.vector.tiles import BLOCK, tiles_available
 
 _STEPS_PER_PRODUCT = 30
-"""Multiply-adds in the time of one elementary step of `threads_for`: memory holds the unit back."""
+"""Multiply-adds in the time of one elementary step of `threads_for`: memory holds the tiles back."""
 
 
 def require_tiles() -> None:
-    """Refuse processors without the unit, on which the loops cannot even be compiled.
+    """Refuse processors without matrix tiles, on which the loops cannot even be compiled.
 
     Raises:
-        ArgumentError: there is no unit.
+        ArgumentError: there are none.
     """
     if not tiles_available():
         raise ArgumentError("narrow_products: this processor has no matrix tiles (AMX): leave it out")
@@ -39,18 +40,16 @@ class NarrowLinear(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """Multiply; x and weight are kept for the gradients."""
         ctx.save_for_backward(x, weight)
-        return _product(x, _blocks(weight.bfloat16(), transposed=True), bias, weight.shape[0])
+        return _product(x, transposed_blocks(weight.bfloat16()), bias, weight.shape[0])
 
     @staticmethod
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
         """Gradients of what wants one."""
         x, weight = ctx.saved_tensors
         for_x, for_weight, for_bias = ctx.needs_input_grad
-        d_x = (
-            _product(upstream, _blocks(weight.bfloat16(), transposed=False), None, x.shape[1])
-            if for_x
-            else None
-        )
+        d_x = None
+        if for_x:
+            d_x = _product(upstream, blocks(weight.bfloat16(), columns_first=True), None, x.shape[1])
         d_weight = _outer(upstream, x) if for_weight else None
         return d_x, d_weight, upstream.sum(0) if for_bias else None
 
@@ -59,8 +58,8 @@ class NarrowLinear(torch.autograd.Function):
 narrow_linear = cast("Callable[[Tensor, Tensor, Tensor | None], Tensor]", NarrowLinear.apply)
 
 
-def _product(x: Tensor, blocks: Tensor, bias: Tensor | None, width: int) -> Tensor:
-    """X (N, K) times a matrix (K, width) in blocks, plus bias, (N, width)."""
+def _product(x: Tensor, matrix: Tensor, bias: Tensor | None, width: int) -> Tensor:
+    """Multiply x (N, K) by a matrix (K, width) in blocks, columns first, and add the bias: (N, width)."""
     n, depth = x.shape
     y = x.new_empty(n, width)
     groups = -(-n // BLOCK)
@@ -70,7 +69,7 @@ def _product(x: Tensor, blocks: Tensor, bias: Tensor | None, width: int) -> Tens
         n,
         flat(x),
         depth,
-        bits(blocks),
+        bits(matrix),
         flat(x.new_empty(0) if bias is None else bias),
         width,
         flat(y),
@@ -86,33 +85,24 @@ def _outer(left: Tensor, right: Tensor) -> Tensor:
         left, right = right, left
     n, rows, columns = left.shape[0], left.shape[1], right.shape[1]
     spans = -(-n // BLOCK)
-    blocks = left.new_empty(rows * spans * BLOCK, dtype=torch.bfloat16)
+    turned = left.new_empty(rows * spans * BLOCK, dtype=torch.bfloat16)
     launch(
         sweeps.transpose_worker,
         threads_for(spans, n * rows),
         n,
         flat(left),
         rows,
-        bits(blocks),
+        bits(turned),
     )
     sums = left.new_empty(rows, columns)
     launch(
         sweeps.outer_worker,
         threads_for(columns // BLOCK, n * rows * columns // _STEPS_PER_PRODUCT),
         n,
-        bits(blocks),
+        bits(turned),
         rows,
         flat(right),
         columns,
         flat(sums),
     )
     return sums.t() if swap else sums
-
-
-def _blocks(matrix: Tensor, *, transposed: bool) -> Tensor:
-    """The right side (K, M) of a product, or its transpose, as (M / 32, K / 32, 16, 32, 2) blocks."""
-    if transposed:
-        matrix = matrix.t()
-    depth, width = matrix.shape
-    view = matrix.reshape(depth // BLOCK, BLOCK // 2, 2, width // BLOCK, BLOCK)
-    return view.permute(3, 0, 1, 4, 2).contiguous()

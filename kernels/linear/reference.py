@@ -1,4 +1,4 @@
-"""Linear layers in plain PyTorch: the definition, and what runs where there is no tile unit."""
+"""Linear layers in plain PyTorch: the definition, and what runs where there are no matrix tiles."""
 
 from torch import Tensor
 from torch.nn import functional as F

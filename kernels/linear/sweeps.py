@@ -1,4 +1,4 @@
-"""The compiled loops of linear layers by the tile unit; see `recsys.kernels.vector.tiles` for its blocks."""
+"""The compiled loops of linear layers by matrix tiles; see `recsys.kernels.vector.tiles` for its blocks."""
 
 from recsys.kernels.vector import (
     LANES,

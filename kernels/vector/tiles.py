@@ -1,4 +1,4 @@
-"""Products of bfloat16 matrices by the tile unit of recent x86 processors (AMX), with float32 sums.
+"""Products of bfloat16 matrices by the matrix tiles of recent x86 processors (AMX), with float32 sums.
 
 A tile is 16 rows of 64 bytes. The kernels multiply blocks of two by two: tiles 0 to 3 hold 32 x 32 float32
 sums, 4 and 5 a left block of 32 rows x 32 columns of bfloat16, 6 and 7 a right block of 32 columns whose rows

@@ -11,9 +11,9 @@ from recsys.kernels.linear import narrow_products
 class MixedPrecision:
     """How one training run multiplies: decided by its settings and its device.
 
-    On a GPU autocast covers the encoder and the loss. On a CPU with a tile unit (AMX) tensors stay float32:
+    On a GPU autocast covers the encoder and the loss. On a CPU with matrix tiles (AMX) tensors stay float32:
     linear layers round what they multiply, and autocast covers the softmax over the catalog, whose kernel
-    uses the unit as well. Validation is not covered: it ranks in float32.
+    uses them as well. Validation is not covered: it ranks in float32.
 
     Args:
         wanted: the setting `training.amp`.

@@ -8,7 +8,7 @@ from recsys.kernels.linear import Linear, linear, narrow_products
 from recsys.kernels.linear import cpu as kernel
 from recsys.kernels.vector.tiles import tiles_available
 
-tiled = pytest.mark.skipif(not tiles_available(), reason="this processor has no tile unit")
+tiled = pytest.mark.skipif(not tiles_available(), reason="this processor has no matrix tiles")
 
 
 def _case(n: int, i: int, o: int, seed: int = 0) -> list[Tensor]:

@@ -1,4 +1,4 @@
-"""The tile unit's products, and cross-entropy by it; elsewhere bfloat16 is widened, which others test."""
+"""The matrix tiles' products, and cross-entropy by them; elsewhere bfloat16 is widened, which others test."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ from recsys.kernels.vector import Array, Number, compiled, load, tiles
 from recsys.kernels.vector.lanes import store
 from recsys.kernels.vector.tiles import BLOCK, tiles_available
 
-pytestmark = pytest.mark.skipif(not tiles_available(), reason="this processor has no tile unit")
+pytestmark = pytest.mark.skipif(not tiles_available(), reason="this processor has no matrix tiles")
 
 
 def _bits(x: Tensor) -> NDArray[np.uint16]:

@@ -87,7 +87,7 @@ def test_the_reference_backend_is_left_in_full_precision() -> None:
         assert MixedPrecision(True, CPU, full_softmax=True).line is None
 
 
-@pytest.mark.skipif(not tiles_available(), reason="this processor has no tile unit")
+@pytest.mark.skipif(not tiles_available(), reason="this processor has no matrix tiles")
 @pytest.mark.parametrize("name", ["sasrec", "bert4rec", "mamba"])
 def test_gradients_are_near_those_of_full_precision(name: str, store: SequenceStore) -> None:
     gradients: list[dict[str, Any]] = []
