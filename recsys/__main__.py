@@ -1,0 +1,5 @@
+"""``python -m recsys``: the command line without its installed script."""
+
+from recsys.cli import main
+
+main()
