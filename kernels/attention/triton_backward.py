@@ -20,7 +20,6 @@ from recsys.kernels.attention.triton_bias import (
     time_buckets,
 )
 from recsys.kernels.attention.triton_tile import (
-    column,
     flip,
     keep,
     load_rows,
@@ -98,7 +97,7 @@ def backward_short(
     scores = product(k_tile, flip(q_tile), None) * rate
     when = None if times is None else tl.load(times + rows, mask=inside, other=0)
     scores = add_bias(
-        scores, query, key, column(when, -2), column(when, -1), head, time_table, buckets, position_table,
+        scores, query, key, when, when, -2, -1, head, time_table, buckets, position_table,
         entries, CAUSAL,
     )  # fmt: skip
     visible = tl.expand_dims(inside, -1)
@@ -127,7 +126,7 @@ def backward_short(
     tl.store(dq + at, dq_tile.to(dq.dtype.element_ty), mask=mask)
     if time_parts is not None:
         lowest, highest = bucket_range(when, when, inside, inside, buckets)
-        bucket = time_buckets(column(when, -2), column(when, -1), buckets)
+        bucket = time_buckets(tl.expand_dims(when, -2), tl.expand_dims(when, -1), buckets)
         shares = sum_buckets(tl.zeros((BUCKETS,), tl.float32), slopes, bucket, lowest, highest)
         lanes = tl.arange(0, BUCKETS)
         row = time_parts + tl.program_id(0).to(tl.int64) * buckets

@@ -80,6 +80,8 @@ def add_bias(
     key,
     query_times,
     key_times,
+    QUERY_AXIS: tl.constexpr,
+    KEY_AXIS: tl.constexpr,
     head,
     time_table,
     buckets,
@@ -87,9 +89,14 @@ def add_bias(
     entries,
     CAUSAL: tl.constexpr,
 ):
-    """Add the float32 tables' entries to scores in units of log2; a table that is None adds nothing."""
+    """Add the float32 tables' entries to scores in units of log2; a table that is None adds nothing.
+
+    Indices of queries and keys have the scores' shape; their times lack an axis that is added here: a function
+    that gave None back for times that are None would not compile under Triton 3.6.
+    """
     if time_table is not None:
-        bucket = time_buckets(query_times, key_times, buckets)
+        asked = tl.expand_dims(query_times, QUERY_AXIS)
+        bucket = time_buckets(asked, tl.expand_dims(key_times, KEY_AXIS), buckets)
         scores += tl.load(time_table + head * buckets + bucket) * LOG2_E
     if position_table is not None:
         entry = position_entries(query, key, entries, CAUSAL)

@@ -10,7 +10,6 @@ import triton.language as tl
 
 from recsys.kernels.attention.triton_bias import add_bias
 from recsys.kernels.attention.triton_tile import (
-    column,
     exponential,
     flip,
     keep,
@@ -77,7 +76,7 @@ def forward_short(
     scores = product(q_tile, flip(k_tile), None) * rate
     when = None if times is None else tl.load(times + rows, mask=inside, other=0)
     scores = add_bias(
-        scores, query, key, column(when, 2), column(when, 1), head, time_table, buckets, position_table,
+        scores, query, key, when, when, 2, 1, head, time_table, buckets, position_table,
         entries, CAUSAL,
     )  # fmt: skip
     visible = tl.expand_dims(inside, 1)
@@ -138,7 +137,7 @@ def _absorb(
     scores = product(q_tile, flip(k_tile), None) * rate
     key_times = None if times is None else load_masked(times + start + key, inside, EDGE)
     scores = add_bias(
-        scores, query[:, None], key[None, :], column(query_times, 1), column(key_times, 0), head,
+        scores, query[:, None], key[None, :], query_times, key_times, 1, 0, head,
         time_table, buckets, position_table, entries, CAUSAL,
     )  # fmt: skip
     if EDGE:

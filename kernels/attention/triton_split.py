@@ -20,7 +20,6 @@ from recsys.kernels.attention.triton_bias import (
     time_buckets,
 )
 from recsys.kernels.attention.triton_tile import (
-    column,
     exponential,
     flip,
     keep,
@@ -85,7 +84,7 @@ def _query_slopes(
     scores = product(q_tile, flip(k_tile), None) * rate
     key_times = None if times is None else load_masked(times + start + key, inside, EDGE)
     scores = add_bias(
-        scores, query[:, None], key[None, :], column(query_times, 1), column(key_times, 0), head,
+        scores, query[:, None], key[None, :], query_times, key_times, 1, 0, head,
         time_table, buckets, position_table, entries, CAUSAL,
     )  # fmt: skip
     scores -= log_sum[:, None]
@@ -103,7 +102,7 @@ def _query_slopes(
     dq_tile = product(slopes.to(k_tile.dtype), k_tile, dq_tile)
     if time_row is not None:
         lowest, highest = bucket_range(query_times, key_times, query < length, inside, buckets)
-        bucket = time_buckets(column(query_times, 1), column(key_times, 0), buckets)
+        bucket = time_buckets(tl.expand_dims(query_times, 1), tl.expand_dims(key_times, 0), buckets)
         shares = sum_buckets(shares, slopes, bucket, lowest, highest)
     if position_row is not None:
         ahead, behind = sum_diagonals(slopes, tl.arange(0, KEYS), ROWS)
@@ -283,7 +282,7 @@ def _key_slopes(
     scores = product(k_tile, flip(q_tile), None) * rate
     query_times = None if times is None else load_masked(times + rows, inside, EDGE)
     scores = add_bias(
-        scores, query[None, :], key[:, None], column(query_times, 0), column(key_times, 1), head,
+        scores, query[None, :], key[:, None], query_times, key_times, 0, 1, head,
         time_table, buckets, position_table, entries, CAUSAL,
     )  # fmt: skip
     scores -= log_sum[None, :]

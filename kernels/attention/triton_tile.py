@@ -81,12 +81,6 @@ def load_masked(places, inside, MASKED: tl.constexpr):
 
 
 @triton.jit
-def column(x, axis: tl.constexpr):
-    """X with a new axis; None stays None."""
-    return None if x is None else tl.expand_dims(x, axis)
-
-
-@triton.jit
 def _stir(word):
     """`dropout._stir`: good high bits."""
     word = (word ^ (word >> 16)) * _MIX_FIRST
