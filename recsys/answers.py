@@ -21,6 +21,7 @@ from recsys.jagged import flat_ranges
 from recsys.queries import Array, OnUnknown, Queries, encode_items
 from recsys.retrieval.categories import Categories
 from recsys.retrieval.item_index import ItemIndex
+from recsys.window_answers import biased_window, with_window
 
 if TYPE_CHECKING:
     import polars
@@ -223,14 +224,19 @@ def answer(
             local_at=None if queries.local_at is None else queries.local_at[rows],
         )
         exclude = None
+        biased = None if wanted.exclude_seen else biased_window(encoder, decoder, queries.items, first, last)
         if wanted.exclude_seen:
             seen_offsets = np.concatenate((np.zeros(1, dtype=np.int64), np.cumsum(last - first)))
             exclude = (queries.items[flat_ranges(first, last)], seen_offsets)
+        elif biased is not None:
+            exclude = (biased.ids, biased.offsets)
         filters: dict[str, Any] = {"exclude": exclude, "allow": allow, "deny": deny}
         if wanted.interests == 1:
             found = decoder.search(states, wanted.k, **filters)
         else:
             found = decoder.search_groups(states, groups, wanted.k, **filters)
+        if biased is not None:
+            found = with_window(found, biased, states, groups, decoder, wanted.k, allow=allow, deny=deny)
         scores[rows], ids[rows] = found.scores, found.ids
     unknown = np.diff(queries.offsets) == 0
     if unknown.any():

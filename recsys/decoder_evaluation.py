@@ -10,6 +10,7 @@ from torch import Tensor
 from recsys.datasets.store import SequenceStore
 from recsys.decoding import Decoder
 from recsys.encoders.base import SequenceEncoder
+from recsys.encoders.repeat_bias import window_items
 from recsys.errors import DataError
 from recsys.evaluation.evaluate import evaluate_hidden, summarize
 from recsys.evaluation.metrics import check_ks
@@ -18,6 +19,7 @@ from recsys.evaluation.result import EvaluationResult
 from recsys.evaluation.spans import Ints
 from recsys.evaluation.targets import EvaluationTargets, select_targets
 from recsys.evaluation.tie_orders import evaluate_orders
+from recsys.evaluation.window_bias import BiasFunction, WindowBias
 from recsys.local_evaluation import local_table
 from recsys.log_states import log_states
 from recsys.retrieval.latent import with_column
@@ -31,6 +33,20 @@ def hidden_function(encoder: SequenceEncoder, store: SequenceStore) -> Any:
         return log_states(encoder, store, starts, ends, asked=targets.request_position[rows])
 
     return hidden
+
+
+def bias_function(encoder: SequenceEncoder, store: SequenceStore) -> BiasFunction | None:
+    """What `evaluate_hidden` asks for the biases of items in windows; None for an encoder without."""
+    biases = encoder.repeat_bias
+    if biases is None:
+        return None
+
+    def bias(rows: Ints, targets: EvaluationTargets) -> WindowBias:
+        starts, ends = targets.history_start[rows], targets.history_end[rows]
+        ids, offsets, distances = window_items(store.items, starts, ends, encoder.history_length)
+        return WindowBias(ids, offsets, biases.of_distances(distances))
+
+    return bias
 
 
 def evaluate_decoder(
@@ -82,8 +98,10 @@ def evaluate_decoder(
     states = hidden_function(encoder, store)
     if decoder is not None and decoder.local is not None:
         return _evaluate_local(decoder, states, store, split, protocol, ks, seed, name)
-    weight, hidden = encoder.item_vectors(), states
+    weight, hidden, bias_fn = encoder.item_vectors(), states, bias_function(encoder, store)
     if decoder is not None:
+        # A bias is learned beside the embedding's scores: to the scores of other vectors it says nothing.
+        bias_fn = bias_fn if decoder.decoding.vectors == "embedding" else None
         weight, column = decoder.ranking()
 
         def hidden(rows: Ints, targets: EvaluationTargets) -> Tensor:
@@ -94,6 +112,7 @@ def evaluate_decoder(
         hidden,
         weight,
         store,
+        bias_fn=bias_fn,
         split=split,  # type: ignore[arg-type]
         protocol=protocol,
         ks=ks,

@@ -3,7 +3,7 @@
 Both say which rows carry a target, so that linear cross-entropy sees only those.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from recsys.encoders.base import SequenceEncoder
 from recsys.jagged import SequenceBatch
+from recsys.kernels.repeats import RepeatLayout
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -21,11 +22,13 @@ class Task:
         batch: the input; for Cloze some items are the mask token.
         rows: (M,) int64 rows of ``batch`` whose hidden state predicts a target; None for all of them.
         targets: (M,) int64 item indices.
+        repeats: where the windows' items stand to the targets, for an encoder with a repeat bias.
     """
 
     batch: SequenceBatch
     rows: Tensor | None
     targets: Tensor
+    repeats: RepeatLayout | None = None
 
     @property
     def n_targets(self) -> int:
@@ -36,14 +39,28 @@ class Task:
 def make_task(encoder: SequenceEncoder, batch: SequenceBatch, rng: np.random.Generator) -> Task:
     """The training task of ``encoder`` on a batch: next item if it is causal, else Cloze."""
     if encoder.causal:
-        return next_item(batch)
-    return cloze(
-        batch,
-        encoder.n_items,
-        rng,
-        mask_probability=encoder.config.mask_probability,
-        last_mask_probability=encoder.config.last_mask_probability,
-    )
+        task = next_item(batch)
+    else:
+        task = cloze(
+            batch,
+            encoder.n_items,
+            rng,
+            mask_probability=encoder.config.mask_probability,
+            last_mask_probability=encoder.config.last_mask_probability,
+        )
+    return task if encoder.repeat_bias is None else replace(task, repeats=_repeats(task, encoder.n_items))
+
+
+def _repeats(task: Task, n_items: int) -> RepeatLayout:
+    """Lay out a task's windows; the place of a target is its own if it is masked, else behind its row."""
+    items, lengths = task.batch.items.numpy(), task.batch.lengths
+    sequence = np.repeat(np.arange(len(lengths)), lengths)
+    place = np.arange(len(items)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    places = place + 1
+    if task.rows is not None:
+        rows = task.rows.numpy()
+        sequence, places = sequence[rows], place[rows]
+    return RepeatLayout.of(items, lengths, items != n_items, sequence, places, task.targets.numpy())
 
 
 def next_item(batch: SequenceBatch) -> Task:

@@ -15,7 +15,7 @@ from recsys.datasets.link import link_or_copy
 from recsys.datasets.prepare import prepare
 from recsys.datasets.store import SequenceStore
 from recsys.datasets.time_zones import check_time_zone
-from recsys.decoder_evaluation import evaluate_decoder, hidden_function
+from recsys.decoder_evaluation import bias_function, evaluate_decoder, hidden_function
 from recsys.decoding import Aggregate, Decoder, Vectors, check_decoding
 from recsys.encoders.base import EncoderConfig, SequenceEncoder
 from recsys.encoders.registry import build_encoder, encoder_config, encoder_name
@@ -367,6 +367,7 @@ class Recommender(Indexed):
                 hidden_function(encoder, store),
                 encoder.item_vectors(),
                 store,
+                bias_fn=bias_function(encoder, store),
                 split="valid",
                 ks=(10,),
                 progress=False,

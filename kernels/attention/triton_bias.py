@@ -91,8 +91,8 @@ def add_bias(
 ):
     """Add the float32 tables' entries to scores in units of log2; a table that is None adds nothing.
 
-    Indices of queries and keys have the scores' shape; their times lack an axis that is added here: a function
-    that gave None back for times that are None would not compile under Triton 3.6.
+    Indices of queries and keys have the scores' shape; their times lack an axis, which is added here: under
+    Triton 3.6 a function cannot give None back for times that are None.
     """
     if time_table is not None:
         asked = tl.expand_dims(query_times, QUERY_AXIS)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from recsys.config import require
 from recsys.encoders.clock import NO_LOCAL_TIMES, ClockedState, HourHead, InterestClock, UserMemory
 from recsys.encoders.items import HashedItemEmbedding, ItemEmbedding, make_item_embedding
+from recsys.encoders.repeat_bias import RepeatBias
 from recsys.errors import ArgumentError
 from recsys.jagged import SequenceBatch
 
@@ -40,6 +41,9 @@ class EncoderConfig:
     """Layer norm, or RMS norm (arXiv:1910.07467), which neither centres nor shifts."""
     feed_forward: Literal["block", "gelu", "swiglu"] = "block"
     """block: as the kind of block has it; gelu: two layers; swiglu: three, gated (arXiv:2002.05202)."""
+    repeat_bias: int = 0
+    """Buckets of how far back an item of the window was last seen, whose learned bias is added to its score:
+    1, 2 to 3, 4 to 7 events ago and so on; 0 for none, at most 17. The full softmax alone trains it."""
     clock: Literal["off", "pool", "hours"] = "off"
     """pool: the interest clock, a user's events pooled by nearness of their local hour to the request's;
     hours: a learned vector for the hour of each event and of the request; both need a time zone."""
@@ -57,6 +61,7 @@ class EncoderConfig:
         require(
             1 <= self.item_buckets < 2**31, "encoder.item_buckets", self.item_buckets, "from 1 to 2147483647"
         )
+        require(0 <= self.repeat_bias <= 17, "encoder.repeat_bias", self.repeat_bias, "between 0 and 17")
         require(
             0 <= self.clock_half_life <= 36_500,
             "encoder.clock_half_life",
@@ -69,7 +74,8 @@ class SequenceEncoder(nn.Module, ABC):
     """Base class of encoders: an item table and a map from packed events to hidden states.
 
     A hidden state scores the catalog by inner product with :attr:`item_weight`, so that training,
-    ranking and nearest-neighbour search use one table.
+    ranking and nearest-neighbour search use one table. :attr:`repeat_bias`, if there is one, is added to the
+    scores of items that the window holds.
 
     An encoder of one's own implements :meth:`encode`, :meth:`encode_start` and :meth:`encode_step`; the clock
     that the configuration asks for is added to what they give, by :meth:`forward`, :meth:`initial_state`
@@ -97,6 +103,7 @@ class SequenceEncoder(nn.Module, ABC):
             self.output_embedding = make_item_embedding(
                 n_items, 0, config.d_model, config.item_hashes, config.item_buckets
             )
+        self.repeat_bias = RepeatBias(config.repeat_bias) if config.repeat_bias else None
         self.clock: InterestClock | None = None
         self.hours: HourHead | None = None
         if config.clock == "pool":
@@ -128,6 +135,10 @@ class SequenceEncoder(nn.Module, ABC):
     def history_length(self) -> int:
         """Most recent events of a user that :meth:`user_state` takes."""
         return int(self.config.max_length)
+
+    def looks_back(self, generator: torch.Generator | None) -> bool:
+        """Whether a pass with this source of dropout attends to earlier events alone."""
+        return self.causal
 
     @property
     def needs_timestamps(self) -> bool:
@@ -310,6 +321,8 @@ class SequenceEncoder(nn.Module, ABC):
                     module.weight.normal_(0.0, 0.02, generator=generator)
                     if isinstance(module, nn.Linear) and module.bias is not None:
                         module.bias.zero_()
+        if self.repeat_bias is not None:
+            nn.init.zeros_(self.repeat_bias.weight)
         if self.clock is not None:
             self.clock.initialize()
 

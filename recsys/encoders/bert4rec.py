@@ -114,6 +114,7 @@ TUNED: dict[str, dict[str, Any]] = {
         "last_mask_probability": 0.2,
         "causal_probability": 0.5,
         "ends": "plain",
+        "repeat_bias": 8,
     },
     "training": {
         "batch_events": 1024,
@@ -186,7 +187,7 @@ class BERT4Rec(SequenceEncoder):
                 f"a sequence of {batch.max_length} events exceeds max_length = {self.config.max_length}; "
                 "pass the most recent ones (one place is the mask token's)"
             )
-        through = PackedPass(batch, self.config, causal=self._looks_back(generator), generator=generator)
+        through = PackedPass(batch, self.config, causal=self.looks_back(generator), generator=generator)
         x = self.item_embedding(batch.items)
         if self.config.positions == "learned":
             x = x + self.position_embedding(batch.positions())
@@ -202,7 +203,7 @@ class BERT4Rec(SequenceEncoder):
             x = F.gelu(self.head(x))
         return self.final_norm(x)  # type: ignore[no-any-return]
 
-    def _looks_back(self, generator: torch.Generator | None) -> bool:
+    def looks_back(self, generator: torch.Generator | None) -> bool:
         """Whether this training step attends to earlier events alone; never at inference."""
         if generator is None or self.config.causal_probability == 0:
             return False

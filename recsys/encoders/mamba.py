@@ -71,7 +71,7 @@ class MambaState:
 # Searched on the validation events of ml-100k: docs/experiments.md. Weights are averaged over some ten
 # epochs: validation then rises for longer and with less noise.
 TUNED: dict[str, dict[str, Any]] = {
-    "encoder": {"dropout": 0.5, "d_state": 32},
+    "encoder": {"dropout": 0.5, "d_state": 32, "repeat_bias": 8},
     "training": {
         "batch_events": 2048,
         "weight_decay": 0.1,

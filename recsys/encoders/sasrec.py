@@ -52,7 +52,7 @@ class SASRecState:
 
 # Searched on the validation events of ml-100k: docs/experiments.md.
 TUNED: dict[str, dict[str, Any]] = {
-    "encoder": {"dropout": 0.5},
+    "encoder": {"dropout": 0.5, "repeat_bias": 8},
     "training": {"batch_events": 2048, "label_smoothing": 0.1, "ema_decay": 0.99},
 }
 

@@ -20,6 +20,7 @@ from recsys.evaluation.scored import ScoreFunction, rank_scored
 from recsys.evaluation.slices import slice_metrics
 from recsys.evaluation.spans import Ints
 from recsys.evaluation.targets import EvaluationTargets, PreparedLog, Split, select_targets
+from recsys.evaluation.window_bias import BiasFunction
 
 
 def evaluate_hidden(
@@ -27,6 +28,7 @@ def evaluate_hidden(
     item_weight: Tensor,
     store: PreparedLog,
     *,
+    bias_fn: BiasFunction | None = None,
     split: Split = "test",
     protocol: str | Protocol = "default",
     ks: Sequence[int] = DEFAULT_KS,
@@ -48,6 +50,8 @@ def evaluate_hidden(
             each user only: a user's rows share the state.
         item_weight: (V, d) item vectors; the dtype in which scores are computed.
         store: the prepared log.
+        bias_fn: called as hidden_fn is; returns what is added to the scores of items of the users' windows.
+            None adds nothing.
         split: "test" or "valid".
         protocol: a preset's name or a `Protocol`.
         ks: cut-offs.
@@ -89,6 +93,7 @@ def evaluate_hidden(
                 targets,
                 rules,
                 negatives,
+                bias_fn=bias_fn,
                 batch_rows=batch_rows,
                 progress=progress,
             )
@@ -98,6 +103,7 @@ def evaluate_hidden(
             store,
             targets,
             rules,
+            bias_fn=bias_fn,
             list_ks=cuts if lists else (),
             batch_rows=batch_rows,
             progress=progress,

@@ -15,10 +15,11 @@ from recsys.evaluation.list_metrics import ListMetrics
 from recsys.evaluation.metrics import Ranks
 from recsys.evaluation.popularity import popularity_ranks
 from recsys.evaluation.progress import track
-from recsys.evaluation.protocol import Protocol
+from recsys.evaluation.protocol import Protocol, Ties
 from recsys.evaluation.sampled import draw_negatives, rank_first, ranks_among
 from recsys.evaluation.spans import Ints
 from recsys.evaluation.targets import EvaluationTargets, PreparedLog
+from recsys.evaluation.window_bias import BiasFunction, ranks_with_bias, top_ids_with_bias
 
 HiddenFunction = Callable[[Ints, EvaluationTargets], Tensor]
 
@@ -59,6 +60,7 @@ def rank_catalog(
     targets: EvaluationTargets,
     protocol: Protocol,
     *,
+    bias_fn: BiasFunction | None = None,
     list_ks: tuple[int, ...] = (),
     batch_rows: int = 1024,
     progress: bool = True,
@@ -72,12 +74,13 @@ def rank_catalog(
         store: the prepared log.
         targets: the rows.
         protocol: gives the tie rule.
+        bias_fn: gives what is added to the scores of items of a batch's windows; None adds nothing.
         list_ks: cut-offs for coverage and novelty of the top lists; empty leaves the lists out.
         batch_rows: rows ranked at once.
         progress: whether a bar may be drawn.
     """
     from recsys.kernels.histories import copy_histories
-    from recsys.kernels.ranking import rank_of_target, top_k
+    from recsys.kernels.ranking import top_k
 
     device = item_weight.device
     kept, removed = empty_ranks(targets, protocol), empty_ranks(targets, protocol)
@@ -91,31 +94,53 @@ def rank_catalog(
         rows_per_user = np.diff(targets.row_offsets[users.start : users.stop + 1])
         # With repeats, in the log's order: the kernels exclude an item once however often it is named.
         seen = copy_histories(store.items, targets.history_start[first_rows], targets.history_end[first_rows])
-        repeated_states, repeated_seen = states, seen
+        window = None if bias_fn is None else bias_fn(first_rows, targets)
+        repeated_states, repeated_seen, repeated_window = states, seen, window
         if len(first_rows) != rows.stop - rows.start:
             place = np.repeat(np.arange(len(first_rows)), rows_per_user)
             repeated_states = states[torch.from_numpy(place).to(device)]
             repeated_seen = copy_histories(
                 store.items, targets.history_start[rows], targets.history_end[rows]
             )
-        ranks = rank_of_target(
-            repeated_states,
-            item_weight,
-            torch.from_numpy(targets.target[rows]).to(device),
-            _tensors(repeated_seen, device),
-            ties=protocol.ties,
-        )
-        kept[rows] = ranks.kept.cpu().numpy()
-        removed[rows] = ranks.removed.cpu().numpy()
+            repeated_window = None if window is None else window.repeated(place)
+        if repeated_window is not None:
+            kept[rows], removed[rows] = ranks_with_bias(
+                repeated_states,
+                item_weight,
+                targets.target[rows],
+                repeated_seen,
+                repeated_window,
+                protocol.ties,
+            )
+        else:
+            kept[rows], removed[rows] = _ranks(
+                repeated_states, item_weight, targets.target[rows], repeated_seen, protocol.ties
+            )
         if lists:
             k = max(list_ks)
-            lists["kept"].update(top_k(states, item_weight, k).ids.cpu().numpy())
+            lists["kept"].update(
+                top_k(states, item_weight, k).ids.cpu().numpy()
+                if window is None
+                else top_ids_with_bias(states, item_weight, window, k)
+            )
             lists["removed"].update(top_k(states, item_weight, k, _tensors(seen, device)).ids.cpu().numpy())
     return RankTable(
         model={"kept": kept, "removed": removed},
         popularity=popularity_ranks(store, targets, ties=protocol.ties)._asdict(),
         lists={seen: totals.result() for seen, totals in lists.items()},
     )
+
+
+def _ranks(
+    states: Tensor, item_weight: Tensor, target: Ints, seen: tuple[Ints, Ints], ties: Ties
+) -> tuple[Ranks, Ranks]:
+    """Ranks kept and removed by inner products alone."""
+    from recsys.kernels.ranking import rank_of_target
+
+    device = item_weight.device
+    wanted = torch.from_numpy(target).to(device)
+    ranks = rank_of_target(states, item_weight, wanted, _tensors(seen, device), ties=ties)
+    return ranks.kept.cpu().numpy(), ranks.removed.cpu().numpy()
 
 
 def rank_sampled(
@@ -126,6 +151,7 @@ def rank_sampled(
     protocol: Protocol,
     generator: np.random.Generator,
     *,
+    bias_fn: BiasFunction | None = None,
     batch_rows: int = 1024,
     progress: bool = True,
 ) -> RankTable:
@@ -138,6 +164,7 @@ def rank_sampled(
         targets: the rows.
         protocol: gives the number of negatives and the tie rule.
         generator: source of the negatives.
+        bias_fn: as in `rank_catalog`.
         batch_rows: rows ranked at once.
         progress: whether a bar may be drawn.
     """
@@ -152,7 +179,13 @@ def rank_sampled(
         negatives = draw_negatives(store, targets, rows, protocol.n_negatives, generator)
         wanted = targets.target[rows]
         states = states[torch.from_numpy(place).to(states.device)]
-        model[rows] = ranks_among(states, item_weight, wanted, negatives, protocol.ties)
+        bias = None
+        if bias_fn is not None:
+            window = bias_fn(targets.first_rows[users], targets).repeated(place)
+            own = window.ids == wanted[window.rows()]
+            bias = np.zeros(len(rows), dtype=np.float32)
+            bias[window.rows()[own]] = window.bias[own]
+        model[rows] = ranks_among(states, item_weight, wanted, negatives, protocol.ties, bias)
         candidates = np.concatenate([wanted[:, None], negatives], axis=1)
         popularity[rows] = rank_first(counts[candidates], protocol.ties)
     return RankTable(model={"removed": model}, popularity={"removed": popularity})

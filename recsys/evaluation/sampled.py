@@ -62,7 +62,14 @@ def draw_negatives(
         keys[again] = row_base + generator.integers(0, store.n_items, size=n_again)
 
 
-def ranks_among(hidden: Tensor, item_weight: Tensor, targets: Ints, negatives: Ints, ties: Ties) -> Ranks:
+def ranks_among(
+    hidden: Tensor,
+    item_weight: Tensor,
+    targets: Ints,
+    negatives: Ints,
+    ties: Ties,
+    bias: NDArray[np.float32] | None = None,
+) -> Ranks:
     """Rank each target among its row's negatives by inner product.
 
     Args:
@@ -71,6 +78,7 @@ def ranks_among(hidden: Tensor, item_weight: Tensor, targets: Ints, negatives: I
         targets: (b,) int64.
         negatives: (b, n) int64.
         ties: "pessimistic", "optimistic" or "average".
+        bias: (b,) added to the targets' scores; negatives are never items of the history and have none.
 
     Returns:
         (b,) 1-based ranks.
@@ -80,6 +88,8 @@ def ranks_among(hidden: Tensor, item_weight: Tensor, targets: Ints, negatives: I
     )
     # One product for target and negatives: a separate dot would differ from theirs in the last bits.
     scores = torch.bmm(item_weight[candidates].float(), hidden.float()[:, :, None])[:, :, 0].cpu().numpy()
+    if bias is not None:
+        scores[:, 0] += bias
     return rank_first(scores, ties)
 
 

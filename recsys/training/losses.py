@@ -11,7 +11,9 @@ from torch import Tensor
 
 from recsys.datasets.store import SequenceStore
 from recsys.encoders.base import SequenceEncoder
+from recsys.errors import ConfigError
 from recsys.kernels.cross_entropy import linear_cross_entropy
+from recsys.kernels.repeats import RepeatLayout, repeat_correction
 from recsys.kernels.sampled_loss import bce_loss, bpr_loss, gbce_loss, sampled_softmax_loss
 from recsys.kernels.sampling import (
     NegativeSampler,
@@ -113,10 +115,18 @@ class TrainingLoss:
         encoder: whose items are scored.
         store: for the popularity of items; only training events are counted.
         config: of the run.
+
+    Raises:
+        ConfigError: the encoder has a repeat bias and the loss samples.
     """
 
     def __init__(self, encoder: SequenceEncoder, store: SequenceStore, config: TrainingConfig) -> None:
         self.plan = plan_loss(config, encoder.n_items, encoder.device)
+        if self.plan.sampled and encoder.repeat_bias is not None:
+            raise ConfigError(
+                f"encoder.repeat_bias = {encoder.config.repeat_bias} is learned by the full softmax and the "
+                f"loss is {TITLES[self.plan.name]}: set encoder.repeat_bias = 0, or training.loss = 'full'"
+            )
         self._encoder = encoder
         self._config = config
         self._sampler: NegativeSampler | None = None
@@ -144,15 +154,27 @@ class TrainingLoss:
         avoided = None if self.plan.shared else targets
         return Negatives(ids, log_expected_count(sampler, ids, ids.shape[-1], avoided))
 
-    def __call__(self, hidden: Tensor, targets: Tensor, negatives: Negatives | None) -> Tensor:
+    def __call__(
+        self,
+        hidden: Tensor,
+        targets: Tensor,
+        negatives: Negatives | None,
+        repeats: RepeatLayout | None = None,
+        *,
+        sees_later: bool = False,
+    ) -> Tensor:
         """Mean loss of M hidden states, on their device.
 
         Args:
             hidden: (M, D).
             targets: (M,) int64.
             negatives: from `draw`, still on the host.
+            repeats: of an encoder with a repeat bias, on the device.
+            sees_later: whether events after a target's place are in its window.
         """
         config, temperature = self._config, self._config.temperature
+        if repeats is not None:
+            return self._with_repeats(hidden, targets, repeats, sees_later)
         if negatives is None:
             return linear_cross_entropy(
                 hidden,
@@ -188,3 +210,48 @@ class TrainingLoss:
             )
         compute = bce_loss if self.plan.name == "bce" else bpr_loss
         return compute(hidden, items, targets, ids, temperature=temperature, sparse=True)
+
+    def _with_repeats(
+        self, hidden: Tensor, targets: Tensor, layout: RepeatLayout, sees_later: bool
+    ) -> Tensor:
+        """Mean full-softmax loss where the items of a row's window have a learned bias."""
+        encoder, smoothing = self._encoder, self._config.label_smoothing
+        temperature = self._config.temperature
+        assert encoder.repeat_bias is not None
+        weight = encoder.item_weight
+        losses = linear_cross_entropy(
+            hidden,
+            weight,
+            targets,
+            label_smoothing=smoothing,
+            temperature=temperature,
+            reduction="none",
+        )
+        # The window's logits come from the numbers that the fused loss multiplied.
+        states = _as_multiplied(hidden)
+        keys, wanted = (_as_multiplied(encoder.scored_items(ids)) for ids in (layout.items, targets))
+        with torch.autocast(hidden.device.type, enabled=False):
+            own = (states * wanted).sum(-1) / temperature
+            totals = losses.to(states.dtype) + (1 - smoothing) * own
+            if smoothing > 0:
+                totals = totals + smoothing / temperature * (states @ _as_multiplied(weight).mean(0))
+            correction = repeat_correction(
+                states,
+                keys,
+                totals,
+                encoder.repeat_bias.bias.to(states.dtype),
+                layout,
+                sees_later=sees_later,
+                n_items=encoder.n_items,
+                label_smoothing=smoothing,
+                temperature=temperature,
+            )
+            return (losses + correction).sum() / max(len(targets), 1)
+
+
+def _as_multiplied(x: Tensor) -> Tensor:
+    """Rounded as autocast rounds what is multiplied, and wide again for sums."""
+    device = x.device.type
+    if torch.is_autocast_enabled(device) and x.dtype in (torch.float32, torch.bfloat16, torch.float16):
+        return x.to(torch.get_autocast_dtype(device)).float()
+    return x

@@ -36,7 +36,7 @@ from recsys.training.reporting import SilentReporter
 
 SELECTION_METRIC = "ndcg@10"
 ITEM_TABLE = "item_embedding.weight"
-LATER_SETTINGS = frozenset({"tie_items", "norm", "feed_forward", "schedule"})
+LATER_SETTINGS = frozenset({"tie_items", "norm", "feed_forward", "schedule", "repeat_bias"})
 """Settings that came after the first checkpoints, which have them at their defaults."""
 RESUMABLE = ("epochs", "patience", "prefetch")
 """Settings that may change when a run goes on: the first two say how far, the last changes nothing."""
@@ -174,8 +174,10 @@ class Trainer:
             hidden = self.encoder(inputs, generator=self._generator)
             if task.rows is not None:
                 hidden = hidden[task.rows.to(self._device, non_blocking=True)]
+        repeats = None if task.repeats is None else task.repeats.to(self._device)
+        later = not self.encoder.looks_back(self._generator)
         with self._precision.loss():
-            return self._loss(hidden, targets, prepared.negatives)
+            return self._loss(hidden, targets, prepared.negatives, repeats, sees_later=later)
 
     def _run_epoch(self, plan: EpochPlan) -> None:
         progress, started, saved = self.progress, time.perf_counter(), time.monotonic()

@@ -1,0 +1,87 @@
+"""What a learned bias of the items already in a window adds to the softmax over the catalog.
+
+The fused cross-entropy knows nothing of windows: z_v = h . e_v for every item. With a bias b of the items
+of the window, by how far back they lie, z'_v = z_v + b there, and
+
+    logsumexp(z') = logsumexp(z) + log(1 + sum over the window of (e^b - 1) e^(z - logsumexp(z))).
+
+So the window's own pairs, as many as attention has, are all that is to be looked at again.
+Legend: N events, M rows that predict, V items, d width, K buckets.
+"""
+
+import torch
+from torch import Tensor
+
+from recsys.errors import ArgumentError
+from recsys.kernels.repeats import reference
+from recsys.kernels.repeats.layout import RepeatLayout
+
+__all__ = ["RepeatLayout", "repeat_correction"]
+
+
+def repeat_correction(
+    hidden: Tensor,
+    keys: Tensor,
+    log_totals: Tensor,
+    bias: Tensor,
+    layout: RepeatLayout,
+    *,
+    sees_later: bool,
+    n_items: int,
+    label_smoothing: float = 0.0,
+    temperature: float = 1.0,
+) -> Tensor:
+    """Compute what is to be added to each row's full-softmax loss.
+
+    An item of the window counts once, by the occurrence nearest to the row's place; its bias is that of the
+    bucket of its distance: 1, 2 to 3, 4 to 7 and so on, the last bucket for all beyond.
+
+    Args:
+        hidden: (M, d) float32 or float64 states, rows of a sequence together and in order.
+        keys: (N, d) vectors by which the events' items are scored, same dtype; rows of events that are not
+            visible do not count.
+        log_totals: (M,) logsumexp of each row's logits over the catalog, divided by the temperature.
+        bias: (K,), same dtype.
+        layout: of the batch, on the same device.
+        sees_later: whether later events are in the window too, as in a Cloze task.
+        n_items: V.
+        label_smoothing: as in `linear_cross_entropy`.
+        temperature: likewise; divides the bias too.
+
+    Returns:
+        (M,) differentiable in the first four arguments.
+
+    Raises:
+        ArgumentError: shapes or dtypes do not fit.
+
+    Numerics: the logits should come from the numbers that gave `log_totals`: where nearly all of a row's
+    probability lies in its window, what is left is a difference of the two.
+    """
+    rows, events = len(layout.places), len(layout.items)
+    if hidden.dim() != 2 or hidden.shape[0] != rows or keys.shape != (events, hidden.shape[1]):
+        raise ArgumentError(
+            f"repeat_correction: hidden {tuple(hidden.shape)} and keys {tuple(keys.shape)} do not fit a "
+            f"layout of {rows} rows and {events} events"
+        )
+    if log_totals.shape != (rows,) or bias.dim() != 1 or len(bias) < 1:
+        raise ArgumentError(
+            f"repeat_correction: log_totals must be ({rows},) and bias (K,), K >= 1; they are "
+            f"{tuple(log_totals.shape)} and {tuple(bias.shape)}"
+        )
+    if not keys.dtype == log_totals.dtype == bias.dtype == hidden.dtype:
+        raise ArgumentError(
+            f"repeat_correction: dtypes differ: hidden {hidden.dtype}, keys {keys.dtype}, log_totals "
+            f"{log_totals.dtype}, bias {bias.dtype}"
+        )
+    with torch.autocast(hidden.device.type, enabled=False):
+        return reference.repeat_correction(
+            hidden,
+            keys,
+            log_totals,
+            bias,
+            layout,
+            sees_later=sees_later,
+            n_items=n_items,
+            label_smoothing=label_smoothing,
+            temperature=temperature,
+        )

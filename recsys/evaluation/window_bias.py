@@ -1,0 +1,170 @@
+"""Ranks and lists where the items of a user's window have a bias of their own, which no item vector holds.
+
+What is outside the window is ranked by the kernels as ever; the window's few items are scored one by one and
+put beside it. A target that is itself in the window competes with its bias on, and its row is scored whole.
+
+Legend: b rows, V items, d width, P pairs of a row and an item of its window.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from recsys.evaluation.metrics import Ranks
+from recsys.evaluation.popularity import combine_ranks
+from recsys.evaluation.protocol import Ties
+from recsys.evaluation.spans import Ints
+from recsys.evaluation.targets import EvaluationTargets
+
+__all__ = ["BiasFunction", "WindowBias", "ranks_with_bias", "top_ids_with_bias"]
+
+_SCORES = 1 << 24
+"""Scores of whole rows that are held at once."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class WindowBias:
+    """What is added to the scores of items of each row's window.
+
+    Attributes:
+        ids: (P,) int64, distinct within a row.
+        offsets: (b+1,) int64.
+        bias: (P,) float32.
+    """
+
+    ids: Ints
+    offsets: Ints
+    bias: NDArray[np.float32]
+
+    def rows(self) -> Ints:
+        """(P,) row of each pair."""
+        return np.repeat(np.arange(len(self.offsets) - 1), np.diff(self.offsets))
+
+    def repeated(self, place: Ints) -> "WindowBias":
+        """Those of rows (n,), any of which may come several times."""
+        counts = np.diff(self.offsets)[place]
+        offsets = np.concatenate(([0], np.cumsum(counts)))
+        pairs = np.arange(offsets[-1]) + np.repeat(self.offsets[place] - offsets[:-1], counts)
+        return WindowBias(self.ids[pairs], offsets, self.bias[pairs])
+
+
+BiasFunction = Callable[[Ints, EvaluationTargets], WindowBias]
+"""Called with (b,) int64 rows, the first row of each user of a batch, and the targets."""
+
+
+def ranks_with_bias(
+    states: Tensor,
+    item_weight: Tensor,
+    target: Ints,
+    history: tuple[Ints, Ints],
+    window: WindowBias,
+    ties: Ties,
+) -> tuple[Ranks, Ranks]:
+    """Rank the targets with seen items kept and removed.
+
+    Args:
+        states: (b, d).
+        item_weight: (V, d).
+        target: (b,) int64.
+        history: ids and offsets (b+1,) of the items seen, repeats allowed.
+        window: of the same rows.
+        ties: the tie rule.
+
+    Returns:
+        Ranks kept and removed, as `rank_of_target` gives them.
+    """
+    from recsys.kernels.ranking import rank_of_target
+
+    device = item_weight.device
+    wanted = torch.from_numpy(target).to(device)
+
+    def without(ids: Ints, offsets: Ints) -> Ranks:
+        """Ranks among all but some items."""
+        barred = torch.from_numpy(ids).to(device), torch.from_numpy(offsets).to(device)
+        found: Ranks = rank_of_target(states, item_weight, wanted, barred, ties=ties).removed.cpu().numpy()
+        return found
+
+    owner = window.rows()
+    pairs = torch.from_numpy(owner).to(device)
+    scores = _pair_scores(states, item_weight, pairs, torch.from_numpy(window.ids).to(device))
+    scores = scores + torch.from_numpy(window.bias).to(device, scores.dtype)
+    own = _pair_scores(states, item_weight, torch.arange(len(states), device=device), wanted)[pairs]
+    mine = window.ids == target[owner]
+    ahead, level = ((x.cpu().numpy() & ~mine) for x in (scores > own, scores == own))
+    greater, equal = (np.bincount(owner[x], minlength=len(target)) for x in (ahead, level))
+    kept = without(window.ids, window.offsets) + (combine_ranks(greater, equal, ties) - 1)
+    removed = without(*history)
+    again = np.flatnonzero(np.bincount(owner[mine], minlength=len(target)) > 0)
+    chunk = max(1, _SCORES // len(item_weight))
+    for first in range(0, len(again), chunk):
+        rows = again[first : first + chunk]
+        kept[rows], removed[rows] = _whole_rows(
+            states[torch.from_numpy(rows).to(device)],
+            item_weight,
+            target[rows],
+            WindowBias(*history, np.zeros(len(history[0]), np.float32)).repeated(rows),
+            window.repeated(rows),
+            ties,
+        )
+    return kept, removed
+
+
+def top_ids_with_bias(states: Tensor, item_weight: Tensor, window: WindowBias, k: int) -> Ints:
+    """The k best items of each row, (b, k) int64, -1 where there are no more."""
+    from recsys.kernels.ranking import top_k
+
+    device = item_weight.device
+    barred = torch.from_numpy(window.ids).to(device), torch.from_numpy(window.offsets).to(device)
+    rest = top_k(states, item_weight, k, barred)
+    pairs = torch.from_numpy(window.rows()).to(device)
+    scores = _pair_scores(states, item_weight, pairs, torch.from_numpy(window.ids).to(device))
+    scores = scores + torch.from_numpy(window.bias).to(device, scores.dtype)
+    counts = np.diff(window.offsets)
+    width = int(counts.max(initial=0))
+    slots = np.arange(len(window.ids)) - np.repeat(window.offsets[:-1], counts) + window.rows() * width
+    rows = len(counts)
+    laid = np.full(rows * width, -np.inf, dtype=np.float64)
+    laid[slots] = scores.double().cpu().numpy()
+    ids = np.full(rows * width, -1, dtype=np.int64)
+    ids[slots] = window.ids
+    every = np.concatenate((rest.scores.double().cpu().numpy(), laid.reshape(rows, width)), axis=1)
+    names = np.concatenate((rest.ids.cpu().numpy(), ids.reshape(rows, width)), axis=1)
+    # Fillers last, then by score, then by id.
+    order = np.lexsort((names, -every, names < 0), axis=1)[:, :k]
+    return np.take_along_axis(names, order, axis=1)
+
+
+def _pair_scores(states: Tensor, item_weight: Tensor, rows: Tensor, items: Tensor) -> Tensor:
+    """(P,) inner products, in blocks that fit a cache."""
+    out = states.new_empty(len(rows))
+    block = max(1, (1 << 20) // max(1, states.shape[1]))
+    for first in range(0, len(rows), block):
+        part = slice(first, first + block)
+        out[part] = (states[rows[part]] * item_weight[items[part]]).sum(-1)
+    return out
+
+
+def _whole_rows(
+    states: Tensor, item_weight: Tensor, target: Ints, history: WindowBias, window: WindowBias, ties: Ties
+) -> tuple[Ranks, Ranks]:
+    """Ranks kept and removed by the scores of all items."""
+    scores = states @ item_weight.T
+    device, rows = scores.device, np.arange(len(target))
+    added = torch.from_numpy(window.bias).to(device, scores.dtype)
+    scores[torch.from_numpy(window.rows()).to(device), torch.from_numpy(window.ids).to(device)] += added
+    wanted = torch.from_numpy(rows).to(device), torch.from_numpy(target).to(device)
+    own = scores[wanted][:, None].clone()
+    found = []
+    for _ in range(2):
+        greater = (scores > own).sum(1).cpu().numpy()
+        equal = (scores == own).sum(1).cpu().numpy() - 1
+        found.append(combine_ranks(greater, equal, ties))
+        # For the second time round: without what was seen, but for the target.
+        seen = torch.from_numpy(history.rows()).to(device), torch.from_numpy(history.ids).to(device)
+        scores[seen] = -torch.inf
+        scores[wanted] = own[:, 0]
+    return found[0], found[1]
