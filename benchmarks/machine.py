@@ -47,7 +47,10 @@ def processor() -> str:
 
 
 def commit() -> str:
-    """The commit, with a mark if the tree differs from it."""
+    """The commit, with a mark if the tree differs from it; of a copy without git, what RECSYS_COMMIT says."""
+    told = os.environ.get("RECSYS_COMMIT")
+    if told:
+        return told
     try:
         run = subprocess.run(
             ["git", "describe", "--always", "--dirty"],

@@ -38,6 +38,7 @@ def run(
     users: int = 100,
     store: SequenceStore | None = None,
     encoders: Sequence[str] = ENCODERS,
+    batch_events: int | None = None,
 ) -> dict[str, Any]:
     """Time training epochs: batches, losses, gradients, updates; no validation.
 
@@ -47,6 +48,7 @@ def run(
         users: of the made log: its lengths are ML-1M's, its catalog too.
         store: a prepared dataset in place of the made log.
         encoders: which.
+        batch_events: events of a step; None is each preset's own.
 
     Raises:
         ArgumentError: the device is unknown, or there is no GPU.
@@ -58,12 +60,14 @@ def run(
     result: dict[str, Any] = {"benchmark": "train", **stamp(), "device": where.type}
     result |= {"log": store.name, **facts, "encoders": []}
     for name in encoders:
-        result["encoders"].append(time_encoder(name, store, where, epochs))
+        result["encoders"].append(time_encoder(name, store, where, epochs, batch_events))
         print(f"{name}: timed", file=sys.stderr, flush=True)
     return result
 
 
-def time_encoder(name: str, store: SequenceStore, device: torch.device, epochs: int) -> dict[str, Any]:
+def time_encoder(
+    name: str, store: SequenceStore, device: torch.device, epochs: int, batch_events: int | None = None
+) -> dict[str, Any]:
     """Train an encoder for a few epochs and report the later ones.
 
     Args:
@@ -71,10 +75,12 @@ def time_encoder(name: str, store: SequenceStore, device: torch.device, epochs: 
         store: the data.
         device: where it trains.
         epochs: timed, after one that is not.
+        batch_events: events of a step; None is the preset's own.
     """
     chosen = preset(name, "tuned")
     encoder = build_encoder(name, store.n_items, encoder_config(name, chosen.get("encoder", {}))).to(device)
-    config = TrainingConfig(**{**chosen.get("training", {}), "epochs": epochs + 1})
+    own = {} if batch_events is None else {"batch_events": batch_events}
+    config = TrainingConfig(**{**chosen.get("training", {}), "epochs": epochs + 1, **own})
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
     history = Trainer(encoder, store, config).run().history
@@ -124,6 +130,7 @@ def main() -> int:
     parser.add_argument("--users", type=int, default=100, help="of the made log (default: %(default)s)")
     parser.add_argument("--store", type=Path, help="prepared dataset in place of the made log")
     parser.add_argument("--encoders", default=",".join(ENCODERS), help="with commas between")
+    parser.add_argument("--batch-events", type=int, help="events of a step (default: each preset's own)")
     parser.add_argument("--out", type=Path, help="JSON file to write")
     options = parser.parse_args()
     try:
@@ -134,6 +141,7 @@ def main() -> int:
             users=options.users,
             store=store,
             encoders=options.encoders.split(","),
+            batch_events=options.batch_events,
         )
         if options.out is not None:
             write_json(options.out, result)

@@ -1,8 +1,9 @@
 """The correction of the softmax for repeats in plain PyTorch: the definition, and what runs on a GPU."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from recsys.kernels.repeats.layout import RepeatLayout
 
@@ -54,8 +55,8 @@ def repeat_correction(
     counted = nearest & visible & row
 
     powers = 2 ** torch.arange(1, len(bias), device=hidden.device, dtype=torch.int32)
-    bucket = torch.bucketize(distance, powers, right=True)
-    added = F.embedding(bucket, bias[:, None]).squeeze(-1) / temperature
+    bucket = torch.bucketize(distance, powers, right=True, out_int32=True)
+    added: Tensor = _Looked.apply(bias, bucket) / temperature  # type: ignore[no-untyped-call]
     zero = added.new_zeros(())
     gained = torch.where(counted, torch.expm1(added) * torch.exp(scores), zero).sum(-1)
     correction = torch.log1p(gained.clamp_min(LEAST_LEFT - 1))
@@ -72,3 +73,19 @@ def repeat_correction(
 def _spread(x: Tensor, slots: Tensor, batch: int, width: int) -> Tensor:
     """Rows (n, ...) at their slots of a (batch, width, ...) array of zeros."""
     return x.new_zeros(batch * width, *x.shape[1:]).index_copy(0, slots, x).view(batch, width, *x.shape[1:])
+
+
+class _Looked(torch.autograd.Function):
+    """bias[bucket], whose gradient is a sum for each bucket: to scatter millions into a few takes longer."""
+
+    @staticmethod
+    def forward(ctx: Any, bias: Tensor, bucket: Tensor) -> Tensor:
+        ctx.save_for_backward(bucket)
+        ctx.buckets = len(bias)
+        return bias[bucket]
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None]:
+        (bucket,) = ctx.saved_tensors
+        zero = upstream.new_zeros(())
+        return torch.stack([torch.where(bucket == k, upstream, zero).sum() for k in range(ctx.buckets)]), None
