@@ -93,7 +93,7 @@ def draw_shared(
     Returns:
         (K,) int64; the same for every backend.
     """
-    device = torch.device(device)
+    device = torch.empty(0, device=device).device  # "cuda" is the one in use, by its number
     _check("draw_shared", sampler, count, device)
     chosen = _backend(backend, device)
     if chosen == "cpu":
