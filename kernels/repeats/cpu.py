@@ -100,7 +100,7 @@ def forward(
         flat(torch.expm1(added)),
         flat(added),
         _buckets(longest, len(added)),
-        *_places(items, visible, following, preceding, places, targets),
+        *(x.contiguous().numpy() for x in (items, visible, following, preceding, places, targets)),
         sees_later,
         *(np.float32(x) for x in (rate, own, even, LEAST_LEFT - 1)),
         flat(gained),
@@ -151,7 +151,7 @@ def backward(
         flat(log_totals),
         flat(torch.expm1(added)),
         _buckets(longest, len(added)),
-        *_places(items, visible, following, preceding, places, targets),
+        *(x.contiguous().numpy() for x in (items, visible, following, preceding, places, targets)),
         sees_later,
         *(np.float32(x) for x in (rate, own, even, LEAST_LEFT - 1)),
         flat(gained),
@@ -207,10 +207,3 @@ def _buckets(longest: int, count: int) -> NDArray[np.int64]:
     """Bucket of each distance that a sequence has: the place of its leading bit, exactly."""
     found: NDArray[np.int64] = np.frexp(np.arange(longest + 1))[1].astype(np.int64) - 1
     return found.clip(0, count - 1)
-
-
-def _places(
-    items: Tensor, visible: Tensor, following: Tensor, preceding: Tensor, places: Tensor, targets: Tensor
-) -> list[NDArray[Any]]:
-    ids, wanted = items.to(torch.int32), targets.to(torch.int32)
-    return [x.contiguous().numpy() for x in (ids, visible, following, preceding, places, wanted)]

@@ -118,7 +118,7 @@ def _lay_rows(
             )  # fmt: skip
     for lane in range(lanes):
         at_place[lane] = np.float32(places[row0 + lane]) if lane < count else _IDLE
-        wanted[lane] = targets[row0 + lane] if lane < count else 0
+        wanted[lane] = np.int32(targets[row0 + lane]) if lane < count else np.int32(0)
 
 
 @compiled
@@ -220,17 +220,18 @@ def forward_worker(
                 more, all_, one = none, none, none
                 for c in range(n):
                     key = chosen[c]
+                    item = np.int32(items[start + key])
                     first, last = _reach(bucket_of, key, nearest, furthest)
                     far = _distance(place, key)
                     score = subtract(multiply(load(scores, c * lanes + at), speed), sum_)
                     pair = multiply(_of_bucket(growth, first, last, far), decay(score, fall))
                     more = add(more, select_within(place, low[key], high[key], pair, none))
                     # Two sums: small equal numbers added to a large one are all rounded the same way.
-                    if even > _ZERO or any_equal(wanted, at, items[start + key]):
+                    if even > _ZERO or any_equal(wanted, at, item):
                         part = _of_bucket(added, first, last, far)
                         part = select_within(place, low[key], high[key], part, none)
                         all_ = add(all_, part)
-                        one = add(one, select_equal(wanted, at, items[start + key], part, none))
+                        one = add(one, select_equal(wanted, at, item, part, none))
                 store(gain, at, more)
                 store(every, at, all_)
                 store(mine, at, one)
@@ -325,6 +326,7 @@ def backward_worker(
                 steep, above = load(slope, at), load(upstream, at)
                 for c in range(n):
                     key = chosen[c]
+                    item = np.int32(items[start + key])
                     first, last = _reach(bucket_of, key, nearest, furthest)
                     far = _distance(place, key)
                     score = subtract(multiply(load(weights, c * lanes + at), speed), sum_)
@@ -332,8 +334,8 @@ def backward_worker(
                     pair = multiply(_of_bucket(growth, first, last, far), power)
                     # The slope in the bias of e^bias - 1 is itself and one more.
                     pull = add(pair, power)
-                    if even > _ZERO or any_equal(wanted, at, items[start + key]):
-                        share = select_equal(wanted, at, items[start + key], hit, miss)
+                    if even > _ZERO or any_equal(wanted, at, item):
+                        share = select_equal(wanted, at, item, hit, miss)
                         pull = subtract(pull, multiply(share, above))
                     pull = select_within(place, low[key], high[key], pull, none)
                     if first == last:
