@@ -18,13 +18,22 @@ from recsys.errors import ArgumentError
 
 __all__ = ["COMPARED", "run"]
 
-COMPARED = ("scan", "conv", "attention", "pointwise", "cross_entropy", "sampled_loss", "embedding")
+COMPARED = (
+    "scan",
+    "conv",
+    "attention",
+    "pointwise",
+    "repeats",
+    "cross_entropy",
+    "sampled_loss",
+    "embedding",
+)
 """Operations that have a program here; on a CPU `benchmarks.catalog_speed` times cross-entropy, and
 `benchmarks.item_gradients` the embedding."""
 
 Cases = Callable[[torch.device, tuple[torch.dtype, ...], int], Iterator[Case]]
 
-COUNTS = {"scan": 16, "attention": 12, "conv": 8, "pointwise": 8}
+COUNTS = {"scan": 16, "attention": 12, "conv": 8, "pointwise": 8, "repeats": 4}
 """Comparisons of each on a CPU, by which the budget of time is shared out; on a GPU the calls are short."""
 
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from recsys.errors import ArgumentError
+from recsys.kernels.backend import choose_backend
 from recsys.kernels.repeats import reference
 from recsys.kernels.repeats.layout import RepeatLayout
 
@@ -30,6 +31,7 @@ def repeat_correction(
     n_items: int,
     label_smoothing: float = 0.0,
     temperature: float = 1.0,
+    backend: str | None = None,
 ) -> Tensor:
     """Compute what is to be added to each row's full-softmax loss.
 
@@ -47,6 +49,7 @@ def repeat_correction(
         n_items: V.
         label_smoothing: as in `linear_cross_entropy`.
         temperature: likewise; divides the bias too.
+        backend: "reference", "cpu" (float32 alone) or None to choose by device and dtype.
 
     Returns:
         (M,) differentiable in the first four arguments.
@@ -73,8 +76,21 @@ def repeat_correction(
             f"repeat_correction: dtypes differ: hidden {hidden.dtype}, keys {keys.dtype}, log_totals "
             f"{log_totals.dtype}, bias {bias.dtype}"
         )
+    chosen = choose_backend("repeats", backend, hidden)
+    if chosen == "cpu" and hidden.dtype != torch.float32:
+        if backend is not None:
+            raise ArgumentError(
+                f"repeat_correction: backend 'cpu' takes float32, not {hidden.dtype}: cast, or use "
+                "backend='reference'"
+            )
+        chosen = "reference"
+    compute = reference.repeat_correction
+    if chosen == "cpu":
+        from recsys.kernels.repeats import cpu
+
+        compute = cpu.repeat_correction
     with torch.autocast(hidden.device.type, enabled=False):
-        return reference.repeat_correction(
+        return compute(
             hidden,
             keys,
             log_totals,

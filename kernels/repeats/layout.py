@@ -32,6 +32,8 @@ class RepeatLayout:
         places: (M,) int32.
         targets: (M,) int64 items at those places.
         row_slots: (M,) int64 places of the rows in a (B, T) array, flattened.
+        event_offsets: (B + 1,) int32: events of sequence b are those from entry b to entry b + 1.
+        row_offsets: (B + 1,) int32, likewise of the rows.
         shape: (B, T, L).
     """
 
@@ -43,6 +45,8 @@ class RepeatLayout:
     places: Tensor
     targets: Tensor
     row_slots: Tensor
+    event_offsets: Tensor
+    row_offsets: Tensor
     shape: tuple[int, int, int]
 
     @classmethod
@@ -88,6 +92,8 @@ class RepeatLayout:
             torch.from_numpy(places.astype(np.int32)),
             torch.from_numpy(np.asarray(targets, dtype=np.int64)),
             torch.from_numpy(row_sequences * most + order),
+            _offsets(lengths),
+            _offsets(rows),
             (batch, most, longest),
         )
 
@@ -95,3 +101,7 @@ class RepeatLayout:
         """The same on a device."""
         names = [name for name in self.__slots__ if name != "shape"]
         return replace(self, **{n: getattr(self, n).to(device, non_blocking=True) for n in names})
+
+
+def _offsets(lengths: Ints) -> Tensor:
+    return torch.from_numpy(np.concatenate(([0], np.cumsum(lengths))).astype(np.int32))

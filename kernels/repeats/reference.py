@@ -32,7 +32,7 @@ def repeat_correction(
     """
     batch, most, longest = layout.shape
     if hidden.shape[0] == 0:
-        return log_totals + 0.0 * hidden.sum()
+        return log_totals + 0.0 * (hidden.sum() + keys.sum() + bias.sum())
     scores = _spread(hidden, layout.row_slots, batch, most) @ _spread(
         keys, layout.event_slots, batch, longest
     ).transpose(1, 2)

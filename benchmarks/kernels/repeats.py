@@ -1,0 +1,72 @@
+"""The softmax's correction for items that the window holds: our kernel against its PyTorch definition."""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from benchmarks.kernels.case import Case, Work, both_ways
+from benchmarks.kernels.padding import draw, leaf
+from benchmarks.kernels.shapes import BEAUTY, ML_1M, Batch
+from recsys.kernels.repeats import RepeatLayout, repeat_correction
+
+__all__ = ["cases"]
+
+EVENTS, D_MODEL, ITEMS, BUCKETS = 4_096, 64, 3_000, 8
+"""A training step's events, and the model's sizes."""
+
+
+def cases(device: torch.device, dtypes: tuple[torch.dtype, ...], events: int) -> Iterator[Case]:
+    """Comparisons on a CPU, next-item rows behind every event; elsewhere both sides are PyTorch's."""
+    if device.type != "cpu":
+        return
+    for shape in (ML_1M, BEAUTY):
+        batch = Batch.make(shape, device, min(events, EVENTS))
+        rng = np.random.default_rng(0)
+        items, targets = rng.integers(0, ITEMS, (2, batch.events))
+        sequence = np.repeat(np.arange(len(batch.lengths)), batch.lengths)
+        place = np.arange(batch.events) - np.repeat(np.cumsum(batch.lengths) - batch.lengths, batch.lengths)
+        layout = RepeatLayout.of(
+            items, batch.lengths, np.ones(batch.events, dtype=bool), sequence, place + 1, targets
+        )
+        for dtype in dtypes:
+            yield from _compare(batch, layout, dtype)
+
+
+def _compare(batch: Batch, layout: RepeatLayout, dtype: torch.dtype) -> Iterator[Case]:
+    n, device = batch.events, batch.offsets.device
+    hidden = draw(n, D_MODEL, seed=0, device=device, dtype=dtype)
+    table = draw(ITEMS, D_MODEL, seed=1, device=device, dtype=dtype) * 0.2
+    totals = torch.logsumexp(hidden @ table.T, 1)
+    bias = draw(BUCKETS, seed=2, device=device, dtype=dtype)
+    upstream = draw(n, seed=3, device=device, dtype=dtype)
+    inputs = (hidden, table[layout.items], totals, bias)
+
+    def by(backend: str | None) -> Callable[..., Tensor]:
+        return lambda *leaves: repeat_correction(
+            *leaves, layout, sees_later=False, n_items=ITEMS, backend=backend
+        )
+
+    sides = {
+        "ours": (by(None), [leaf(x) for x in inputs], upstream),
+        "torch, padded": (by("reference"), [leaf(x) for x in inputs], upstream),
+    }
+    pairs = batch.pairs(causal=True)
+    for direction, calls in both_ways(sides, device).items():
+        moved = (2 if direction == "forward" else 6) * n * D_MODEL
+        yield Case(
+            "repeats",
+            batch.title,
+            D_MODEL,
+            str(dtype).removeprefix("torch."),
+            direction,
+            n,
+            calls,
+            upstreams=dict.fromkeys(sides, upstream) if direction == "forward" else {},
+            work=Work(
+                bytes=moved * upstream.element_size(),
+                flops=(2 if direction == "forward" else 6) * pairs * D_MODEL,
+                exps=pairs,
+            ),
+        )
