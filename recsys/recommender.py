@@ -1,5 +1,6 @@
 """The facade: fit on a log, evaluate, recommend, save. Raw ids in, raw ids out."""
 
+import dataclasses
 import shutil
 import tempfile
 import weakref
@@ -31,6 +32,7 @@ from recsys.queries import OnUnknown, of_histories, of_users
 from recsys.retrieval.bundle import bundle_exists
 from recsys.run_folder import RunFolder, fingerprint, read_run, write_config, write_model
 from recsys.training.config import TrainingConfig
+from recsys.training.losses import plan_loss
 from recsys.training.plots import plot_training
 from recsys.training.reporting import ConsoleReporter, SilentReporter
 from recsys.training.trainer import Trainer
@@ -90,7 +92,7 @@ class Recommender(Indexed):
         self.backend = backend
 
     def configs(self) -> tuple[EncoderConfig, TrainingConfig]:
-        """The full configuration that `fit` will use.
+        """The full configuration that `fit` will use, less a preset's repeat bias where the loss samples.
 
         Raises:
             ConfigError: unknown encoder, preset or field, or a value out of range.
@@ -127,6 +129,9 @@ class Recommender(Indexed):
         device = choose_device(self.device)
         run = None if out is None else RunFolder(Path(out))
         self._open(data, run, notify)
+        chosen = "repeat_bias" in (self.encoder_options or {})
+        if not chosen and plan_loss(training, self.store_.n_items, device).sampled:
+            encoder_settings = dataclasses.replace(encoder_settings, repeat_bias=0)
         if run is not None:
             write_config(run, encoder_settings, training)
         encoder = build_encoder(self.encoder, self.store_.n_items, encoder_settings, seed=training.seed)

@@ -16,7 +16,7 @@ ALLOWED = {
     "datasets": ["errors"],
     "jagged": ["errors", "kernels"],
     "encoders": ["jagged", "config", "errors", "kernels"],
-    "objectives": ["encoders", "jagged"],
+    "objectives": ["encoders", "jagged", "kernels"],
     "training": ENGINE,
     "evaluation": ["errors", "files", "jagged", "kernels", "datasets"],
     "retrieval": ["errors", "config", "files", "kernels"],
@@ -89,7 +89,9 @@ ALLOWED = {
         "interests",
         "queries",
         "retrieval",
+        "window_answers",
     ],
+    "window_answers": ["decoding", "encoders", "evaluation", "queries", "retrieval"],
     "run_folder": ["config", "encoders", "errors", "files", "training"],
     "recommender": [
         *ENGINE,
@@ -119,6 +121,7 @@ ALLOWED = {
         "user_clock",
         "user_clock_plot",
     ],
+    "__main__": ["cli"],
     "cli": [
         *ENGINE,
         "evaluation",

@@ -13,7 +13,7 @@ import torch
 import recsys
 from recsys import Recommender
 from recsys.datasets.store import SequenceStore
-from recsys.decoder_evaluation import hidden_function
+from recsys.decoder_evaluation import bias_function, hidden_function
 from recsys.encoders.inference import encode_histories
 from recsys.errors import ArgumentError, RetrievalError
 from recsys.evaluation.targets import select_targets
@@ -21,6 +21,7 @@ from recsys.interests import centres_of, interest_states
 from recsys.latent_memory import collect_memory
 from recsys.local_evaluation import local_ranks
 from recsys.retrieval.item_index import ItemIndex
+from recsys.window_answers import with_window
 
 SMALL: dict[str, Any] = {"d_model": 16, "n_layers": 1, "d_ff": 16, "max_length": 12}
 QUICK: dict[str, Any] = {"epochs": 2, "batch_events": 256}
@@ -107,6 +108,12 @@ def test_every_choice_of_vectors_answers_saves_and_evaluates_alike(
     targets = select_targets(store, "test")
     states = hidden_function(model.encoder_, store)(targets.first_rows, targets).numpy()
     found = model.decoder_.search(states, store.n_items)
+    biases = bias_function(model.encoder_, store)
+    if vectors == "embedding" and biases is not None:
+        window = biases(targets.first_rows, targets)
+        everyone = np.arange(len(states) + 1)
+        rest = model.decoder_.search(states, store.n_items, exclude=(window.ids, window.offsets))
+        found = with_window(rest, window, states, everyone, model.decoder_, store.n_items)
     places = (found.ids == targets.target[:, None]).argmax(axis=1) + 1
     assert (places == result.ranks["kept"]).mean() > 0.97
     assert loaded.evaluate(vectors=vectors, aggregate=aggregate).metrics == result.metrics

@@ -422,11 +422,13 @@ ENCODER_CHANGES: dict[str, dict[str, Any]] = {
         "time_bias": 64,
         "relative_positions": 8,
         "tie_items": False,
+        "repeat_bias": 4,
         "norm": "rms",
         "feed_forward": "gelu",
     },
     "bert4rec": {
         "tie_items": False,
+        "repeat_bias": 4,
         "norm": "rms",
         "feed_forward": "gelu",
         "mask_probability": 0.5,
@@ -436,6 +438,7 @@ ENCODER_CHANGES: dict[str, dict[str, Any]] = {
     },
     "mamba": {
         "tie_items": False,
+        "repeat_bias": 4,
         "norm": "rms",
         "feed_forward": "swiglu",
         "d_state": 8,
