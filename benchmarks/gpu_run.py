@@ -36,10 +36,11 @@ class Stage:
 def stages(out: Path, datasets: Path, only: str | None = None) -> list[Stage]:
     """The stages in order; their limits add up to under nine minutes."""
     tests = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "tests/kernels").glob("test_*_triton.py"))
-    workers = ("-n", "8") if importlib.util.find_spec("xdist") else ()
+    count = max(2, min(14, (os.cpu_count() or 2) - 2))
+    workers = ("-n", str(count)) if importlib.util.find_spec("xdist") else ()
     pytest = ("-m", "pytest", "-q", "-W", "default", "-p", "no:cacheprovider", "--durations=10", *workers)
     found = [
-        # Compiling for many shapes takes longer than running: eight processes share the GPU.
+        # Compiling for many shapes takes longer than running: a process for nearly every core shares the GPU.
         Stage("tests", (*pytest, *tests, "tests/kernels/test_on_device.py"), 200),
         Stage(
             "kernels",
@@ -54,7 +55,8 @@ def stages(out: Path, datasets: Path, only: str | None = None) -> list[Stage]:
     ]
     prepared = sorted(path.parent for path in datasets.glob("*/meta.json"))
     each = 120 // max(1, len(prepared))
-    program = ("-m", "benchmarks.training", "--device", "cuda", "--epochs", "3")
+    # Small steps would time launches: sixteen thousand events fill a GPU.
+    program = ("-m", "benchmarks.training", "--device", "cuda", "--epochs", "3", "--batch-events", "16384")
     if not prepared:
         made = ("--users", "6000", "--out", str(out / "training.json"))
         found.append(Stage("training", (*program, *made), each))

@@ -15,6 +15,10 @@ from recsys.training.trainer import Trainer
 __all__ = ["Steps", "alternate_steps"]
 
 
+SAME = {"max_length": 200, "repeat_bias": 0}
+"""Of every run: no sampled loss trains a repeat bias."""
+
+
 class Steps:
     """One training run of an encoder's default preset with windows of 200 and batches of 4,096 events.
 
@@ -27,7 +31,7 @@ class Steps:
     def __init__(self, name: str, store: SequenceStore, **training: object) -> None:
         chosen = preset(name, "tuned")
         config = TrainingConfig(**{**chosen.get("training", {}), "batch_events": 4096, **training})
-        settings = encoder_config(name, {**chosen.get("encoder", {}), "max_length": 200})
+        settings = encoder_config(name, {**chosen.get("encoder", {}), **SAME})
         self.trainer = Trainer(build_encoder(name, store.n_items, settings), store, config)
         self.trainer.encoder.train()
         # As `Trainer.run` does.

@@ -7,7 +7,7 @@ Imports neither polars nor FAISS, so that it runs from a prepared dataset where 
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,7 @@ def run(
     store: SequenceStore | None = None,
     encoders: Sequence[str] = ENCODERS,
     batch_events: int | None = None,
+    keep: Callable[[dict[str, Any]], object] = lambda result: None,
 ) -> dict[str, Any]:
     """Time training epochs: batches, losses, gradients, updates; no validation.
 
@@ -49,6 +50,7 @@ def run(
         store: a prepared dataset in place of the made log.
         encoders: which.
         batch_events: events of a step; None is each preset's own.
+        keep: given the result so far after each encoder, in case the run is cut off.
 
     Raises:
         ArgumentError: the device is unknown, or there is no GPU.
@@ -61,6 +63,7 @@ def run(
     result |= {"log": store.name, **facts, "encoders": []}
     for name in encoders:
         result["encoders"].append(time_encoder(name, store, where, epochs, batch_events))
+        keep(result)
         print(f"{name}: timed", file=sys.stderr, flush=True)
     return result
 
@@ -142,9 +145,10 @@ def main() -> int:
             store=store,
             encoders=options.encoders.split(","),
             batch_events=options.batch_events,
+            keep=(lambda result: None)
+            if options.out is None
+            else lambda result: write_json(options.out, result),
         )
-        if options.out is not None:
-            write_json(options.out, result)
     except RecsysError as error:
         print(f"Error: {error}", file=sys.stderr)
         return 2
