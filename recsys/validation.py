@@ -88,4 +88,4 @@ class Validation:
             lists=False,
             resamples=0,
         )
-        return float(result.metrics["ndcg@10"])
+        return float(result.metrics_seen_removed["ndcg@10"])

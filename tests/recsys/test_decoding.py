@@ -21,6 +21,7 @@ from recsys.interests import centres_of, interest_states
 from recsys.latent_memory import collect_memory
 from recsys.local_evaluation import local_ranks
 from recsys.retrieval.item_index import ItemIndex
+from recsys.validation import Validation
 from recsys.window_answers import with_window
 
 SMALL: dict[str, Any] = {"d_model": 16, "n_layers": 1, "d_ff": 16, "max_length": 12}
@@ -222,3 +223,17 @@ def test_an_index_of_another_catalog_is_refused(store: SequenceStore, tmp_path: 
     index.save(tmp_path / "run" / "index")
     with pytest.raises(RetrievalError, match="another catalog"):
         recsys.load(tmp_path / "run")
+
+
+def test_vectors_are_chosen_by_ranks_without_seen_items(store: SequenceStore, model: Recommender) -> None:
+    validation = Validation(model.encoder_, store)
+    weight = model.encoder_.item_vectors()
+    targets, gains = validation.targets, []
+    for row in range(targets.n_rows):
+        scores = (weight @ validation.states[row]).numpy()
+        history = store.items[targets.history_start[row] : targets.history_end[row]]
+        target = int(targets.target[row])
+        others = np.setdiff1d(np.arange(store.n_items), np.append(history, target))
+        rank = 1 + int((scores[others] >= scores[target]).sum())
+        gains.append(1 / np.log2(1 + rank) if rank <= 10 else 0.0)
+    assert validation.ndcg(weight) == pytest.approx(float(np.mean(gains)), abs=1e-6)
