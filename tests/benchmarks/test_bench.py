@@ -68,12 +68,13 @@ def test_both_ways_time_a_gradient_that_is_right() -> None:
 
 @pytest.mark.slow
 def test_every_rival_on_the_cpu_computes_what_we_compute() -> None:
-    result = run(device="cpu", only="scan,attention,conv,pointwise", seconds=0.1, events=900)
+    result = run(device="cpu", only="scan,attention,conv,pointwise,repeats", seconds=0.1, events=900)
     assert {entry["operation"].split(",")[0] for entry in result["comparisons"]} == {
         "scan",
         "attention",
         "conv",
         "pointwise",
+        "repeats",
     }
     rivals = set()
     for entry in result["comparisons"]:
@@ -87,6 +88,7 @@ def test_every_rival_on_the_cpu_computes_what_we_compute() -> None:
         "torch conv1d, already padded",
         "torch conv1d, padding and unpadding",
         "torch, op by op",
+        "torch, padded",
     }
     wanted = {
         (entry["operation"], entry["target"]["rival"], entry["target"]["ratio"])
