@@ -30,7 +30,7 @@ $(INSTALLED): pyproject.toml setup.py constraints.txt
 	@touch $@
 
 demo: $(INSTALLED)
-	$(BIN)/recsys train ml-100k --encoder sasrec --out demo --overwrite
+	$(BIN)/recsys train ml-100k --encoder sasrec --set training.epochs=30 --out demo --overwrite
 	$(BIN)/recsys recommend demo --user 1 --k 10
 	@echo "Curves: demo/plots/training.png"
 

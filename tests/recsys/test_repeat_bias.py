@@ -15,6 +15,7 @@ from recsys.encoders import build_encoder, encoder_config
 from recsys.encoders.inference import encode_histories
 from recsys.encoders.repeat_bias import window_items
 from recsys.errors import ConfigError
+from recsys.interests import interest_states
 from recsys.jagged import SequenceBatch
 from recsys.objectives import make_task
 from recsys.training.config import TrainingConfig
@@ -76,6 +77,23 @@ def test_answers_with_seen_items_are_the_best_of_the_biased_scores(trained: tupl
         raw = model._names.items.decode(best).to_list()
         assert own["item_id"].to_list() == raw
         np.testing.assert_allclose(own["score"].to_numpy(), scores[best], rtol=1e-4, atol=1e-4)
+
+
+def test_several_query_vectors_score_the_window_by_the_best_of_them(
+    trained: tuple[bool, Recommender],
+) -> None:
+    _, model = trained
+    store, encoder = model.store_, model.encoder_
+    assert encoder.repeat_bias is not None
+    start, end = store.offsets[4:5], store.offsets[5:6]
+    states, _ = interest_states(encoder, store.items, store.timestamps, start, end, 3)
+    assert len(states) > 1
+    scores = (encoder.item_vectors() @ torch.from_numpy(states).T).amax(1).double().numpy()
+    ids, _, distances = window_items(store.items, start, end, encoder.history_length)
+    scores[ids] += encoder.repeat_bias.of_distances(distances)
+    best = np.argsort(-scores, kind="stable")[:8]
+    answer = model.recommend(users=[4], k=8, exclude_seen=False, interests=3)
+    assert answer["item_id"].to_list() == model._names.items.decode(best).to_list()
 
 
 def test_filters_hold_for_the_window_too(trained: tuple[bool, Recommender]) -> None:
