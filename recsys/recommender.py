@@ -129,9 +129,11 @@ class Recommender(Indexed):
         device = choose_device(self.device)
         run = None if out is None else RunFolder(Path(out))
         self._open(data, run, notify)
-        chosen = "repeat_bias" in (self.encoder_options or {})
-        if not chosen and plan_loss(training, self.store_.n_items, device).sampled:
+        given = encoder_settings.repeat_bias and "repeat_bias" not in (self.encoder_options or {})
+        if given and plan_loss(training, self.store_.n_items, device).sampled:
             encoder_settings = dataclasses.replace(encoder_settings, repeat_bias=0)
+            if notify is not None:
+                notify("The preset's repeat bias is left out: only the full softmax trains it")
         if run is not None:
             write_config(run, encoder_settings, training)
         encoder = build_encoder(self.encoder, self.store_.n_items, encoder_settings, seed=training.seed)

@@ -23,6 +23,9 @@ from recsys.evaluation.targets import EvaluationTargets, PreparedLog, Split, sel
 from recsys.evaluation.window_bias import BiasFunction
 
 
+BIAS_NOTE = "The model adds a learned bias to the scores of items in the user's window."
+
+
 def evaluate_hidden(
     hidden_fn: HiddenFunction,
     item_weight: Tensor,
@@ -109,9 +112,12 @@ def evaluate_hidden(
             progress=progress,
         )
 
-    return _evaluate(
+    result = _evaluate(
         rank, store, split, protocol, ks, seed=seed, users=users, resamples=resamples, encoder=encoder
     )
+    if bias_fn is not None:
+        result.protocol["notes"].append(BIAS_NOTE)
+    return result
 
 
 def evaluate_scores(

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from recsys.encoders.repeat_bias import RepeatBias, window_items
+from recsys.evaluation.card import render_card
 from recsys.evaluation.evaluate import evaluate_hidden
 from recsys.evaluation.protocol import PROTOCOLS
 from recsys.evaluation.targets import EvaluationTargets, select_targets
@@ -92,6 +93,9 @@ def test_lists_hold_the_best_of_the_biased_scores(random_store: Any) -> None:
     for row in targets.first_rows:
         scores = model.scores(targets, int(row))
         shown |= set(sorted(range(store.n_items), key=lambda i: (-scores[i], i))[:3])
+    assert "learned bias" in render_card(result.protocol)
+    plain = evaluate_hidden(model.hidden, model.weight, store, ks=(3,))
+    assert "learned bias" not in render_card(plain.protocol)
     assert result.lists["kept"]["coverage@3"] == pytest.approx(len(shown) / store.n_items)
 
 

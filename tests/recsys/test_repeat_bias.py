@@ -154,7 +154,10 @@ def test_a_sampled_loss_refuses_it_and_a_preset_gives_way(tmp_path: Any) -> None
     with pytest.raises(ConfigError, match=r"repeat_bias = 3 .* sampled softmax.*repeat_bias = 0") as caught:
         asked.fit(store)
     assert "\n" not in str(caught.value)
-    preset = Recommender("sasrec", encoder_options=SMALL, training_options=sampled).fit(store)
+    told: list[str] = []
+    preset = Recommender("sasrec", encoder_options=SMALL, training_options=sampled)
+    preset.fit(store, notify=told.append)
+    assert any("repeat bias is left out" in line for line in told)
     assert preset.encoder_.repeat_bias is None
     assert preset.configs()[0].repeat_bias > 0
 
