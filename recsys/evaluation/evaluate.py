@@ -22,7 +22,6 @@ from recsys.evaluation.spans import Ints
 from recsys.evaluation.targets import EvaluationTargets, PreparedLog, Split, select_targets
 from recsys.evaluation.window_bias import BiasFunction
 
-
 BIAS_NOTE = "The model adds a learned bias to the scores of items in the user's window."
 
 
