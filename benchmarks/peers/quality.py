@@ -54,6 +54,7 @@ class Peer:
     source: str
 
 
+_RECBOLE_SOURCE = "RecBole's defaults, with its CE loss"
 _RECTOOLS_SOURCE = "RecTools' defaults but for n_factors 64 (256), n_heads 2 (4), session_max_len 200 (100)"
 PEERS = {
     "recbole": Peer(
@@ -63,7 +64,7 @@ PEERS = {
         max_length=50,
         dropout=0.5,
         batch_size=2048,
-        source="RecBole's defaults, with its CE loss",
+        source=_RECBOLE_SOURCE,
     ),
     "recbole-128": Peer(
         module="recbole_quality",
@@ -72,7 +73,7 @@ PEERS = {
         max_length=50,
         dropout=0.5,
         batch_size=128,
-        source="RecBole's defaults, with its CE loss, but for train_batch_size 128 (2048), its cheapest per event",
+        source=_RECBOLE_SOURCE + ", train_batch_size 128 (2048), its cheapest per event",
     ),
     "rectools": Peer(
         module="rectools_quality",
