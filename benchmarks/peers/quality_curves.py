@@ -86,7 +86,7 @@ class Curve:
 
     def epochs(self) -> float:
         """Passes over the training events until the last point."""
-        return self.points[-1].events / max(self.facts["training_events"], 1)
+        return float(self.points[-1].events / max(self.facts["training_events"], 1))
 
 
 def costs(ours: Sequence[Curve], peers: Sequence[Curve]) -> list[dict[str, Any]]:

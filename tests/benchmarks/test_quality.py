@@ -17,7 +17,7 @@ from benchmarks.peers.pace import Pace, converse
 from benchmarks.peers.process import SideError
 from benchmarks.peers.protocol import OurTask, Slice
 from benchmarks.peers.quality_curves import Curve, Point, costs
-from benchmarks.peers.quality_report import draw, print_tables
+from benchmarks.peers.quality_report import draw, print_tables, summary
 from benchmarks.peers.quality_training import Ranking, train
 from recsys.datasets.prepare import prepare
 
@@ -205,7 +205,7 @@ def test_tables_and_picture_of_sides_of_which_one_failed(
     good, bad = _train(_Scripted([0.1, 0.3]), tmp_path), Curve(side="gone", failure="pip said no")
     own = _curve("ours (sasrec)", (5, 0.4))
     own.test = _valid(0.1, 0.2)
-    sides = {curve.side: quality.summary(curve) for curve in (own, good, bad)}
+    sides = {curve.side: summary(curve) for curve in (own, good, bad)}
     result = {
         "log": {"name": "made", "users": 1, "items": 2, "events": 3},
         "selected_by": "validation",
