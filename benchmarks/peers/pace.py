@@ -143,6 +143,7 @@ def converse(prepare: Callable[[dict[str, Any]], QualitySide], requests: TextIO,
         say(dict(side.facts) | spent)
         request = attend(side)
         pace = Pace(hold, float(request["every"]))
+        reset_peak_memory()
         side.train(pace, int(request["batch_size"]))
         say(pace.totals() | {"ended": True})
         attend(side)

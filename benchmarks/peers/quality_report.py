@@ -134,7 +134,7 @@ def draw(result: dict[str, Any], path: Path) -> None:
     """Validation NDCG@10 over processor seconds of training, a panel per rule, into a PNG."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
-    from matplotlib.ticker import FuncFormatter
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     figure = Figure(figsize=(10, 4.2), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
@@ -150,6 +150,8 @@ def draw(result: dict[str, Any], path: Path) -> None:
             top = scores.index(max(scores))
             axes.plot(seconds[top], scores[top], "*", color=color, markersize=12)
         axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_minor_formatter(NullFormatter())
         axes.xaxis.set_major_formatter(FuncFormatter(lambda seconds, _: f"{seconds:g}"))
         axes.set(
             xlabel="processor seconds of training, one process",
