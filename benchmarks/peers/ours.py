@@ -28,7 +28,7 @@ class OurSide:
 
     def __init__(self, task: Task) -> None:
         torch.set_num_threads(task.threads)
-        store = _open_store(task.log)
+        store = open_log(task.log)
         config = encoder_config(
             "sasrec",
             {
@@ -111,7 +111,7 @@ class _Until(SilentReporter):
             raise _SliceOver
 
 
-def _open_store(log: str) -> SequenceStore:
+def open_log(log: str) -> SequenceStore:
     """The log as a prepared dataset in this side's folder, with the leave-one-out split."""
     frame = pl.DataFrame(np.load(log), schema=["user_id", "item_id", "pos"])
     return prepare(frame, "store", timestamp_column="pos", time_unit="order", overwrite=True)

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from benchmarks.peers.protocol import EvaluationTask, Task
+from benchmarks.peers.protocol import EvaluationTask, OurTask, Task
 
 PREPARE_TIMEOUT_S = 900.0
 # A slice ends with the step that fills it: a slow peer's single step is what this must cover.
@@ -57,25 +57,30 @@ class SideProcess:
         self._answers: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         threading.Thread(target=self._read, daemon=True).start()
 
-    def prepare(self, task: Task | EvaluationTask) -> dict[str, Any]:
+    def prepare(self, task: Task | EvaluationTask | OurTask) -> dict[str, Any]:
         """Load the data and build what works on it; the side's facts."""
-        return self._request({"op": "prepare", "task": asdict(task)}, PREPARE_TIMEOUT_S)
+        return self.ask({"op": "prepare", "task": asdict(task)}, PREPARE_TIMEOUT_S)
 
     def train(self, seconds: float, batch_size: int) -> dict[str, Any]:
         """Train one slice; its counts."""
         request = {"op": "train", "seconds": seconds, "batch_size": batch_size}
-        return self._request(request, seconds + SLICE_GRACE_S)
+        return self.ask(request, seconds + SLICE_GRACE_S)
 
     def evaluate(self, seen: str) -> dict[str, Any]:
         """Rank and measure once with seen items "kept", "removed" or "both"; the time and the metrics."""
-        return self._request({"op": "evaluate", "seen": seen}, SLICE_GRACE_S)
+        return self.ask({"op": "evaluate", "seen": seen}, SLICE_GRACE_S)
 
     def close(self) -> None:
         """End the process."""
         self._process.kill()
         self._process.wait()
 
-    def _request(self, request: dict[str, Any], timeout: float) -> dict[str, Any]:
+    def ask(self, request: dict[str, Any], timeout: float) -> dict[str, Any]:
+        """Send a request and wait for its answer.
+
+        Raises:
+            SideError: the side answered with an error, ended, or did not answer in ``timeout`` seconds.
+        """
         assert self._process.stdin is not None
         try:
             self._process.stdin.write(json.dumps(request) + "\n")

@@ -69,6 +69,23 @@ class EvaluationTask:
     threads: int
 
 
+@dataclass(frozen=True, kw_only=True)
+class OurTask:
+    """What our side is to train when whole trainings are compared: a preset, not a given network.
+
+    Attributes:
+        log: as in `Task`.
+        encoder: name of the encoder.
+        preset: name of its preset.
+    """
+
+    log: str
+    encoder: str
+    preset: str
+    seed: int
+    threads: int
+
+
 @dataclass(kw_only=True)
 class Slice:
     """Counts one slice of training: whole steps until the time is used up."""
@@ -148,7 +165,7 @@ def _serve(prepare: Callable[[dict[str, Any]], Any], work: Callable[[Any, dict[s
     for line in sys.stdin:
         request = json.loads(line)
         try:
-            _reset_peak_memory()
+            reset_peak_memory()
             started = time.perf_counter()
             if request["op"] == "prepare":
                 side = prepare(request["task"])
@@ -156,7 +173,7 @@ def _serve(prepare: Callable[[dict[str, Any]], Any], work: Callable[[Any, dict[s
             else:
                 assert side is not None, "prepare comes first"
                 answer = work(side, request)
-            answer["peak_mib"] = _peak_memory_mib()
+            answer["peak_mib"] = peak_memory_mib()
         except Exception as error:
             traceback.print_exc()
             answer = {"error": f"{type(error).__name__}: {error}".splitlines()[0]}
@@ -179,13 +196,13 @@ def _train(side: Side, seconds: float, batch_size: int) -> dict[str, Any]:
     }
 
 
-def _reset_peak_memory() -> None:
+def reset_peak_memory() -> None:
     """Let the kernel count the process's peak anew (Linux only)."""
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
 
 
-def _peak_memory_mib() -> float:
+def peak_memory_mib() -> float:
     """Largest resident size since the last reset, or of the whole life where it cannot be reset."""
     try:
         status = Path("/proc/self/status").read_text(encoding="ascii")

@@ -34,8 +34,9 @@ class RecBoleSide:
         config = Config(model="SASRec", dataset=NAME, config_dict=_settings(task))
         init_seed(config["seed"], config["reproducibility"])
         dataset = create_dataset(config)
-        self._loader, _, _ = data_preparation(config, dataset)
+        self._loader, self._valid, self._test = data_preparation(config, dataset)
         model = get_model("SASRec")(config, self._loader._dataset).to("cpu")
+        self._model = model
         self._trainer = get_trainer(config["MODEL_TYPE"], "SASRec")(config, model)
         self._config = config
         self._batches: Iterator[Any] = iter(())

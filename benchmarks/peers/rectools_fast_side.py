@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
 from .protocol import Slice, Task, serve
-from .rectools_side import read_training_events
+from .rectools_side import read_events
 
 IGNORED = -100
 
@@ -31,7 +31,7 @@ class RecToolsFastSide:
         torch.manual_seed(task.seed)
         if task.d_ff != 4 * task.d_model:
             raise ValueError(f"FlatSASRecNet's feed-forward width is {4 * task.d_model}, not {task.d_ff}")
-        frame = read_training_events(task.log)
+        frame = read_events(task.log, held_out=2)
         columns = [torch.from_numpy(frame[c].to_numpy()) for c in ("user_id", "item_id", "position")]
         x, y, items, _ = build_sequences(*columns, max_len=task.max_length)
         self._dataset = SequenceBatchDataset(x, y)

@@ -14,19 +14,26 @@ from pytorch_lightning import Callback, LightningModule, Trainer, seed_everythin
 
 from .protocol import Slice, Task, serve
 
+# Widths of the feed-forward layers over d_model, fixed in RecTools' code.
+FEED_FORWARD = {"SASRecModel": 1, "BERT4RecModel": 4}
+
 
 class RecToolsSide:
-    """RecTools with its sequences in memory."""
+    """RecTools with its sequences in memory.
 
-    def __init__(self, task: Task) -> None:
+    Args:
+        task: what to train.
+        model: name of the class in ``rectools.models``.
+    """
+
+    def __init__(self, task: Task, model: str = "SASRecModel") -> None:
         import rectools
-        from rectools.dataset import Dataset
-        from rectools.models import SASRecModel
+        import rectools.models
 
         torch.set_num_threads(task.threads)
         warnings.filterwarnings("ignore")
         seed_everything(task.seed)
-        self._model = SASRecModel(
+        self._model = getattr(rectools.models, model)(
             n_factors=task.d_model,
             n_blocks=task.n_layers,
             n_heads=task.n_heads,
@@ -36,20 +43,16 @@ class RecToolsSide:
             lr=task.learning_rate,
             batch_size=task.batch_size,
         )
-        if task.d_ff != task.d_model:
-            raise ValueError(
-                f"SASRecModel's feed-forward width is n_factors = {task.d_model}, not {task.d_ff}"
-            )
-        frame = read_training_events(task.log)
-        frame["datetime"] = pd.to_datetime(frame.pop("position"), unit="s")
-        frame["weight"] = 1.0
-        self._model._build_model_from_dataset(Dataset.construct(frame))
+        width = task.d_model * FEED_FORWARD[model]
+        if task.d_ff != width:
+            raise ValueError(f"{model}'s feed-forward width is {width}, not {task.d_ff}")
+        self._model._build_model_from_dataset(as_dataset(read_events(task.log, held_out=2)))
         self._loaders: dict[int, Any] = {}
         loader = self._loader(task.batch_size)
         self.facts: dict[str, Any] = {
             "versions": {"rectools": rectools.VERSION, "torch": torch.__version__},
             "parameters": sum(p.numel() for p in self._model.torch_model.parameters()),
-            "items": int(self._model.data_preparator.item_id_map.size) - 1,
+            "items": len(self._model.data_preparator.get_known_item_ids()),
             "training_events": sum(len(s) - 1 for s in loader.dataset.sessions),
             "batch_unit": "sequences",
         }
@@ -97,11 +100,19 @@ class _Until(Callback):  # type: ignore[misc]
             trainer.should_stop = True
 
 
-def read_training_events(log: str) -> pd.DataFrame:
-    """The log without the last two events of each user, in file order."""
+def read_events(log: str, *, held_out: int) -> pd.DataFrame:
+    """The log without so many last events of each user, in file order."""
     frame = pd.DataFrame(np.load(log), columns=["user_id", "item_id", "position"])
     last = frame.groupby("user_id")["position"].transform("max")
-    return frame[frame["position"] <= last - 2].reset_index(drop=True)
+    return frame[frame["position"] <= last - held_out].reset_index(drop=True)
+
+
+def as_dataset(events: pd.DataFrame) -> Any:
+    """RecTools' data set; the position stands for the time."""
+    from rectools.dataset import Dataset
+
+    frame = events.rename(columns={"position": "datetime"})
+    return Dataset.construct(frame.assign(datetime=pd.to_datetime(frame["datetime"], unit="s"), weight=1.0))
 
 
 if __name__ == "__main__":
