@@ -55,7 +55,7 @@ def _repeats(task: Task, n_items: int) -> RepeatLayout:
     """Lay out a task's windows; the place of a target is its own if it is masked, else behind its row."""
     items, lengths = task.batch.items.numpy(), task.batch.lengths
     sequence = np.repeat(np.arange(len(lengths)), lengths)
-    place = np.arange(len(items)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    place = task.batch.positions().numpy()
     places = place + 1
     if task.rows is not None:
         rows = task.rows.numpy()

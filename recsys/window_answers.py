@@ -72,16 +72,13 @@ def with_window(
         may &= ~np.isin(window.ids, deny)
     owner = window.rows()
     vectors = decoder.index.vectors.numpy()
-    width = int(np.diff(window.offsets).max(initial=0))
-    slots = np.arange(len(owner)) - window.offsets[owner]
-    scores = np.full((len(window.offsets) - 1, width), -np.inf, dtype=np.float32)
-    ids = np.full(scores.shape, -1, dtype=np.int64)
     best = np.full(len(owner), -np.inf, dtype=np.float32)
     for place in range(int(np.diff(groups).max(initial=0))):
         has = np.flatnonzero(groups[owner] + place < groups[owner + 1])
         queries = states[groups[owner[has]] + place]
         products = np.einsum("pd,pd->p", queries, vectors[window.ids[has]])
         best[has] = np.maximum(best[has], products)
-    scores[owner[may], slots[may]] = (best + window.bias)[may]
-    ids[owner[may], slots[may]] = window.ids[may]
+    # What may not be answered scores as the fillers do and goes with them.
+    scores, ids = window.laid_out(np.where(may, best + window.bias, np.float32(-np.inf)))
+    ids[np.isneginf(scores)] = -1
     return NeighborArrays(*merge_best([(found.scores, found.ids), (scores, ids)], k))

@@ -11,7 +11,7 @@ import signal
 import sys
 import tempfile
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -54,54 +54,36 @@ class Peer:
     source: str
 
 
-_RECBOLE_SOURCE = "RecBole's defaults, with its CE loss"
-_RECTOOLS_SOURCE = "RecTools' defaults but for n_factors 64 (256), n_heads 2 (4), session_max_len 200 (100)"
+_RECBOLE = Peer(
+    module="recbole_quality",
+    environment=RECBOLE,
+    d_ff=256,
+    max_length=50,
+    dropout=0.5,
+    batch_size=2048,
+    source="RecBole's defaults, with its CE loss",
+)
+_RECTOOLS = Peer(
+    module="rectools_quality",
+    environment=RECTOOLS,
+    d_ff=64,
+    max_length=200,
+    dropout=0.2,
+    batch_size=128,
+    source="RecTools' defaults but for n_factors 64 (256), n_heads 2 (4), session_max_len 200 (100)",
+)
 PEERS = {
-    "recbole": Peer(
-        module="recbole_quality",
-        environment=RECBOLE,
-        d_ff=256,
-        max_length=50,
-        dropout=0.5,
-        batch_size=2048,
-        source=_RECBOLE_SOURCE,
-    ),
-    "recbole-128": Peer(
-        module="recbole_quality",
-        environment=RECBOLE,
-        d_ff=256,
-        max_length=50,
-        dropout=0.5,
+    "recbole": _RECBOLE,
+    "recbole-128": replace(
+        _RECBOLE,
         batch_size=128,
-        source=_RECBOLE_SOURCE + ", train_batch_size 128 (2048), its cheapest per event",
+        source=_RECBOLE.source + ", train_batch_size 128 (2048), its cheapest per event",
     ),
-    "rectools": Peer(
-        module="rectools_quality",
-        environment=RECTOOLS,
-        d_ff=64,
-        max_length=200,
-        dropout=0.2,
-        batch_size=128,
-        source=_RECTOOLS_SOURCE,
+    "rectools": _RECTOOLS,
+    "rectools-8": replace(
+        _RECTOOLS, batch_size=8, source=_RECTOOLS.source + ", batch_size 8 (128), its cheapest per event"
     ),
-    "rectools-8": Peer(
-        module="rectools_quality",
-        environment=RECTOOLS,
-        d_ff=64,
-        max_length=200,
-        dropout=0.2,
-        batch_size=8,
-        source=_RECTOOLS_SOURCE + ", batch_size 8 (128), its cheapest per event",
-    ),
-    "rectools-bert4rec": Peer(
-        module="rectools_bert4rec_quality",
-        environment=RECTOOLS,
-        d_ff=256,
-        max_length=200,
-        dropout=0.2,
-        batch_size=128,
-        source=_RECTOOLS_SOURCE,
-    ),
+    "rectools-bert4rec": replace(_RECTOOLS, module="rectools_bert4rec_quality", d_ff=256),
 }
 # On a CPU the libraries' own batches make too few steps in any budget of minutes to learn much.
 DEFAULT_PEERS = ("rectools-8", "recbole-128")

@@ -12,6 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from recsys.jagged import flat_ranges
+
 Ints = NDArray[np.int64]
 
 UNIT = 8.0
@@ -56,9 +58,8 @@ def window_items(
         ids (P,), offsets (R+1,) and distances (P,), 1 for the last event.
     """
     first = np.maximum(starts, ends - window)
-    lengths = ends - first
-    owner = np.repeat(np.arange(len(starts)), lengths)
-    position = np.arange(len(owner)) + np.repeat(first - (np.cumsum(lengths) - lengths), lengths)
+    owner = np.repeat(np.arange(len(starts)), ends - first)
+    position = flat_ranges(first, ends)
     found = items[position].astype(np.int64)
     distance = ends[owner] - position
     order = np.lexsort((distance, found, owner))

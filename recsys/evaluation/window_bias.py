@@ -8,6 +8,7 @@ Legend: b rows, V items, d width, P pairs of a row and an item of its window.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,6 +20,7 @@ from recsys.evaluation.popularity import combine_ranks
 from recsys.evaluation.protocol import Ties
 from recsys.evaluation.spans import Ints
 from recsys.evaluation.targets import EvaluationTargets
+from recsys.jagged import flat_ranges
 
 __all__ = ["BiasFunction", "WindowBias", "ranks_with_bias", "top_ids_with_bias"]
 
@@ -46,10 +48,19 @@ class WindowBias:
 
     def repeated(self, place: Ints) -> "WindowBias":
         """Those of rows (n,), any of which may come several times."""
-        counts = np.diff(self.offsets)[place]
-        offsets = np.concatenate(([0], np.cumsum(counts)))
-        pairs = np.arange(offsets[-1]) + np.repeat(self.offsets[place] - offsets[:-1], counts)
+        starts, ends = self.offsets[place], self.offsets[place + 1]
+        pairs = flat_ranges(starts, ends)
+        offsets = np.concatenate(([0], np.cumsum(ends - starts)))
         return WindowBias(self.ids[pairs], offsets, self.bias[pairs])
+
+    def laid_out(self, scores: NDArray[Any]) -> tuple[NDArray[Any], Ints]:
+        """Scores (P,) and ids as (b, longest) arrays, a row's at its left, -inf and -1 behind them."""
+        rows = self.rows()
+        places = rows, np.arange(len(rows)) - self.offsets[rows]
+        shape = len(self.offsets) - 1, int(np.diff(self.offsets).max(initial=0))
+        laid, ids = np.full(shape, -np.inf, scores.dtype), np.full(shape, -1, np.int64)
+        laid[places], ids[places] = scores, self.ids
+        return laid, ids
 
 
 BiasFunction = Callable[[Ints, EvaluationTargets], WindowBias]
@@ -89,10 +100,9 @@ def ranks_with_bias(
         return found
 
     owner = window.rows()
-    pairs = torch.from_numpy(owner).to(device)
-    scores = _pair_scores(states, item_weight, pairs, torch.from_numpy(window.ids).to(device))
-    scores = scores + torch.from_numpy(window.bias).to(device, scores.dtype)
-    own = _pair_scores(states, item_weight, torch.arange(len(states), device=device), wanted)[pairs]
+    scores = _window_scores(states, item_weight, window)
+    own = _pair_scores(states, item_weight, torch.arange(len(states), device=device), wanted)
+    own = own[torch.from_numpy(owner).to(device)]
     mine = window.ids == target[owner]
     ahead, level = ((x.cpu().numpy() & ~mine) for x in (scores > own, scores == own))
     greater, equal = (np.bincount(owner[x], minlength=len(target)) for x in (ahead, level))
@@ -120,22 +130,20 @@ def top_ids_with_bias(states: Tensor, item_weight: Tensor, window: WindowBias, k
     device = item_weight.device
     barred = torch.from_numpy(window.ids).to(device), torch.from_numpy(window.offsets).to(device)
     rest = top_k(states, item_weight, k, barred)
-    pairs = torch.from_numpy(window.rows()).to(device)
-    scores = _pair_scores(states, item_weight, pairs, torch.from_numpy(window.ids).to(device))
-    scores = scores + torch.from_numpy(window.bias).to(device, scores.dtype)
-    counts = np.diff(window.offsets)
-    width = int(counts.max(initial=0))
-    slots = np.arange(len(window.ids)) - np.repeat(window.offsets[:-1], counts) + window.rows() * width
-    rows = len(counts)
-    laid = np.full(rows * width, -np.inf, dtype=np.float64)
-    laid[slots] = scores.double().cpu().numpy()
-    ids = np.full(rows * width, -1, dtype=np.int64)
-    ids[slots] = window.ids
-    every = np.concatenate((rest.scores.double().cpu().numpy(), laid.reshape(rows, width)), axis=1)
-    names = np.concatenate((rest.ids.cpu().numpy(), ids.reshape(rows, width)), axis=1)
+    laid, ids = window.laid_out(_window_scores(states, item_weight, window).double().cpu().numpy())
+    every = np.concatenate((rest.scores.double().cpu().numpy(), laid), axis=1)
+    names = np.concatenate((rest.ids.cpu().numpy(), ids), axis=1)
     # Fillers last, then by score, then by id.
     order = np.lexsort((names, -every, names < 0), axis=1)[:, :k]
     return np.take_along_axis(names, order, axis=1)
+
+
+def _window_scores(states: Tensor, item_weight: Tensor, window: WindowBias) -> Tensor:
+    """(P,) scores of the windows' items with their biases."""
+    device = item_weight.device
+    rows, ids = (torch.from_numpy(x).to(device) for x in (window.rows(), window.ids))
+    scores = _pair_scores(states, item_weight, rows, ids)
+    return scores + torch.from_numpy(window.bias).to(device, scores.dtype)
 
 
 def _pair_scores(states: Tensor, item_weight: Tensor, rows: Tensor, items: Tensor) -> Tensor:
