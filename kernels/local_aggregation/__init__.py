@@ -1,4 +1,4 @@
-"""Local aggregation of latent-space decoding (L2D, arXiv:2509.11524): item vectors of a query's nearest states.
+"""Local aggregation of latent-space decoding (arXiv:2509.11524): item vectors of a query's nearest states.
 
 For numpy arrays on the CPU, as the search that finds the states gives them.
 Legend: b queries, d width, M states, m neighbours per query, V items.
