@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from recsys.datasets.store import SequenceStore
-from recsys.decoding import Aggregate, Decoder, Decoding, Vectors, check_decoding, local_of
+from recsys.decoding import Aggregate, Decoder, Decoding, Vectors, check_decoding, memory_index
 from recsys.encoders.base import SequenceEncoder
 from recsys.latent_memory import collect_memory
-from recsys.local_evaluation import local_ndcg
+from recsys.local_evaluation import local_ndcgs
 from recsys.retrieval.item_index import ItemIndex
 from recsys.retrieval.latent import LatentMemory, latent_vectors, mix, spread_ratio
 from recsys.retrieval.local_latent import LocalLatent
@@ -81,15 +81,15 @@ def build_decoder(
 
     decoding = choose_latent(whole, validation, seed, tell)
     memory = whole.capped(decoding.cap, seed)
+    extra, states = {}, None
     if aggregate == "local":
-        decoding = choose_local(memory, decoding, validation, tell)
-    extra = {}
-    if aggregate == "local":
-        extra = {"states": memory.states, "items": torch.from_numpy(memory.items)}
+        states = memory_index(memory.states)
+        decoding = choose_local(memory, states, decoding, validation, tell)
+        extra = {"states": states.vectors, "items": torch.from_numpy(memory.items)}
     index = ItemIndex.build(
         latent_vectors(memory), kind=kind, metric="l2", notes=asdict(decoding), extra=extra, **common
     )
-    local = local_of(index, decoding.neighbours) if aggregate == "local" else None
+    local = None if states is None else LocalLatent(states, memory.items, index, decoding.neighbours)
     return Decoder(index, decoding, local=local)
 
 
@@ -99,9 +99,10 @@ def choose_latent(memory: LatentMemory, validation: Validation, seed: int, tell:
         tell("No validation events: every state is kept")
         return Decoding(vectors="latent")
     best = Decoding(vectors="latent", ndcg=-1.0)
+    nothing = torch.zeros(memory.n_items, memory.states.shape[1])
     for cap in _caps(memory):
         # The weight 1 of a mixture is the latent part alone.
-        mixture = mix(torch.zeros_like(memory.means()), memory.capped(cap, seed), 1.0, 1.0)
+        mixture = mix(nothing, memory.capped(cap, seed), 1.0, 1.0)
         ndcg = validation.ndcg(mixture.vectors, mixture.column)
         tell(f"latent, {_words(cap)}: NDCG@10 {ndcg:.4f} on validation")
         if ndcg > (best.ndcg or 0.0):
@@ -131,22 +132,29 @@ def choose_mixture(
     return best
 
 
-def choose_local(memory: LatentMemory, decoding: Decoding, validation: Validation, tell: Notify) -> Decoding:
-    """Choose the number of neighbours of a local index by NDCG@10 on the validation events."""
+def choose_local(
+    memory: LatentMemory, states: ItemIndex, decoding: Decoding, validation: Validation, tell: Notify
+) -> Decoding:
+    """Choose the number of neighbours of a local index by NDCG@10 on the validation events.
+
+    Args:
+        memory: the states with their items.
+        states: an index over the states.
+        decoding: what was chosen before.
+        validation: what decides.
+        tell: told what was tried.
+    """
     best = replace(decoding, aggregate="local", neighbours=int(_WITHOUT_VALIDATION["neighbours"]), ndcg=None)
     if not validation.possible:
         tell(f"No validation events: {best.neighbours} neighbours")
         return best
-    states = ItemIndex.build(memory.states, kind="auto", metric="l2", fingerprint="")
     behind = ItemIndex.build(latent_vectors(memory), kind="exact", metric="l2", fingerprint="")
-    for neighbours in NEIGHBOURS:
-        local = LocalLatent(states, memory.items, behind, min(neighbours, len(memory)))
-        ndcg = local_ndcg(local, validation)
+    numbers = sorted({min(count, len(memory)) for count in NEIGHBOURS})
+    local = LocalLatent(states, memory.items, behind, numbers[-1])
+    for neighbours, ndcg in zip(numbers, local_ndcgs(local, numbers, validation), strict=True):
         tell(f"local, {neighbours} neighbours: NDCG@10 {ndcg:.4f} on validation")
         if best.ndcg is None or ndcg > best.ndcg:
-            best = replace(best, neighbours=local.neighbours, ndcg=ndcg)
-        if neighbours >= len(memory):
-            break
+            best = replace(best, neighbours=neighbours, ndcg=ndcg)
     return best
 
 

@@ -244,15 +244,22 @@ class Decoder:
 def local_of(index: ItemIndex, neighbours: int) -> LocalLatent:
     """The local decoder whose memory an index carries in `extra`: "states" (M, d) and "items" (M,).
 
-    The memory is scanned exactly: a graph over it would have to be built whenever the index is opened.
-
     Raises:
         KeyError: the index carries none.
     """
-    kind = "exact" if index.kind == "exact" else "flat"
     states, items = index.extra["states"], index.extra["items"].numpy()
-    memory = ItemIndex.build(states, kind=kind, metric="l2", fingerprint="", options=index.options)
+    memory = memory_index(states)
+    index.extra["states"] = memory.vectors  # the same numbers, held once
     return LocalLatent(memory, items, index, neighbours)
+
+
+def memory_index(states: Tensor) -> ItemIndex:
+    """An index over (M, d) states, scanned exactly.
+
+    A graph would have to be built whenever the index is opened, and thousands of neighbours are asked for. Of
+    the scans, the ranking kernel's is the fastest.
+    """
+    return ItemIndex.build(states, kind="exact", metric="l2", fingerprint="")
 
 
 def _repeated(exclude: tuple[Any, Any], sizes: npt.NDArray[np.int64]) -> tuple[Any, Any]:

@@ -1,27 +1,30 @@
 """Rank targets under local latent vectors, where a score depends on the query beyond an inner product."""
 
+from collections.abc import Sequence
+
 import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from recsys.datasets.store import SequenceStore
 from recsys.errors import ArgumentError
-from recsys.evaluation.metrics import Floats, per_user_metrics
+from recsys.evaluation.metrics import per_user_metrics
 from recsys.evaluation.popularity import popularity_ranks
 from recsys.evaluation.protocol import Protocol
 from recsys.evaluation.ranking_pass import RankTable
 from recsys.evaluation.spans import Ints
 from recsys.evaluation.targets import EvaluationTargets
+from recsys.kernels.local_aggregation import local_ranks as rank_local
+from recsys.retrieval.item_index import NeighborArrays
 from recsys.retrieval.local_latent import LocalLatent
 from recsys.validation import Validation
 
-_ROWS = 256
+_USERS = 256
+"""Users who are ranked together: bounds the memory of their neighbours and scores."""
 
 
 def local_ranks(
-    local: LocalLatent,
-    states: Tensor,
-    targets: EvaluationTargets,
-    items: np.ndarray[tuple[int], np.dtype[np.int32]],
+    local: LocalLatent, states: Tensor, targets: EvaluationTargets, items: NDArray[np.int32]
 ) -> tuple[Ints, Ints]:
     """Rank each row's target among all items.
 
@@ -37,43 +40,51 @@ def local_ranks(
     Returns:
         (R,) int64 ranks with seen items kept, and with them removed (the target always stays).
     """
-    behind = local.behind.vectors.double().numpy()
+    kept, removed = ranks_by_neighbours(local, (local.neighbours,), states, targets, items)
+    return kept[0], removed[0]
+
+
+def ranks_by_neighbours(
+    local: LocalLatent,
+    neighbours: Sequence[int],
+    states: Tensor,
+    targets: EvaluationTargets,
+    items: NDArray[np.int32],
+) -> tuple[Ints, Ints]:
+    """As `local_ranks`, for several numbers of neighbours: the states are searched once, for the greatest.
+
+    Args:
+        local: the decoder; its own number of neighbours does not count.
+        neighbours: n numbers.
+        states: as in `local_ranks`; so are the others.
+        targets: see there.
+        items: see there.
+
+    Returns:
+        (n, R) int64 ranks with seen items kept, and with them removed.
+    """
+    behind = local.behind.vectors.double().cpu().numpy()
     squares = np.einsum("vd,vd->v", behind, behind)
-    kept = np.zeros(targets.n_rows, dtype=np.int64)
-    removed = np.zeros(targets.n_rows, dtype=np.int64)
-    for first in range(0, targets.n_users, _ROWS):
-        users = range(first, min(first + _ROWS, targets.n_users))
-        queries = states[first : first + _ROWS].numpy()
-        scores, near = local.score(queries)
+    kept = np.zeros((len(neighbours), targets.n_rows), dtype=np.int64)
+    removed = np.zeros_like(kept)
+    for first in range(0, targets.n_users, _USERS):
+        offsets = targets.row_offsets[first : first + _USERS + 1]
+        rows = slice(int(offsets[0]), int(offsets[-1]))
+        queries = states[first : first + _USERS].numpy()
         far = 2 * queries.astype(np.float64) @ behind.T - squares
-        for place, user in enumerate(users):
-            order = _places_in_order(scores[place], near[place], far[place])
-            row_start, row_end = int(targets.row_offsets[user]), int(targets.row_offsets[user + 1])
-            history = items[targets.history_start[row_start] : targets.history_end[row_start]]
-            seen = np.unique(history)
-            for row in range(row_start, row_end):
-                target = int(targets.target[row])
-                rank = int(order[target])
-                kept[row] = rank
-                others = seen[seen != target]
-                removed[row] = rank - int(np.count_nonzero(order[others] <= rank))
+        near = local.nearest(queries, max(neighbours))
+        for place, count in enumerate(neighbours):
+            fewer = NeighborArrays(near.scores[:, :count], near.ids[:, :count])
+            kept[place, rows], removed[place, rows] = rank_local(
+                *local.score_near(queries, fewer),
+                far,
+                items,
+                targets.history_start[rows],
+                targets.history_end[rows],
+                targets.target[rows],
+                offsets - offsets[0],
+            )
     return kept, removed
-
-
-def _places_in_order(scores: Floats, near: Ints, far: Floats) -> Ints:
-    """(V,) 1-based rank of every item, equal ones all at the last of their places."""
-    found = near[near >= 0]
-    tier = np.zeros(len(far), dtype=np.int64)
-    tier[found] = 1
-    values = far.copy()
-    values[found] = scores[near >= 0]
-    order = np.lexsort((-values, -tier))
-    fresh = np.ones(len(order), dtype=np.bool_)
-    fresh[1:] = (values[order][1:] != values[order][:-1]) | (tier[order][1:] != tier[order][:-1])
-    last = np.append(np.flatnonzero(fresh)[1:], len(order))
-    ranks = np.empty(len(order), dtype=np.int64)
-    ranks[order] = np.repeat(last, np.diff(np.append(np.flatnonzero(fresh), len(order))))
-    return ranks
 
 
 def local_table(
@@ -95,8 +106,9 @@ def local_table(
     )
 
 
-def local_ndcg(local: LocalLatent, validation: Validation) -> float:
-    """NDCG@10 on the validation events, seen items removed."""
+def local_ndcgs(local: LocalLatent, neighbours: Sequence[int], validation: Validation) -> list[float]:
+    """NDCG@10 on the validation events, seen items removed, under each number of neighbours."""
     targets = validation.targets
-    _, removed = local_ranks(local, validation.states, targets, np.asarray(validation.store.items))
-    return float(per_user_metrics(removed, targets.row_offsets, (10,))["ndcg@10"].mean())
+    items = np.asarray(validation.store.items)
+    _, removed = ranks_by_neighbours(local, neighbours, validation.states, targets, items)
+    return [float(per_user_metrics(ranks, targets.row_offsets, (10,))["ndcg@10"].mean()) for ranks in removed]

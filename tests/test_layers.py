@@ -23,7 +23,7 @@ ALLOWED = {
     "opening": ["errors", "datasets"],
     "latent_memory": ["jagged", "datasets", "encoders", "log_states", "retrieval"],
     "validation": ["datasets", "encoders", "evaluation", "log_states", "retrieval"],
-    "local_evaluation": ["errors", "datasets", "evaluation", "retrieval", "validation"],
+    "local_evaluation": ["errors", "datasets", "evaluation", "kernels", "retrieval", "validation"],
     "decoding": ["errors", "retrieval"],
     "decoder_building": [
         "datasets",

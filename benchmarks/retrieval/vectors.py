@@ -14,7 +14,6 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -31,14 +30,12 @@ ENCODERS: tuple[str, ...] = ("sasrec", "bert4rec", "mamba")
 RULES = replace(get_protocol("default"), seen="removed")
 CHOICES = (("embedding", "global"), ("latent", "global"), ("latent", "local"), ("mixed", "global"))
 
-WITHOUT_LOCAL = tuple(choice for choice in CHOICES if choice[1] != "local")
 
-
-def compare(run: Path, choices: Sequence[tuple[str, str]] = CHOICES) -> dict[str, Any]:
-    """Evaluate a run under choices of vectors, the embedding first."""
+def compare(run: Path) -> dict[str, Any]:
+    """Evaluate a run under every choice of vectors, the embedding first."""
     model = load(run, device="cpu")
     rows, base = [], None
-    for vectors, aggregate in choices:
+    for vectors, aggregate in CHOICES:
         began = time.process_time()
         model.build_index(None, vectors=vectors, aggregate=aggregate)  # type: ignore[arg-type]
         built = time.process_time() - began
@@ -100,14 +97,11 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("runs", type=Path, nargs="+")
-    parser.add_argument(
-        "--without-local", action="store_true", help="leave out local vectors: slow beyond a million events"
-    )
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     path = options.out or RESULTS / "retrieval-vectors.json"
     for run in options.runs:
-        made = compare(run, CHOICES if not options.without_local else WITHOUT_LOCAL)
+        made = compare(run)
         others = json.loads(path.read_text())["runs"] if path.exists() else []
         kept = [o for o in others if (o["dataset"], o["encoder"]) != (made["dataset"], made["encoder"])]
         runs = sorted([*kept, made], key=lambda o: (o["dataset"], ENCODERS.index(o["encoder"])))

@@ -43,7 +43,9 @@ class LatentMemory:
         return len(self.items)
 
     def capped(self, cap: int | None, seed: int = 0) -> "LatentMemory":
-        """At most `cap` states of each item, drawn at random; None keeps all."""
+        """At most `cap` states of each item, drawn at random; None keeps all, and copies nothing."""
+        if cap is None:
+            return self
         kept = reservoir(self.items, cap, np.random.default_rng(seed))
         return LatentMemory(self.states[torch.from_numpy(kept)], self.items[kept], self.n_items)
 

@@ -11,12 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys.errors import ArgumentError
+from recsys.kernels.local_aggregation import local_scores
 from recsys.retrieval.filters import Filters, Ints, merge_filters
 from recsys.retrieval.item_index import ItemIndex, NeighborArrays
 from recsys.retrieval.metric import Floats32
-
-_NEAR = 1e-6
-"""Least distance, so that a state equal to the query outweighs the others without dividing by zero."""
 
 
 class LocalLatent:
@@ -39,6 +37,7 @@ class LocalLatent:
             raise ArgumentError(f"neighbours={neighbours} must be at least 1")
         self.memory = memory
         self.items = np.asarray(items, dtype=np.int64)
+        self._states = memory.vectors.cpu().numpy()
         self.behind = behind
         self.neighbours = neighbours
 
@@ -51,20 +50,26 @@ class LocalLatent:
         Returns:
             (b, m) float32 minus squared distances and int64 items, each once per row; -inf and -1 fill up.
         """
-        near = self.memory.search(queries, min(self.neighbours, self.memory.n_items))
-        scores = np.full(near.ids.shape, -np.inf, dtype=np.float32)
-        items = np.full(near.ids.shape, -1, dtype=np.int64)
-        for row in range(len(near.ids)):
-            states = self.memory.vectors_of(near.ids[row]).astype(np.float64)
-            owners, places = np.unique(self.items[near.ids[row]], return_inverse=True)
-            weights = 1 / np.maximum(np.sqrt(-near.scores[row].astype(np.float64)), _NEAR)
-            sums = np.zeros((len(owners), states.shape[1]))
-            np.add.at(sums, places, weights[:, None] * states)
-            vectors = sums / np.bincount(places, weights=weights)[:, None]
-            away = vectors - queries[row].astype(np.float64)
-            scores[row, : len(owners)] = -np.einsum("md,md->m", away, away)
-            items[row, : len(owners)] = owners
-        return scores, items
+        return self.score_near(queries, self.nearest(queries, self.neighbours))
+
+    def nearest(self, queries: NDArray[np.floating[Any]], count: int) -> NeighborArrays:
+        """Find the states nearest to each query; the first of them are what a lesser count finds.
+
+        Args:
+            queries: (b, d).
+            count: states per query; all of them if there are fewer.
+        """
+        return self.memory.search(queries, min(count, self.memory.n_items))
+
+    def score_near(self, queries: NDArray[np.floating[Any]], near: NeighborArrays) -> tuple[Floats32, Ints]:
+        """As `score`, by any number of nearest states that were found before.
+
+        Args:
+            queries: (b, d).
+            near: (b, m) what `nearest` found, or the first of it.
+        """
+        asked = np.asarray(queries, dtype=np.float32)
+        return local_scores(asked, self._states, self.items, near.ids, near.scores)
 
     def search(
         self,
@@ -89,19 +94,21 @@ class LocalLatent:
         """
         filters = merge_filters(self.behind.n_items, len(queries), exclude, allow, deny)
         scores, ids = self._local(queries, k, filters)
+        found = (ids >= 0).sum(axis=1, keepdims=True)
+        if bool((found == k).all()):
+            return NeighborArrays(scores, ids)
         rest = self.behind.search(
             queries,
             k,
             exclude=_joined(filters, ids),
             allow=filters.candidates,
         )
-        found = (ids >= 0).sum(axis=1)
-        lowest = np.take_along_axis(scores, np.maximum(found - 1, 0)[:, None], axis=1)
-        lowest = np.where(found[:, None] > 0, lowest, np.inf)
-        for row in np.flatnonzero(found < k):
-            more = k - found[row]
-            ids[row, found[row] :] = rest.ids[row, :more]
-            scores[row, found[row] :] = np.minimum(rest.scores[row, :more], lowest[row])
+        lowest = np.take_along_axis(scores, np.maximum(found - 1, 0), axis=1)
+        lowest = np.where(found > 0, lowest, np.float32(np.inf))
+        places = np.arange(k) - found
+        later, source = places >= 0, np.maximum(places, 0)
+        scores = np.where(later, np.minimum(np.take_along_axis(rest.scores, source, axis=1), lowest), scores)
+        ids = np.where(later, np.take_along_axis(rest.ids, source, axis=1), ids)
         return NeighborArrays(scores, ids)
 
     def _local(self, queries: NDArray[np.floating[Any]], k: int, filters: Filters) -> tuple[Floats32, Ints]:

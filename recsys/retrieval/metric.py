@@ -72,6 +72,7 @@ def order_exactly(
     longest_item: float,
     filters: Filters,
     rows: Ints,
+    slack: int = refining.SLACK,
 ) -> tuple[Floats32, Ints, int]:
     """Drop what no filter permits, score the rest in float64 and order by (score descending, id ascending).
 
@@ -88,6 +89,7 @@ def order_exactly(
         longest_item: greatest Euclidean length of a vector.
         filters: what may be returned.
         rows: (b,) place of each query in the filters.
+        slack: most permitted proposals past k that are scored.
 
     Returns:
         scores: (b, k) float32, -inf at the end; ids: (b, k) int64, -1 at the end; and how many proposals were
@@ -116,7 +118,7 @@ def order_exactly(
         rows,
         k,
         # A search that promises nothing did its best with all of them.
-        proposals.ids.shape[1] if found is None else k + refining.SLACK,
+        proposals.ids.shape[1] if found is None else k + slack,
         longest_item,
         *answers,
     )

@@ -11,16 +11,18 @@ import pytest
 import torch
 
 import recsys
-from recsys import Recommender
+from recsys import Recommender, decoder_building, local_evaluation
 from recsys.datasets.store import SequenceStore
 from recsys.decoder_evaluation import bias_function, hidden_function
 from recsys.encoders.inference import encode_histories
 from recsys.errors import ArgumentError, RetrievalError
 from recsys.evaluation.targets import select_targets
 from recsys.interests import centres_of, interest_states
+from recsys.kernels.local_aggregation import reference
 from recsys.latent_memory import collect_memory
-from recsys.local_evaluation import local_ranks
+from recsys.local_evaluation import local_ranks, ranks_by_neighbours
 from recsys.retrieval.item_index import ItemIndex
+from recsys.retrieval.local_latent import LocalLatent
 from recsys.validation import Validation
 from recsys.window_answers import with_window
 
@@ -134,6 +136,47 @@ def test_local_ranks_without_seen_items_keep_the_target(store: SequenceStore, mo
         )
         place = found.ids[0].tolist().index(int(targets.target[row])) + 1
         assert place == removed[row] <= kept[row]
+
+
+def test_one_search_ranks_for_every_number_of_neighbours(
+    store: SequenceStore, model: Recommender, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local_evaluation, "_USERS", 16)
+    local = model._make_decoder("exact", "latent", "local").local
+    assert local is not None
+    targets = select_targets(store, "valid")
+    assert targets.n_users > 32
+    states = hidden_function(model.encoder_, store)(targets.first_rows, targets)
+    numbers = (1, 20, len(local.items))
+    kept, removed = ranks_by_neighbours(local, numbers, states, targets, store.items)
+    far = -torch.cdist(states.double(), local.behind.vectors.double()).square().numpy()
+    for place, neighbours in enumerate(numbers):
+        own = LocalLatent(local.memory, local.items, local.behind, neighbours)
+        scores, items = own.score(states.numpy())
+        want = reference.local_ranks(
+            scores, items, far, store.items, targets.history_start, targets.history_end, targets.target,
+            targets.row_offsets,
+        )  # fmt: skip
+        np.testing.assert_array_equal(kept[place], want[0])
+        np.testing.assert_array_equal(removed[place], want[1])
+        alone = local_ranks(own, states, targets, store.items)
+        np.testing.assert_array_equal(kept[place], alone[0])
+        np.testing.assert_array_equal(removed[place], alone[1])
+
+
+def test_neighbours_are_chosen_among_the_states_that_there_are(
+    store: SequenceStore, model: Recommender, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decoder_building, "CAPS", (None,))
+    monkeypatch.setattr(decoder_building, "NEIGHBOURS", (5, 50, 10**6, 10**7))
+    told: list[str] = []
+    decoder = model._make_decoder("exact", "latent", "local", notify=told.append)
+    assert decoder.local is not None
+    tried = [line.split(":") for line in told if line.startswith("local")]
+    everything = len(decoder.local.items)
+    assert [words for words, *_ in tried] == [f"local, {n} neighbours" for n in (5, 50, everything)]
+    best = max(tried, key=lambda line: float(line[1].split()[1]))
+    assert decoder.decoding.neighbours == decoder.local.neighbours == int(best[0].split()[1])
 
 
 def test_an_index_without_its_memory_is_refused(store: SequenceStore, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from recsys.errors import ArgumentError
+from recsys.retrieval import metric as metrics
 from recsys.retrieval.item_index import ItemIndex
 
 without_faiss = importlib.util.find_spec("faiss") is None
@@ -130,6 +131,22 @@ def test_l2_keeps_small_distances_between_long_vectors(kind: str) -> None:
     scores, ids = index.search(np.full((1, 4), 1000.0, dtype=np.float32), 3)
     assert ids.tolist() == [[49, 48, 47]]
     np.testing.assert_allclose(scores, [[0, -1 / 64**2, -4 / 64**2]], rtol=1e-6)
+
+
+def test_many_answers_of_an_l2_search_need_no_second_scan(monkeypatch: pytest.MonkeyPatch) -> None:
+    def forbidden(*_: object) -> None:
+        raise AssertionError("scanned again")
+
+    monkeypatch.setattr(metrics, "_scan", forbidden)
+    rng = np.random.default_rng(0)
+    # Far from the origin, so that rounding is wide beside the gaps between 1,500 distances.
+    vectors, queries = ((40 + rng.standard_normal((n, 8))).astype(np.float32) for n in (4000, 20))
+    found = ItemIndex.build(vectors, kind="exact", metric="l2", fingerprint="f").search(queries, 1500)
+    wide = vectors.astype(np.float64)
+    for row, query in enumerate(queries):
+        distances = np.square(wide - query).sum(axis=1)
+        np.testing.assert_allclose(found.scores[row], -np.sort(distances)[:1500], rtol=1e-6)
+        np.testing.assert_allclose(-found.scores[row], distances[found.ids[row]], rtol=1e-6)
 
 
 @pytest.mark.parametrize("kind", KINDS)
