@@ -22,9 +22,9 @@ CAPS = (None, 128, 32, 8)
 """Most states of an item that are tried; None keeps all."""
 WEIGHTS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 """Shares of the latent part that are tried. The ends are "embedding" and "latent"."""
-NEIGHBOURS = (100, 300, 1000, 3000)
+NEIGHBOURS = (10, 30, 100, 300, 1000)
 """Numbers of states that a local vector is made of that are tried."""
-_WITHOUT_VALIDATION = {"weight": 0.3, "neighbours": 1000}
+_WITHOUT_VALIDATION = {"weight": 0.3, "neighbours": 100}
 
 Notify = Callable[[str], None]
 
