@@ -22,7 +22,7 @@ from recsys.kernels.ranking.reference import NOT_FINITE, Jagged
 from recsys.kernels.ranking.triton_plan import Barred, Plan, entries_of, lists_of
 from recsys.kernels.ranking.triton_top_k import NOTHING, score_picks, screen_tiles, unpack_best
 
-__all__ = ["Catalog", "Found", "screens", "select", "slack", "top_k"]
+__all__ = ["Catalog", "Found", "picks_of", "screens", "select", "slack", "top_k"]
 
 TILE = 64
 """Items of a tile."""
@@ -101,12 +101,13 @@ def _rows_again(found: Found) -> Tensor | None:
 
 def screens(dtype: torch.dtype, k: int, places: int) -> Sequence[str | None]:
     """The rounds of a search: the precision of each screen; the last, None, makes every score in float32."""
-    if 2 * _picks(k) >= -(-places // TILE):
+    if 2 * picks_of(k) >= -(-places // TILE):
         return (None,)
     return ("tf32", "tf32x3", None) if dtype == torch.float32 else ("ieee", None)
 
 
-def _picks(k: int) -> int:
+def picks_of(k: int) -> int:
+    """How many tiles are picked for k answers."""
     return k + k // 4 + SPARE
 
 
@@ -135,14 +136,13 @@ def select(
     none = keys.new_empty(0, dtype=torch.int32)
     if rows == 0 or tiles == 0:
         return Found(scores, ids, none, none)
-    sweep = None if precision is None else _config("screen", hidden, rows=rows)
+    sweep = None if precision is None else screen_config(hidden, precision)
     block = _TOGETHER if sweep is None else sweep.blocks["ROWS"]
     barred = None
     if exclude is not None:
         barred = Barred.sort(*exclude, block, TILE, catalog.places, ordered=catalog.ordered)
-    picks = tiles if sweep is None else min(_picks(k), tiles)
-    each = 8 * picks * TILE + (0 if sweep is None else 4 * tiles)
-    slab = max(1, WORKSPACE // each // block) * block
+    picks = tiles if sweep is None else min(picks_of(k), tiles)
+    slab = max(1, _rows_that_fit(picks, 0 if sweep is None else tiles) // block) * block
     unsure = none if sweep is None else none.new_empty(rows)
     faults: list[Tensor] = []
     for first in range(0, rows, slab):
@@ -161,6 +161,10 @@ def select(
         out = keys[own], best, catalog.ids, scores[own], ids[own], doubts, k, picks
         launch(unpack_best, len(made), _UNPACKING, *out)
     return Found(scores, ids, torch.cat(faults), unsure)
+
+
+def _rows_that_fit(picks: int, tiles: int) -> int:
+    return WORKSPACE // (8 * picks * TILE + 4 * tiles)
 
 
 def bound_tiles(
@@ -283,7 +287,11 @@ def _lists_of_rows(exclude: Jagged, rows: Tensor) -> Jagged:
     return ids[torch.arange(total, device=ids.device) + shift], pad(ends, (1, 0))
 
 
-def _config(kernel: str, hidden: Tensor, **sizes: int) -> Config:
-    """The screen's by the number of rows as well: no bit of an answer comes from it."""
+def screen_config(hidden: Tensor, precision: str) -> Config:
+    """Return the screen's configuration: by the rows as well, since no bit of an answer comes from it."""
+    return _config("screen", hidden, rows=len(hidden), precision=precision)
+
+
+def _config(kernel: str, hidden: Tensor, **sizes: int | str) -> Config:
     dtype = str(hidden.dtype).removeprefix("torch.")
     return choose_config("ranking", kernel, architecture(hidden), dtype=dtype, width=hidden.shape[1], **sizes)

@@ -9,7 +9,7 @@ from torch import Tensor
 pytest.importorskip("triton")
 
 from recsys.errors import ArgumentError
-from recsys.kernels.launching import Config, architecture, choose_config
+from recsys.kernels.launching import Config
 from recsys.kernels.ranking import rank_of_target, top_k, triton, triton_plan, triton_selection
 
 Case = tuple[Tensor, Tensor, Tensor, tuple[Tensor, Tensor]]
@@ -146,8 +146,7 @@ def test_no_true_score_exceeds_its_tiles_bound(device: torch.device, d: int, pre
     hidden, items = hidden.to(device), items.to(device)
     items[3] = hidden[2]  # nothing cancels: the error is as large as it gets
     catalog = triton_selection.Catalog(None, None, v)
-    name = str(dtype).removeprefix("torch.")
-    config = choose_config("ranking", "screen", architecture(hidden), dtype=name, width=d, rows=rows)
+    config = triton_selection.screen_config(hidden, precision)
     bounds, faults = triton_selection.bound_tiles(hidden, items, catalog, None, precision, config)
     scores = (hidden.double() @ items.double().T).cpu()
     lengths = hidden.double().norm(dim=1).cpu()[:, None] * items.double().norm(dim=1).cpu()
@@ -246,12 +245,7 @@ def test_neither_cuts_nor_neighbours_change_an_answer(
     monkeypatch.setattr(triton_selection, "WORKSPACE", 1)
     monkeypatch.setattr(triton_plan, "PROGRAMS", 3)
     small = Config(blocks={"ROWS": 16, "DEPTH": 16})
-    chosen = triton_selection._config
-    monkeypatch.setattr(
-        triton_selection,
-        "_config",
-        lambda kernel, *a, **b: small if kernel == "screen" else chosen(kernel, *a),
-    )
+    monkeypatch.setattr(triton_selection, "screen_config", lambda *args: small)
     assert all(torch.equal(a, b) for a, b in zip(run(slice(None)), whole, strict=True))
 
 
