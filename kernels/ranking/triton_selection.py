@@ -18,6 +18,7 @@ from torch.nn.functional import pad
 
 from recsys.errors import ArgumentError
 from recsys.kernels.launching import Config, architecture, choose_config, interpreting, launch
+from recsys.kernels.launching.recording import active_recorder
 from recsys.kernels.ranking.reference import NOT_FINITE, Jagged
 from recsys.kernels.ranking.triton_plan import Barred, Plan, entries_of, lists_of
 from recsys.kernels.ranking.triton_top_k import NOTHING, score_picks, screen_tiles, unpack_best
@@ -199,7 +200,7 @@ def bound_tiles(
         WIDTH=width,
         ITEMS=TILE,
         PRECISION=precision,
-        TRUNCATE=interpreting() and precision == "tf32",
+        TRUNCATE=precision == "tf32" and interpreting() and active_recorder() is None,
     )
     return bounds, faults
 
