@@ -4,7 +4,8 @@
 
 Also the four checks that only a GPU can make: that a classic index drops selectors (and our kinds do not),
 that cuVS honours them, and that threads on one index take turns. Fractions of bandwidth count one reading
-of the item table. Without FAISS there are no checks, and the speeds are ours and torch's.
+of the item table. Without FAISS there are no checks, and the speeds are ours and torch's. Our kernel's steps
+are timed one by one as well: screen, choice of tiles, scores, choice of answers.
 """
 
 import argparse
@@ -83,6 +84,7 @@ def speeds(items: int, batches: list[int], rounds: int, bandwidth: float) -> lis
             {
                 "batch": batch,
                 "ms": {name: spread(times) for name, times in seconds.items()},
+                "steps": steps(asked, table, rounds),
                 "fraction_of_bandwidth": {
                     name: table_seconds / float(np.median(times)) for name, times in seconds.items()
                 },
@@ -90,6 +92,37 @@ def speeds(items: int, batches: list[int], rounds: int, bandwidth: float) -> lis
         )
         print(rows[-1], flush=True)
     return rows
+
+
+def steps(asked: Any, table: Any, rounds: int) -> dict[str, dict[str, float]]:
+    """Milliseconds of each step of our search, of 512 rows at most: about what its workspace holds."""
+    import torch
+
+    from recsys.kernels.ranking import triton_selection as ours
+
+    catalog = ours.Catalog(None, None, len(table))
+    asked = asked[:512]
+    config = ours.screen_config(asked, "tf32")
+    bounds, _ = ours.bound_tiles(asked, table, catalog, None, "tf32", config)
+    picked = bounds.topk(ours.picks_of(K), sorted=False)[1]
+    keys, _ = ours.score_tiles(asked, table, catalog, None, picked, config.blocks["ROWS"])
+    sides = {
+        "screen": lambda: ours.bound_tiles(asked, table, catalog, None, "tf32", config),
+        "choice of tiles": lambda: bounds.topk(ours.picks_of(K), sorted=False),
+        "scores": lambda: ours.score_tiles(asked, table, catalog, None, picked, config.blocks["ROWS"]),
+        "choice of answers": lambda: keys.topk(K),
+    }
+
+    def waited(side: Any) -> Any:
+        def run() -> None:
+            side()
+            if asked.is_cuda:
+                torch.cuda.synchronize()
+
+        return run
+
+    seconds = alternate({name: waited(side) for name, side in sides.items()}, rounds)
+    return {name: spread(times) for name, times in seconds.items()} | {"rows": {"count": len(asked)}}
 
 
 def _flat(faiss: Any, vectors: Floats) -> Any:

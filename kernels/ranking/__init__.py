@@ -111,8 +111,9 @@ def top_k(
     Raises:
         ArgumentError: an argument does not fit, or a score is not finite.
 
-    Cost: 2 B V d FLOP and O(block + B k) memory beside the inputs ("cpu"); "triton" adds 64 MiB, and for k
-    above a 512th of V the scores of 64 rows. On a GPU as in `rank_of_target`: one wait, no check of ids.
+    Cost: 2 B V d FLOP and O(block + B k) memory beside the inputs ("cpu"); "triton" adds 64 MiB, or 8 bytes
+    for each score of 8 rows. On a GPU as in `rank_of_target`: one wait, or up to three where many scores
+    nearly tie; no check of ids.
     """
     check_scored(hidden, item_weight)
     check_exclude(exclude, hidden, item_weight)

@@ -2,7 +2,7 @@
 
 import torch
 
-from recsys.kernels.ranking import triton
+from recsys.kernels.ranking import triton, triton_selection
 
 __all__ = ["record_all"]
 
@@ -12,17 +12,22 @@ def record_all() -> None:
     for width in (64, 320):
         _record(torch.float32, width, plain=False)
         _record(torch.bfloat16, width, plain=False)
+    _record(torch.float32, 128, plain=True)
     for width in (128, 256):
         _record(torch.bfloat16, width, plain=True)
     _record(torch.float16, 64, plain=True)
 
 
 def _record(dtype: torch.dtype, width: int, *, plain: bool) -> None:
-    hidden, items = torch.zeros(3, width, dtype=dtype), torch.zeros(700, width, dtype=dtype)
-    targets = torch.zeros(3, dtype=torch.int64)
-    exclude = torch.tensor([5, 9]), torch.tensor([0, 1, 1, 2])
-    candidates = torch.arange(600)
-    for lists in (None,) if plain else (None, exclude):
-        triton.count(hidden, items, targets, lists)
-        triton.select(hidden, items, 1, lists, candidates=None if lists is None else candidates, deny=None)
-    triton.select(hidden, items, 300, None, candidates=None, deny=None)
+    """`plain`: without lists of items."""
+    items = torch.zeros(700, width, dtype=dtype)
+    everything = triton_selection.Catalog(None, None, 700)
+    listed = triton_selection.Catalog(torch.arange(600), torch.arange(600), 600)
+    for rows in (3, 40, 70):
+        hidden, targets = torch.zeros(rows, width, dtype=dtype), torch.zeros(rows, dtype=torch.int64)
+        exclude = torch.tensor([5, 9]), torch.tensor([0] + [2] * rows)
+        for lists in (None,) if plain else (None, exclude):
+            triton.count(hidden, items, targets, lists)
+            for precision in triton_selection.screens(dtype, 1, 1 << 20):
+                catalog = everything if lists is None else listed
+                triton_selection.select(hidden, items, 1, lists, catalog, precision)

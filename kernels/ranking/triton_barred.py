@@ -49,3 +49,22 @@ def barred_cells(segments, places, entries, segment, at, ROWS: tl.constexpr, ITE
         at += found
         more = found == CHUNK
     return hits > 0.0, at
+
+
+@triton.jit
+def barred_items(segments, places, entries, segment, own, at, ITEMS: tl.constexpr):
+    """A (ITEMS,) mask of what the segment from place `at` bars for its row `own` alone."""
+    hits = tl.zeros((ITEMS,), tl.int32)
+    more = at < entries
+    while more:
+        entry = at + tl.arange(0, CHUNK)
+        listed = entry < entries
+        mine = listed & (tl.load(segments + entry, mask=listed, other=-1) == segment)
+        place = tl.load(places + entry, mask=mine, other=-1)
+        bars = (place >= 0) & (place // ITEMS == own)
+        match = ((place % ITEMS)[:, None] == tl.arange(0, ITEMS)[None, :]) & bars[:, None]
+        hits += tl.sum(match.to(tl.int32), 0)
+        found = tl.sum(mine.to(tl.int32), 0)
+        at += found
+        more = found == CHUNK
+    return hits > 0

@@ -1,22 +1,30 @@
 # mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-decorators, allow-untyped-calls
-"""Top-k kernels: the best score of every tile, then all scores of the few tiles that can hold an answer.
+"""Top-k kernels: bounds of every tile of scores, true scores of the few tiles that can hold an answer.
 
-The k best items of a row lie in its k best tiles, tiles ordered by their best score and, if equal, by place:
-an item in a later tile has k tiles before it, and with each a better item. Scores and places are packed in
-one int64 key, so that equal scores are ordered by id, lower first, and no two keys are equal.
+The screen multiplies in tensor cores, roughly, and keeps of each tile the most that a true score in it can
+be. Errors of the operands in proportion to them give |rough - true| <= c |h| |w| (Cauchy-Schwarz), so that
+a tile's bound is the greatest of its rough scores + c |h| |w|. The tiles with the greatest bounds are scored
+in float32. Where the k-th best of these scores is above the least bound among the tiles picked, no other
+tile matters and the answer is exact; rows where it is not are marked, to be asked again.
 
-Legend: B rows, `count` places (items of the catalog, or entries of a list of ids), d width.
+What is returned comes from `score_picks` alone, so that no bit of it depends on the screen. Scores and
+places are packed in one int64 key, which orders equal scores by id, lower first; no two keys are equal.
+
+Legend: B rows, `count` places (items of the catalog, or entries of a list of ids), d width; a tile is ITEMS
+places.
 """
 
 import triton
 import triton.language as tl
 
 from recsys.kernels.device_tiles import load_tile
-from recsys.kernels.ranking.triton_barred import barred_cells, first_at_least
-from recsys.kernels.ranking.triton_rank import score_tile
+from recsys.kernels.ranking.triton_barred import barred_cells, barred_items, first_at_least
 
 NOTHING = tl.constexpr(-(2**63))
 """The key of a barred place: below that of any score."""
+
+_KEPT = tl.constexpr(-(2**13))
+"""The bits of a float32 that a tensor core reads as TF32."""
 
 
 @triton.jit
@@ -29,9 +37,11 @@ def pack(score, place):
 
 
 @triton.jit
-def place_of(key):
-    """The place that `pack` put into a key."""
-    return 4294967295 - (key & 4294967295)
+def score_of(key):
+    """The score that `pack` put into a key; -inf of NOTHING."""
+    high = (key >> 32).to(tl.int32)
+    score = tl.where(high < 0, high ^ 0x7FFFFFFF, high).to(tl.float32, bitcast=True)
+    return tl.where(key == NOTHING, float("-inf"), score)
 
 
 @triton.jit
@@ -45,29 +55,47 @@ def listed_items(catalog, place, count):
         return item, item >= 0
 
 
+@triton.jit
+def as_read(tile, TRUNCATE: tl.constexpr):
+    """A float32 tile as a tensor core reads it: for the interpreter, whose products are in full precision."""
+    if TRUNCATE:
+        tile = (tile.to(tl.int32, bitcast=True) & _KEPT).to(tl.float32, bitcast=True)
+    return tile
+
+
+@triton.jit
+def squares(tile):
+    """(rows,) sums of squares of a tile's rows, in float32."""
+    wide = tile.to(tl.float32)
+    return tl.sum(wide * wide, 1)
+
+
 @triton.jit(do_not_specialize=["rows", "count", "span", "row_blocks", "entries"])
-def tile_keys(
+def screen_tiles(
     hidden,
     item_weight,
     catalog,
     segments,
     places,
-    keys,
+    bounds,
     faults,
+    slack,
     rows,
     count,
     span,
     row_blocks,
     entries,
     WIDTH: tl.constexpr,
+    PRECISION: tl.constexpr,
+    TRUNCATE: tl.constexpr,
     ROWS: tl.constexpr,
     ITEMS: tl.constexpr,
     DEPTH: tl.constexpr,
-    EVERY: tl.constexpr,
 ):
-    """Key the best score of each tile of one span, (B, tiles), or with EVERY all scores, (B, count).
+    """Bound the true scores of each tile of one span for one block of rows: bounds (B, tiles) float32.
 
-    A tile's key carries the tile's number for a place. faults as in `count_scores`.
+    slack: c of |rough - true| <= c |h| |w|. A tile without a permitted place is bounded by -inf. faults
+    (programs,) int32: 1 where a length is so great, or NaN, that scores might not be finite.
     """
     program = tl.program_id(0)
     row_block = program % row_blocks
@@ -76,36 +104,44 @@ def tile_keys(
     begin = program // row_blocks * span
     local = tl.arange(0, ITEMS)
     h = load_tile(hidden, row, inside, 0, WIDTH, DEPTH)
-    fault = tl.zeros((ROWS,), tl.float32)
+    reach = squares(h)
+    for first in range(DEPTH, WIDTH, DEPTH):
+        reach += squares(load_tile(hidden, row, inside, first, WIDTH, DEPTH))
+    reach = tl.sqrt(reach)
+    farthest = tl.max(reach, 0)
+    fault = tl.sum(reach * 0.0, 0)
+    reach = reach * slack
+    h = as_read(h, TRUNCATE)
     tiles = tl.cdiv(count, ITEMS)
     if segments is not None:
         at = first_at_least(segments, entries, row_block * tiles.to(tl.int64) + begin // ITEMS)
         upcoming = tl.load(segments + at, mask=at < entries, other=-1)
     for start in range(begin, tl.minimum(begin + span, count), ITEMS):
-        place = start + local
-        item, real = listed_items(catalog, place, count)
-        z = score_tile(h, hidden, row, inside, item_weight, item, real, WIDTH, ROWS, ITEMS, DEPTH)
-        fault += tl.sum(z * 0.0, 1)
-        z = tl.where(real[None, :], z, float("-inf"))
+        item, real = listed_items(catalog, start + local, count)
+        w = load_tile(item_weight, item, real, 0, WIDTH, DEPTH)
+        length = squares(w)
+        z = tl.dot(h, tl.trans(as_read(w, TRUNCATE)), input_precision=PRECISION)
+        for first in range(DEPTH, WIDTH, DEPTH):
+            left = load_tile(hidden, row, inside, first, WIDTH, DEPTH)
+            w = load_tile(item_weight, item, real, first, WIDTH, DEPTH)
+            length += squares(w)
+            right = tl.trans(as_read(w, TRUNCATE))
+            z = tl.dot(as_read(left, TRUNCATE), right, z, input_precision=PRECISION)
+        length = tl.sqrt(length)
+        fault += tl.sum(length * 0.0, 0) + tl.max(length, 0) * farthest * 0.0
+        bound = tl.where(real[None, :], z + reach[:, None] * length[None, :], float("-inf"))
         if segments is not None:
             segment = row_block * tiles.to(tl.int64) + start // ITEMS
             if upcoming == segment:
                 barred, at = barred_cells(segments, places, entries, segment, at, ROWS, ITEMS)
-                z = tl.where(barred, float("-inf"), z)
+                bound = tl.where(barred, float("-inf"), bound)
                 upcoming = tl.load(segments + at, mask=at < entries, other=-1)
-        if EVERY:
-            key = tl.where(z > float("-inf"), pack(z, place[None, :]), NOTHING)
-            cell = row.to(tl.int64)[:, None] * count + place[None, :]
-            tl.store(keys + cell, key, mask=inside[:, None] & (place < count)[None, :])
-        else:
-            tile = start // ITEMS
-            key = pack(tl.max(z, 1), row * 0 + tile)
-            tl.store(keys + row.to(tl.int64) * tiles + tile, key, mask=inside)
-    tl.store(faults + program, tl.sum(fault, 0))
+        tl.store(bounds + row.to(tl.int64) * tiles + start // ITEMS, tl.max(bound, 1), mask=inside)
+    tl.store(faults + program, tl.where(fault != 0.0, 1, 0))
 
 
 @triton.jit(do_not_specialize=["rows", "count", "picks", "entries"])
-def picked_keys(
+def score_picks(
     hidden,
     item_weight,
     catalog,
@@ -113,35 +149,82 @@ def picked_keys(
     places,
     picked,
     keys,
+    faults,
     rows,
     count,
     picks,
     entries,
     WIDTH: tl.constexpr,
-    ROWS: tl.constexpr,
+    BLOCK: tl.constexpr,
+    TOGETHER: tl.constexpr,
     ITEMS: tl.constexpr,
     DEPTH: tl.constexpr,
 ):
-    """Key all scores of one row in one of its picked tiles: picked (B, picks) to keys (B, picks, ITEMS).
+    """Key the float32 scores of one tile for TOGETHER rows: keys (B, picks, ITEMS) int64.
 
-    The whole block's tile is scored again and one row taken out of it, for the bits to be the same.
+    The tile is the row's own of picked (B, picks) int64, with TOGETHER = 1; without `picked` it is each of
+    the `picks` tiles that there are. `segments` are in blocks of BLOCK rows. faults (programs,) int32: 1
+    where a score is not finite. Products are added in one order, whatever the launch.
     """
     program = tl.program_id(0)
-    own = program // picks
-    row_block = own // ROWS
-    row = row_block * ROWS + tl.arange(0, ROWS)
-    inside = row < rows
-    tile = place_of(tl.load(picked + program)).to(tl.int32)
-    place = tile * ITEMS + tl.arange(0, ITEMS)
+    own = program // picks * TOGETHER
+    if picked is None:  # noqa: SIM108 (Triton compiles one branch)
+        tile = program % picks
+    else:
+        tile = tl.load(picked + program).to(tl.int32)
+    local = tl.arange(0, ITEMS)
+    place = tile * ITEMS + local
     item, real = listed_items(catalog, place, count)
-    h = load_tile(hidden, row, inside, 0, WIDTH, DEPTH)
-    z = score_tile(h, hidden, row, inside, item_weight, item, real, WIDTH, ROWS, ITEMS, DEPTH)
-    if segments is not None:
-        segment = row_block * tl.cdiv(count, ITEMS).to(tl.int64) + tile
-        at = first_at_least(segments, entries, segment)
-        if tl.load(segments + at, mask=at < entries, other=-1) == segment:
-            barred, _ = barred_cells(segments, places, entries, segment, at, ROWS, ITEMS)
-            z = tl.where(barred, float("-inf"), z)
-    score = tl.sum(tl.where((row == own)[:, None], z, 0.0), 0)
-    key = tl.where(real & (score > float("-inf")), pack(score, place), NOTHING)
-    tl.store(keys + program.to(tl.int64) * ITEMS + tl.arange(0, ITEMS), key)
+    columns = tl.arange(0, DEPTH)
+    fault = 0.0
+    w = load_tile(item_weight, item, real, 0, WIDTH, DEPTH).to(tl.float32)
+    for step in tl.static_range(TOGETHER):
+        row = own + step
+        inside = row < rows
+        start = hidden + row.to(tl.int64) * WIDTH
+        h = tl.load(start + columns, mask=inside & (columns < WIDTH), other=0.0).to(tl.float32)
+        score = tl.sum(w * h[None, :], 1)
+        for first in range(DEPTH, WIDTH, DEPTH):
+            more = tl.load(start + first + columns, mask=inside & (first + columns < WIDTH), other=0.0)
+            part = load_tile(item_weight, item, real, first, WIDTH, DEPTH).to(tl.float32)
+            score += tl.sum(part * more.to(tl.float32)[None, :], 1)
+        fault += tl.sum(score * 0.0, 0)
+        open_ = real
+        if segments is not None:
+            segment = row // BLOCK * tl.cdiv(count, ITEMS).to(tl.int64) + tile
+            at = first_at_least(segments, entries, segment)
+            open_ = open_ & ~barred_items(segments, places, entries, segment, row % BLOCK, at, ITEMS)
+        key = tl.where(open_, pack(score, place), NOTHING)
+        cell = (row.to(tl.int64) * picks + program % picks) * ITEMS + local
+        tl.store(keys + cell, key, mask=inside & (local >= 0))
+    tl.store(faults + program, tl.where(fault != 0.0, 1, 0))
+
+
+@triton.jit(do_not_specialize=["k", "picks"])
+def unpack_best(keys, bounds, catalog, scores, ids, unsure, k, picks, CHUNK: tl.constexpr):
+    """Turn a row's keys (B, k), best first, into scores (B, k) and ids (B, k).
+
+    With the bounds (B, picks) of its picked tiles, unsure (B,) int32 is 1 where another tile might hold an
+    answer.
+    """
+    row = tl.program_id(0).to(tl.int64)
+    local = tl.arange(0, CHUNK)
+    for start in range(0, k, CHUNK):
+        column = start + local
+        known = column < k
+        key = tl.load(keys + row * k + column, mask=known, other=NOTHING)
+        item = 4294967295 - (key & 4294967295)
+        if catalog is not None:
+            item = tl.load(catalog + item, mask=key != NOTHING, other=-1)
+        tl.store(scores + row * k + column, score_of(key), mask=known)
+        tl.store(ids + row * k + column, tl.where(key == NOTHING, -1, item), mask=known)
+    if bounds is not None:
+        least = float("inf")
+        for start in range(0, picks, CHUNK):
+            column = start + local
+            bound = tl.load(bounds + row * picks + column, mask=column < picks, other=float("inf"))
+            least = tl.minimum(least, tl.min(bound, 0))
+        last = score_of(tl.load(keys + row * k + k - 1))
+        # A bound that is no number is above everything.
+        doubt = (least != float("-inf")) & ((least >= last) | (least != least))
+        tl.store(unsure + row, doubt.to(tl.int32))
