@@ -57,8 +57,8 @@ class Found(NamedTuple):
     """(B, k) float32, -inf where no item was left."""
     ids: Tensor
     """(B, k) int64, -1 where no item was left."""
-    faults: Tensor
-    """(programs,) int32, not 0 where scores are not finite, or with a screen might not be."""
+    faults: list[Tensor]
+    """(programs,) int32 each, not 0 where scores are not finite, or with a screen might not be."""
     unsure: Tensor
     """(B,) int32, not 0 where an answer might be another; empty without a screen."""
 
@@ -93,9 +93,9 @@ def top_k(
 
 def _rows_again(found: Found) -> Tensor | None:
     """The rows that must be asked again: all after a fault. None if there are none."""
-    if not bool(torch.cat((found.faults, found.unsure)).any()):
+    if not bool(torch.cat((*found.faults, found.unsure)).any()):
         return None
-    if bool(found.faults.any()):
+    if bool(torch.cat(found.faults).any()):
         return torch.arange(len(found.ids), device=found.ids.device)
     return found.unsure.nonzero()[:, 0]
 
@@ -132,11 +132,11 @@ def select(
             None for no screen.
     """
     rows, tiles = len(hidden), -(-catalog.places // TILE)
-    keys = torch.full((rows, k), NOTHING.value, dtype=torch.int64, device=hidden.device)
-    scores, ids = keys.new_full(keys.shape, float("-inf"), dtype=torch.float32), torch.full_like(keys, -1)
-    none = keys.new_empty(0, dtype=torch.int32)
+    scores = hidden.new_empty((rows, k), dtype=torch.float32)
+    ids = torch.empty((rows, k), dtype=torch.int64, device=hidden.device)
+    none = ids.new_empty(0, dtype=torch.int32)
     if rows == 0 or tiles == 0:
-        return Found(scores, ids, none, none)
+        return Found(scores.fill_(-torch.inf), ids.fill_(-1), [], none)
     sweep = None if precision is None else screen_config(hidden, precision)
     block = _TOGETHER if sweep is None else sweep.blocks["ROWS"]
     barred = None
@@ -156,12 +156,13 @@ def select(
             best, picked = bounds.topk(picks, sorted=False)
         made, fault = score_tiles(hidden[own], item_weight, catalog, bars, picked, block)
         faults.append(fault)
-        taken = min(k, made.shape[1])
-        keys[own, :taken] = made.topk(taken)[0]
+        keys = made.topk(min(k, made.shape[1]))[0]
+        if keys.shape[1] < k:
+            keys = pad(keys, (0, k - keys.shape[1]), value=NOTHING.value)
         doubts = None if best is None else unsure[own]
-        out = keys[own], best, catalog.ids, scores[own], ids[own], doubts, k, picks
-        launch(unpack_best, len(made), _UNPACKING, *out)
-    return Found(scores, ids, torch.cat(faults), unsure)
+        out = keys, best, catalog.ids, scores[own], ids[own], doubts, k, picks
+        launch(unpack_best, len(keys), _UNPACKING, *out)
+    return Found(scores, ids, faults, unsure)
 
 
 def _rows_that_fit(picks: int, tiles: int) -> int:
