@@ -14,6 +14,8 @@ import torch
 from recsys.datasets.local_times import local_times, require_local_times
 from recsys.datasets.store import SequenceStore
 from recsys.encoders.base import SequenceEncoder
+from recsys.encoders.repeat_bias import window_items
+from recsys.evaluation.window_bias import WindowBias, ranks_with_bias
 from recsys.kernels.ranking import rank_of_target
 from recsys.log_states import log_states
 
@@ -80,9 +82,18 @@ def rank_requests(encoder: SequenceEncoder, store: SequenceStore, requests: Requ
     states = log_states(encoder, store, requests.start, requests.position, asked=requests.position)
     weight = encoder.item_vectors()
     with torch.inference_mode():
-        found = rank_of_target(states.to(weight.dtype), weight, torch.from_numpy(requests.item))
-    ranks: Ints = found.kept.numpy().astype(np.int64)
-    return ranks
+        if encoder.repeat_bias is None:
+            found = rank_of_target(states.to(weight.dtype), weight, torch.from_numpy(requests.item))
+            return np.asarray(found.kept.numpy(), dtype=np.int64)
+        ids, offsets, distances = window_items(
+            np.asarray(store.items), requests.start, requests.position, encoder.history_length
+        )
+        window = WindowBias(ids, offsets, encoder.repeat_bias.of_distances(distances))
+        nothing = np.zeros(0, dtype=np.int64), np.zeros(len(requests.item) + 1, dtype=np.int64)
+        kept, _ = ranks_with_bias(
+            states.to(weight.dtype), weight, requests.item, nothing, window, "pessimistic"
+        )
+        return np.asarray(kept, dtype=np.int64)
 
 
 def gains(ranks: Ints) -> Floats:

@@ -1,4 +1,4 @@
-"""Is the clock of use on a real log? Encoders x {no clock, clock, hour vectors, time-gap bias} x seeds.
+"""Is the clock of use on a real log? Encoders x {no clock, clock, hour vectors, ...} x seeds (`cells.py`).
 
     python -m benchmarks.clock.study LOG --time-zone America/New_York --runs FOLDER
 
@@ -80,6 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--time-zone", required=True, help="as of `recsys prepare`")
     parser.add_argument("--runs", type=Path, required=True, help="folder of the records")
     parser.add_argument("--encoders", default=",".join(ENCODERS), help="with commas between")
+    parser.add_argument("--variants", default=",".join(VARIANTS), help="with commas between")
     parser.add_argument("--seeds", type=int, default=3, help="number of them (default: %(default)s)")
     parser.add_argument("--epochs", type=int, default=12, help="most of a run (default: %(default)s)")
     parser.add_argument("--per-user", type=int, default=10, help="most requests (default: %(default)s)")
@@ -89,7 +90,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     store = open_log(options.log, options.runs, options.time_zone)
     requests = draw_requests(store, options.per_user)
-    wanted = cells(tuple(options.encoders.split(",")))
+    wanted = cells(tuple(options.encoders.split(",")), tuple(options.variants.split(",")))
     for seed in range(0 if options.report else options.seeds):
         for encoder, variant in wanted:
             path = options.runs / f"{encoder}-{variant}-{seed}.json"

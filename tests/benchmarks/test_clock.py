@@ -11,11 +11,12 @@ from benchmarks.clock import study
 from benchmarks.clock.counts import count_ranks
 from benchmarks.clock.errors import measure
 from benchmarks.clock.kernel import compare
-from benchmarks.clock.requests import by_user, draw_requests, gains
+from benchmarks.clock.requests import by_user, draw_requests, gains, rank_requests
 from benchmarks.clock.rivals import gaussian_sums, kernels
 from recsys import prepare
 from recsys.datasets.local_times import local_times
 from recsys.datasets.synthetic import clock_log
+from recsys.encoders.registry import build_encoder, encoder_config
 from recsys.errors import RunError
 from recsys.kernels.clock import clock_sums
 
@@ -51,6 +52,25 @@ def test_counting_finds_habits_of_the_hour(log: Path, tmp_path: Path) -> None:
     assert reached["own counts, recent, near the hour"] > 1.2 * reached["own counts, recent"]
 
 
+def test_requests_are_ranked_with_the_repeat_bias(log: Path, tmp_path: Path) -> None:
+    store = prepare(log, tmp_path / "data", split="temporal", time_zone="-05:00")
+    requests = draw_requests(store, 3)
+    options = {"d_model": 16, "n_layers": 1, "max_length": 8, "repeat_bias": 4}
+    encoder = build_encoder("sasrec", store.n_items, encoder_config("sasrec", options))
+    assert encoder.repeat_bias is not None
+    plain = rank_requests(encoder, store, requests)
+    with torch.no_grad():
+        encoder.repeat_bias.weight.fill_(100.0)
+    lifted = rank_requests(encoder, store, requests)
+    items = np.asarray(store.items)
+    for row, (start, position) in enumerate(zip(requests.start, requests.position, strict=True)):
+        window = set(items[max(start, position - 8) : position].tolist())
+        if requests.item[row] in window:
+            assert lifted[row] <= len(window)
+        else:
+            assert lifted[row] >= max(plain[row], len(window) + 1)
+
+
 def test_a_study_goes_on_and_reports(
     log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -61,6 +81,7 @@ def test_a_study_goes_on_and_reports(
         str(log),
         "--time-zone=-05:00",
         "--encoders=mamba",
+        "--variants=off,pool,hours",
         "--seeds=1",
         "--epochs=1",
         "--per-user=3",
