@@ -49,11 +49,14 @@ CURVES: dict[str, tuple[str, dict[str, Any], Settings]] = {
         {"hnsw_m": 16, "ef_construction": 100},
         [{"ef_search": ef} for ef in (10, 16, 32, 64, 128, 256, 512)],
     ),
-    "ivf": ("ivf", {}, [{"nprobe": n} for n in (4, 8, 16, 32, 64, 128)]),
+    "ivf": ("ivf", {}, [{"nprobe": n} for n in (4, 8, 16, 32, 64, 128, 256, 512, 1024)]),
     "ivfpq": (
         "ivfpq",
         {},
-        [{"nprobe": n, "refine": r} for n, r in ((8, 4), (16, 4), (32, 4), (64, 4), (64, 10), (128, 10))],
+        [
+            {"nprobe": n, "refine": r}
+            for n, r in ((8, 4), (16, 4), (32, 4), (64, 4), (64, 10), (128, 10), (128, 40), (512, 40))
+        ],
     ),
 }
 
