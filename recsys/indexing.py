@@ -253,6 +253,23 @@ class Indexed:
         with prefer_backend(self.backend):
             self.decoder_.save(folder, golden_states(encoder, self.store_), self._changes())
 
+    def measure_recall(self, users: int = 256, k: int = 10) -> float:
+        """Find out which share of the k best items the index finds, over states of some users.
+
+        Args:
+            users: asked, evenly spaced; all of them if there are fewer.
+            k: answers per user; all items if there are fewer.
+
+        Returns:
+            1.0 for an exact kind. Ties count as found.
+        """
+        decoder = self.decoder_
+        if decoder.index.exact or decoder.local is not None:
+            return 1.0
+        with prefer_backend(self.backend):
+            states = golden_states(self._fitted(), self.store_, users).numpy()
+        return decoder.index.measure_recall(decoder.queries(states), min(k, decoder.index.n_items))
+
     def _make_decoder(
         self,
         kind: str | None = None,

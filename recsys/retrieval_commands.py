@@ -90,13 +90,29 @@ def build(
         "d_model": built.width,
         "reason": built.reason,
         "metric": built.metric,
+        "recall": model.measure_recall(),
         **built.notes,
         "bytes": _size(folder),
     }
     if as_json:
         print_json(facts)
-    else:
-        console().print(f"{built.kind} index of {built.n_items:,} items: {built.reason}")
+        return
+    console().print(f"{built.kind} index of {built.n_items:,} items: {built.reason}")
+    if not built.exact:
+        console().print(_recall_in_words(facts["recall"], built.kind))
+
+
+_KNOBS = {"hnsw": "ef_search", "ivf": "nprobe", "ivfpq": "nprobe and refine"}
+_LOW_RECALL = 0.9
+
+
+def _recall_in_words(recall: float, kind: str) -> str:
+    """What an approximate index finds, and what to do if that is little."""
+    found = f"It finds {recall:.1%} of the 10 best items, asked for up to 256 users"
+    if recall >= _LOW_RECALL:
+        return f"{found}."
+    knobs = _KNOBS.get(kind, "ef_search" if kind == "gpu-cagra" else "nprobe")
+    return f"{found}: raise {knobs} with --set, or take --kind flat, which finds all."
 
 
 def add(

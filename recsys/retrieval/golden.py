@@ -37,10 +37,21 @@ def golden_answers(backend: SearchBackend, queries: Tensor) -> tuple[dict[str, T
     k = min(ANSWERS, n_items)
     scores, ids = backend.search_exactly(queries, k, filters)
     golden = {"queries": queries, "scores": scores.cpu(), "ids": ids.cpu()}
+    return golden, measure_recall(backend, queries, golden["scores"])
+
+
+def measure_recall(backend: SearchBackend, queries: Tensor, truth: Tensor) -> float:
+    """The share of the true answers to some queries that a search finds; 1 for an exact kind.
+
+    Args:
+        backend: what is searched.
+        queries: (b, d).
+        truth: (b, k) scores of the true answers, best first.
+    """
     if backend.exact:
-        return golden, 1.0
-    found, _ = backend.search(queries, k, filters)
-    return golden, _recall(found.cpu(), golden["scores"])
+        return 1.0
+    found, _ = backend.search(queries, truth.shape[1], merge_filters(backend.shape[0], len(queries)))
+    return _recall(found.cpu(), truth)
 
 
 def check_golden(backend: SearchBackend, golden: dict[str, Tensor], least_recall: float) -> None:

@@ -15,6 +15,7 @@ from recsys.kernels.refining import all_finite
 from recsys.retrieval.backends import SearchBackend, build_backend, choose_kind
 from recsys.retrieval.categories import Categories
 from recsys.retrieval.filters import Filters, check_ids, merge_filters
+from recsys.retrieval.golden import measure_recall
 from recsys.retrieval.metric import METRICS, Metric, normalized
 from recsys.retrieval.options import IndexOptions
 from recsys.retrieval.saving import load_index, save_index
@@ -280,6 +281,27 @@ class ItemIndex:
             raise ArgumentError("category: this index was built without categories; pass allow instead")
         items = self.categories.items(category)
         return items if allow is None else np.intersect1d(items, check_ids("allow", allow, self.n_items))
+
+    def measure_recall(self, queries: NDArray[np.floating[Any]], k: int = 10) -> float:
+        """Find out which share of the k best items of queries a search finds: 1 for an exact kind.
+
+        Args:
+            queries: (b, d) of the kind that will come, such as users' states; no filters are set.
+            k: answers per query, at most V.
+
+        Raises:
+            ArgumentError: no queries, or k is not in [1, V].
+        """
+        if len(queries) == 0 or not 1 <= k <= self.n_items:
+            raise ArgumentError(
+                f"{len(queries)} queries, k={k}: give queries and a k of 1 to {self.n_items:,}"
+            )
+        if self.exact:
+            return 1.0
+        host = _array(check_queries(queries))
+        asked = torch.from_numpy(normalized(host) if self.metric == "cosine" else host)
+        truth, _ = self.backend.search_exactly(asked, k, merge_filters(self.n_items, len(asked)))
+        return measure_recall(self.backend, asked, truth.cpu())
 
     def save(self, folder: str | Path, states: Tensor | None = None) -> None:
         """Write a bundle with checksums and golden queries; one already there is replaced as a whole.

@@ -13,6 +13,7 @@ import recsys
 from recsys import Recommender
 from recsys.cli import app
 from recsys.kernels import backend as backends
+from recsys.retrieval import options as options_of_index
 
 
 def call(*arguments: object) -> Any:
@@ -116,3 +117,16 @@ def test_the_backend_that_is_asked_for_reaches_every_command(
     }
     call(command, run, *more[command], "--backend", "reference")
     assert set(seen) == {"reference"}
+
+
+def test_an_approximate_index_tells_how_much_it_finds(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(options_of_index, "VECTORS_PER_LIST", 5)
+    assert call("index", run, "--kind", "exact")["recall"] == 1.0
+    lists = ["index", str(run), "--kind", "ivf", "--set", "nlist=2", "--set", "nprobe=2"]
+    assert call(*lists)["recall"] == 1.0
+    said = " ".join(CliRunner().invoke(app, lists).stdout.split())
+    assert "finds 100.0% of the 10 best items, asked for up to 256 users." in said
+    monkeypatch.setattr(Recommender, "measure_recall", lambda self: 0.42)
+    said = " ".join(CliRunner().invoke(app, lists).stdout.split())
+    assert "finds 42.0% of the 10 best items" in said
+    assert "raise nprobe with --set" in said

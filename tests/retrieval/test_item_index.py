@@ -266,3 +266,21 @@ def test_auto_is_exact_where_faiss_is_missing_and_says_why(monkeypatch: pytest.M
 def test_importing_the_index_does_not_import_faiss() -> None:
     code = "import sys, recsys.retrieval.item_index; sys.exit('faiss' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("metric", ["inner_product", "l2", "cosine"])
+def test_recall_is_the_share_of_the_best_items_that_a_search_finds(metric: str) -> None:
+    rng = np.random.default_rng(3)
+    vectors, queries = rng.normal(size=(2000, 8)), rng.normal(size=(20, 8))
+    index = ItemIndex.build(
+        vectors, kind="ivf", metric=metric, fingerprint="", options={"nlist": 40, "nprobe": 4}
+    )
+    exact = ItemIndex.build(vectors, kind="exact", metric=metric, fingerprint="")
+    found, truth = index.search(queries, 5).ids, exact.search(queries, 5).ids
+    share = np.mean([len(set(a) & set(b)) / 5 for a, b in zip(found.tolist(), truth.tolist(), strict=True)])
+    assert 0.2 < share < 1
+    assert index.measure_recall(queries, 5) == pytest.approx(share)
+    assert exact.measure_recall(queries, 5) == 1.0
+    for wrong in ((queries[:0], 5), (queries, 0), (queries, 2001)):
+        with pytest.raises(ArgumentError, match="give queries and a k of 1 to 2,000"):
+            index.measure_recall(*wrong)
