@@ -318,7 +318,7 @@ def test_a_batch_too_large_for_one_call_is_answered_alike(
 
 def test_the_guide_changes_kind_with_the_catalog_and_says_why() -> None:
     kinds = [advise(n)[0] for n in (10, 100_000, 100_001, 1_000_000, 1_000_001)]
-    assert kinds == ["flat", "flat", "hnsw", "hnsw", "ivfpq"]
+    assert kinds == ["flat", "flat", "hnsw", "hnsw", "ivf"]
     assert "100,001 items" in advise(100_001)[1]
 
 
