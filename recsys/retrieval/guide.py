@@ -10,8 +10,8 @@ FLAT_UP_TO = 100_000
 GRAPH_UP_TO = 1_000_000
 """Where vectors lie in clusters a graph answers 3 to 4 times sooner than the scan of 100,000, at 0.96 of
 the 10 best; it takes about 35 s per 100,000 items to build, and 256 bytes of links per item.
-docs/retrieval.md says where it does not pay. Of a million vectors of few directions an eighth of the lists holds
-0.97 of the 10 best, and 4-bit codes propose less than half of those, 40 candidates an answer."""
+docs/retrieval.md says where it does not pay. An eighth of the lists holds 0.97 of the 10 best of a million
+vectors of few directions; 4-bit codes propose less than half of those, 40 candidates an answer."""
 
 
 def advise(n_items: int) -> tuple[str, str]:
@@ -31,5 +31,5 @@ def advise(n_items: int) -> tuple[str, str]:
     return (
         "ivf",
         f"{n_items:,} items: past {GRAPH_UP_TO:,} a graph takes too long to build; inverted lists keep a "
-        "second copy of the vectors (kind='ivfpq' a sixteenth of one, and finds less; kind='flat' stays exact)",
+        "second copy of the vectors (kind='ivfpq' a sixteenth, and finds less; kind='flat' stays exact)",
     )
