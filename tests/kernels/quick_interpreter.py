@@ -69,12 +69,14 @@ def _shape(sizes: tuple[int, ...]) -> tuple[Any, Any, Any]:
 
 
 def _quick_block(self: Any, element_ty: Any, shape: Any) -> None:
-    sizes = tuple([_quick_unwrap(size) for size in _quick_unwrap(shape)])
+    given = shape.values if type(shape) is core.tuple else shape
+    sizes = tuple([size.value if type(size) is core.constexpr else size for size in given])
     key = (element_ty.name, sizes)
     parts = _BLOCKS.get(key)
     if parts is None:
         _block(self, element_ty, shape)
-        self.shape = _shape(sizes)[0]
+        self.shared = _shape(sizes)
+        self.shape = self.shared[0]
         _BLOCKS[key] = dict(self.__dict__)
     else:
         self.__dict__.update(parts)
@@ -84,8 +86,10 @@ def _quick_tensor(self: Any, handle: Any, type: Any) -> None:
     self.handle = handle
     self.type = type
     self.dtype = type.scalar
-    sizes = tuple(type.shape.values) if type.is_block() else ()
-    _, self.shape, self.numel = _shape(sizes)
+    shared = type.__dict__.get("shared")
+    if shared is None:  # a scalar, or a type made before Triton was patched
+        shared = _shape(tuple(type.shape.values) if type.is_block() else ())
+    _, self.shape, self.numel = shared
 
 
 def _quick_equal(self: Any, other: Any) -> bool:
@@ -94,9 +98,24 @@ def _quick_equal(self: Any, other: Any) -> bool:
 
 def _quick_broadcast(self: Any, lhs: Any, rhs: Any) -> Any:
     left, right = lhs.type, rhs.type
-    if left is right or (left.is_block() and right.is_block() and left.shape is right.shape):
+    if left is right:
         return lhs, rhs
+    if left.is_block():
+        if not right.is_block():
+            return lhs, _splat(rhs, left)
+        if left.shape is right.shape:
+            return lhs, rhs
+    elif right.is_block():
+        return _splat(lhs, right), rhs
     return _broadcast(self, lhs, rhs)
+
+
+def _splat(scalar: Any, like: Any) -> Any:
+    """A scalar at every place of a block of a type's shape."""
+    handle = scalar.handle
+    data = np.full(tuple(like.shape.values), handle.data, dtype=_quick_numpy_type(handle.dtype))
+    kind = core.block_type(scalar.type.scalar, like.shape)
+    return core.tensor(interpreter.TensorHandle(data, handle.dtype.scalar), kind)
 
 
 def _quick_numpy_type(kind: Any) -> Any:
