@@ -2,7 +2,6 @@ import math
 import os
 import sys
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import pytest
 import torch

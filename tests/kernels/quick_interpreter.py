@@ -1,9 +1,9 @@
-"""Triton's interpreter without what it does again at every operation: as exact, in a third of the time.
+"""Triton's interpreter without what it does again at every operation: the same bits, sooner.
 
-Every operation of a kernel builds types, shapes and constants anew, compares them entry by entry, and works out
-an overflow check that nothing reads (the interpreter has no `debug`); every launch looks for the language's
-functions. Here types and shapes of one kind share their parts, equal ones are known by that, and the rest runs
-as Triton wrote it.
+Every operation of a kernel makes types, shapes and constants anew, compares them entry by entry, and prepares
+an overflow check that nothing reads (the interpreter has no `debug`); every launch looks for the functions of the
+language. Here types and shapes of one kind share their parts, equal ones are known by that, scalars are spread at once, and
+the rest runs as Triton wrote it.
 """
 
 import dataclasses
@@ -22,7 +22,7 @@ _PATCHED: set[str] = set()
 
 _BLOCKS: dict[tuple[str, tuple[int, ...]], dict[str, Any]] = {}
 _SHAPES: dict[tuple[int, ...], tuple[Any, Any, Any]] = {}
-_PLAIN = (int, float, bool, str, type(None), core.tensor, core.dtype, core.block_type, core.pointer_type)
+_PLAIN = {int, float, bool, str, type(None), core.tensor, core.dtype, core.block_type, core.pointer_type}
 _POINTER = np.dtype(np.uint64)
 
 _unwrap = core._unwrap_if_constexpr
