@@ -1,9 +1,9 @@
 """Triton's interpreter without what it does again at every operation: the same bits, sooner.
 
 Every operation of a kernel makes types, shapes and constants anew, compares them entry by entry, and prepares
-an overflow check that nothing reads (the interpreter has no `debug`); every launch looks for the functions of the
-language. Here types and shapes of one kind share their parts, equal ones are known by that, scalars are spread at once, and
-the rest runs as Triton wrote it.
+an overflow check that nothing reads (the interpreter has no `debug`); every launch looks for the functions of
+the language. Here types and shapes of one kind share their parts, equal ones are known by that, scalars are
+spread at once, and the rest runs as Triton wrote it.
 """
 
 import dataclasses
