@@ -2,7 +2,6 @@ import math
 import os
 import sys
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import pytest
 import torch
@@ -20,25 +19,13 @@ def device() -> torch.device:
 
 
 @pytest.fixture(autouse=True)
-def _quick_interpreter(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Spare the interpreter to patch Triton again at every call inside a kernel: half of a test's time."""
-    if "triton" not in sys.modules or torch.cuda.is_available():
-        return
-    from triton.runtime import interpreter
+def _quick_interpreter(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Spare the interpreter what it does again at every operation of a kernel: most of a test's time."""
+    interprets = "triton" in sys.modules or request.module.__name__.endswith("_triton")
+    if interprets and not torch.cuda.is_available():
+        from tests.kernels.quick_interpreter import quicken
 
-    plain = interpreter.InterpretedFunction.__call__
-
-    def call(self: Any, *args: Any, **options: Any) -> Any:
-        module = self.fn.__module__
-        if module in _PATCHED:
-            return self.rewrite()(*args, **options)
-        _PATCHED.add(module)
-        return plain(self, *args, **options)
-
-    monkeypatch.setattr(interpreter.InterpretedFunction, "__call__", call)
-
-
-_PATCHED: set[str] = set()
+        quicken(monkeypatch)
 
 
 @pytest.fixture(autouse=True)

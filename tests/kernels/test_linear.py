@@ -53,6 +53,7 @@ def test_more_dimensions_and_a_strided_gradient() -> None:
 
 
 @tiled
+@pytest.mark.usefixtures("_threads")
 def test_threads_do_not_change_a_bit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kernel, "_STEPS_PER_PRODUCT", 0.1)
     monkeypatch.setattr(kernel, "threads_for", lambda pieces, steps: min(torch.get_num_threads(), pieces))

@@ -121,6 +121,7 @@ def test_the_loss_alone_equals_the_loss_with_gradients() -> None:
     assert torch.equal(alone, beside)
 
 
+@pytest.mark.usefixtures("_threads")
 def test_threads_do_not_change_a_bit(monkeypatch: pytest.MonkeyPatch) -> None:
     hidden, items, _, targets = _case(500, 900, 64)
     monkeypatch.setattr("recsys.kernels.cross_entropy.cpu_tiles._STEPS_PER_PRODUCT", 1)
