@@ -314,7 +314,7 @@ def test_a_model_without_a_clock_refuses_a_moment(tmp_path: Path) -> None:
 
 LEARNED: dict[str, tuple[dict[str, object], int, float]] = {
     "sasrec": ({}, 6, 1e-2),
-    "bert4rec": ({"mask_probability": 0.3}, 8, 1e-2),
+    "bert4rec": ({"mask_probability": 0.3}, 10, 1e-2),
     "mamba": ({}, 6, 1e-2),
 }
 
