@@ -41,7 +41,7 @@ def report(store: SequenceStore, requests: Requests, runs: Path, out: Path) -> s
         ]
     counts = {name: gains(ranks) for name, ranks in count_ranks(store, requests).items()}
     references = {name: float(by_user(gain, requests).mean()) for name, gain in counts.items()}
-    hours = {e: _by_hour(found, e, requests) for e in ENCODERS if (e, "off") in found}
+    hours = {e: _by_hour(found, e, requests) for e in ENCODERS if any(cell[0] == e for cell in found)}
     asked = np.bincount(requests.hour, minlength=24)
     first = next(iter(found.values()))
     machine = next(iter(first.values()))
@@ -66,7 +66,7 @@ def report(store: SequenceStore, requests: Requests, runs: Path, out: Path) -> s
         out.with_suffix(".png"),
         title=f"{store.name}: {len(requests.item):,} requests, all items ranked, mean over seeds",
     )
-    return f"{table(rows, references)}\n\n{_bands(hours, asked)}"
+    return f"{table(rows, references)}\n\n{_bands(hours, asked)}".rstrip()
 
 
 def table(rows: list[dict[str, Any]], references: Mapping[str, float]) -> str:
@@ -93,16 +93,16 @@ def table(rows: list[dict[str, Any]], references: Mapping[str, float]) -> str:
 
 
 def _bands(hours: Mapping[str, Mapping[str, list[float | None]]], asked: NDArray[np.int64]) -> str:
-    """What the clock adds by part of the day, each request counting the same."""
+    """What the clock adds by part of the day, each request counting the same; empty without both sides."""
     columns = [f"{name} h ({int(asked[list(band)].sum()):,})" for name, band in BANDS.items()]
     lines = [f"| clock minus no clock, requests at | {' | '.join(columns)} |", "|---" * 5 + "|"]
     for encoder, found in hours.items():
-        if "pool" not in found:
+        if "pool" not in found or "off" not in found:
             continue
         gain = np.array(found["pool"], dtype=float) - np.array(found["off"], dtype=float)
         sums = [np.nansum((gain * asked)[list(b)]) / max(1, asked[list(b)].sum()) for b in BANDS.values()]
         lines.append(f"| {encoder} | {' | '.join(f'{value:+.4f}' for value in sums)} |")
-    return "\n".join(lines)
+    return "\n".join(lines) if len(lines) > 2 else ""
 
 
 def _read(runs: Path, requests: Requests) -> Found:
