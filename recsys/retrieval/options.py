@@ -18,7 +18,7 @@ class IndexOptions:
     and never more than V/39."""
     nprobe: int = 0
     """ivf, ivfpq: lists visited per query, 0 to 1,000,000; 0 takes an eighth of them. Recall's knob."""
-    refine: int = 10
+    refine: int = 40
     """ivfpq: candidates per answer that the codes propose and exact scores order; 1 to 1000."""
     hnsw_m: int = 32
     """hnsw: links per item and layer (twice that at the bottom); 2 to 512. Memory: V * 8 * hnsw_m bytes."""
