@@ -108,7 +108,7 @@ _LOW_RECALL = 0.9
 
 def _recall_in_words(recall: float, kind: str) -> str:
     """What an approximate index finds, and what to do if that is little."""
-    found = f"It finds {recall:.1%} of the 10 best items, asked for up to 256 users"
+    found = f"It finds {recall:.1%} of the 10 best items, over states of up to 256 users"
     if recall >= _LOW_RECALL:
         return f"{found}."
     knobs = _KNOBS.get(kind, "ef_search" if kind == "gpu-cagra" else "nprobe")

@@ -125,7 +125,7 @@ def test_an_approximate_index_tells_how_much_it_finds(run: Path, monkeypatch: py
     lists = ["index", str(run), "--kind", "ivf", "--set", "nlist=2", "--set", "nprobe=2"]
     assert call(*lists)["recall"] == 1.0
     said = " ".join(CliRunner().invoke(app, lists).stdout.split())
-    assert "finds 100.0% of the 10 best items, asked for up to 256 users." in said
+    assert "finds 100.0% of the 10 best items, over states of up to 256 users." in said
     monkeypatch.setattr(Recommender, "measure_recall", lambda self: 0.42)
     said = " ".join(CliRunner().invoke(app, lists).stdout.split())
     assert "finds 42.0% of the 10 best items" in said
