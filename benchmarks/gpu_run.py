@@ -2,9 +2,10 @@
 
     python -m benchmarks.gpu_run --out benchmarks/results/gpu --datasets .carry
 
-Tests of the kernels on the device, every comparison with its roofline, a short training run of each encoder;
-each stage ends in its own time. Needs PyTorch with CUDA, Triton, numba, numpy, pytest and matplotlib, and
-installs nothing. Writes a log, JSON, plots and a summary, which is printed last.
+Tests of the kernels on the device, every comparison with its roofline, exact search among a million items
+(and FAISS's GPU indexes, where they are), a short training run of each encoder; each stage ends in its own
+time. Needs PyTorch with CUDA, Triton, numba, numpy, pytest and matplotlib, and installs nothing. Writes a
+log, JSON, plots and a summary, which is printed last.
 """
 
 import argparse
@@ -47,11 +48,12 @@ def stages(out: Path, datasets: Path, only: str | None = None) -> list[Stage]:
             (
                 "-m",
                 "benchmarks.kernels",
-                *("--device", "cuda", "--seconds", "150"),
+                *("--device", "cuda", "--seconds", "135"),
                 *("--plots", str(out), "--out", str(out / "kernels.json")),
             ),
-            190,
+            170,
         ),
+        Stage("retrieval", ("-m", "benchmarks.retrieval.gpu", "--out", str(out / "retrieval-gpu.json")), 45),
     ]
     prepared = sorted(path.parent for path in datasets.glob("*/meta.json"))
     each = 120 // max(1, len(prepared))
