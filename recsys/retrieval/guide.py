@@ -8,7 +8,7 @@ FLAT_UP_TO = 100_000
 """A scan of 100,000 items is exact and takes about 2 ms, less than encoding the history."""
 
 GRAPH_UP_TO = 1_000_000
-"""Where vectors lie in clusters a graph answers 3 to 4 times sooner than the scan of 100,000, at 0.96 of
+"""Where vectors lie in clusters a graph answers ten times sooner than the scan of 100,000, at 0.96 of
 the 10 best; it takes about 35 s per 100,000 items to build, and 256 bytes of links per item.
 docs/retrieval.md says where it does not pay. An eighth of the lists holds 0.97 of the 10 best of a million
 vectors of few directions; 4-bit codes propose less than half of those, 40 candidates an answer."""
