@@ -10,7 +10,6 @@ from torch import Tensor
 from recsys.datasets.store import SequenceStore
 from recsys.decoding import Decoder
 from recsys.encoders.base import SequenceEncoder
-from recsys.encoders.repeat_bias import window_items
 from recsys.errors import DataError
 from recsys.evaluation.evaluate import evaluate_hidden, summarize
 from recsys.evaluation.metrics import check_ks
@@ -43,8 +42,7 @@ def bias_function(encoder: SequenceEncoder, store: SequenceStore) -> BiasFunctio
 
     def bias(rows: Ints, targets: EvaluationTargets) -> WindowBias:
         starts, ends = targets.history_start[rows], targets.history_end[rows]
-        ids, offsets, distances = window_items(store.items, starts, ends, encoder.history_length)
-        return WindowBias(ids, offsets, biases.of_distances(distances))
+        return WindowBias(*biases.of_windows(store.items, starts, ends, encoder.history_length))
 
     return bias
 

@@ -102,7 +102,14 @@ def build(
         console().print(_recall_in_words(facts["recall"], built.kind))
 
 
-_KNOBS = {"hnsw": "ef_search", "ivf": "nprobe", "ivfpq": "nprobe and refine"}
+_KNOBS = {
+    "hnsw": "ef_search",
+    "ivf": "nprobe",
+    "ivfpq": "nprobe and refine",
+    "gpu-ivf": "nprobe",
+    "gpu-cagra": "ef_search",
+}
+"""What raises the recall of each approximate kind."""
 _LOW_RECALL = 0.9
 
 
@@ -111,8 +118,7 @@ def _recall_in_words(recall: float, kind: str) -> str:
     found = f"It finds {recall:.1%} of the 10 best items, over states of up to 256 users"
     if recall >= _LOW_RECALL:
         return f"{found}."
-    knobs = _KNOBS.get(kind, "ef_search" if kind == "gpu-cagra" else "nprobe")
-    return f"{found}: raise {knobs} with --set, or take --kind flat, which finds all."
+    return f"{found}: raise {_KNOBS[kind]} with --set, or take --kind flat, which finds all."
 
 
 def add(

@@ -9,7 +9,6 @@ import numpy.typing as npt
 
 from recsys.decoding import Decoder
 from recsys.encoders.base import SequenceEncoder
-from recsys.encoders.repeat_bias import window_items
 from recsys.evaluation.window_bias import WindowBias
 from recsys.queries import Array
 from recsys.retrieval.item_index import NeighborArrays
@@ -36,8 +35,7 @@ def biased_window(
     """
     if encoder.repeat_bias is None or decoder.decoding.vectors != "embedding":
         return None
-    ids, offsets, distances = window_items(items, starts, ends, encoder.history_length)
-    return WindowBias(ids, offsets, encoder.repeat_bias.of_distances(distances))
+    return WindowBias(*encoder.repeat_bias.of_windows(items, starts, ends, encoder.history_length))
 
 
 def with_window(

@@ -14,7 +14,6 @@ import torch
 from recsys.datasets.local_times import local_times, require_local_times
 from recsys.datasets.store import SequenceStore
 from recsys.encoders.base import SequenceEncoder
-from recsys.encoders.repeat_bias import window_items
 from recsys.evaluation.window_bias import WindowBias, ranks_with_bias
 from recsys.kernels.ranking import rank_of_target
 from recsys.log_states import log_states
@@ -85,10 +84,11 @@ def rank_requests(encoder: SequenceEncoder, store: SequenceStore, requests: Requ
         if encoder.repeat_bias is None:
             found = rank_of_target(states.to(weight.dtype), weight, torch.from_numpy(requests.item))
             return np.asarray(found.kept.numpy(), dtype=np.int64)
-        ids, offsets, distances = window_items(
-            np.asarray(store.items), requests.start, requests.position, encoder.history_length
+        window = WindowBias(
+            *encoder.repeat_bias.of_windows(
+                np.asarray(store.items), requests.start, requests.position, encoder.history_length
+            )
         )
-        window = WindowBias(ids, offsets, encoder.repeat_bias.of_distances(distances))
         nothing = np.zeros(0, dtype=np.int64), np.zeros(len(requests.item) + 1, dtype=np.int64)
         kept, _ = ranks_with_bias(
             states.to(weight.dtype), weight, requests.item, nothing, window, "pessimistic"

@@ -42,6 +42,13 @@ class RepeatBias(nn.Module):
         found = table[np.minimum(np.log2(np.maximum(distances, 1)).astype(np.int64), len(table) - 1)]
         return found
 
+    def of_windows(
+        self, items: NDArray[np.integer], starts: Ints, ends: Ints, window: int
+    ) -> tuple[Ints, Ints, NDArray[np.float32]]:
+        """Ids (P,), offsets (R+1,) and biases (P,) of what windows hold; arguments as of `window_items`."""
+        ids, offsets, distances = window_items(items, starts, ends, window)
+        return ids, offsets, self.of_distances(distances)
+
 
 def window_items(
     items: NDArray[np.integer], starts: Ints, ends: Ints, window: int
