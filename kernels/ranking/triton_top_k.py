@@ -27,6 +27,10 @@ _KEPT = tl.constexpr(-(2**13))
 """The bits of a float32 that a tensor core reads as TF32."""
 
 
+TINY = tl.constexpr(2.0**-124)
+"""More than a square, a product or a sum loses where float32 ends, or a tensor core takes it for 0."""
+
+
 @triton.jit
 def pack(score, place):
     """A key that orders by score, falling, then by place (below 2^32), rising. -0.0 counts as 0.0."""
@@ -107,7 +111,7 @@ def screen_tiles(
     reach = squares(h)
     for first in range(DEPTH, WIDTH, DEPTH):
         reach += squares(load_tile(hidden, row, inside, first, WIDTH, DEPTH))
-    reach = tl.sqrt(reach)
+    reach = tl.sqrt(reach + WIDTH * TINY)
     farthest = tl.max(reach, 0)
     fault = tl.sum(reach * 0.0, 0)
     reach = reach * slack
@@ -127,7 +131,7 @@ def screen_tiles(
             length += squares(w)
             right = tl.trans(as_read(w, TRUNCATE))
             z = tl.dot(as_read(left, TRUNCATE), right, z, input_precision=PRECISION)
-        length = tl.sqrt(length)
+        length = tl.sqrt(length + WIDTH * TINY)
         fault += tl.sum(length * 0.0, 0) + tl.max(length, 0) * farthest * 0.0
         bound = tl.where(real[None, :], z + reach[:, None] * length[None, :], float("-inf"))
         if segments is not None:
@@ -136,7 +140,8 @@ def screen_tiles(
                 barred, at = barred_cells(segments, places, entries, segment, at, ROWS, ITEMS)
                 bound = tl.where(barred, float("-inf"), bound)
                 upcoming = tl.load(segments + at, mask=at < entries, other=-1)
-        tl.store(bounds + row.to(tl.int64) * tiles + start // ITEMS, tl.max(bound, 1), mask=inside)
+        most = tl.max(bound, 1) + WIDTH * TINY
+        tl.store(bounds + row.to(tl.int64) * tiles + start // ITEMS, most, mask=inside)
     tl.store(faults + program, tl.where(fault != 0.0, 1, 0))
 
 

@@ -158,6 +158,25 @@ def test_no_true_score_exceeds_its_tiles_bound(device: torch.device, d: int, pre
     assert not faults.any()
 
 
+@pytest.mark.parametrize(("rows_by", "items_by"), [(0, -120), (-75, -75), (-120, 20), (60, -135)])
+def test_bounds_hold_for_vectors_whose_squares_vanish(
+    device: torch.device, rows_by: int, items_by: int
+) -> None:
+    """float32 has no square of a number below 2^-75."""
+    rng = np.random.default_rng(0)
+    hidden, items = (
+        torch.tensor(rng.normal(size=(n, 8)), dtype=torch.float32, device=device).ldexp(torch.tensor(by))
+        for n, by in ((5, rows_by), (150, items_by))
+    )
+    catalog = triton_selection.Catalog(None, None, 150)
+    config = triton_selection.screen_config(hidden, "tf32")
+    bounds, _ = triton_selection.bound_tiles(hidden, items, catalog, None, "tf32", config)
+    scores = (hidden.double() @ items.double().T).cpu()
+    for tile_at, own in enumerate(range(0, 150, triton_selection.TILE)):
+        most = scores[:, own : own + triton_selection.TILE].amax(1)
+        assert (bounds[:, tile_at].cpu().double() >= most).all()
+
+
 def test_rows_that_a_screen_leaves_in_doubt_are_asked_again(
     device: torch.device, monkeypatch: pytest.MonkeyPatch
 ) -> None:
