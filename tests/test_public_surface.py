@@ -1,8 +1,8 @@
-"""What others count on: public names with their parameters and defaults, commands with their options and help.
+"""What others count on: public names with parameters and defaults, commands with options and help texts.
 
 `tests/data/public_surface.json` is the record. A change that is meant is recorded by
 
-    python tests/test_public_surface.py
+    python -m tests.test_public_surface
 
 whose difference is read before it is committed: what was there is not taken away.
 """
