@@ -9,7 +9,6 @@ whose difference is read before it is committed: what was there is not taken awa
 
 import inspect
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -78,9 +77,8 @@ def surface() -> dict[str, Any]:
     """All of it, as JSON can hold it."""
     import typer
 
-    from recsys.__main__ import main
+    from recsys.cli import app
 
-    app = sys.modules[main.__module__].app
     return json.loads(
         json.dumps({"library": _library(), "command line": _command(typer.main.get_command(app))})
     )
