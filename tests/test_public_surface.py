@@ -59,7 +59,7 @@ def _command(command: Any) -> dict[str, Any]:
         parameter.name: {
             "opts": [*parameter.opts, *parameter.secondary_opts],
             "metavar": parameter.metavar,
-            "type": parameter.type.name,
+            "flag": bool(getattr(parameter, "is_flag", False)),
             "default": repr(parameter.default),
             "required": parameter.required,
             "multiple": bool(getattr(parameter, "multiple", False)) or parameter.nargs != 1,
