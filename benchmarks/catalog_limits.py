@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from recsys.kernels.vector import LANES, Array, Number, add, compiled, fma, load, splat, sum_lanes
+from recsys.kernels.shared.vector import LANES, Array, Number, add, compiled, fma, load, splat, sum_lanes
 
 _CHAINS = 12
 """Independent sums: more than two units with a latency of four clocks can have under way."""

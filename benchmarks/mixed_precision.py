@@ -20,7 +20,7 @@ from benchmarks.training import ENCODERS, made_store
 from recsys.datasets.store import SequenceStore
 from recsys.errors import ArgumentError, RecsysError
 from recsys.files import write_json
-from recsys.kernels.vector.tiles import tiles_available
+from recsys.kernels.shared.vector.tiles import tiles_available
 
 SIDES = {"bfloat16": True, "float32": False}
 

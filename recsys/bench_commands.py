@@ -257,12 +257,12 @@ def _compile_only(
 ) -> None:
     if write and check:
         raise ConfigError("pass either --write PATH or --check PATH")
-    from recsys.kernels.launching import interpreting
+    from recsys.kernels.shared.launching import interpreting
 
     if interpreting():
         _without_interpreter()
     try:
-        from recsys.kernels.launching import checking
+        from recsys.kernels.shared.launching import checking
     except ModuleNotFoundError as error:
         raise MissingDependencyError(
             f"{error.name} is not installed: pip install 'recsys-engine[gpu]'"
@@ -283,8 +283,8 @@ def _compile_only(
 
 def _print_outcome(outcome: Any, check: Path | None, write: Path | None, as_json: bool) -> None:
     from recsys.files import write_text
-    from recsys.kernels.launching.checking import triton_version
-    from recsys.kernels.launching.table import write_table
+    from recsys.kernels.shared.launching.checking import triton_version
+    from recsys.kernels.shared.launching.table import write_table
 
     if write and not outcome.problems:
         write_text(write, write_table(triton_version(), outcome.rows))

@@ -14,7 +14,7 @@ from recsys.decoding import Aggregate, Decoder, Vectors
 from recsys.encoders.base import SequenceEncoder
 from recsys.errors import ArgumentError, RecsysError
 from recsys.fresh_items import new_vectors
-from recsys.kernels.backend import prefer_backend
+from recsys.kernels.shared.backends import prefer_backend
 from recsys.offline_scoring import ScoringReport, score_parts
 from recsys.retrieval.changes import Changes
 from recsys.retrieval.item_index import ItemIndex

@@ -26,7 +26,7 @@ from recsys.evaluation.evaluate import evaluate_hidden
 from recsys.evaluation.protocol import Protocol
 from recsys.evaluation.result import EvaluationResult
 from recsys.indexing import Indexed
-from recsys.kernels.backend import prefer_backend
+from recsys.kernels.shared.backends import prefer_backend
 from recsys.opening import choose_device, is_prepared, open_store
 from recsys.queries import OnUnknown, of_histories, of_users
 from recsys.retrieval.bundle import bundle_exists
@@ -56,7 +56,7 @@ class Recommender(Indexed):
         index: kind of item index: ``"auto"`` (by catalog size), ``"exact"``, or FAISS's ``"flat"``,
             ``"ivf"``, ``"ivfpq"``, ``"hnsw"``, ``"gpu-flat"``, ``"gpu-ivf"``, ``"gpu-cagra"``.
         backend: kernels to run on: ``"auto"`` (compiled for the device), ``"reference"`` (their PyTorch
-            definitions), or another of :data:`recsys.kernels.backend.BACKENDS`.
+            definitions), or another of :data:`recsys.kernels.shared.backends.BACKENDS`.
 
     Attributes:
         encoder_: the trained encoder.

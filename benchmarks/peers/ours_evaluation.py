@@ -12,7 +12,7 @@ import torch
 import recsys
 from recsys.datasets.prepare import prepare
 from recsys.evaluation.evaluate import evaluate_hidden
-from recsys.kernels.vector.tiles import tiles_available
+from recsys.kernels.shared.vector.tiles import tiles_available
 
 from .protocol import EvaluationTask, serve_evaluation
 

@@ -16,7 +16,7 @@ from recsys.decoder_evaluation import bias_function, hidden_function
 from recsys.encoders.base import SequenceEncoder
 from recsys.encoders.registry import build_encoder
 from recsys.evaluation.evaluate import evaluate_hidden
-from recsys.kernels.vector.tiles import tiles_available
+from recsys.kernels.shared.vector.tiles import tiles_available
 from recsys.recommender import Recommender
 from recsys.training.checkpoint import Progress
 from recsys.training.estimate import Estimate

@@ -4,20 +4,42 @@ Legend: N events, B sequences, H heads, Dh head size, L cache length.
 """
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from recsys.errors import ArgumentError
-from recsys.kernels.arguments import check_offsets
 from recsys.kernels.attention import reference
 from recsys.kernels.attention.bias import AttentionBias, added_scores
+from recsys.kernels.attention.call import AttentionCall
 from recsys.kernels.attention.checks import MOST_HEAD_SIZE, check_events, check_lengths, check_step
 from recsys.kernels.attention.dropout import draw_seed
 from recsys.kernels.attention.schedule import AttentionSchedule
-from recsys.kernels.backend import choose_backend
+from recsys.kernels.shared.arguments import check_offsets
+from recsys.kernels.shared.backends import BackendTable
 
 __all__ = ["AttentionBias", "AttentionSchedule", "added_scores", "attention_step", "jagged_attention"]
+
+Attend = Callable[[AttentionCall], Tensor]
+"""A backend: (N, H, Dh) in the dtype of q."""
+
+
+def _cpu() -> Attend:
+    from recsys.kernels.attention import cpu
+
+    return cpu.jagged_attention
+
+
+def _triton() -> Attend:
+    from recsys.kernels.attention import triton
+
+    return triton.jagged_attention
+
+
+BACKENDS = BackendTable[Attend](
+    "attention", {"reference": lambda: reference.jagged_attention, "cpu": _cpu, "triton": _triton}
+)
 
 
 def jagged_attention(
@@ -78,34 +100,13 @@ def jagged_attention(
         raise ArgumentError(f"jagged_attention: dropout_p is {dropout_p}, want a probability in [0, 1)")
     if bias is not None:
         bias.check(q, causal)
-    chosen = choose_backend("attention", backend, q)
+    chosen = BACKENDS.choose(backend, q)
+    if chosen == "triton" and backend is None and q.shape[2] > MOST_HEAD_SIZE:
+        chosen = "reference"
     scale = 1.0 / math.sqrt(q.shape[2]) if scale is None else float(scale)
     seed = draw_seed(generator, q.device) if dropout_p > 0.0 else None
-    if chosen == "triton" and not (backend is None and q.shape[2] > MOST_HEAD_SIZE):
-        from recsys.kernels.attention import triton
-
-        return triton.jagged_attention(
-            q, k, v, offsets, causal=causal, scale=scale, dropout_p=dropout_p, seed=seed, bias=bias,
-            schedule=schedule,
-        )  # fmt: skip
-    if chosen == "cpu":
-        from recsys.kernels.attention import cpu
-
-        number = 0 if seed is None else int(seed)
-        return cpu.jagged_attention(
-            q, k, v, offsets, causal=causal, scale=scale, dropout_p=dropout_p, seed=number, bias=bias
-        )
-    return reference.jagged_attention(
-        q,
-        k,
-        v,
-        offsets,
-        causal=causal,
-        scale=scale,
-        dropout_p=dropout_p,
-        seed=0 if seed is None else seed,
-        bias=bias,
-    )
+    attend = BACKENDS.load(chosen)
+    return attend(AttentionCall(q, k, v, offsets, causal, scale, dropout_p, seed, bias, schedule))
 
 
 def attention_step(

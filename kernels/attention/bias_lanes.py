@@ -7,8 +7,8 @@ from numba import types
 from numba.core import cgutils
 
 from recsys.kernels.attention.bias import MAX_GAP
-from recsys.kernels.vector.compiling import intrinsic
-from recsys.kernels.vector.lanes import (
+from recsys.kernels.shared.vector.compiling import intrinsic
+from recsys.kernels.shared.vector.lanes import (
     INT,
     INT_VECTOR,
     LANES,

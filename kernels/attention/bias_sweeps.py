@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from recsys.kernels.attention.bias_lanes import TABLE_ENTRIES, last_lane, slide, time_scores
-from recsys.kernels.vector import (
+from recsys.kernels.shared.vector import (
     LANES,
     PANEL,
     Array,

@@ -11,7 +11,7 @@ from torch import Tensor
 from recsys.kernels.attention.bias import relative_place
 from recsys.kernels.attention.bias_lanes import TABLE_ENTRIES
 from recsys.kernels.attention.bias_sweeps import Tables
-from recsys.kernels.vector import PANEL
+from recsys.kernels.shared.vector import PANEL
 
 
 def lay_out(

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from recsys.errors import ArgumentError
-from recsys.kernels.arguments import check_offsets_values
+from recsys.kernels.shared.arguments import check_offsets_values
 
 MOST_HEAD_SIZE = 128
 """Of the Triton backend."""

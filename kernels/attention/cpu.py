@@ -11,42 +11,30 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from recsys.kernels.arguments import check_offsets_values
 from recsys.kernels.attention import sweeps
-from recsys.kernels.attention.bias import AttentionBias
 from recsys.kernels.attention.bias_tables import lay_out, sum_partials
+from recsys.kernels.attention.call import AttentionCall
 from recsys.kernels.attention.dropout import keep_threshold
 from recsys.kernels.attention.pieces import cut_batch, estimate_steps
-from recsys.kernels.threads import launch, threads_for
-from recsys.kernels.vector import LANES
+from recsys.kernels.shared.arguments import check_offsets_values
+from recsys.kernels.shared.threads import launch, threads_for
+from recsys.kernels.shared.vector import LANES
 
 
-def jagged_attention(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    offsets: Tensor,
-    *,
-    causal: bool,
-    scale: float,
-    dropout_p: float = 0.0,
-    seed: int = 0,
-    bias: AttentionBias | None = None,
-) -> Tensor:
-    """Attend within each sequence; arguments as in `reference.jagged_attention`.
-
-    Computes in float32 whatever the dtype; q, k and v may have any strides.
-    """
+def jagged_attention(call: AttentionCall) -> Tensor:
+    """Attend within each sequence, in float32 whatever the dtype; q, k and v may have any strides."""
+    q, bias = call.q, call.bias
     width = q.shape[2]
     pad = -width % LANES
-    inputs = [x if x.dtype == torch.float32 else x.float() for x in (q, k, v)]
+    inputs = [x if x.dtype == torch.float32 else x.float() for x in (q, call.k, call.v)]
     if pad:
         inputs = [torch.nn.functional.pad(x, (0, pad)) for x in inputs]
     tables: tuple[Tensor | None, ...] = (None, None, None)
     if bias is not None:
         times, positions = (x if x is None else x.float() for x in (bias.time_table, bias.position_table))
         tables = times, bias.timestamps, positions
-    out: Tensor = forward(*inputs, offsets, causal, scale, dropout_p, seed, *tables)[0]
+    seed = 0 if call.seed is None else int(call.seed)
+    out: Tensor = forward(*inputs, call.offsets, call.causal, call.scale, call.dropout_p, seed, *tables)[0]
     if pad:
         out = out[:, :, :width]
     return out if q.dtype == torch.float32 else out.to(q.dtype)

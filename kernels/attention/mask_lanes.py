@@ -13,8 +13,8 @@ from recsys.kernels.attention.dropout import (
     ROW_STEP,
     SEQUENCE_STEP,
 )
-from recsys.kernels.vector.compiling import compiled, intrinsic
-from recsys.kernels.vector.lanes import (
+from recsys.kernels.shared.vector.compiling import compiled, intrinsic
+from recsys.kernels.shared.vector.lanes import (
     INT,
     INT_VECTOR,
     LANES,

@@ -12,53 +12,33 @@ import torch
 from torch import Tensor
 
 from recsys.kernels.attention.bias import AttentionBias, added_scores
+from recsys.kernels.attention.call import AttentionCall
 from recsys.kernels.attention.dropout import keep_mask
 
 
-def jagged_attention(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    offsets: Tensor,
-    *,
-    causal: bool,
-    scale: float,
-    dropout_p: float = 0.0,
-    seed: int | Tensor = 0,
-    bias: AttentionBias | None = None,
-) -> Tensor:
+def jagged_attention(call: AttentionCall) -> Tensor:
     """Attend within each sequence, one sequence after another, in the dtype of the inputs.
 
-    Args:
-        q: (N, H, Dh), any floating dtype.
-        k: (N, H, Dh).
-        v: (N, H, Dh).
-        offsets: (B + 1,) row bounds of the sequences.
-        causal: whether an event sees only itself and earlier events.
-        scale: factor on the scores.
-        dropout_p: probability of dropping an attention weight.
-        seed: 64-bit number from which the dropout mask follows (see `dropout.keep_mask`).
-        bias: tables added to the scores, cast to the dtype of q.
-
     Returns:
-        (N, H, Dh), dtype of q. Differentiable in q, k, v and the tables.
+        (N, H, Dh), dtype of q. Differentiable in q, k, v and the tables, which are cast to the dtype of q.
     """
+    q, k, v, bias = call.q, call.k, call.v, call.bias
     outputs = []
-    bounds = offsets.tolist()
+    bounds = call.offsets.tolist()
     for sequence, (start, end) in enumerate(pairwise(bounds)):
         if start == end:
             continue
         q_s, k_s, v_s = (x[start:end].transpose(0, 1) for x in (q, k, v))  # (H, L, Dh)
-        scores = (q_s @ k_s.transpose(1, 2)) * scale  # (H, L, L)
+        scores = (q_s @ k_s.transpose(1, 2)) * call.scale  # (H, L, L)
         if bias is not None:
-            scores = scores + _bias(bias, start, end, causal, q.device).to(scores.dtype)
-        if causal:
+            scores = scores + _bias(bias, start, end, call.causal, q.device).to(scores.dtype)
+        if call.causal:
             future = torch.ones(end - start, end - start, dtype=torch.bool, device=q.device).triu(1)
             scores = scores.masked_fill(future, float("-inf"))
         probabilities = scores.softmax(dim=-1)
-        if dropout_p > 0.0:
-            keep = keep_mask(seed, sequence, q.shape[1], end - start, dropout_p, device=q.device)
-            probabilities = probabilities * keep / (1.0 - dropout_p)
+        if call.seed is not None:
+            keep = keep_mask(call.seed, sequence, q.shape[1], end - start, call.dropout_p, device=q.device)
+            probabilities = probabilities * keep / (1.0 - call.dropout_p)
         outputs.append((probabilities @ v_s).transpose(0, 1))
     if outputs:
         return torch.cat(outputs)

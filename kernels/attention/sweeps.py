@@ -19,7 +19,7 @@ from recsys.kernels.attention.bias_sweeps import (
     read_times,
 )
 from recsys.kernels.attention.mask_lanes import keep_or_zero, query_word
-from recsys.kernels.vector import (
+from recsys.kernels.shared.vector import (
     LANES,
     PANEL,
     Array,
@@ -31,7 +31,7 @@ from recsys.kernels.vector import (
     load,
     maximum,
     multiply,
-    next_ticket,
+    next_task,
     product,
     select_le,
     splat,
@@ -62,7 +62,7 @@ def _transpose(
 @compiled
 def forward_worker(
     slot: Number,
-    tickets: Array,
+    queue: Array,
     pieces: Array,
     bounds: Array,
     longest: Number,
@@ -100,7 +100,7 @@ def forward_worker(
     threshold = drop[2]
     dropping = threshold > 0
     while True:
-        piece = next_ticket(tickets)
+        piece = next_task(queue)
         if piece >= pieces.shape[0]:
             return
         sequence, head = pieces[piece, 0], pieces[piece, 1]
@@ -156,7 +156,7 @@ def forward_worker(
 @compiled
 def backward_worker(
     slot: Number,
-    tickets: Array,
+    queue: Array,
     pieces: Array,
     bounds: Array,
     longest: Number,
@@ -208,7 +208,7 @@ def backward_worker(
         diagonals = np.empty(tables.row, dtype=np.float32)
     row = heads * width
     while True:
-        piece = next_ticket(tickets)
+        piece = next_task(queue)
         if piece >= pieces.shape[0]:
             return
         sequence, head = pieces[piece, 0], pieces[piece, 1]

@@ -12,71 +12,58 @@ from torch import Tensor
 
 from recsys.errors import ArgumentError
 from recsys.kernels.attention import triton_backward, triton_forward, triton_split
-from recsys.kernels.attention.bias import AttentionBias
+from recsys.kernels.attention.call import AttentionCall
 from recsys.kernels.attention.checks import MOST_HEAD_SIZE
 from recsys.kernels.attention.dropout import keep_threshold
-from recsys.kernels.attention.schedule import BLOCK, CLASSES, AttentionSchedule, read_schedule
+from recsys.kernels.attention.schedule import BLOCK, CLASSES, read_schedule
 from recsys.kernels.attention.table_gradients import TableGradients
-from recsys.kernels.launching import Config, architecture, choose_config, launch
+from recsys.kernels.shared.launching import Config, architecture, choose_config, launch
 
 __all__ = ["jagged_attention"]
 
 _LOG2_E = 1.4426950408889634
 
 
-def jagged_attention(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    offsets: Tensor,
-    *,
-    causal: bool,
-    scale: float,
-    dropout_p: float = 0.0,
-    seed: Tensor | None = None,
-    bias: AttentionBias | None = None,
-    schedule: AttentionSchedule | None = None,
-) -> Tensor:
-    """Attend within each sequence; arguments as in `reference.jagged_attention`.
-
-    Args:
-        q: (N, H, Dh) with Dh up to 128; likewise k and v.
-        k: see q.
-        v: see q.
-        offsets: (B + 1,).
-        causal: see the reference.
-        scale: factor on the scores.
-        dropout_p: probability of dropping a weight.
-        seed: int64 scalar on any device; needed with dropout_p > 0.
-        bias: tables, or None.
-        schedule: work list of the batch; None reads the offsets back, which waits for the device.
+def jagged_attention(call: AttentionCall) -> Tensor:
+    """Attend within each sequence; without a schedule the offsets are read back, which waits for the device.
 
     Raises:
         ArgumentError: the head size is above 128, or the schedule lies on another device.
     """
+    q, bias, seed = call.q, call.bias, call.seed
     if q.shape[2] > MOST_HEAD_SIZE:
         raise ArgumentError(
             f"jagged_attention: q has head size {q.shape[2]}, backend 'triton' takes up to {MOST_HEAD_SIZE}: "
             "use backend='reference'"
         )
-    offsets = offsets.to(torch.int32).contiguous()
-    if schedule is None:
+    offsets = call.offsets.to(torch.int32).contiguous()
+    if call.schedule is None:
         pieces, counts = read_schedule(offsets, q.shape[0])
     else:
-        pieces, counts = schedule.pieces, schedule.counts
+        pieces, counts = call.schedule.pieces, call.schedule.counts
     if pieces.device != q.device:
         raise ArgumentError(
             f"jagged_attention: schedule is on {pieces.device} and q on {q.device}, move it with .to"
         )
-    if dropout_p == 0.0:
-        seed = None
-    elif seed is not None:
+    if seed is not None:
         seed = seed.to(q.device, non_blocking=True)
     tables = () if bias is None else (bias.time_table, bias.position_table)
     time_table, position_table = (x if x is None else x.float() for x in tables or (None, None))
     times = None if bias is None else bias.timestamps
     out: Tensor = forward(
-        q, k, v, offsets, pieces, counts, seed, time_table, times, position_table, causal, scale, dropout_p
+        q,
+        call.k,
+        call.v,
+        offsets,
+        pieces,
+        counts,
+        seed,
+        time_table,
+        times,
+        position_table,
+        call.causal,
+        call.scale,
+        call.dropout_p,
     )[0]
     return out
 

@@ -9,7 +9,7 @@ import triton
 import triton.language as tl
 
 from recsys.kernels.attention.bias import MAX_GAP
-from recsys.kernels.device_math import LOG2_E
+from recsys.kernels.shared.triton_math import LOG2_E
 
 _MAX_GAP = tl.constexpr(MAX_GAP)
 _FAR = tl.constexpr(2**61)

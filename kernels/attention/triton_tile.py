@@ -17,7 +17,7 @@ from recsys.kernels.attention.dropout import (
     ROW_STEP,
     SEQUENCE_STEP,
 )
-from recsys.kernels.device_math import exp2_fma
+from recsys.kernels.shared.triton_math import exp2_fma
 
 _MIX_FIRST = tl.constexpr(MIX_FIRST)
 _MIX_SECOND = tl.constexpr(MIX_SECOND)

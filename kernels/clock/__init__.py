@@ -3,11 +3,13 @@
 Legend: N events, B sequences, d width of values, M degree of the kernel on the 24-hour circle.
 """
 
+from collections.abc import Callable
+
 from torch import Tensor
 
 from recsys.errors import ArgumentError
-from recsys.kernels.backend import choose_backend
 from recsys.kernels.clock import reference
+from recsys.kernels.clock.call import ClockCall
 from recsys.kernels.clock.checks import check_clock
 from recsys.kernels.clock.circle import (
     circle_features,
@@ -22,6 +24,7 @@ from recsys.kernels.clock.streaming import (
     clock_step,
     initial_clock_state,
 )
+from recsys.kernels.shared.backends import BackendTable
 
 __all__ = [
     "ClockState",
@@ -36,6 +39,9 @@ __all__ = [
     "initial_clock_state",
 ]
 
+Pool = Callable[[ClockCall], Tensor]
+"""A backend: (N, d) in the dtype of the values."""
+
 FORMS = ("auto", "direct", "recurrent")
 
 CHUNK = 32
@@ -43,6 +49,23 @@ CHUNK = 32
 
 LONGEST_DIRECT = 4
 """The direct form is taken for histories of up to this many times 2M + 1 events."""
+
+
+def _cpu() -> Pool:
+    from recsys.kernels.clock import cpu
+
+    return cpu.clock_sums
+
+
+def _triton() -> Pool:
+    from recsys.kernels.clock import triton
+
+    return triton.clock_sums
+
+
+BACKENDS = BackendTable[Pool](
+    "clock", {"reference": lambda: reference.clock_sums, "cpu": _cpu, "triton": _triton}
+)
 
 
 def clock_sums(
@@ -93,17 +116,9 @@ def clock_sums(
     check_clock(values, times, query_times, offsets, coefficients, rate)
     if form not in FORMS:
         raise ArgumentError(f"clock_sums: form is {form!r}, use one of {', '.join(FORMS)}")
-    chosen = choose_backend("clock", backend, values)
-    if chosen == "cpu":
-        from recsys.kernels.clock import cpu
-
-        direct = form == "direct"
-        if form == "auto":
-            direct = max_length <= LONGEST_DIRECT * (2 * len(coefficients) - 1)
-        chunk = -(-max(max_length, 1) // CHUNK) * CHUNK if direct else CHUNK
-        return cpu.clock_sums(values, times, query_times, offsets, coefficients, rate, chunk)
-    if chosen == "triton":
-        from recsys.kernels.clock import triton
-
-        return triton.clock_sums(values, times, query_times, offsets, coefficients, rate)
-    return reference.clock_sums(values, times, query_times, offsets, coefficients, rate)
+    direct = form == "direct"
+    if form == "auto":
+        direct = max_length <= LONGEST_DIRECT * (2 * len(coefficients) - 1)
+    chunk = -(-max(max_length, 1) // CHUNK) * CHUNK if direct else CHUNK
+    pool = BACKENDS.load(BACKENDS.choose(backend, values))
+    return pool(ClockCall(values, times, query_times, offsets, coefficients, rate, chunk))

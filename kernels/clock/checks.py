@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from recsys.errors import ArgumentError
-from recsys.kernels.arguments import check_offsets, check_shape
+from recsys.kernels.shared.arguments import check_offsets, check_shape
 
 __all__ = ["check_clock"]
 

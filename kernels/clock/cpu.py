@@ -5,29 +5,24 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from recsys.kernels.arguments import check_offsets_values
-from recsys.kernels.arrays import flat
+from recsys.kernels.clock.call import ClockCall
 from recsys.kernels.clock.circle import weigh_features
 from recsys.kernels.clock.differentiate import register_gradients
 from recsys.kernels.clock.feature_rows import padded_features
 from recsys.kernels.clock.relative import decay_logs
 from recsys.kernels.clock.sweeps import products_worker
-from recsys.kernels.threads import launch, threads_for
-from recsys.kernels.vector import LANES, PANEL
+from recsys.kernels.shared.arguments import check_offsets_values
+from recsys.kernels.shared.arrays import flat
+from recsys.kernels.shared.threads import launch, threads_for
+from recsys.kernels.shared.vector import LANES, PANEL
 
 __all__ = ["clock_sums", "decayed_products"]
 
 
-def clock_sums(
-    values: Tensor,
-    times: Tensor,
-    query_times: Tensor,
-    offsets: Tensor,
-    coefficients: Tensor,
-    rate: Tensor,
-    chunk: int,
-) -> Tensor:
-    """Sum; arguments as in the public function, `chunk` rows at a time."""
+def clock_sums(call: ClockCall) -> Tensor:
+    """Sum, `call.chunk` events at a time."""
+    values, times, query_times, offsets = call.values, call.times, call.query_times, call.offsets
+    coefficients, rate = call.coefficients, call.rate
     if not torch.compiler.is_compiling():
         check_offsets_values("clock_sums", offsets, len(values))
     degree = len(coefficients) - 1
@@ -37,8 +32,9 @@ def clock_sums(
     padded = torch.nn.functional.pad(values.float(), (0, -width % LANES))
     asking_log, asked_log = decay_logs(times, query_times, offsets, rate)
     decaying = bool(rate.requires_grad or rate > 0)
+    chunk = -(-call.chunk // PANEL) * PANEL
     out: Tensor = decayed_products(
-        asking, asking_log, asked, asked_log, padded, offsets, -(-chunk // PANEL) * PANEL, False, decaying
+        asking, asking_log, asked, asked_log, padded, offsets, chunk, False, decaying
     )
     return out[:, :width].to(values.dtype)
 

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from recsys.kernels.clock.circle import DAY
-from recsys.kernels.threads import launch, threads_for
-from recsys.kernels.vector import LANES, Array, Number, compiled, next_ticket
+from recsys.kernels.shared.threads import launch, threads_for
+from recsys.kernels.shared.vector import LANES, Array, Number, compiled, next_task
 
 __all__ = ["padded_features", "padded_width"]
 
@@ -39,11 +39,11 @@ def padded_features(times: Tensor, degree: int) -> Tensor:
 
 @compiled
 def _features_worker(
-    slot: Number, tickets: Array, times: Array, degree: Number, width: Number, out: Array
+    slot: Number, queue: Array, times: Array, degree: Number, width: Number, out: Array
 ) -> None:
     """Multiply (cos, sin) of the angle up in float64: 30 products lose nothing that float32 would show."""
     while True:
-        piece = next_ticket(tickets)
+        piece = next_task(queue)
         if piece * _ROWS >= len(times):
             return
         for row in range(piece * _ROWS, min(len(times), (piece + 1) * _ROWS)):

@@ -12,6 +12,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from recsys.kernels.clock.call import ClockCall
 from recsys.kernels.clock.circle import DAY, evaluate_kernel
 
 __all__ = ["bucket_clock", "clock_sums", "clock_weights", "gaussian_kernel"]
@@ -36,17 +37,12 @@ def clock_weights(
     return (kernel * decay).tril()
 
 
-def clock_sums(
-    values: Tensor,
-    times: Tensor,
-    query_times: Tensor,
-    offsets: Tensor,
-    coefficients: Tensor,
-    rate: Tensor,
-) -> Tensor:
-    """Return the weighted sums (N, d), in the dtype of `values`; arguments as in the public function."""
+def clock_sums(call: ClockCall) -> Tensor:
+    """Return the weighted sums (N, d), in the dtype of `values`."""
+    values, times, query_times = call.values, call.times, call.query_times
+    coefficients, rate = call.coefficients, call.rate
     sums = []
-    for start, end in pairwise(offsets.tolist()):
+    for start, end in pairwise(call.offsets.tolist()):
         if start == end:
             continue
         weights = clock_weights(times[start:end], query_times[start:end], coefficients.to(values.dtype), rate)

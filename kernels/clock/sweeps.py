@@ -9,7 +9,7 @@ Legend: F features (width of a and b), W width of c; both multiples of LANES.
 
 import numpy as np
 
-from recsys.kernels.vector import (
+from recsys.kernels.shared.vector import (
     LANES,
     PANEL,
     Array,
@@ -18,7 +18,7 @@ from recsys.kernels.vector import (
     exp2,
     load,
     multiply,
-    next_ticket,
+    next_task,
     product,
     scratch,
     select_le,
@@ -36,7 +36,7 @@ _ZERO = np.float32(0.0)
 @compiled
 def products_worker(
     slot: Number,
-    tickets: Array,
+    queue: Array,
     order: Array,
     bounds: Array,
     longest: Number,
@@ -56,7 +56,7 @@ def products_worker(
 
     Args:
         slot: number of the thread.
-        tickets: the shared counter.
+        queue: the shared counter.
         order: sequences, longest first.
         bounds: (B + 1,) row bounds.
         longest: length of the longest sequence.
@@ -82,7 +82,7 @@ def products_worker(
     powers[:] = np.float32(1.0)
     sign = np.float64(-1.0) if reverse else np.float64(1.0)
     while True:
-        piece = next_ticket(tickets)
+        piece = next_task(queue)
         if piece >= len(order):
             return
         start: Number = np.int64(bounds[order[piece]])

@@ -4,11 +4,12 @@ import torch
 from torch import Tensor
 
 from recsys.errors import ArgumentError
+from recsys.kernels.clock.call import ClockCall
 from recsys.kernels.clock.circle import circle_features, weigh_features
 from recsys.kernels.clock.differentiate import register_gradients
 from recsys.kernels.clock.relative import decay_logs
 from recsys.kernels.clock.triton_products import products_kernel
-from recsys.kernels.launching import architecture, choose_config, launch
+from recsys.kernels.shared.launching import architecture, choose_config, launch
 
 __all__ = ["clock_sums", "decayed_products"]
 
@@ -16,15 +17,14 @@ FEATURES = (32, 64)
 """Feature widths that kernels are compiled for; M up to 31, a Gaussian of about an hour."""
 
 
-def clock_sums(
-    values: Tensor,
-    times: Tensor,
-    query_times: Tensor,
-    offsets: Tensor,
-    coefficients: Tensor,
-    rate: Tensor,
-) -> Tensor:
-    """Sum; arguments as in the public function. A state in registers costs little to read."""
+def clock_sums(call: ClockCall) -> Tensor:
+    """Sum; a state in registers costs little to read, so the recurrent form alone.
+
+    Raises:
+        ArgumentError: the kernel has too high a degree.
+    """
+    values, times, query_times, offsets = call.values, call.times, call.query_times, call.offsets
+    coefficients, rate = call.coefficients, call.rate
     degree = len(coefficients) - 1
     if 2 * degree + 1 > FEATURES[-1]:
         raise ArgumentError(

@@ -3,18 +3,41 @@
 Legend: N events, B sequences, d channels.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
 from recsys.errors import ArgumentError
-from recsys.kernels.arguments import check_offsets, check_offsets_values, check_shape
-from recsys.kernels.backend import choose_backend
 from recsys.kernels.conv import reference
+from recsys.kernels.conv.call import ConvCall
+from recsys.kernels.shared.arguments import check_offsets, check_shape
+from recsys.kernels.shared.backends import BackendTable
 
 __all__ = ["causal_conv", "causal_conv_step"]
 
+Conv = Callable[[ConvCall], tuple[Tensor, Tensor]]
+"""A backend: y in the dtype of `x`, and the last inputs, which the call may not return."""
+
 WIDTHS = (2, 3, 4)
 """Numbers of taps that the kernels are built for (those of causal-conv1d)."""
+
+
+def _cpu() -> Conv:
+    from recsys.kernels.conv import cpu
+
+    return cpu.causal_conv
+
+
+def _triton() -> Conv:
+    from recsys.kernels.conv import triton
+
+    return triton.causal_conv
+
+
+BACKENDS = BackendTable[Conv](
+    "conv", {"reference": lambda: reference.causal_conv, "cpu": _cpu, "triton": _triton}
+)
 
 
 def causal_conv(
@@ -69,31 +92,8 @@ def causal_conv(
         check_shape(name, "initial_state", initial_state, "(B, d, width - 1)", shape, like)
     if positions is not None:
         _check_positions(name, positions, x)
-    chosen = choose_backend("conv", backend, x)
-    if chosen == "reference" and not x.is_cuda and not torch.compiler.is_compiling():
-        check_offsets_values(name, offsets, x.shape[0])
-
-    dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
-    cast_bias = None if bias is None else bias.to(dtype)
-    initial = None if initial_state is None else initial_state.to(dtype)
-    if chosen == "triton":
-        from recsys.kernels.conv import triton
-
-        y, state = triton.causal_conv(
-            x, weight.to(dtype), cast_bias, offsets, positions, activation, initial, return_state
-        )
-        return (y, state) if return_state else y
-    if chosen == "cpu":
-        from recsys.kernels.conv import cpu
-
-        y, state = cpu.causal_conv(
-            x.to(dtype), weight.to(dtype), cast_bias, offsets, activation, initial, return_state
-        )
-    else:
-        y, state = reference.causal_conv(
-            x.to(dtype), weight.to(dtype), cast_bias, offsets, activation, initial
-        )
-    y = y.to(x.dtype)
+    call = ConvCall(x, weight, bias, offsets, activation, initial_state, return_state, positions)
+    y, state = BACKENDS.load(BACKENDS.choose(backend, x))(call)
     return (y, state) if return_state else y
 
 

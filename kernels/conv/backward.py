@@ -2,7 +2,6 @@
 
 import numpy as np
 
-from recsys.kernels.activation import decline, read, sigmoid, write
 from recsys.kernels.conv.rows import (
     BLOCK,
     CHUNK,
@@ -18,7 +17,7 @@ from recsys.kernels.conv.rows import (
     weigh,
 )
 from recsys.kernels.scan.blocks import fill, load_block, store_block
-from recsys.kernels.vector import (
+from recsys.kernels.shared.vector import (
     LANES,
     Array,
     Number,
@@ -27,11 +26,12 @@ from recsys.kernels.vector import (
     fma,
     load,
     multiply,
-    next_ticket,
+    next_task,
     splat,
     store,
     subtract,
 )
+from recsys.kernels.shared.vector.activation import decline, read, sigmoid, write
 
 __all__ = ["BACKWARD_SCRATCH", "backward_worker"]
 
@@ -42,7 +42,7 @@ BACKWARD_SCRATCH = 6 * ROWS + 2 * BLOCK
 @compiled
 def backward_worker(
     slot: Number,
-    tickets: Array,
+    queue: Array,
     bounds: Array,
     order: Array,
     offsets: Array,
@@ -82,7 +82,7 @@ def backward_worker(
     sum_bias = scratch[at : at + BLOCK]
     zero = splat(ZERO)
     while True:
-        piece = next_ticket(tickets)
+        piece = next_task(queue)
         if piece >= len(order) * blocks:
             return
         group, channel = order[piece // blocks], piece % blocks * BLOCK

@@ -8,13 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from recsys.kernels.arguments import check_offsets_values
-from recsys.kernels.arrays import add_up, flat, rows
 from recsys.kernels.conv.backward import BACKWARD_SCRATCH, backward_worker
+from recsys.kernels.conv.call import ConvCall
 from recsys.kernels.conv.forward import FORWARD_SCRATCH, forward_worker
 from recsys.kernels.conv.rows import BLOCK
 from recsys.kernels.scan.blocks import group_sequences
-from recsys.kernels.threads import launch, threads_for
+from recsys.kernels.shared.arguments import check_offsets_values
+from recsys.kernels.shared.arrays import add_up, flat, rows
+from recsys.kernels.shared.threads import launch, threads_for
 
 __all__ = ["causal_conv"]
 
@@ -25,18 +26,12 @@ STEPS = 4
 """Elementary steps of `threads_for` per element."""
 
 
-def causal_conv(
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    offsets: Tensor,
-    activation: str | None,
-    initial_state: Tensor | None,
-    return_state: bool,
-) -> tuple[Tensor, Tensor]:
-    """Convolve; arguments and results as in `reference.causal_conv`, the state empty unless asked for."""
-    y, state = forward(x, weight, bias, offsets, activation == "silu", initial_state, return_state)
-    return y, state
+def causal_conv(call: ConvCall) -> tuple[Tensor, Tensor]:
+    """Convolve in float32; the state is empty unless asked for."""
+    c = call.widened()
+    gated = c.activation == "silu"
+    y, state = forward(c.x, c.weight, c.bias, c.offsets, gated, c.initial_state, c.return_state)
+    return y.to(call.x.dtype), state
 
 
 @torch.library.custom_op("recsys::causal_conv_cpu", mutates_args=(), device_types="cpu")

@@ -2,7 +2,6 @@
 
 import numpy as np
 
-from recsys.kernels.activation import decline, read, sigmoid, write
 from recsys.kernels.conv.rows import (
     BLOCK,
     CHUNK,
@@ -15,7 +14,8 @@ from recsys.kernels.conv.rows import (
     weigh,
 )
 from recsys.kernels.scan.blocks import fill, load_block
-from recsys.kernels.vector import LANES, Array, Number, compiled, load, multiply, next_ticket
+from recsys.kernels.shared.vector import LANES, Array, Number, compiled, load, multiply, next_task
+from recsys.kernels.shared.vector.activation import decline, read, sigmoid, write
 
 __all__ = ["FORWARD_SCRATCH", "forward_worker"]
 
@@ -26,7 +26,7 @@ FORWARD_SCRATCH = 2 * ROWS + BLOCK
 @compiled
 def forward_worker(
     slot: Number,
-    tickets: Array,
+    queue: Array,
     bounds: Array,
     order: Array,
     offsets: Array,
@@ -50,7 +50,7 @@ def forward_worker(
     before, at = scratch[at : at + ROWS], at + ROWS
     lift = scratch[at : at + BLOCK]
     while True:
-        piece = next_ticket(tickets)
+        piece = next_task(queue)
         if piece >= len(order) * blocks:
             return
         group, channel = order[piece // blocks], piece % blocks * BLOCK

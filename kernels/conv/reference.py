@@ -9,22 +9,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from recsys.kernels.conv.call import ConvCall
+from recsys.kernels.shared.arguments import check_offsets_values
+
 __all__ = ["causal_conv", "causal_conv_step"]
 
 
-def causal_conv(
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    offsets: Tensor,
-    activation: str | None,
-    initial_state: Tensor | None,
-) -> tuple[Tensor, Tensor]:
+def causal_conv(call: ConvCall) -> tuple[Tensor, Tensor]:
     """Return y (n, d) and the last w - 1 inputs (b, d, w - 1) of each sequence.
 
     Each sequence is laid behind its w - 1 earlier inputs (zeros without an initial state) in one long array;
-    tap k of an event is then the row k places before it.
+    tap k of an event is then the row k places before it. Half precision is computed in float32.
     """
+    if not call.x.is_cuda and not torch.compiler.is_compiling():
+        check_offsets_values("causal_conv", call.offsets, call.x.shape[0])
+    c = call.widened()
+    x, weight, offsets, initial_state = c.x, c.weight, c.offsets, c.initial_state
     past = weight.shape[1] - 1
     lengths = offsets.long().diff()
     batch = len(lengths)
@@ -40,7 +40,7 @@ def causal_conv(
     padded = padded.index_copy(0, earlier, initial_state.transpose(1, 2).reshape(batch * past, x.shape[1]))
     y = sum((weight[:, past - k] * padded[row - k] for k in range(past + 1)), padded.new_zeros(()))
     state = padded[(start + lengths)[:, None] + torch.arange(past, device=x.device)].transpose(1, 2)
-    return _finish(y, bias, activation), state.contiguous()
+    return _finish(y, c.bias, c.activation).to(call.x.dtype), state.contiguous()
 
 
 def causal_conv_step(

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from recsys.kernels.activation import inlined
 from recsys.kernels.scan.blocks import fill
-from recsys.kernels.vector import LANES, Array, Number, add, compiled, fma, load, store
+from recsys.kernels.shared.vector import LANES, Array, Number, add, compiled, fma, load, store
+from recsys.kernels.shared.vector.activation import inlined
 
 __all__ = [
     "BLOCK",

@@ -10,29 +10,23 @@ import torch
 from torch import Tensor
 
 from recsys.kernels.conv import triton_backward, triton_forward
-from recsys.kernels.launching import Config, architecture, choose_config, launch
+from recsys.kernels.conv.call import ConvCall
+from recsys.kernels.shared.launching import Config, architecture, choose_config, launch
 
 __all__ = ["causal_conv", "find_places"]
 
 
-def causal_conv(
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    offsets: Tensor,
-    positions: Tensor | None,
-    activation: str | None,
-    initial_state: Tensor | None,
-    return_state: bool,
-) -> tuple[Tensor, Tensor]:
-    """Convolve; arguments and results as in `cpu.causal_conv`, positions as in the public function."""
-    offsets = offsets.to(torch.int32).contiguous()
-    sequences = None
-    if positions is None or initial_state is not None or return_state:
-        positions, sequences = find_places(offsets, x.shape[0])
+def causal_conv(call: ConvCall) -> tuple[Tensor, Tensor]:
+    """Convolve events of any type as they lie; the state is empty unless asked for."""
+    c = call.widened(x=False)
+    offsets = c.offsets.to(torch.int32).contiguous()
+    positions, sequences = c.positions, None
+    if positions is None or c.initial_state is not None or c.return_state:
+        positions, sequences = find_places(offsets, c.x.shape[0])
     positions = positions.to(torch.int32).contiguous()
+    gated = c.activation == "silu"
     y, state = forward(
-        x, weight, bias, offsets, positions, sequences, activation == "silu", initial_state, return_state
+        c.x, c.weight, c.bias, offsets, positions, sequences, gated, c.initial_state, c.return_state
     )
     return y, state
 

@@ -12,7 +12,7 @@ import triton
 import triton.language as tl
 
 from recsys.kernels.conv.triton_forward import initial_input
-from recsys.kernels.device_math import LOG2_E
+from recsys.kernels.shared.triton_math import LOG2_E
 
 READ_AHEAD = tl.constexpr(4)
 """Rows that are loaded before the first of them is worked on: loads cannot pass the stores in between."""

@@ -9,7 +9,7 @@ about where sequences begin, and an event gets the same arithmetic wherever its 
 import triton
 import triton.language as tl
 
-from recsys.kernels.device_math import LOG2_E
+from recsys.kernels.shared.triton_math import LOG2_E
 
 
 @triton.jit(do_not_specialize=["n_events", "n_sequences", "halvings"])

@@ -3,17 +3,39 @@
 Legend: N rows, V items, d width.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
-from recsys.kernels.backend import choose_backend
 from recsys.kernels.cross_entropy import reference
 from recsys.kernels.cross_entropy.checks import check_options, check_targets, check_tensors
+from recsys.kernels.shared.backends import BackendTable
 
 __all__ = ["linear_cross_entropy"]
 
+Loss = Callable[..., Tensor]
+"""A backend: arguments as of `reference.linear_cross_entropy`."""
+
 _CAST = (torch.float32, torch.bfloat16, torch.float16)
 """What autocast casts; it leaves float64 alone."""
+
+
+def _cpu() -> Loss:
+    from recsys.kernels.cross_entropy import cpu
+
+    return cpu.linear_cross_entropy
+
+
+def _triton() -> Loss:
+    from recsys.kernels.cross_entropy import triton
+
+    return triton.linear_cross_entropy
+
+
+BACKENDS = BackendTable[Loss](
+    "cross_entropy", {"reference": lambda: reference.linear_cross_entropy, "cpu": _cpu, "triton": _triton}
+)
 
 
 def linear_cross_entropy(
@@ -74,17 +96,7 @@ def linear_cross_entropy(
         bias = None if bias is None else bias.to(narrow)
     check_tensors(hidden, item_weight, targets, weight, bias)
     check_options(label_smoothing, temperature, reduction)
-    chosen = choose_backend("cross_entropy", backend, hidden)
-    if chosen == "triton":
-        from recsys.kernels.cross_entropy import triton
-
-        compute = triton.linear_cross_entropy
-    elif chosen == "cpu":
-        from recsys.kernels.cross_entropy import cpu
-
-        compute = cpu.linear_cross_entropy
-    else:
-        compute = reference.linear_cross_entropy
+    compute = BACKENDS.load(BACKENDS.choose(backend, hidden))
     if targets.device.type == "cpu":
         check_targets(targets, item_weight.shape[0])
     loss = compute(

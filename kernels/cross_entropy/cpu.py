@@ -14,12 +14,12 @@ import torch
 from torch import Tensor
 
 from recsys.errors import ArgumentError
-from recsys.kernels.arrays import flat
 from recsys.kernels.cross_entropy import cpu_tiles, sweeps
 from recsys.kernels.cross_entropy.checks import check_targets
-from recsys.kernels.threads import launch, threads_for
-from recsys.kernels.vector import LANES, tiles
-from recsys.kernels.vector.tiles import tiles_available
+from recsys.kernels.shared.arrays import flat
+from recsys.kernels.shared.threads import launch, threads_for
+from recsys.kernels.shared.vector import LANES, tiles
+from recsys.kernels.shared.vector.tiles import tiles_available
 
 CHUNK_LOGITS = 1 << 22
 """Exponentials kept at once, 16 MiB: they are read back from the last-level cache."""

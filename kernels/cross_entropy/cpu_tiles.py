@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from recsys.kernels.arrays import bits, flat
 from recsys.kernels.cross_entropy import tile_sweeps
-from recsys.kernels.threads import launch, threads_for
-from recsys.kernels.tile_blocks import blocks, transposed_blocks
-from recsys.kernels.vector.tiles import BLOCK
+from recsys.kernels.shared.arrays import bits, flat
+from recsys.kernels.shared.threads import launch, threads_for
+from recsys.kernels.shared.vector.tile_blocks import blocks, transposed_blocks
+from recsys.kernels.shared.vector.tiles import BLOCK
 
 _VANISHING = 1e30
 """Normalizer of rows that only fill up a block: their shares are 0."""

@@ -11,7 +11,7 @@ import math
 
 import numpy as np
 
-from recsys.kernels.vector import (
+from recsys.kernels.shared.vector import (
     LANES,
     Array,
     Number,
@@ -22,7 +22,7 @@ from recsys.kernels.vector import (
     load,
     maximum,
     multiply,
-    next_ticket,
+    next_task,
     product,
     splat,
     store,
@@ -44,7 +44,7 @@ _LOG2_E = np.float32(1.4426950408889634)
 @compiled
 def rows_worker(
     slot: Number,
-    tickets: Array,
+    queue: Array,
     lanes: Number,
     first: Number,
     last: Number,
@@ -84,7 +84,7 @@ def rows_worker(
     biased = len(bias) > 0
     smoothed = smoothing > _ZERO
     while True:
-        group = next_ticket(tickets)
+        group = next_task(queue)
         row0 = first + group * lanes
         if row0 >= last:
             return
@@ -175,7 +175,7 @@ def rows_worker(
 @compiled
 def items_worker(
     slot: Number,
-    tickets: Array,
+    queue: Array,
     lanes: Number,
     first: Number,
     last: Number,
@@ -203,7 +203,7 @@ def items_worker(
     speed = splat(rate * _LOG2_E)
     biased = len(d_bias) > 0
     while True:
-        block = next_ticket(tickets)
+        block = next_task(queue)
         if block >= blocks:
             return
         item0 = block * BLOCK

@@ -16,7 +16,7 @@ import math
 
 import numpy as np
 
-from recsys.kernels.vector import (
+from recsys.kernels.shared.vector import (
     LANES,
     Array,
     Number,
@@ -26,15 +26,15 @@ from recsys.kernels.vector import (
     load,
     maximum,
     multiply,
-    next_ticket,
+    next_task,
     scratch,
     splat,
     store,
     subtract,
     sum_lanes,
 )
-from recsys.kernels.vector.lanes import max_lanes
-from recsys.kernels.vector.tiles import (
+from recsys.kernels.shared.vector.lanes import max_lanes
+from recsys.kernels.shared.vector.tiles import (
     BLOCK,
     add_block_product,
     begin_tiles,
@@ -83,7 +83,7 @@ def _block_gradients(
 @compiled
 def rows_worker(
     slot: Number,
-    tickets: Array,
+    queue: Array,
     count: Number,
     items: Number,
     hidden: Array,
@@ -103,8 +103,8 @@ def rows_worker(
     """Compute losses and normalizers of all rows and, unless `d_hidden` is empty, softmax's part of it.
 
     Args:
-        slot: see `recsys.kernels.threads.launch`.
-        tickets: likewise.
+        slot: see `recsys.kernels.shared.threads.launch`.
+        queue: likewise.
         count: rows N.
         items: V.
         hidden: (padded N, d) bfloat16 as uint16.
@@ -132,7 +132,7 @@ def rows_worker(
     at_target = np.empty(BLOCK, dtype=np.float32)
     before = begin_tiles()
     while True:
-        row0 = next_ticket(tickets) * BLOCK
+        row0 = next_task(queue) * BLOCK
         if row0 >= count:
             break
         rows = min(BLOCK, count - row0)
@@ -196,7 +196,7 @@ def rows_worker(
 @compiled
 def items_worker(
     slot: Number,
-    tickets: Array,
+    queue: Array,
     count: Number,
     items: Number,
     item_rows: Array,
@@ -213,8 +213,8 @@ def items_worker(
     """Compute softmax's part of the gradients of all items and, where `d_bias` is not empty, of the bias.
 
     Args:
-        slot: see `recsys.kernels.threads.launch`.
-        tickets: likewise.
+        slot: see `recsys.kernels.shared.threads.launch`.
+        queue: likewise.
         count: rows N.
         items: V.
         item_rows: (padded V, d) bfloat16 as uint16.
@@ -236,7 +236,7 @@ def items_worker(
     sums = scratch(BLOCK * width)
     before = begin_tiles()
     while True:
-        item0 = next_ticket(tickets) * BLOCK
+        item0 = next_task(queue) * BLOCK
         if item0 >= items:
             break
         size = min(BLOCK, items - item0)

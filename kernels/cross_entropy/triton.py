@@ -16,7 +16,7 @@ from torch import Tensor
 
 from recsys.kernels.cross_entropy.triton_backward import item_gradients
 from recsys.kernels.cross_entropy.triton_forward import merge_splits, split_softmax
-from recsys.kernels.launching import Config, architecture, choose_config, launch
+from recsys.kernels.shared.launching import Config, architecture, choose_config, launch
 
 MOST_SPLITS = 64
 """Ranges that the catalog is cut in, at most; V alone decides, so that a row's bits do not depend on N."""

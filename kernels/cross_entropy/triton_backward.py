@@ -11,7 +11,7 @@ import triton
 import triton.language as tl
 
 from recsys.kernels.cross_entropy.triton_powers import powers
-from recsys.kernels.device_tiles import load_tile, products
+from recsys.kernels.shared.triton_tiles import load_tile, products
 
 
 @triton.jit

@@ -13,8 +13,8 @@ import triton
 import triton.language as tl
 
 from recsys.kernels.cross_entropy.triton_powers import powers
-from recsys.kernels.device_math import LN_2
-from recsys.kernels.device_tiles import load_tile, products
+from recsys.kernels.shared.triton_math import LN_2
+from recsys.kernels.shared.triton_tiles import load_tile, products
 
 NEVER = tl.constexpr(2**31 - 1)
 

@@ -8,7 +8,7 @@ halved and rejoined in registers; nothing is moved.
 import triton
 import triton.language as tl
 
-from recsys.kernels.device_math import exp2_fma
+from recsys.kernels.shared.triton_math import exp2_fma
 
 
 @triton.jit

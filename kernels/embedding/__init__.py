@@ -3,16 +3,34 @@
 Legend: M look-ups, R rows of a table, d width, U distinct rows.
 """
 
+from types import ModuleType
+
 import torch
 from torch import Tensor
 
 from recsys.errors import ArgumentError
-from recsys.kernels.backend import choose_backend
 from recsys.kernels.embedding import reference
 from recsys.kernels.embedding.hashing import HashedTable, Items, item_count, rows_of
-from recsys.kernels.embedding.looking_up import look_up
+from recsys.kernels.shared.backends import BackendTable
 
 __all__ = ["HashedTable", "Items", "item_count", "item_vectors", "merge_rows", "rows_of"]
+
+
+def _cpu() -> ModuleType:
+    from recsys.kernels.embedding import cpu
+
+    return cpu
+
+
+def _triton() -> ModuleType:
+    from recsys.kernels.embedding import triton
+
+    return triton
+
+
+BACKENDS = BackendTable[ModuleType](
+    "embedding", {"reference": lambda: reference, "cpu": _cpu, "triton": _triton}
+)
 
 
 def item_vectors(items: Items, ids: Tensor, *, sparse: bool = False, backend: str | None = None) -> Tensor:
@@ -43,16 +61,8 @@ def item_vectors(items: Items, ids: Tensor, *, sparse: bool = False, backend: st
         raise ArgumentError(
             f"item_vectors: table is {table.dtype} {tuple(table.shape)}, want floating (R, d)"
         )
-    chosen = choose_backend("embedding", backend, table)
-    if chosen == "cpu":
-        from recsys.kernels.embedding import cpu
-
-        return look_up(table, rows, sparse, cpu.table_gradient)
-    if chosen == "triton":
-        from recsys.kernels.embedding import triton
-
-        return look_up(table, rows, sparse, triton.table_gradient)
-    return reference.lookup(table, rows, sparse)
+    found: Tensor = BACKENDS.load(BACKENDS.choose(backend, table)).lookup(table, rows, sparse)
+    return found
 
 
 def merge_rows(gradient: Tensor, *, backend: str | None = None) -> Tensor:
@@ -67,14 +77,5 @@ def merge_rows(gradient: Tensor, *, backend: str | None = None) -> Tensor:
     """
     if gradient.is_coalesced():
         return gradient
-    ids, rows = gradient._indices()[0], gradient._values()
-    chosen = choose_backend("embedding", backend, rows)
-    if chosen == "cpu":
-        from recsys.kernels.embedding import cpu
-
-        return cpu.table_gradient(gradient, ids, rows.float(), True)
-    if chosen == "triton":
-        from recsys.kernels.embedding import triton
-
-        return triton.table_gradient(gradient, ids, rows.float(), True)
-    return gradient.coalesce()
+    merged: Tensor = BACKENDS.load(BACKENDS.choose(backend, gradient._values())).merge_rows(gradient)
+    return merged

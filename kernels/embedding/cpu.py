@@ -3,10 +3,20 @@
 import torch
 from torch import Tensor
 
-from recsys.kernels.embedding.looking_up import lay_out
+from recsys.kernels.embedding.looking_up import lay_out, look_up
 from recsys.kernels.embedding.segments import segment_sum, sort_ids
 
-__all__ = ["table_gradient"]
+__all__ = ["lookup", "merge_rows", "table_gradient"]
+
+
+def lookup(table: Tensor, ids: Tensor, sparse: bool) -> Tensor:
+    """Rows of the table for ids (M,), or sums of rows for ids (M, k)."""
+    return look_up(table, ids, sparse, table_gradient)
+
+
+def merge_rows(gradient: Tensor) -> Tensor:
+    """Add up the rows that a sparse gradient holds for the same id."""
+    return table_gradient(gradient, gradient._indices()[0], gradient._values().float(), True)
 
 
 def table_gradient(

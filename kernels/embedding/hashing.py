@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from recsys.kernels.counter_words import ATTEMPT_STEP, mix, row_keys, scaled, signed
+from recsys.kernels.shared.random_words import ATTEMPT_STEP, mix, row_keys, scaled, signed
 
 __all__ = ["HashedTable", "Items", "item_count", "rows_of"]
 

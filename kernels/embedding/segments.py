@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from recsys.errors import ArgumentError
-from recsys.kernels.arrays import flat
-from recsys.kernels.threads import launch, threads_for
-from recsys.kernels.vector import (
+from recsys.kernels.shared.arrays import flat
+from recsys.kernels.shared.threads import launch, threads_for
+from recsys.kernels.shared.vector import (
     LANES,
     Array,
     Number,
@@ -24,7 +24,7 @@ from recsys.kernels.vector import (
     fma,
     load,
     multiply,
-    next_ticket,
+    next_task,
     splat,
     store,
 )
@@ -165,7 +165,7 @@ def mark_segments(keys: Array, starts: Array, distinct: Array) -> int:
 @compiled
 def sum_worker(
     slot: Number,
-    tickets: Array,
+    queue: Array,
     bounds: Array,
     order: Array,
     starts: Array,
@@ -180,7 +180,7 @@ def sum_worker(
     whole = width - width % LANES
     weighted = len(coefficients) > 0
     while True:
-        piece = next_ticket(tickets)
+        piece = next_task(queue)
         if piece >= len(bounds) - 1:
             return
         for segment in range(bounds[piece], bounds[piece + 1]):

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from recsys.errors import ArgumentError
-from recsys.kernels.arrays import bits, flat
 from recsys.kernels.linear import sweeps
-from recsys.kernels.threads import launch, threads_for
-from recsys.kernels.tile_blocks import blocks, transposed_blocks
-from recsys.kernels.vector.tiles import BLOCK, tiles_available
+from recsys.kernels.shared.arrays import bits, flat
+from recsys.kernels.shared.threads import launch, threads_for
+from recsys.kernels.shared.vector.tile_blocks import blocks, transposed_blocks
+from recsys.kernels.shared.vector.tiles import BLOCK, tiles_available
 
 _STEPS_PER_PRODUCT = 30
 """Multiply-adds in the time of one elementary step of `threads_for`: memory holds the tiles back."""

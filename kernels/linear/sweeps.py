@@ -1,19 +1,19 @@
-"""The compiled loops of linear layers by matrix tiles; see `recsys.kernels.vector.tiles` for its blocks."""
+"""The compiled loops of linear layers by matrix tiles; their blocks: `recsys.kernels.shared.vector.tiles`."""
 
-from recsys.kernels.vector import (
+from recsys.kernels.shared.vector import (
     LANES,
     Array,
     Number,
     add,
     compiled,
     load,
-    next_ticket,
+    next_task,
     scratch,
     splat,
     store,
     transpose_square,
 )
-from recsys.kernels.vector.tiles import (
+from recsys.kernels.shared.vector.tiles import (
     BLOCK,
     add_block_product,
     begin_tiles,
@@ -33,7 +33,7 @@ CHUNK = 128
 @compiled
 def product_worker(
     slot: Number,
-    tickets: Array,
+    queue: Array,
     count: Number,
     x: Array,
     depth: Number,
@@ -45,8 +45,8 @@ def product_worker(
     """Set y (N, M) to x (N, K) times a matrix, plus a bias.
 
     Args:
-        slot: see `recsys.kernels.threads.launch`.
-        tickets: likewise.
+        slot: see `recsys.kernels.shared.threads.launch`.
+        queue: likewise.
         count: N.
         x: (N * K,) float32.
         depth: K.
@@ -60,7 +60,7 @@ def product_worker(
     sums = scratch(BLOCK * BLOCK)
     before = begin_tiles()
     while True:
-        row0 = next_ticket(tickets) * BLOCK
+        row0 = next_task(queue) * BLOCK
         if row0 >= count:
             break
         rows = min(BLOCK, count - row0)
@@ -86,16 +86,16 @@ def product_worker(
 
 @compiled
 def transpose_worker(
-    slot: Number, tickets: Array, count: Number, x: Array, width: Number, blocks: Array
+    slot: Number, queue: Array, count: Number, x: Array, width: Number, blocks: Array
 ) -> None:
     """Cut x (N, W) float32 into blocks (W / 32, padded N / 32, 32, 32) bfloat16, each transposed.
 
-    `slot` and `tickets`: see `recsys.kernels.threads.launch`.
+    `slot` and `queue`: see `recsys.kernels.shared.threads.launch`.
     """
     spans = (count + BLOCK - 1) // BLOCK
     columns = scratch(BLOCK * BLOCK)
     while True:
-        span = next_ticket(tickets)
+        span = next_task(queue)
         if span >= spans:
             return
         row0 = span * BLOCK
@@ -117,7 +117,7 @@ def transpose_worker(
 @compiled
 def outer_worker(
     slot: Number,
-    tickets: Array,
+    queue: Array,
     count: Number,
     left: Array,
     height: Number,
@@ -128,8 +128,8 @@ def outer_worker(
     """Set sums (H, M) to the sum over rows of left (N, H) times right (N, M).
 
     Args:
-        slot: see `recsys.kernels.threads.launch`.
-        tickets: likewise.
+        slot: see `recsys.kernels.shared.threads.launch`.
+        queue: likewise.
         count: N.
         left: (H / 32, padded N / 32, 32, 32) bfloat16 as uint16: blocks transposed, zeros in the padding.
         height: H.
@@ -141,7 +141,7 @@ def outer_worker(
     pairs = narrow_scratch(CHUNK * BLOCK)
     before = begin_tiles()
     while True:
-        column = next_ticket(tickets) * BLOCK
+        column = next_task(queue) * BLOCK
         if column >= width:
             break
         for row0 in range(0, count, CHUNK):

@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from recsys.errors import ArgumentError
 from recsys.kernels.local_aggregation import sweeps
 from recsys.kernels.local_aggregation.reference import Ints
-from recsys.kernels.threads import launch, threads_for
+from recsys.kernels.shared.threads import launch, threads_for
 
 __all__ = ["local_ranks", "local_scores"]
 

@@ -3,7 +3,7 @@
 import numpy as np
 
 from recsys.kernels.local_aggregation.reference import NEAR
-from recsys.kernels.vector import Array, Number, compiled, next_ticket
+from recsys.kernels.shared.vector import Array, Number, compiled, next_task
 
 _CHAINS = 4
 """Sums that are followed side by side: one alone would wait for every addition."""
@@ -12,7 +12,7 @@ _CHAINS = 4
 @compiled
 def score_worker(
     slot: Number,
-    tickets: Array,
+    queue: Array,
     m: Number,
     width: Number,
     queries: Array,
@@ -27,7 +27,7 @@ def score_worker(
     keys, sums = np.empty(m, dtype=np.int64), np.empty(width, dtype=np.float64)
     count = len(queries) // max(width, 1)
     while True:
-        query = next_ticket(tickets)
+        query = next_task(queue)
         if query >= count:
             return
         start, found = query * m, 0
@@ -80,7 +80,7 @@ def _squares(sums: Array, total: Number, queries: Array, q: Number, width: Numbe
 @compiled
 def rank_worker(
     slot: Number,
-    tickets: Array,
+    queue: Array,
     m: Number,
     n_items: Number,
     scores: Array,
@@ -98,7 +98,7 @@ def rank_worker(
     values, local = np.empty(n_items, dtype=np.float64), np.empty(n_items, dtype=np.int64)
     marks = np.full(n_items, -1, dtype=np.int64)
     while True:
-        query = next_ticket(tickets)
+        query = next_task(queue)
         if query >= len(offsets) - 1:
             return
         values[:] = behind[query * n_items : query * n_items + n_items]

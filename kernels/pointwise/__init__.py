@@ -6,20 +6,29 @@ taken apart into heads.
 Legend: N rows (events), D and F columns, P parts, H heads, E width of a head.
 """
 
+from types import ModuleType
 from typing import Literal
 
 import torch
 from torch import Tensor
 
 from recsys.errors import ArgumentError
-from recsys.kernels.arguments import check_shape
-from recsys.kernels.backend import choose_backend
 from recsys.kernels.pointwise import reference
-from recsys.kernels.pointwise.masks import draw_seed, keep_mask
+from recsys.kernels.shared.arguments import check_shape
+from recsys.kernels.shared.backends import BackendTable
 
 __all__ = ["activate", "add_dropped", "dropout", "rotate_parts"]
 
 Kind = Literal["gelu", "swiglu"]
+
+
+def _cpu() -> ModuleType:
+    from recsys.kernels.pointwise import cpu
+
+    return cpu
+
+
+BACKENDS = BackendTable[ModuleType]("pointwise", {"reference": lambda: reference, "cpu": _cpu})
 
 
 def dropout(
@@ -48,11 +57,8 @@ def dropout(
     _check_rows("dropout", x, dropout_p)
     if generator is None or dropout_p == 0.0:
         return x
-    if _compiled("dropout", backend, x):
-        from recsys.kernels.pointwise import cpu
-
-        return cpu.dropout(x, dropout_p, _seed(generator))
-    return reference.dropout(x, _factor(x.shape, x, dropout_p, generator))
+    dropped: Tensor = _implementation("dropout", backend, x).dropout(x, dropout_p, generator)
+    return dropped
 
 
 def add_dropped(
@@ -86,12 +92,8 @@ def add_dropped(
     _check_rows(name, x, dropout_p)
     for label, other in (("y", y), ("gate", gate)):
         check_shape(name, label, other, "(N, D)", tuple(x.shape), f"x {tuple(x.shape)}")
-    dropped = dropout_p if generator is not None else 0.0
-    if _compiled(name, backend, x, y, gate):
-        from recsys.kernels.pointwise import cpu
-
-        return cpu.add_dropped(x, y, gate, dropped, _seed(generator) if dropped else 0)
-    return reference.add_dropped(x, y, gate, _factor(y.shape, y, dropped, generator))
+    total: Tensor = _implementation(name, backend, x, y, gate).add_dropped(x, y, gate, dropout_p, generator)
+    return total
 
 
 def activate(
@@ -125,15 +127,11 @@ def activate(
         raise ArgumentError(f"activate: kind is {kind!r}, use 'gelu' or 'swiglu'")
     if kind == "swiglu" and x.shape[1] % 2:
         raise ArgumentError(f"activate: x has shape {tuple(x.shape)}, want an even width: value, then gate")
-    dropped = dropout_p if generator is not None else 0.0
     # Without dropout there is nothing to fuse, and torch's GELU is as fast.
-    plain = kind == "gelu" and not dropped and backend is None
-    if not plain and _compiled("activate", backend, x):
-        from recsys.kernels.pointwise import cpu
-
-        return cpu.activate(x, kind, dropped, _seed(generator) if dropped else 0)
-    shape = torch.Size((x.shape[0], x.shape[1] // 2 if kind == "swiglu" else x.shape[1]))
-    return reference.activate(x, kind, _factor(shape, x, dropped, generator))
+    if kind == "gelu" and backend is None and (generator is None or dropout_p == 0.0):
+        backend = "reference"
+    activated: Tensor = _implementation("activate", backend, x).activate(x, kind, dropout_p, generator)
+    return activated
 
 
 def rotate_parts(
@@ -169,11 +167,8 @@ def rotate_parts(
     for label, other in (("cos", cos), ("sin", sin)):
         wanted = (x.shape[0], x.shape[3] // 2)
         check_shape(name, label, other, "(N, E / 2)", wanted, f"x {tuple(x.shape)}")
-    if _compiled(name, backend, x, cos, sin) and x.shape[1]:
-        from recsys.kernels.pointwise import cpu
-
-        return cpu.rotate_parts(x, cos, sin, turned)
-    return reference.rotate_parts(x, cos, sin, turned)
+    parts: list[Tensor] = _implementation(name, backend, x, cos, sin).rotate_parts(x, cos, sin, turned)
+    return parts
 
 
 def _check_rows(name: str, x: Tensor, dropout_p: float) -> None:
@@ -183,29 +178,13 @@ def _check_rows(name: str, x: Tensor, dropout_p: float) -> None:
         raise ArgumentError(f"{name}: dropout_p is {dropout_p}, want at least 0 and below 1")
 
 
-def _compiled(name: str, backend: str | None, x: Tensor, *others: Tensor | None) -> bool:
-    """Whether the kernel runs; it takes float32 throughout, what else there is goes to the reference.
+def _implementation(name: str, backend: str | None, x: Tensor, *others: Tensor | None) -> ModuleType:
+    """The kernel takes float32 throughout; what else there is goes to the reference.
 
     The number of rows has no say, or a row's bits would depend on its batch.
     """
     single = all(other is None or other.dtype == torch.float32 for other in (x, *others))
     if backend == "cpu" and not single:
         raise ArgumentError(f"{name}: backend 'cpu' takes float32 throughout: cast, or use backend=None")
-    return choose_backend("pointwise", backend, x) == "cpu" and single
-
-
-def _seed(generator: torch.Generator | None) -> int:
-    return int(draw_seed(generator, torch.device("cpu")))
-
-
-def _factor(
-    shape: torch.Size, like: Tensor, dropout_p: float, generator: torch.Generator | None
-) -> Tensor | None:
-    """What the reference multiplies by: the mask of the kernels on the CPU, elsewhere one of torch's."""
-    if generator is None or dropout_p == 0.0:
-        return None
-    if like.device.type != "cpu":
-        keep = torch.empty(shape, dtype=like.dtype, device=like.device)
-        return keep.bernoulli_(1 - dropout_p, generator=generator).mul_(1 / (1 - dropout_p))
-    keep = keep_mask(_seed(generator), shape[0], shape[1], dropout_p)
-    return keep.to(like.dtype) * (1 / (1 - dropout_p))
+    chosen = BACKENDS.choose(backend, x)
+    return BACKENDS.load(chosen if single else "reference")

@@ -6,11 +6,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from recsys.kernels.activation import LOG2_E, decay, decline, inlined, read, select_negative, sigmoid, write
-from recsys.kernels.arrays import flat
 from recsys.kernels.pointwise.lanes import keep_factor, row_key
 from recsys.kernels.pointwise.launches import mask_numbers, over_rows
-from recsys.kernels.vector import (
+from recsys.kernels.shared.arrays import flat
+from recsys.kernels.shared.vector import (
     LANES,
     Array,
     Number,
@@ -19,9 +18,19 @@ from recsys.kernels.vector import (
     fma,
     maximum,
     multiply,
-    next_ticket,
+    next_task,
     splat,
     subtract,
+)
+from recsys.kernels.shared.vector.activation import (
+    LOG2_E,
+    decay,
+    decline,
+    inlined,
+    read,
+    select_negative,
+    sigmoid,
+    write,
 )
 
 __all__ = ["activate", "activate_backward"]
@@ -122,7 +131,7 @@ def normal_share(x: Any, height: Any) -> Any:
 @compiled
 def gelu_forward_worker(
     slot: Number,
-    tickets: Array,
+    queue: Array,
     rows: Number,
     piece: Number,
     width: Number,
@@ -135,7 +144,7 @@ def gelu_forward_worker(
     """Write pieces of rows."""
     kept = splat(factor)
     while True:
-        start = next_ticket(tickets) * piece
+        start = next_task(queue) * piece
         if start >= rows:
             return
         for row in range(start, min(start + piece, rows)):
@@ -150,7 +159,7 @@ def gelu_forward_worker(
 @compiled
 def gelu_backward_worker(
     slot: Number,
-    tickets: Array,
+    queue: Array,
     rows: Number,
     piece: Number,
     width: Number,
@@ -164,7 +173,7 @@ def gelu_backward_worker(
     """Write the gradients of pieces of rows."""
     kept, density = splat(factor), splat(_DENSITY)
     while True:
-        start = next_ticket(tickets) * piece
+        start = next_task(queue) * piece
         if start >= rows:
             return
         for row in range(start, min(start + piece, rows)):
@@ -181,7 +190,7 @@ def gelu_backward_worker(
 @compiled
 def swiglu_forward_worker(
     slot: Number,
-    tickets: Array,
+    queue: Array,
     rows: Number,
     piece: Number,
     width: Number,
@@ -194,7 +203,7 @@ def swiglu_forward_worker(
     """Write pieces of rows; a row of x is `width` values, then as many gates."""
     kept = splat(factor)
     while True:
-        start = next_ticket(tickets) * piece
+        start = next_task(queue) * piece
         if start >= rows:
             return
         for row in range(start, min(start + piece, rows)):
@@ -210,7 +219,7 @@ def swiglu_forward_worker(
 @compiled
 def swiglu_backward_worker(
     slot: Number,
-    tickets: Array,
+    queue: Array,
     rows: Number,
     piece: Number,
     width: Number,
@@ -224,7 +233,7 @@ def swiglu_backward_worker(
     """Write the gradients of pieces of rows."""
     kept, one = splat(factor), splat(_ONE)
     while True:
-        start = next_ticket(tickets) * piece
+        start = next_task(queue) * piece
         if start >= rows:
             return
         for row in range(start, min(start + piece, rows)):

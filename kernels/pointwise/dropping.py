@@ -6,21 +6,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from recsys.kernels.activation import decline, read, sigmoid, write
-from recsys.kernels.arrays import flat
 from recsys.kernels.pointwise.lanes import keep_factor, row_key
 from recsys.kernels.pointwise.launches import mask_numbers, over_rows
-from recsys.kernels.vector import (
+from recsys.kernels.shared.arrays import flat
+from recsys.kernels.shared.vector import (
     LANES,
     Array,
     Number,
     compiled,
     fma,
     multiply,
-    next_ticket,
+    next_task,
     splat,
     subtract,
 )
+from recsys.kernels.shared.vector.activation import decline, read, sigmoid, write
 
 __all__ = ["drop", "drop_backward"]
 
@@ -95,7 +95,7 @@ drop.register_autograd(_differentiate, setup_context=_save)
 @compiled
 def plain_worker(
     slot: Number,
-    tickets: Array,
+    queue: Array,
     rows: Number,
     piece: Number,
     width: Number,
@@ -108,7 +108,7 @@ def plain_worker(
     """Write pieces of rows of the dropped y; of its gradient, the gradient of y."""
     kept = splat(factor)
     while True:
-        start = next_ticket(tickets) * piece
+        start = next_task(queue) * piece
         if start >= rows:
             return
         for row in range(start, min(start + piece, rows)):
@@ -122,7 +122,7 @@ def plain_worker(
 @compiled
 def added_worker(
     slot: Number,
-    tickets: Array,
+    queue: Array,
     rows: Number,
     piece: Number,
     width: Number,
@@ -136,7 +136,7 @@ def added_worker(
     """Write pieces of rows of x and the dropped y."""
     kept = splat(factor)
     while True:
-        start = next_ticket(tickets) * piece
+        start = next_task(queue) * piece
         if start >= rows:
             return
         for row in range(start, min(start + piece, rows)):
@@ -150,7 +150,7 @@ def added_worker(
 @compiled
 def gated_worker(
     slot: Number,
-    tickets: Array,
+    queue: Array,
     rows: Number,
     piece: Number,
     width: Number,
@@ -165,7 +165,7 @@ def gated_worker(
     """Write pieces of rows of x and the dropped, gated y."""
     kept = splat(factor)
     while True:
-        start = next_ticket(tickets) * piece
+        start = next_task(queue) * piece
         if start >= rows:
             return
         for row in range(start, min(start + piece, rows)):
@@ -181,7 +181,7 @@ def gated_worker(
 @compiled
 def gated_backward_worker(
     slot: Number,
-    tickets: Array,
+    queue: Array,
     rows: Number,
     piece: Number,
     width: Number,
@@ -197,7 +197,7 @@ def gated_backward_worker(
     """Write the gradients of y and gate for pieces of rows."""
     kept = splat(factor)
     while True:
-        start = next_ticket(tickets) * piece
+        start = next_task(queue) * piece
         if start >= rows:
             return
         for row in range(start, min(start + piece, rows)):

@@ -5,28 +5,28 @@ from typing import Any
 from llvmlite import ir  # type: ignore[import-untyped]
 from numba import types
 
-from recsys.kernels import counter_words
 from recsys.kernels.pointwise.masks import COLUMN_STEP, MIX_FIRST, MIX_SECOND
-from recsys.kernels.vector.compiling import intrinsic
-from recsys.kernels.vector.lanes import INT, INT_VECTOR, LANES, LANES_TYPE, constant, spread
+from recsys.kernels.shared import random_words
+from recsys.kernels.shared.vector.compiling import intrinsic
+from recsys.kernels.shared.vector.lanes import INT, INT_VECTOR, LANES, LANES_TYPE, constant, spread
 
 _WORD = ir.IntType(64)
 
 
 def _mix(builder: Any, word: Any) -> Any:
-    """Emit `counter_words.mix` of a 64-bit word."""
-    for shift, factor in ((30, counter_words.MIX_FIRST), (27, counter_words.MIX_SECOND)):
+    """Emit `random_words.mix` of a 64-bit word."""
+    for shift, factor in ((30, random_words.MIX_FIRST), (27, random_words.MIX_SECOND)):
         word = builder.mul(builder.xor(word, builder.lshr(word, _WORD(shift))), _WORD(factor))
     return builder.xor(word, builder.lshr(word, _WORD(31)))
 
 
 @intrinsic
 def row_key(typing_context: Any, seed: Any, row: Any) -> Any:
-    """Compute the word of one row, as an int64 bit pattern; `counter_words.row_keys` defines it."""
+    """Compute the word of one row, as an int64 bit pattern; `random_words.row_keys` defines it."""
 
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        start = _mix(builder, builder.add(args[0], _WORD(counter_words.ATTEMPT_STEP)))
-        return _mix(builder, builder.add(builder.mul(args[1], _WORD(counter_words.ROW_STEP)), start))
+        start = _mix(builder, builder.add(args[0], _WORD(random_words.ATTEMPT_STEP)))
+        return _mix(builder, builder.add(builder.mul(args[1], _WORD(random_words.ROW_STEP)), start))
 
     return types.int64(types.int64, types.int64), emit
 

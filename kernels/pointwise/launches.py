@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from recsys.kernels.pointwise.masks import keep_threshold
-from recsys.kernels.threads import launch, threads_for
+from recsys.kernels.shared.threads import launch, threads_for
 
 __all__ = ["mask_numbers", "over_rows"]
 
@@ -18,7 +18,7 @@ def over_rows(worker: Callable[..., Any], rows: int, width: int, steps: int, *ar
     """Run a worker over pieces of rows.
 
     Args:
-        worker: takes (slot, tickets, rows, rows of a piece, width, *args).
+        worker: takes (slot, queue, rows, rows of a piece, width, *args).
         rows: N.
         width: elements of a row.
         steps: elementary steps of `threads_for` per element.

@@ -1,6 +1,6 @@
 """The dropout mask of activations: a pure function of (seed, row, column), computed again where it is needed.
 
-A row's 64-bit key is its word of `counter_words`. Each column takes 32 bits from the key by the two-round
+A row's 64-bit key is its word of `random_words`. Each column takes 32 bits from the key by the two-round
 mixing function of attention's mask, whose source is named there; the key's high half enters between the
 rounds, so that two rows whose low halves lie near each other do not repeat each other's columns.
 """
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from recsys.kernels.attention.dropout import KEY_STEP, MIX_FIRST, MIX_SECOND, draw_seed, keep_threshold
-from recsys.kernels.counter_words import row_keys
+from recsys.kernels.shared.random_words import row_keys
 
 __all__ = ["COLUMN_STEP", "MIX_FIRST", "MIX_SECOND", "draw_seed", "keep_mask", "keep_threshold"]
 

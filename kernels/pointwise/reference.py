@@ -4,26 +4,31 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from recsys.kernels.pointwise.masks import draw_seed, keep_mask
+
 __all__ = ["activate", "add_dropped", "dropout", "rotate_parts"]
 
 
-def dropout(x: Tensor, factor: Tensor | None) -> Tensor:
-    """Multiply x by `factor`, 0 where an element is dropped and 1 / (1 - p) elsewhere; None is all ones."""
+def dropout(x: Tensor, dropout_p: float, generator: torch.Generator | None) -> Tensor:
+    """Zero elements at random and scale the others by 1 / (1 - p)."""
+    factor = _factor(x, dropout_p, generator)
     return x if factor is None else x * factor
 
 
-def add_dropped(x: Tensor, y: Tensor, gate: Tensor | None, factor: Tensor | None) -> Tensor:
+def add_dropped(
+    x: Tensor, y: Tensor, gate: Tensor | None, dropout_p: float, generator: torch.Generator | None
+) -> Tensor:
     """Compute x + sigmoid(gate) * dropout(y), or x + dropout(y)."""
-    y = dropout(y, factor)
+    y = dropout(y, dropout_p, generator)
     return x + y if gate is None else torch.addcmul(x, torch.sigmoid(gate), y)
 
 
-def activate(x: Tensor, kind: str, factor: Tensor | None) -> Tensor:
+def activate(x: Tensor, kind: str, dropout_p: float, generator: torch.Generator | None) -> Tensor:
     """Compute dropout(gelu(x)), or dropout(value * silu(gate)) of rows that hold value, then gate."""
     if kind == "gelu":
-        return dropout(F.gelu(x), factor)
+        return dropout(F.gelu(x), dropout_p, generator)
     value, gate = x.chunk(2, dim=-1)
-    return dropout(F.silu(gate) * value, factor)
+    return dropout(F.silu(gate) * value, dropout_p, generator)
 
 
 def rotate_parts(x: Tensor, cos: Tensor, sin: Tensor, turned: int) -> list[Tensor]:
@@ -34,3 +39,18 @@ def rotate_parts(x: Tensor, cos: Tensor, sin: Tensor, turned: int) -> list[Tenso
         a, b = parts[i].chunk(2, dim=-1)
         parts[i] = torch.cat((a * cos - b * sin, a * sin + b * cos), dim=-1).to(x.dtype)
     return parts
+
+
+def _factor(like: Tensor, dropout_p: float, generator: torch.Generator | None) -> Tensor | None:
+    """0 where an element is dropped and 1 / (1 - p) elsewhere; None drops nothing.
+
+    On the CPU by the mask of the kernels, elsewhere by one of torch's.
+    """
+    if generator is None or dropout_p == 0.0:
+        return None
+    if like.device.type != "cpu":
+        keep = torch.empty_like(like)
+        return keep.bernoulli_(1 - dropout_p, generator=generator).mul_(1 / (1 - dropout_p))
+    seed = int(draw_seed(generator, torch.device("cpu")))
+    keep = keep_mask(seed, like.shape[0], like.shape[1], dropout_p)
+    return keep.to(like.dtype) * (1 / (1 - dropout_p))

@@ -6,10 +6,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from recsys.kernels.activation import read, write
-from recsys.kernels.arrays import flat
 from recsys.kernels.pointwise.launches import over_rows
-from recsys.kernels.vector import LANES, Array, Number, compiled, fma, multiply, next_ticket, splat, subtract
+from recsys.kernels.shared.arrays import flat
+from recsys.kernels.shared.vector import (
+    LANES,
+    Array,
+    Number,
+    compiled,
+    fma,
+    multiply,
+    next_task,
+    splat,
+    subtract,
+)
+from recsys.kernels.shared.vector.activation import read, write
 
 __all__ = ["rotate", "rotate_backward"]
 
@@ -79,7 +89,7 @@ def _turn(x: Tensor, parts: list[Tensor], cos: Tensor, sin: Tensor, turned: int,
 @compiled
 def rotate_worker(
     slot: Number,
-    tickets: Array,
+    queue: Array,
     rows: Number,
     piece: Number,
     width: Number,
@@ -100,7 +110,7 @@ def rotate_worker(
     """
     signs = splat(sign)
     while True:
-        start = next_ticket(tickets) * piece
+        start = next_task(queue) * piece
         if start >= rows:
             return
         for row in range(start, min(start + piece, rows)):

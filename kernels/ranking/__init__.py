@@ -3,19 +3,34 @@
 Scores are inner products hidden . item_weight. Legend: B rows, V items, d width.
 """
 
-from functools import cache
-from importlib import import_module
 from types import ModuleType
 from typing import NamedTuple
 
 from torch import Tensor
 
 from recsys.errors import ArgumentError
-from recsys.kernels.backend import choose_backend
 from recsys.kernels.ranking import reference
 from recsys.kernels.ranking.checks import TIES, check_exclude, check_ids, check_scored
+from recsys.kernels.shared.backends import BackendTable
 
 __all__ = ["TargetRanks", "TopK", "rank_of_target", "top_k"]
+
+
+def _cpu() -> ModuleType:
+    from recsys.kernels.ranking import cpu
+
+    return cpu
+
+
+def _triton() -> ModuleType:
+    from recsys.kernels.ranking import triton
+
+    return triton
+
+
+BACKENDS = BackendTable[ModuleType](
+    "ranking", {"reference": lambda: reference, "cpu": _cpu, "triton": _triton}
+)
 
 
 class TargetRanks(NamedTuple):
@@ -77,7 +92,7 @@ def rank_of_target(
         raise ArgumentError(f"ties is {ties!r}: give one of {', '.join(TIES)}")
     if hidden.requires_grad or item_weight.requires_grad:
         hidden, item_weight = hidden.detach(), item_weight.detach()
-    rank = _implementation(backend, hidden).rank_of_target
+    rank = BACKENDS.load(BACKENDS.choose(backend, hidden)).rank_of_target
     return TargetRanks(*rank(hidden, item_weight, targets, exclude, ties=ties))
 
 
@@ -125,15 +140,5 @@ def top_k(
         check_ids("deny", deny, None, item_weight)
     if hidden.requires_grad or item_weight.requires_grad:
         hidden, item_weight = hidden.detach(), item_weight.detach()
-    select = _implementation(backend, hidden).top_k
+    select = BACKENDS.load(BACKENDS.choose(backend, hidden)).top_k
     return TopK(*select(hidden, item_weight, k, exclude, candidates=candidates, deny=deny))
-
-
-def _implementation(backend: str | None, hidden: Tensor) -> ModuleType:
-    chosen = choose_backend("ranking", backend, hidden)
-    return reference if chosen == "reference" else _compiled(chosen)
-
-
-@cache
-def _compiled(chosen: str) -> ModuleType:
-    return import_module(f"recsys.kernels.ranking.{chosen}")

@@ -8,7 +8,7 @@ import numpy as np
 
 from recsys.kernels.ranking.selection import merge_worker, select_worker
 from recsys.kernels.ranking.sweeps import pack_worker
-from recsys.kernels.vector import LANES, Array, Number, compiled
+from recsys.kernels.shared.vector import LANES, Array, Number, compiled
 
 
 @compiled
@@ -42,13 +42,13 @@ def select_alone(
                 flat[row * padded + d] = hidden[row * width + d]
     columns = np.empty(groups * lanes * padded, dtype=np.float32)
     nobody, no_bars = np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float32)
-    tickets = np.zeros(3, dtype=np.int64)
-    pack_worker(0, tickets[:1], lanes, rows, flat, padded, items, width, nobody, columns, no_bars)
+    queue = np.zeros(3, dtype=np.int64)
+    pack_worker(0, queue[:1], lanes, rows, flat, padded, items, width, nobody, columns, no_bars)
     keys = np.empty(rows * room, dtype=np.int64)
     sizes, faults = np.zeros(rows, dtype=np.int64), np.zeros(1, dtype=np.int64)
     select_worker(
-        0, tickets[1:2], lanes, rows, groups, 1, columns, padded, flat, items, width,
+        0, queue[1:2], lanes, rows, groups, 1, columns, padded, flat, items, width,
         closed, barred, starts, ends, taken, room, keys, sizes, faults,
     )  # fmt: skip
-    merge_worker(0, tickets[2:], 1, rows, taken, k, room, keys, sizes, out_bits, out_ids)
+    merge_worker(0, queue[2:], 1, rows, taken, k, room, keys, sizes, out_bits, out_ids)
     return faults[0]

@@ -7,9 +7,9 @@ import numpy as np
 from llvmlite import ir  # type: ignore[import-untyped]
 from numba import types
 
-from recsys.kernels.vector import LANES, Array, Number, compiled, fma, load, splat, store, sum_lanes
-from recsys.kernels.vector.compiling import intrinsic
-from recsys.kernels.vector.lanes import LANES_TYPE, constant
+from recsys.kernels.shared.vector import LANES, Array, Number, compiled, fma, load, splat, store, sum_lanes
+from recsys.kernels.shared.vector.compiling import intrinsic
+from recsys.kernels.shared.vector.lanes import LANES_TYPE, constant
 
 
 def _counter(relation: str) -> Callable[[Any, Any, Any, Any], Any]:

@@ -12,8 +12,8 @@ from recsys.kernels.ranking.exclusions import barred_items
 from recsys.kernels.ranking.marks import plan_pieces
 from recsys.kernels.ranking.reference import NOT_FINITE, Jagged, rank_from_counts
 from recsys.kernels.ranking.screened_ranks import count_screened, screening_pays
-from recsys.kernels.threads import launch, threads_for
-from recsys.kernels.vector import LANES, PANEL
+from recsys.kernels.shared.threads import launch, threads_for
+from recsys.kernels.shared.vector import LANES, PANEL
 
 _LEAST_SLACK = 22
 """Fewest entries of a row's list beyond k: shorter lists would be cut too often."""

@@ -4,7 +4,7 @@ from typing import Any
 
 from llvmlite import ir  # type: ignore[import-untyped]
 
-from recsys.kernels.vector.lanes import LANES, VECTOR
+from recsys.kernels.shared.vector.lanes import LANES, VECTOR
 
 _WORD = ir.IntType(64)
 _BITS = ir.IntType(LANES)

@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys.kernels.ranking.reference import Jagged
-from recsys.kernels.threads import launch, threads_for
-from recsys.kernels.vector import Array, Number, compiled, lowest_bit, next_ticket
+from recsys.kernels.shared.threads import launch, threads_for
+from recsys.kernels.shared.vector import Array, Number, compiled, lowest_bit, next_task
 
 _SHORT = 24
 """Entries up to which a list is sorted by insertion; a longer one goes through a bitmap of the catalog."""
@@ -92,7 +92,7 @@ def _order(
 @compiled
 def order_worker(
     slot: Number,
-    tickets: Array,
+    queue: Array,
     ids: Array,
     starts: Array,
     stops: Array,
@@ -104,7 +104,7 @@ def order_worker(
     """Write row r's ids[starts[r] : stops[r]] in order to the same place of `ordered`, up to ends[r]."""
     seen = np.zeros((items + 63) // 64, dtype=np.int64)
     while True:
-        turn = next_ticket(tickets)
+        turn = next_task(queue)
         if turn * _TURN >= len(starts):
             return
         for row in range(turn * _TURN, min(len(starts), (turn + 1) * _TURN)):

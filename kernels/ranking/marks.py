@@ -5,8 +5,8 @@ Marking takes ids in any order and with repeats, which sorted lists would have t
 
 import numpy as np
 
-from recsys.kernels.threads import threads_for
-from recsys.kernels.vector import Array, Number, compiled
+from recsys.kernels.shared.threads import threads_for
+from recsys.kernels.shared.vector import Array, Number, compiled
 
 ITEMS = 256
 """Items per tile, a multiple of 64: its scores take 32 KiB with 32 rows."""

@@ -20,8 +20,8 @@ import math
 
 import numpy as np
 
-from recsys.kernels.vector import LANES, Array, Number, compiled, fma, load, splat, subtract, sum_lanes
-from recsys.kernels.vector.tiles import narrowed, store_narrow
+from recsys.kernels.shared.vector import LANES, Array, Number, compiled, fma, load, splat, subtract, sum_lanes
+from recsys.kernels.shared.vector.tiles import narrowed, store_narrow
 
 WIDEST = 4096
 """Largest K for which the constants' spare covers the terms of second order."""

@@ -10,8 +10,8 @@ from llvmlite import ir  # type: ignore[import-untyped]
 from numba import types
 from numba.core import cgutils
 
-from recsys.kernels.vector.compiling import Array, Number, compiled, intrinsic
-from recsys.kernels.vector.lanes import FLOAT, element_pointer
+from recsys.kernels.shared.vector.compiling import Array, Number, compiled, intrinsic
+from recsys.kernels.shared.vector.lanes import FLOAT, element_pointer
 
 TOGETHER = 8
 

@@ -6,8 +6,8 @@ from numpy.typing import NDArray
 from recsys.kernels.ranking import screening
 from recsys.kernels.ranking.marks import plan_pieces
 from recsys.kernels.ranking.narrow_rows import WIDEST
-from recsys.kernels.threads import launch, threads_for
-from recsys.kernels.vector.tiles import BLOCK, tiles_available
+from recsys.kernels.shared.threads import launch, threads_for
+from recsys.kernels.shared.vector.tiles import BLOCK, tiles_available
 
 LEAST_ROWS = 48
 """Rows from which on screening is faster: the items are rounded once for all of them."""

@@ -15,8 +15,8 @@ from llvmlite import ir  # type: ignore[import-untyped]
 from numba import types
 
 from recsys.kernels.ranking.emitting import any_lane, begin_loop, end_loop, tree
-from recsys.kernels.vector.compiling import intrinsic
-from recsys.kernels.vector.lanes import (
+from recsys.kernels.shared.vector.compiling import intrinsic
+from recsys.kernels.shared.vector.lanes import (
     INT_VECTOR,
     LANES,
     VECTOR,

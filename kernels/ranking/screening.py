@@ -14,7 +14,7 @@ from recsys.kernels.ranking.counting_lanes import count_bits, count_tile
 from recsys.kernels.ranking.marks import ITEMS, PART_ROWS, WORDS, mark_rows
 from recsys.kernels.ranking.narrow_rows import margin, narrow_row
 from recsys.kernels.ranking.pair_scores import TOGETHER, score_pairs
-from recsys.kernels.vector import (
+from recsys.kernels.shared.vector import (
     LANES,
     Array,
     Number,
@@ -23,13 +23,13 @@ from recsys.kernels.vector import (
     load,
     lowest_bit,
     maximum,
-    next_ticket,
+    next_task,
     product,
     scratch,
     splat,
     transpose_square,
 )
-from recsys.kernels.vector.tiles import (
+from recsys.kernels.shared.vector.tiles import (
     BLOCK,
     add_block_product,
     begin_tiles,
@@ -55,7 +55,7 @@ _SAFE = np.float32(1e38)
 @compiled
 def narrow_rows_worker(
     slot: Number,
-    tickets: Array,
+    queue: Array,
     rows: Number,
     hidden: Array,
     padded: Number,
@@ -77,7 +77,7 @@ def narrow_rows_worker(
     items_at = np.empty(BLOCK, dtype=np.int64)
     scores = np.empty(BLOCK, dtype=np.float32)
     while True:
-        group = next_ticket(tickets)
+        group = next_task(queue)
         if group >= groups:
             return
         first = group * BLOCK
@@ -240,7 +240,7 @@ def _count_whole(
 @compiled
 def screen_worker(
     slot: Number,
-    tickets: Array,
+    queue: Array,
     rows: Number,
     stretch: Number,
     hidden: Array,
@@ -290,7 +290,7 @@ def screen_worker(
     fault = _ZERO
     before = begin_tiles()
     while True:
-        piece = next_ticket(tickets)
+        piece = next_task(queue)
         if piece >= (blocks + stretch - 1) // stretch * parts:
             break
         block0 = piece // parts * stretch

@@ -23,7 +23,7 @@ from recsys.kernels.ranking.screened_tile import (
 )
 from recsys.kernels.ranking.skimming import margin_of, skim
 from recsys.kernels.ranking.sweeps import BLOCK
-from recsys.kernels.vector import LANES, Array, Number, compiled, lowest_bit, next_ticket
+from recsys.kernels.shared.vector import LANES, Array, Number, compiled, lowest_bit, next_task
 
 FEW = 8
 """Most rows for which it pays to turn the items: beyond, rows in the lanes leave few of them idle."""
@@ -108,7 +108,7 @@ def ordered_bits(bits: Number) -> Number:
 @compiled
 def select_worker(
     slot: Number,
-    tickets: Array,
+    queue: Array,
     lanes: Number,
     rows: Number,
     part: Number,
@@ -156,7 +156,7 @@ def select_worker(
     sums = np.empty(LANES * LANES, dtype=np.float32)
     reach = margin_of(flat, width) if rows <= SKIMMED else _ZERO
     while True:
-        piece = next_ticket(tickets)
+        piece = next_task(queue)
         if piece >= (blocks + stretch - 1) // stretch * parts:
             return
         block0 = piece // parts * stretch
@@ -220,7 +220,7 @@ def select_worker(
 @compiled
 def merge_worker(
     slot: Number,
-    tickets: Array,
+    queue: Array,
     slots: Number,
     rows: Number,
     taken: Number,
@@ -238,7 +238,7 @@ def merge_worker(
     joined = np.empty(slots * room, dtype=np.int64)
     lowest = np.full(1, _LOWEST, dtype=np.float32).view(np.int32)[0]
     while True:
-        row = next_ticket(tickets)
+        row = next_task(queue)
         if row >= rows:
             return
         count = 0

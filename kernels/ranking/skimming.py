@@ -13,9 +13,9 @@ from llvmlite import ir  # type: ignore[import-untyped]
 from numba import types
 
 from recsys.kernels.ranking.emitting import any_lane
-from recsys.kernels.vector import LANES, Array, Number, compiled, fma, load, splat, store
-from recsys.kernels.vector.compiling import intrinsic
-from recsys.kernels.vector.lanes import (
+from recsys.kernels.shared.vector import LANES, Array, Number, compiled, fma, load, splat, store
+from recsys.kernels.shared.vector.compiling import intrinsic
+from recsys.kernels.shared.vector.lanes import (
     INT_VECTOR,
     LANES_TYPE,
     VECTOR,

@@ -11,12 +11,12 @@ import numpy as np
 
 from recsys.kernels.ranking.counting_lanes import count_tile
 from recsys.kernels.ranking.marks import ITEMS, PART_ROWS, mark_lanes
-from recsys.kernels.vector import (
+from recsys.kernels.shared.vector import (
     LANES,
     Array,
     Number,
     compiled,
-    next_ticket,
+    next_task,
     product,
     scratch,
     splat,
@@ -33,7 +33,7 @@ _ZERO = np.float32(0.0)
 @compiled
 def pack_worker(
     slot: Number,
-    tickets: Array,
+    queue: Array,
     lanes: Number,
     rows: Number,
     hidden: Array,
@@ -48,7 +48,7 @@ def pack_worker(
     groups = (rows + lanes - 1) // lanes
     row_scores = np.empty(LANES, dtype=np.float32)
     while True:
-        group = next_ticket(tickets)
+        group = next_task(queue)
         if group >= groups:
             return
         row0 = group * lanes
@@ -74,7 +74,7 @@ def pack_worker(
 @compiled
 def rank_worker(
     slot: Number,
-    tickets: Array,
+    queue: Array,
     lanes: Number,
     rows: Number,
     stretch: Number,
@@ -109,7 +109,7 @@ def rank_worker(
     sides[:] = _ZERO
     fault = _ZERO
     while True:
-        piece = next_ticket(tickets)
+        piece = next_task(queue)
         if piece >= (blocks + stretch - 1) // stretch * parts:
             break
         block0 = piece // parts * stretch

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from recsys.errors import ArgumentError
-from recsys.kernels.launching import architecture, choose_config, launch
 from recsys.kernels.ranking.reference import NOT_FINITE, Jagged, rank_from_counts
 from recsys.kernels.ranking.triton_plan import Barred, Plan, entries_of, lists_of
 from recsys.kernels.ranking.triton_rank import count_scores, score_targets
 from recsys.kernels.ranking.triton_selection import top_k
+from recsys.kernels.shared.launching import architecture, choose_config, launch
 
 __all__ = ["count", "rank_of_target", "top_k"]
 

@@ -10,8 +10,8 @@ Legend: B rows, V items, d width. A tile is `ITEMS` items, counted from item 0, 
 import triton
 import triton.language as tl
 
-from recsys.kernels.device_tiles import load_tile, products
 from recsys.kernels.ranking.triton_barred import barred_cells, first_at_least
+from recsys.kernels.shared.triton_tiles import load_tile, products
 
 NEVER = tl.constexpr(2**31 - 1)
 

@@ -17,11 +17,11 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from recsys.errors import ArgumentError
-from recsys.kernels.launching import Config, architecture, choose_config, interpreting, launch
-from recsys.kernels.launching.recording import active_recorder
 from recsys.kernels.ranking.reference import NOT_FINITE, Jagged
 from recsys.kernels.ranking.triton_plan import Barred, Plan, entries_of, lists_of
 from recsys.kernels.ranking.triton_top_k import NOTHING, score_picks, screen_tiles, unpack_best
+from recsys.kernels.shared.launching import Config, architecture, choose_config, interpreting, launch
+from recsys.kernels.shared.launching.recording import active_recorder
 
 __all__ = ["Catalog", "Found", "picks_of", "screens", "select", "slack", "top_k"]
 

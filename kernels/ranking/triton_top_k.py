@@ -17,8 +17,8 @@ places.
 import triton
 import triton.language as tl
 
-from recsys.kernels.device_tiles import load_tile
 from recsys.kernels.ranking.triton_barred import barred_cells, barred_items, first_at_least
+from recsys.kernels.shared.triton_tiles import load_tile
 
 NOTHING = tl.constexpr(-(2**63))
 """The key of a barred place: below that of any score."""

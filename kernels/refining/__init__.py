@@ -5,7 +5,7 @@ For numpy arrays on the CPU, on the calling thread: a served query must not wait
 
 from recsys.kernels.refining.cpu import SLACK, all_finite, overflows, refine, refine_gathered, score_items
 from recsys.kernels.refining.id_lists import digest, is_sorted_within, left_out, same_lists
-from recsys.kernels.vector import LANES
+from recsys.kernels.shared.vector import LANES
 
 __all__ = [
     "LANES",

@@ -11,7 +11,7 @@ from recsys.kernels.ranking.alone import select_alone
 from recsys.kernels.ranking.selection import ordered_bits
 from recsys.kernels.refining.double_sum import exact_score
 from recsys.kernels.refining.short_scan import best_of_table
-from recsys.kernels.vector import LANES, PANEL, Array, Number, compiled
+from recsys.kernels.shared.vector import LANES, PANEL, Array, Number, compiled
 
 SLACK = 8
 """Items proposed past k, so that rounding seldom leaves the k-th place in doubt."""

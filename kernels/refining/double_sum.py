@@ -7,9 +7,9 @@ from llvmlite import ir  # type: ignore[import-untyped]
 from numba import types
 from numba.core import cgutils
 
-from recsys.kernels.vector import Array, Number, compiled
-from recsys.kernels.vector.compiling import intrinsic
-from recsys.kernels.vector.lanes import FLOAT, INT, element_pointer
+from recsys.kernels.shared.vector import Array, Number, compiled
+from recsys.kernels.shared.vector.compiling import intrinsic
+from recsys.kernels.shared.vector.lanes import FLOAT, INT, element_pointer
 
 _LANES = 8
 _WORD = ir.IntType(64)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from recsys.kernels.vector import Array, Number, compiled
+from recsys.kernels.shared.vector import Array, Number, compiled
 
 _MIX = np.int64(-7046029254386353131)
 """2^64 over the golden ratio, odd (Knuth 1998, section 6.4), as an int64."""

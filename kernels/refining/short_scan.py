@@ -12,7 +12,7 @@ from numba import types
 
 from recsys.kernels.ranking.selection import keep_largest, ordered_bits
 from recsys.kernels.ranking.skimming import fold
-from recsys.kernels.vector import (
+from recsys.kernels.shared.vector import (
     LANES,
     Array,
     Number,
@@ -24,8 +24,8 @@ from recsys.kernels.vector import (
     splat,
     store,
 )
-from recsys.kernels.vector.compiling import intrinsic
-from recsys.kernels.vector.lanes import element_pointer, load_vector, store_vector
+from recsys.kernels.shared.vector.compiling import intrinsic
+from recsys.kernels.shared.vector.lanes import element_pointer, load_vector, store_vector
 
 _ZERO = np.float32(0.0)
 _LEAST_SLACK = 22

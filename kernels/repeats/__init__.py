@@ -9,15 +9,31 @@ So the window's own pairs, as many as attention has, are all that is to be looke
 Legend: N events, M rows that predict, V items, d width, K buckets.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
 from recsys.errors import ArgumentError
-from recsys.kernels.backend import choose_backend
 from recsys.kernels.repeats import reference
 from recsys.kernels.repeats.layout import RepeatLayout
+from recsys.kernels.shared.backends import BackendTable
 
 __all__ = ["RepeatLayout", "repeat_correction"]
+
+Correction = Callable[..., Tensor]
+"""A backend: arguments as of `reference.repeat_correction`."""
+
+
+def _cpu() -> Correction:
+    from recsys.kernels.repeats import cpu
+
+    return cpu.repeat_correction
+
+
+BACKENDS = BackendTable[Correction](
+    "repeats", {"reference": lambda: reference.repeat_correction, "cpu": _cpu}
+)
 
 
 def repeat_correction(
@@ -76,7 +92,7 @@ def repeat_correction(
             f"repeat_correction: dtypes differ: hidden {hidden.dtype}, keys {keys.dtype}, log_totals "
             f"{log_totals.dtype}, bias {bias.dtype}"
         )
-    chosen = choose_backend("repeats", backend, hidden)
+    chosen = BACKENDS.choose(backend, hidden)
     if chosen == "cpu" and hidden.dtype != torch.float32:
         if backend is not None:
             raise ArgumentError(
@@ -84,11 +100,7 @@ def repeat_correction(
                 "backend='reference'"
             )
         chosen = "reference"
-    compute = reference.repeat_correction
-    if chosen == "cpu":
-        from recsys.kernels.repeats import cpu
-
-        compute = cpu.repeat_correction
+    compute = BACKENDS.load(chosen)
     with torch.autocast(hidden.device.type, enabled=False):
         return compute(
             hidden,

@@ -11,12 +11,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from recsys.kernels.arrays import flat
 from recsys.kernels.repeats import sweeps
 from recsys.kernels.repeats.layout import RepeatLayout
 from recsys.kernels.repeats.reference import LEAST_LEFT
-from recsys.kernels.threads import launch, threads_for
-from recsys.kernels.vector import LANES
+from recsys.kernels.shared.arrays import flat
+from recsys.kernels.shared.threads import launch, threads_for
+from recsys.kernels.shared.vector import LANES
 
 __all__ = ["repeat_correction"]
 

@@ -5,8 +5,8 @@ from typing import Any
 from llvmlite import ir  # type: ignore[import-untyped]
 from numba import types
 
-from recsys.kernels.vector.compiling import intrinsic
-from recsys.kernels.vector.lanes import INT_VECTOR, LANES, LANES_TYPE, element_pointer, spread
+from recsys.kernels.shared.vector.compiling import intrinsic
+from recsys.kernels.shared.vector.lanes import INT_VECTOR, LANES, LANES_TYPE, element_pointer, spread
 
 __all__ = ["any_equal", "select_equal", "select_within"]
 

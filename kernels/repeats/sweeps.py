@@ -13,9 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from recsys.kernels.activation import LOG2_E, decay, inlined
 from recsys.kernels.repeats.pair_lanes import any_equal, select_equal, select_within
-from recsys.kernels.vector import (
+from recsys.kernels.shared.vector import (
     LANES,
     PANEL,
     Array,
@@ -25,7 +24,7 @@ from recsys.kernels.vector import (
     load,
     maximum,
     multiply,
-    next_ticket,
+    next_task,
     product,
     scratch,
     splat,
@@ -34,6 +33,7 @@ from recsys.kernels.vector import (
     sum_lanes,
     transpose_square,
 )
+from recsys.kernels.shared.vector.activation import LOG2_E, decay, inlined
 
 __all__ = ["backward_worker", "forward_worker"]
 
@@ -156,7 +156,7 @@ def _of_bucket(table: Any, first: Any, last: Any, distance: Any) -> Any:
 @compiled
 def forward_worker(
     slot: Number,
-    tickets: Array,
+    queue: Array,
     order: Array,
     event_bounds: Array,
     row_bounds: Array,
@@ -197,7 +197,7 @@ def forward_worker(
     wanted = np.empty(PANEL, dtype=np.int32)
     speed, fall, none = splat(rate), splat(LOG2_E), splat(_ZERO)
     while True:
-        piece = next_ticket(tickets)
+        piece = next_task(queue)
         if piece >= len(order):
             return
         sequence = order[piece]
@@ -247,7 +247,7 @@ def forward_worker(
 @compiled
 def backward_worker(
     slot: Number,
-    tickets: Array,
+    queue: Array,
     order: Array,
     event_bounds: Array,
     row_bounds: Array,
@@ -293,7 +293,7 @@ def backward_worker(
     speed, fall, none = splat(rate), splat(LOG2_E), splat(_ZERO)
     hit, miss = splat(own + even), splat(even)
     while True:
-        piece = next_ticket(tickets)
+        piece = next_task(queue)
         if piece >= len(order):
             return
         sequence = order[piece]

@@ -1,15 +1,36 @@
 """AdamW on the rows of a table that a batch touched; the others cost nothing."""
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from recsys.errors import ArgumentError
-from recsys.kernels.backend import choose_backend
 from recsys.kernels.row_adamw import reference
+from recsys.kernels.shared.backends import BackendTable
 
 __all__ = ["update_rows"]
+
+Update = Callable[..., None]
+"""A backend: arguments as of `reference.update_rows`."""
+
+
+def _cpu() -> Update:
+    from recsys.kernels.row_adamw import cpu
+
+    return cpu.update_rows
+
+
+def _triton() -> Update:
+    from recsys.kernels.row_adamw import triton
+
+    return triton.update_rows
+
+
+BACKENDS = BackendTable[Update](
+    "row_adamw", {"reference": lambda: reference.update_rows, "cpu": _cpu, "triton": _triton}
+)
 
 
 def update_rows(
@@ -66,17 +87,11 @@ def update_rows(
             f"want int64 (U,) and (U, {weight.shape[1]})"
         )
     beta1, beta2 = betas
-    update = reference.update_rows
-    chosen = choose_backend("row_adamw", backend, weight)
+    chosen = BACKENDS.choose(backend, weight)
     # Half-precision tables are left to the reference: the loop on the CPU works in place, in float32.
-    if chosen == "cpu" and weight.dtype == torch.float32:
-        from recsys.kernels.row_adamw import cpu
-
-        update = cpu.update_rows
-    elif chosen == "triton":
-        from recsys.kernels.row_adamw import triton
-
-        update = triton.update_rows
+    if chosen == "cpu" and weight.dtype != torch.float32:
+        chosen = "reference"
+    update = BACKENDS.load(chosen)
     with torch.no_grad():
         update(
             weight,

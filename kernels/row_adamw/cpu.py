@@ -5,9 +5,9 @@ import math
 import numpy as np
 from torch import Tensor
 
-from recsys.kernels.arrays import flat
-from recsys.kernels.threads import launch, threads_for
-from recsys.kernels.vector import (
+from recsys.kernels.shared.arrays import flat
+from recsys.kernels.shared.threads import launch, threads_for
+from recsys.kernels.shared.vector import (
     LANES,
     Array,
     Number,
@@ -17,7 +17,7 @@ from recsys.kernels.vector import (
     fma,
     load,
     multiply,
-    next_ticket,
+    next_task,
     splat,
     square_root,
     store,
@@ -65,7 +65,7 @@ def update_rows(
 @compiled
 def update_worker(
     slot: Number,
-    tickets: Array,
+    queue: Array,
     ids: Array,
     width: Number,
     weight: Array,
@@ -85,7 +85,7 @@ def update_worker(
     down, first, second = splat(-step_size), splat(fresh1), splat(fresh2)
     decay2, rooted, small, kept = splat(beta2), splat(root), splat(epsilon), splat(keep)
     while True:
-        start = next_ticket(tickets) * ROWS
+        start = next_task(queue) * ROWS
         if start >= len(ids):
             return
         for row in range(start, min(start + ROWS, len(ids))):

@@ -2,8 +2,8 @@
 
 from torch import Tensor
 
-from recsys.kernels.launching import architecture, choose_config, launch
 from recsys.kernels.row_adamw.triton_update import update_kernel
+from recsys.kernels.shared.launching import architecture, choose_config, launch
 
 __all__ = ["update_rows"]
 

@@ -8,17 +8,40 @@ of the target and of negative j: inner products over the temperature.
 Legend: N rows, K negatives, V items, d width, U distinct items of a batch.
 """
 
+from collections.abc import Callable
+from functools import partial
+
 from torch import Tensor
 
 from recsys.errors import ArgumentError
-from recsys.kernels.backend import choose_backend
 from recsys.kernels.embedding import Items, item_count
 from recsys.kernels.sampled_loss import reference
-from recsys.kernels.sampled_loss.assembly import Backend, sampled_loss
+from recsys.kernels.sampled_loss.assembly import sampled_loss
 from recsys.kernels.sampled_loss.checks import check_options, check_tensors
 from recsys.kernels.sampled_loss.form import BCE, BPR, SOFTMAX, Form, gbce_beta
+from recsys.kernels.shared.backends import BackendTable
 
 __all__ = ["bce_loss", "bpr_loss", "gbce_beta", "gbce_loss", "sampled_softmax_loss"]
+
+Loss = Callable[..., Tensor]
+"""A backend: arguments as of `reference.sampled_loss`."""
+
+
+def _cpu() -> Loss:
+    from recsys.kernels.sampled_loss import cpu
+
+    return partial(sampled_loss, cpu.BACKEND)
+
+
+def _triton() -> Loss:
+    from recsys.kernels.sampled_loss import triton
+
+    return partial(sampled_loss, triton.BACKEND)
+
+
+BACKENDS = BackendTable[Loss](
+    "sampled_loss", {"reference": lambda: reference.sampled_loss, "cpu": _cpu, "triton": _triton}
+)
 
 
 def sampled_softmax_loss(
@@ -236,23 +259,8 @@ def _compute(
 ) -> Tensor:
     check_options(name, temperature, reduction, form.smoothing)
     check_tensors(name, hidden, items, targets, negatives, log_q, target_log_q, weight)
-    chosen = choose_backend("sampled_loss", backend, hidden)
-    if chosen != "reference":
-        return sampled_loss(
-            _compiled(chosen),
-            hidden,
-            items,
-            targets,
-            negatives,
-            form=form,
-            log_q=log_q,
-            target_log_q=target_log_q,
-            temperature=temperature,
-            sparse=sparse,
-            weight=weight,
-            reduction=reduction,
-        )
-    losses = reference.row_losses(
+    compute = BACKENDS.load(BACKENDS.choose(backend, hidden))
+    return compute(
         hidden,
         items,
         targets,
@@ -262,23 +270,6 @@ def _compute(
         target_log_q=target_log_q,
         temperature=temperature,
         sparse=sparse,
+        weight=weight,
+        reduction=reduction,
     )
-    if reduction == "none":
-        return losses if weight is None else losses * weight
-    total = losses.sum() if weight is None else (losses * weight).sum()
-    if reduction == "sum":
-        return total
-    if weight is None:
-        return total / max(len(losses), 1)
-    mass = weight.sum()
-    return total / mass.where(mass != 0.0, mass + 1)
-
-
-def _compiled(name: str) -> Backend:
-    if name == "cpu":
-        from recsys.kernels.sampled_loss import cpu
-
-        return cpu.BACKEND
-    from recsys.kernels.sampled_loss import triton
-
-    return triton.BACKEND

@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from recsys.kernels.arrays import flat
 from recsys.kernels.embedding.cpu import table_gradient
 from recsys.kernels.sampled_loss import sweeps
 from recsys.kernels.sampled_loss.assembly import Backend, Call, Swept, sweep_shared
 from recsys.kernels.sampled_loss.form import Form
-from recsys.kernels.threads import launch, threads_for
-from recsys.kernels.vector import LANES
+from recsys.kernels.shared.arrays import flat
+from recsys.kernels.shared.threads import launch, threads_for
+from recsys.kernels.shared.vector import LANES
 
 __all__ = ["BACKEND"]
 

@@ -13,7 +13,44 @@ from torch.nn import functional as F
 from recsys.kernels.embedding import Items, item_vectors
 from recsys.kernels.sampled_loss.form import BCE, BPR, Form
 
-__all__ = ["row_losses"]
+__all__ = ["row_losses", "sampled_loss"]
+
+
+def sampled_loss(
+    hidden: Tensor,
+    items: Items,
+    targets: Tensor,
+    negatives: Tensor,
+    *,
+    form: Form,
+    log_q: Tensor | None,
+    target_log_q: Tensor | None,
+    temperature: float,
+    sparse: bool,
+    weight: Tensor | None,
+    reduction: str,
+) -> Tensor:
+    """Compute the loss; arguments as in the public functions, which have checked them."""
+    losses = row_losses(
+        hidden,
+        items,
+        targets,
+        negatives,
+        form=form,
+        log_q=log_q,
+        target_log_q=target_log_q,
+        temperature=temperature,
+        sparse=sparse,
+    )
+    if reduction == "none":
+        return losses if weight is None else losses * weight
+    total = losses.sum() if weight is None else (losses * weight).sum()
+    if reduction == "sum":
+        return total
+    if weight is None:
+        return total / max(len(losses), 1)
+    mass = weight.sum()
+    return total / mass.where(mass != 0.0, mass + 1)
 
 
 def row_losses(

@@ -8,9 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from recsys.kernels.activation import LOG2_E, decline, sigmoid, softplus
 from recsys.kernels.sampled_loss.form import BPR, SOFTMAX
-from recsys.kernels.vector import (
+from recsys.kernels.shared.vector import (
     LANES,
     Array,
     Number,
@@ -25,6 +24,7 @@ from recsys.kernels.vector import (
     subtract,
     sum_lanes,
 )
+from recsys.kernels.shared.vector.activation import LOG2_E, decline, sigmoid, softplus
 
 __all__ = ["row_slopes"]
 

@@ -5,20 +5,20 @@ Legend: N rows, K negatives, R rows per item (1, or hash functions), d width.
 
 import numpy as np
 
-from recsys.kernels.activation import load_first, store_first
 from recsys.kernels.sampled_loss.slopes import row_slopes
-from recsys.kernels.vector import (
+from recsys.kernels.shared.vector import (
     LANES,
     Array,
     Number,
     compiled,
     fma,
     load,
-    next_ticket,
+    next_task,
     splat,
     store,
     sum_lanes,
 )
+from recsys.kernels.shared.vector.activation import load_first, store_first
 
 __all__ = ["ROWS", "block_worker", "rows_worker"]
 
@@ -31,7 +31,7 @@ _ZERO = np.float32(0.0)
 @compiled
 def rows_worker(
     slot: Number,
-    tickets: Array,
+    queue: Array,
     kind: Number,
     smoothing: Number,
     beta: Number,
@@ -67,7 +67,7 @@ def rows_worker(
     columns = count + 1
     keep = len(coefficients) > 0
     while True:
-        first = next_ticket(tickets) * ROWS
+        first = next_task(queue) * ROWS
         if first >= len(targets):
             return
         for row in range(first, min(first + ROWS, len(targets))):
@@ -119,7 +119,7 @@ def rows_worker(
 @compiled
 def block_worker(
     slot: Number,
-    tickets: Array,
+    queue: Array,
     kind: Number,
     smoothing: Number,
     beta: Number,
@@ -143,7 +143,7 @@ def block_worker(
     lanes = np.empty(LANES, dtype=np.float32)
     count = len(negatives)
     while True:
-        first = next_ticket(tickets) * ROWS
+        first = next_task(queue) * ROWS
         if first >= len(positives):
             return
         for place in range(first, min(first + ROWS, len(positives))):

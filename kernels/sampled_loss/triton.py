@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from recsys.kernels.embedding.triton import table_gradient
-from recsys.kernels.launching import architecture, choose_config, launch
 from recsys.kernels.sampled_loss.assembly import Backend, Call, Swept, sweep_shared
 from recsys.kernels.sampled_loss.triton_slopes import block_kernel, rows_kernel
+from recsys.kernels.shared.launching import architecture, choose_config, launch
 
 __all__ = ["BACKEND"]
 

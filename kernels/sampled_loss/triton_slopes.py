@@ -7,8 +7,8 @@ Legend: N rows, K negatives, R rows per item (1, or hash functions), d width.
 import triton
 import triton.language as tl
 
-from recsys.kernels.device_math import LOG2_E, sigmoid, softplus
 from recsys.kernels.sampled_loss import form
+from recsys.kernels.shared.triton_math import LOG2_E, sigmoid, softplus
 
 __all__ = ["block_kernel", "rows_kernel"]
 

@@ -4,15 +4,16 @@ Legend: N rows, K negatives, V items.
 """
 
 import math
+from types import ModuleType
 
 import torch
 from torch import Tensor
 
 from recsys.errors import ArgumentError
-from recsys.kernels.backend import choose_backend
-from recsys.kernels.counter_words import mix, row_keys
 from recsys.kernels.sampling import reference
 from recsys.kernels.sampling.tables import NegativeSampler, popularity_sampler, uniform_sampler
+from recsys.kernels.shared.backends import BackendTable
+from recsys.kernels.shared.random_words import mix, row_keys
 
 __all__ = [
     "NegativeSampler",
@@ -23,6 +24,23 @@ __all__ = [
     "popularity_sampler",
     "uniform_sampler",
 ]
+
+
+def _cpu() -> ModuleType:
+    from recsys.kernels.sampling import cpu
+
+    return cpu
+
+
+def _triton() -> ModuleType:
+    from recsys.kernels.sampling import triton
+
+    return triton
+
+
+BACKENDS = BackendTable[ModuleType](
+    "sampling", {"reference": lambda: reference, "cpu": _cpu, "triton": _triton}
+)
 
 
 def draw_negatives(
@@ -59,16 +77,9 @@ def draw_negatives(
         )
     if sampler.n_items < 2:
         raise ArgumentError("draw_negatives: a catalog of one item has no negative")
-    chosen = _backend(backend, targets.device)
-    if chosen == "cpu":
-        from recsys.kernels.sampling import cpu
-
-        return cpu.draw_negatives(sampler, targets, count, seed, first_row)
-    if chosen == "triton":
-        from recsys.kernels.sampling import triton
-
-        return triton.draw_negatives(sampler, targets, count, seed, first_row)
-    return reference.draw_negatives(sampler, targets, count, seed, first_row)
+    draw = _implementation(backend, targets.device).draw_negatives
+    drawn: Tensor = draw(sampler, targets, count, seed, first_row)
+    return drawn
 
 
 def draw_shared(
@@ -95,16 +106,8 @@ def draw_shared(
     """
     device = torch.empty(0, device=device).device  # "cuda" is the one in use, by its number
     _check("draw_shared", sampler, count, device)
-    chosen = _backend(backend, device)
-    if chosen == "cpu":
-        from recsys.kernels.sampling import cpu
-
-        return cpu.draw_shared(sampler, count, seed)
-    if chosen == "triton":
-        from recsys.kernels.sampling import triton
-
-        return triton.draw_shared(sampler, count, seed, device)
-    return reference.draw_shared(sampler, count, seed, device)
+    drawn: Tensor = _implementation(backend, device).draw_shared(sampler, count, seed, device)
+    return drawn
 
 
 def draw_in_batch(targets: Tensor, count: int, seed: int) -> Tensor:
@@ -153,6 +156,6 @@ def _check(name: str, sampler: NegativeSampler, count: int, device: torch.device
         )
 
 
-def _backend(backend: str | None, device: torch.device) -> str:
+def _implementation(backend: str | None, device: torch.device) -> ModuleType:
     # Ids have no floating type for the choice to go by.
-    return choose_backend("sampling", backend, torch.empty(0, device=device))
+    return BACKENDS.load(BACKENDS.choose(backend, torch.empty(0, device=device)))

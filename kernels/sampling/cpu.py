@@ -4,11 +4,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from recsys.kernels.counter_words import ATTEMPT_STEP, MIX_FIRST, MIX_SECOND, ROW_STEP
 from recsys.kernels.sampling.reference import SHARED_ROW, TRIES, WORDS
 from recsys.kernels.sampling.tables import NegativeSampler
-from recsys.kernels.threads import launch, threads_for
-from recsys.kernels.vector import Array, Number, compiled, next_ticket
+from recsys.kernels.shared.random_words import ATTEMPT_STEP, MIX_FIRST, MIX_SECOND, ROW_STEP
+from recsys.kernels.shared.threads import launch, threads_for
+from recsys.kernels.shared.vector import Array, Number, compiled, next_task
 
 __all__ = ["draw_negatives", "draw_shared"]
 
@@ -33,9 +33,9 @@ def draw_negatives(
     return _draw(sampler, targets.contiguous().numpy(), count, seed, first_row)
 
 
-def draw_shared(sampler: NegativeSampler, count: int, seed: int) -> Tensor:
+def draw_shared(sampler: NegativeSampler, count: int, seed: int, device: torch.device) -> Tensor:
     """Draw `count` items for all rows together: (K,) int64."""
-    return _draw(sampler, np.full(1, -1), count, seed, SHARED_ROW)[0]
+    return _draw(sampler, np.full(1, -1), count, seed, SHARED_ROW)[0].to(device)
 
 
 def _draw(sampler: NegativeSampler, targets: Array, count: int, seed: int, first_row: int) -> Tensor:
@@ -77,7 +77,7 @@ def _other(word: Number, n: Number, target: Number) -> Number:
 @compiled
 def draw_worker(
     slot: Number,
-    tickets: Array,
+    queue: Array,
     targets: Array,
     seed: Number,
     first_row: Number,
@@ -91,7 +91,7 @@ def draw_worker(
     uniform = len(threshold) == 0
     start = _mix(seed + _ATTEMPT)
     while True:
-        first = next_ticket(tickets) * ROWS
+        first = next_task(queue) * ROWS
         if first >= len(targets):
             return
         for row in range(first, min(first + ROWS, len(targets))):

@@ -1,7 +1,7 @@
 """Negative draws in plain PyTorch: the definition, on any device, without waiting for it.
 
 The word of (seed, row, draw, attempt) is mix(key(seed, row) + (draw * 5 + attempt + 1) * gamma), see
-`recsys.kernels.counter_words`. A draw with a target to avoid is
+`recsys.kernels.shared.random_words`. A draw with a target to avoid is
 
 - uniform: an item of the V - 1 others, by shifting: one attempt, q(i | t) = 1 / (V - 1);
 - by popularity: the first of `TRIES` alias draws that is not the target; if all are, an item of the V - 1
@@ -13,8 +13,8 @@ Legend: N rows, K draws each, V items.
 import torch
 from torch import Tensor
 
-from recsys.kernels.counter_words import ATTEMPT_STEP, mix, row_keys, scaled, signed
 from recsys.kernels.sampling.tables import NegativeSampler
+from recsys.kernels.shared.random_words import ATTEMPT_STEP, mix, row_keys, scaled, signed
 
 __all__ = ["SHARED_ROW", "TRIES", "WORDS", "draw_negatives", "draw_shared", "probability"]
 

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from recsys.errors import ArgumentError
-from recsys.kernels.counter_words import LARGEST
-from recsys.kernels.vector.compiling import Array, compiled
+from recsys.kernels.shared.random_words import LARGEST
+from recsys.kernels.shared.vector.compiling import Array, compiled
 
 __all__ = ["NegativeSampler", "popularity_sampler", "uniform_sampler"]
 

@@ -3,11 +3,11 @@
 import torch
 from torch import Tensor
 
-from recsys.kernels.counter_words import row_start
-from recsys.kernels.launching import architecture, choose_config, launch
 from recsys.kernels.sampling.reference import SHARED_ROW, TRIES
 from recsys.kernels.sampling.tables import NegativeSampler
 from recsys.kernels.sampling.triton_draws import draw_kernel
+from recsys.kernels.shared.launching import architecture, choose_config, launch
+from recsys.kernels.shared.random_words import row_start
 
 __all__ = ["draw_negatives", "draw_shared"]
 

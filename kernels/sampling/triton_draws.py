@@ -4,7 +4,7 @@
 import triton
 import triton.language as tl
 
-from recsys.kernels.device_words import row_keys, scaled, word_of
+from recsys.kernels.shared.triton_random_words import row_keys, scaled, word_of
 
 __all__ = ["draw_kernel"]
 

@@ -4,18 +4,51 @@ Shapes are lower-case in this room because A, B, C and D are the paper's paramet
 Legend: N events, B sequences, d_inner channels, d_state states per channel.
 """
 
-from typing import Any
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from recsys.errors import ArgumentError
-from recsys.kernels.arguments import check_offsets, check_offsets_values, check_shape
-from recsys.kernels.backend import choose_backend
 from recsys.kernels.scan import reference
+from recsys.kernels.scan.call import ScanCall
+from recsys.kernels.scan.checks import check_events, shapes_of
 from recsys.kernels.scan.schedule import MOST_STATES, ScanSchedule
+from recsys.kernels.shared.arguments import check_offsets, check_shape
+from recsys.kernels.shared.backends import BackendTable
 
 __all__ = ["ScanSchedule", "selective_scan", "selective_scan_step"]
+
+Scan = Callable[[ScanCall], tuple[Tensor, Tensor]]
+"""A backend: y in the dtype of `u`, and the final state, empty where the call returns none."""
+
+
+def _cpu() -> Scan:
+    from recsys.kernels.scan import cpu
+
+    return cpu.selective_scan
+
+
+def _triton() -> Scan:
+    from recsys.kernels.scan import triton
+
+    return triton.selective_scan
+
+
+def _mamba_ssm() -> Scan:
+    from recsys.kernels.scan import mamba_ssm
+
+    return mamba_ssm.selective_scan
+
+
+BACKENDS = BackendTable[Scan](
+    "scan",
+    {
+        "reference": lambda: reference.selective_scan,
+        "cpu": _cpu,
+        "triton": _triton,
+        "mamba-ssm": _mamba_ssm,
+    },
+)
 
 
 def selective_scan(
@@ -74,53 +107,19 @@ def selective_scan(
     Source: Gu and Dao 2023 (arXiv:2312.00752), algorithm 2; the state resets at each sequence start.
     """
     name = "selective_scan"
-    _check_events(name, u, delta, A, B, C, D, z, delta_bias)
+    check_events(name, u, delta, A, B, C, D, z, delta_bias)
     offsets = check_offsets(name, offsets, u.device)
     if initial_state is not None:
         shape = (offsets.shape[0] - 1, *A.shape)
-        check_shape(
-            name, "initial_state", initial_state, "(B, d_inner, d_state)", shape, _of(offsets=offsets, A=A)
-        )
-    chosen = choose_backend("scan", backend, u)
+        like = shapes_of(offsets=offsets, A=A)
+        check_shape(name, "initial_state", initial_state, "(B, d_inner, d_state)", shape, like)
+    call = ScanCall(
+        u, delta, A, B, C, D, z, delta_bias, offsets, delta_softplus, initial_state, return_state, schedule
+    )
+    chosen = BACKENDS.choose(backend, u)
     if chosen == "triton" and backend is None and A.shape[1] > MOST_STATES:
         chosen = "reference"
-    if chosen in ("triton", "mamba-ssm"):
-        arguments = (
-            u,
-            delta,
-            A,
-            B,
-            C,
-            D,
-            z,
-            delta_bias,
-            offsets,
-            delta_softplus,
-            initial_state,
-            return_state,
-        )
-        y, state = _scan_on_gpu(chosen, arguments, schedule)
-        return (y, state) if return_state else y
-    if chosen == "reference" and not u.is_cuda and not torch.compiler.is_compiling():
-        check_offsets_values(name, offsets, u.shape[0])
-
-    result_dtype = u.dtype
-    dtype = torch.float64 if u.dtype == torch.float64 else torch.float32
-    u, delta, A, B, C = (x.to(dtype) for x in (u, delta, A, B, C))
-    D, z, delta_bias, initial_state = (
-        None if x is None else x.to(dtype) for x in (D, z, delta_bias, initial_state)
-    )
-    if chosen == "cpu":
-        from recsys.kernels.scan import cpu
-
-        y, state = cpu.selective_scan(
-            u, delta, A, B, C, D, z, delta_bias, offsets, delta_softplus, initial_state, return_state
-        )
-    else:
-        y, state = reference.selective_scan(
-            u, delta, A, B, C, D, z, delta_bias, offsets, delta_softplus, initial_state
-        )
-    y = y.to(result_dtype)
+    y, state = BACKENDS.load(chosen)(call)
     return (y, state) if return_state else y
 
 
@@ -158,9 +157,9 @@ def selective_scan_step(
         ArgumentError: an argument does not fit; the message names it and the shapes.
     """
     name = "selective_scan_step"
-    _check_events(name, u, delta, A, B, C, D, z, delta_bias)
+    check_events(name, u, delta, A, B, C, D, z, delta_bias)
     shape = (u.shape[0], *A.shape)
-    check_shape(name, "state", state, "(B, d_inner, d_state)", shape, _of(u=u, A=A))
+    check_shape(name, "state", state, "(B, d_inner, d_state)", shape, shapes_of(u=u, A=A))
     result_dtype = u.dtype
     dtype = torch.float64 if u.dtype == torch.float64 else torch.float32
     u, delta, A, B, C = (x.to(dtype) for x in (u, delta, A, B, C))
@@ -169,71 +168,3 @@ def selective_scan_step(
         state.to(dtype), u, delta, A, B, C, D, z, delta_bias, delta_softplus
     )
     return y.to(result_dtype), new.to(state.dtype)
-
-
-def _of(**tensors: Tensor) -> str:
-    return " and ".join(f"{name} {tuple(tensor.shape)}" for name, tensor in tensors.items())
-
-
-def _check_events(
-    name: str,
-    u: Tensor,
-    delta: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Tensor | None,
-    z: Tensor | None,
-    delta_bias: Tensor | None,
-) -> None:
-    for label, tensor, axes in (("u", u, "(N, d_inner)"), ("A", A, "(d_inner, d_state)")):
-        if tensor.dim() != 2:
-            raise ArgumentError(f"{name}: {label} has shape {tuple(tensor.shape)}, want {axes}")
-        check_shape(name, label, tensor, axes, tuple(tensor.shape), "itself")
-    events, channels = u.shape
-    states = A.shape[1]
-    check_shape(name, "A", A, "(d_inner, d_state)", (channels, states), _of(u=u))
-    check_shape(name, "delta", delta, "(N, d_inner)", (events, channels), _of(u=u))
-    check_shape(name, "B", B, "(N, d_state)", (events, states), _of(u=u, A=A))
-    check_shape(name, "C", C, "(N, d_state)", (events, states), _of(u=u, A=A))
-    check_shape(name, "D", D, "(d_inner,)", (channels,), _of(u=u))
-    check_shape(name, "z", z, "(N, d_inner)", (events, channels), _of(u=u))
-    check_shape(name, "delta_bias", delta_bias, "(d_inner,)", (channels,), _of(u=u))
-    for label, other in (
-        ("delta", delta),
-        ("A", A),
-        ("B", B),
-        ("C", C),
-        ("D", D),
-        ("z", z),
-        ("delta_bias", delta_bias),
-    ):
-        if other is not None and other.device != u.device:
-            raise ArgumentError(f"{name}: {label} is on {other.device}, want {u.device} like u")
-
-
-def _scan_on_gpu(
-    chosen: str, arguments: tuple[Any, ...], schedule: ScanSchedule | None
-) -> tuple[Tensor, Tensor]:
-    """Call kernels that read every type and stride as it is."""
-    if chosen == "mamba-ssm":
-        from recsys.kernels.scan import mamba_ssm
-
-        return mamba_ssm.selective_scan(*arguments)
-    from recsys.kernels.scan import triton
-
-    u, A, offsets = arguments[0], arguments[2], arguments[8]
-    if A.shape[1] > MOST_STATES:
-        raise ArgumentError(
-            f"selective_scan: d_state is {A.shape[1]}, backend 'triton' takes up to {MOST_STATES}: "
-            "use backend='reference'"
-        )
-    if schedule is None:
-        schedule = ScanSchedule.from_offsets(offsets)
-    wanted = (offsets.shape[0] - 1, u.shape[0])
-    if (schedule.sequences, schedule.events) != wanted or schedule.pieces.device != u.device:
-        raise ArgumentError(
-            f"selective_scan: schedule is of {schedule.sequences} sequences and {schedule.events} events on "
-            f"{schedule.pieces.device}, want {wanted[0]} and {wanted[1]} on {u.device}"
-        )
-    return triton.selective_scan(schedule, *arguments)

@@ -5,9 +5,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from recsys.kernels.arrays import flat, rows
 from recsys.kernels.scan.blocks import EVERY
-from recsys.kernels.vector import LANES
+from recsys.kernels.shared.arrays import flat, rows
+from recsys.kernels.shared.vector import LANES
 
 __all__ = ["allocate_gradients", "allocate_outputs", "arrange_inputs"]
 

@@ -8,7 +8,6 @@ Of the forward pass only the state before every EVERY-th event is kept; a chunk'
 
 import numpy as np
 
-from recsys.kernels.activation import decline, read, sigmoid, softplus, write
 from recsys.kernels.scan.blocks import (
     BLOCK,
     EVERY,
@@ -41,7 +40,7 @@ from recsys.kernels.scan.chunk import (
     retreat,
     settle,
 )
-from recsys.kernels.vector import (
+from recsys.kernels.shared.vector import (
     LANES,
     Array,
     Number,
@@ -50,12 +49,13 @@ from recsys.kernels.vector import (
     fma,
     load,
     multiply,
-    next_ticket,
+    next_task,
     splat,
     store,
     subtract,
     sum_lanes,
 )
+from recsys.kernels.shared.vector.activation import decline, read, sigmoid, softplus, write
 
 __all__ = ["backward_scratch", "backward_worker"]
 
@@ -75,7 +75,7 @@ def backward_scratch(states: Number) -> Number:
 @compiled
 def backward_worker(
     slot: Number,
-    tickets: Array,
+    queue: Array,
     bounds: Array,
     order: Array,
     offsets: Array,
@@ -125,7 +125,7 @@ def backward_worker(
     steps = strips + EVERY * STRIP
     sums = steps + EVERY * states * STEP
     while True:
-        piece = next_ticket(tickets)
+        piece = next_task(queue)
         if piece >= len(order) * blocks:
             return
         group, block = order[piece // blocks], piece % blocks

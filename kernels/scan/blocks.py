@@ -10,8 +10,8 @@ recurrence keeps.
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.kernels.activation import LOG2_E, load_first, store_first
-from recsys.kernels.vector import LANES, Array, Number, compiled, load, splat, store
+from recsys.kernels.shared.vector import LANES, Array, Number, compiled, load, splat, store
+from recsys.kernels.shared.vector.activation import LOG2_E, load_first, store_first
 
 __all__ = [
     "BLOCK",

@@ -6,9 +6,20 @@ they stay in cache between the two. Equations and letters are those of `backward
 
 import numpy as np
 
-from recsys.kernels.activation import decay, splat_at
 from recsys.kernels.scan.blocks import PAIR
-from recsys.kernels.vector import LANES, Array, Number, add, compiled, fma, load, multiply, splat, store
+from recsys.kernels.shared.vector import (
+    LANES,
+    Array,
+    Number,
+    add,
+    compiled,
+    fma,
+    load,
+    multiply,
+    splat,
+    store,
+)
+from recsys.kernels.shared.vector.activation import decay, splat_at
 
 __all__ = [
     "CARRY",

@@ -8,13 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from recsys.kernels.arguments import check_offsets_values
-from recsys.kernels.arrays import add_up, flat
 from recsys.kernels.scan.arrangement import allocate_gradients, allocate_outputs, arrange_inputs
 from recsys.kernels.scan.backward import backward_scratch, backward_worker
 from recsys.kernels.scan.blocks import BLOCK, group_sequences
+from recsys.kernels.scan.call import ScanCall
 from recsys.kernels.scan.forward import forward_scratch, forward_worker
-from recsys.kernels.threads import launch, threads_for
+from recsys.kernels.shared.arguments import check_offsets_values
+from recsys.kernels.shared.arrays import add_up, flat
+from recsys.kernels.shared.threads import launch, threads_for
 
 __all__ = ["selective_scan"]
 
@@ -23,27 +24,25 @@ FORWARD_GROUP = 256
 BACKWARD_GROUP = 512
 
 
-def selective_scan(
-    u: Tensor,
-    delta: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Tensor | None,
-    z: Tensor | None,
-    delta_bias: Tensor | None,
-    offsets: Tensor,
-    delta_softplus: bool,
-    initial_state: Tensor | None,
-    return_state: bool,
-) -> tuple[Tensor, Tensor]:
-    """Scan; arguments and results as in `reference.selective_scan`, the state empty unless asked for."""
-    inputs = (u, delta, A, B, C, D, z, delta_bias, initial_state)
-    trained = torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in inputs)
+def selective_scan(call: ScanCall) -> tuple[Tensor, Tensor]:
+    """Scan in float32; the final state is empty unless asked for."""
+    x = call.widened()
     y, state, _ = forward(
-        u, delta, A, B, C, D, z, delta_bias, offsets, delta_softplus, initial_state, return_state, trained
+        x.u,
+        x.delta,
+        x.A,
+        x.B,
+        x.C,
+        x.D,
+        x.z,
+        x.delta_bias,
+        x.offsets,
+        x.delta_softplus,
+        x.initial_state,
+        x.return_state,
+        x.trained,
     )
-    return y, state
+    return y.to(call.u.dtype), state
 
 
 @torch.library.custom_op("recsys::selective_scan_cpu", mutates_args=(), device_types="cpu")

@@ -2,7 +2,6 @@
 
 import numpy as np
 
-from recsys.kernels.activation import decay, decline, read, sigmoid, softplus, splat_at, write
 from recsys.kernels.scan.blocks import (
     BLOCK,
     EVERY,
@@ -14,7 +13,7 @@ from recsys.kernels.scan.blocks import (
     save_states,
     store_states,
 )
-from recsys.kernels.vector import (
+from recsys.kernels.shared.vector import (
     LANES,
     Array,
     Number,
@@ -23,9 +22,10 @@ from recsys.kernels.vector import (
     fma,
     load,
     multiply,
-    next_ticket,
+    next_task,
     store,
 )
+from recsys.kernels.shared.vector.activation import decay, decline, read, sigmoid, softplus, splat_at, write
 
 __all__ = ["forward_scratch", "forward_worker"]
 
@@ -45,7 +45,7 @@ def forward_scratch(states: Number) -> Number:
 @compiled
 def forward_worker(
     slot: Number,
-    tickets: Array,
+    queue: Array,
     bounds: Array,
     order: Array,
     offsets: Array,
@@ -84,7 +84,7 @@ def forward_worker(
     lift = skip + BLOCK
     strips = lift + BLOCK
     while True:
-        piece = next_ticket(tickets)
+        piece = next_task(queue)
         if piece >= len(order) * blocks:
             return
         group, channel = order[piece // blocks], piece % blocks * BLOCK

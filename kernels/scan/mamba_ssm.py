@@ -10,6 +10,7 @@ from torch import Tensor
 
 from recsys.errors import ArgumentError
 from recsys.kernels.scan import reference
+from recsys.kernels.scan.call import ScanCall
 
 __all__ = ["selective_scan"]
 
@@ -17,21 +18,8 @@ __all__ = ["selective_scan"]
 _NEVER = -1e4
 
 
-def selective_scan(
-    u: Tensor,
-    delta: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Tensor | None,
-    z: Tensor | None,
-    delta_bias: Tensor | None,
-    offsets: Tensor,
-    delta_softplus: bool,
-    initial_state: Tensor | None,
-    return_state: bool,
-) -> tuple[Tensor, Tensor]:
-    """Scan; arguments and results as in `reference.selective_scan`, the state empty unless asked for.
+def selective_scan(call: ScanCall) -> tuple[Tensor, Tensor]:
+    """Scan; the final state is empty unless asked for.
 
     Waits for the device, to know the longest sequence.
 
@@ -40,21 +28,21 @@ def selective_scan(
     """
     from mamba_ssm.ops.selective_scan_interface import selective_scan_fn
 
-    inputs = (u, delta, A, B, C, D, z, delta_bias)
-    if initial_state is not None:
+    u, delta, A, B, C, D, z, delta_bias = (
+        call.u, call.delta, call.A, call.B, call.C, call.D, call.z, call.delta_bias
+    )  # fmt: skip
+    offsets, delta_softplus, return_state = call.offsets, call.delta_softplus, call.return_state
+    if call.initial_state is not None:
         raise ArgumentError(
             "selective_scan: backend 'mamba-ssm' takes no initial_state, use backend='triton'"
         )
-    trained = torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in inputs)
-    if trained and return_state:
+    if call.trained and return_state:
         raise ArgumentError(
             "selective_scan: backend 'mamba-ssm' has no gradient through the state: use backend='triton', "
             "or torch.no_grad"
         )
     if u.shape[0] == 0:
-        y, state = reference.selective_scan(
-            u, delta, A, B, C, D, z, delta_bias, offsets, delta_softplus, initial_state
-        )
+        y, state = reference.selective_scan(call)
         return y, state.float()
     dtype = u.dtype
     if not delta_softplus and delta_bias is not None:

@@ -9,31 +9,25 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from recsys.kernels.scan.call import ScanCall
+from recsys.kernels.shared.arguments import check_offsets_values
+
 __all__ = ["selective_scan", "selective_scan_step"]
 
 
-def selective_scan(
-    u: Tensor,
-    delta: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Tensor | None,
-    z: Tensor | None,
-    delta_bias: Tensor | None,
-    offsets: Tensor,
-    delta_softplus: bool,
-    initial_state: Tensor | None,
-) -> tuple[Tensor, Tensor]:
-    """Return y (n, e) and the state (b, e, s) after each sequence, in the dtype of `u`.
+def selective_scan(call: ScanCall) -> tuple[Tensor, Tensor]:
+    """Return y (n, e), in the dtype of `u`, and the state (b, e, s) after each sequence.
 
     All sequences advance together, one event at a time: the longest come first, so that those still running
-    at time t are the first rows of the state.
+    at time t are the first rows of the state. Half precision is computed in float32.
     """
-    lengths = offsets.long().diff()
+    if not call.u.is_cuda and not torch.compiler.is_compiling():
+        check_offsets_values("selective_scan", call.offsets, call.u.shape[0])
+    x = call.widened()
+    lengths = x.offsets.long().diff()
     order = lengths.argsort(descending=True, stable=True)
-    starts, lengths = offsets[:-1].long()[order], lengths[order]
-    h = u.new_zeros(len(order), *A.shape) if initial_state is None else initial_state[order]
+    starts, lengths = x.offsets[:-1].long()[order], lengths[order]
+    h = x.u.new_zeros(len(order), *x.A.shape) if x.initial_state is None else x.initial_state[order]
 
     rows: list[Tensor] = []
     outputs: list[Tensor] = []
@@ -45,21 +39,21 @@ def selective_scan(
         row = starts[:running] + t
         y, h = selective_scan_step(
             h[:running],
-            u[row],
-            delta[row],
-            A,
-            B[row],
-            C[row],
-            D,
-            None if z is None else z[row],
-            delta_bias,
-            delta_softplus,
+            x.u[row],
+            x.delta[row],
+            x.A,
+            x.B[row],
+            x.C[row],
+            x.D,
+            None if x.z is None else x.z[row],
+            x.delta_bias,
+            x.delta_softplus,
         )
         rows.append(row)
         outputs.append(y)
     finals.append(h)
 
-    y = torch.cat(outputs)[torch.cat(rows).argsort()]
+    y = torch.cat(outputs)[torch.cat(rows).argsort()].to(call.u.dtype)
     return y, torch.cat(finals[::-1])[order.argsort()]
 
 

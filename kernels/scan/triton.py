@@ -9,50 +9,61 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from recsys.kernels.scan.schedule import ScanSchedule
+from recsys.errors import ArgumentError
+from recsys.kernels.scan.call import ScanCall
+from recsys.kernels.scan.schedule import MOST_STATES, ScanSchedule
 from recsys.kernels.scan.triton_launches import Inputs, WorkList, allocate_outputs, scan, scan_backward
 
 __all__ = ["selective_scan"]
 
 
-def selective_scan(
-    schedule: ScanSchedule,
-    u: Tensor,
-    delta: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Tensor | None,
-    z: Tensor | None,
-    delta_bias: Tensor | None,
-    offsets: Tensor,
-    delta_softplus: bool,
-    initial_state: Tensor | None,
-    return_state: bool,
-) -> tuple[Tensor, Tensor]:
-    """Scan; the rest as in `reference.selective_scan`, the state empty unless asked for."""
-    inputs = (u, delta, A, B, C, D, z, delta_bias, initial_state)
-    trained = torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in inputs)
+def selective_scan(call: ScanCall) -> tuple[Tensor, Tensor]:
+    """Scan; the final state is empty unless asked for.
+
+    Raises:
+        ArgumentError: d_state is above `MOST_STATES`, or the schedule is of another batch or device.
+    """
+    schedule = _schedule(call)
     y, state, _ = forward(
-        u,
-        delta,
-        A,
-        B,
-        C,
-        D,
-        z,
-        delta_bias,
-        initial_state,
-        offsets,
-        delta_softplus,
+        call.u,
+        call.delta,
+        call.A,
+        call.B,
+        call.C,
+        call.D,
+        call.z,
+        call.delta_bias,
+        call.initial_state,
+        call.offsets,
+        call.delta_softplus,
         schedule.pieces,
         schedule.bounds,
         schedule.chunks,
         schedule.chains,
-        return_state,
-        trained,
+        call.return_state,
+        call.trained,
     )
     return y, state
+
+
+def _schedule(call: ScanCall) -> ScanSchedule:
+    """The batch's work list, made where none is given."""
+    u, offsets = call.u, call.offsets
+    if call.A.shape[1] > MOST_STATES:
+        raise ArgumentError(
+            f"selective_scan: d_state is {call.A.shape[1]}, backend 'triton' takes up to {MOST_STATES}: "
+            "use backend='reference'"
+        )
+    schedule = call.schedule
+    if schedule is None:
+        schedule = ScanSchedule.from_offsets(offsets)
+    wanted = (offsets.shape[0] - 1, u.shape[0])
+    if (schedule.sequences, schedule.events) != wanted or schedule.pieces.device != u.device:
+        raise ArgumentError(
+            f"selective_scan: schedule is of {schedule.sequences} sequences and {schedule.events} events on "
+            f"{schedule.pieces.device}, want {wanted[0]} and {wanted[1]} on {u.device}"
+        )
+    return schedule
 
 
 @torch.library.custom_op("recsys::selective_scan_triton", mutates_args=(), device_types=("cuda", "cpu"))

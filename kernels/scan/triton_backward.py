@@ -13,7 +13,6 @@ scanned once more with all their states in registers, then backwards, then the T
 import triton
 import triton.language as tl
 
-from recsys.kernels.device_math import LN_2, LOG2_E, sigmoid
 from recsys.kernels.scan.triton_steps import (
     decay,
     load_events,
@@ -25,6 +24,7 @@ from recsys.kernels.scan.triton_steps import (
     step_sizes,
     sum_states,
 )
+from recsys.kernels.shared.triton_math import LN_2, LOG2_E, sigmoid
 
 
 @triton.jit

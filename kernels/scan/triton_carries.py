@@ -4,8 +4,8 @@
 import triton
 import triton.language as tl
 
-from recsys.kernels.device_math import LOG2_E
 from recsys.kernels.scan.triton_steps import load_states, point_states, state_index
+from recsys.kernels.shared.triton_math import LOG2_E
 
 
 @triton.jit

@@ -9,7 +9,6 @@ and the exponentials of one event overlap with another's.
 import triton
 import triton.language as tl
 
-from recsys.kernels.device_math import LOG2_E, sigmoid
 from recsys.kernels.scan.triton_steps import (
     decay,
     load_events,
@@ -23,6 +22,7 @@ from recsys.kernels.scan.triton_steps import (
     step_sizes,
     sum_states,
 )
+from recsys.kernels.shared.triton_math import LOG2_E, sigmoid
 
 
 @triton.jit

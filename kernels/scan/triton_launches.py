@@ -6,10 +6,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from recsys.kernels.launching import Config, architecture, choose_config, launch
 from recsys.kernels.scan.triton_backward import scan_chunk_starts, scan_pieces_backward
 from recsys.kernels.scan.triton_carries import add_parts, carry_chunks
 from recsys.kernels.scan.triton_forward import scan_chunk_ends, scan_pieces
+from recsys.kernels.shared.launching import Config, architecture, choose_config, launch
 
 __all__ = ["KEEP", "Inputs", "WorkList", "allocate_outputs", "scan", "scan_backward"]
 

@@ -11,7 +11,7 @@ one lane, so that sums over states cost no exchange between lanes.
 import triton
 import triton.language as tl
 
-from recsys.kernels.device_math import exp2_fma, softplus
+from recsys.kernels.shared.triton_math import exp2_fma, softplus
 
 
 @triton.jit

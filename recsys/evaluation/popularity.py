@@ -36,7 +36,7 @@ def popularity_ranks(
         targets: the rows.
         ties: "pessimistic", "optimistic" or "average".
     """
-    from recsys.kernels.histories import items_ahead
+    from recsys.kernels.shared.histories import items_ahead
 
     counts = np.asarray(store.item_counts(), dtype=np.int64)
     ordered = np.sort(counts)

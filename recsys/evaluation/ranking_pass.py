@@ -79,8 +79,8 @@ def rank_catalog(
         batch_rows: rows ranked at once.
         progress: whether a bar may be drawn.
     """
-    from recsys.kernels.histories import copy_histories
     from recsys.kernels.ranking import top_k
+    from recsys.kernels.shared.histories import copy_histories
 
     device = item_weight.device
     kept, removed = empty_ranks(targets, protocol), empty_ranks(targets, protocol)

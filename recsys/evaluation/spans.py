@@ -43,8 +43,8 @@ def distinct_items(items: NDArray[np.int32], starts: Ints, ends: Ints, n_items: 
     Returns:
         ids: (E,) int64 and offsets: (R+1,) int64, the jagged pair that the ranking kernel takes as `exclude`.
     """
-    from recsys.kernels.histories import copy_histories
     from recsys.kernels.ranking.exclusions import distinct_lists
+    from recsys.kernels.shared.histories import copy_histories
 
     return distinct_lists(*copy_histories(items, starts, ends), n_items)
 
@@ -73,6 +73,6 @@ def span_contains(items: NDArray[np.int32], starts: Ints, ends: Ints, wanted: In
     Returns:
         (R,) bool.
     """
-    from recsys.kernels.histories import holds
+    from recsys.kernels.shared.histories import holds
 
     return holds(items, starts, ends, wanted)

@@ -4,7 +4,7 @@ import contextlib
 
 import torch
 
-from recsys.kernels.backend import choose_backend
+from recsys.kernels.cross_entropy import BACKENDS
 from recsys.kernels.linear import narrow_products
 
 
@@ -48,8 +48,8 @@ class MixedPrecision:
 
 
 def _compiled_for_tiles() -> bool:
-    if choose_backend("cross_entropy", None, torch.empty(0)) != "cpu":
+    if BACKENDS.choose(None, torch.empty(0)) != "cpu":
         return False
-    from recsys.kernels.vector.tiles import tiles_available
+    from recsys.kernels.shared.vector.tiles import tiles_available
 
     return tiles_available()

@@ -8,10 +8,10 @@ import torch
 import triton
 import triton.language as tl
 
-from recsys.kernels.launching import Config, launch
-from recsys.kernels.launching.machine_code import compile_launch
-from recsys.kernels.launching.recording import record_launches
-from recsys.kernels.launching.table import faults, key_of, row_of
+from recsys.kernels.shared.launching import Config, launch
+from recsys.kernels.shared.launching.machine_code import compile_launch
+from recsys.kernels.shared.launching.recording import record_launches
+from recsys.kernels.shared.launching.table import faults, key_of, row_of
 
 SHIFT = tl.constexpr(3)
 

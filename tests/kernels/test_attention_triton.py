@@ -22,9 +22,10 @@ from recsys.kernels.attention import (
 )
 from recsys.kernels.attention import triton as backend
 from recsys.kernels.attention.bias import MAX_BUCKETS, MAX_GAP, time_bucket
+from recsys.kernels.attention.call import AttentionCall
 from recsys.kernels.attention.dropout import draw_seed, keep_mask
 from recsys.kernels.attention.schedule import BLOCK, CLASSES, read_schedule
-from recsys.kernels.launching import Config, choose_config
+from recsys.kernels.shared.launching import Config, choose_config
 
 MIXED = (5, 0, 16, 17, 1, 32, 33, 64, 65)
 """Every class, their edges, and an empty sequence."""
@@ -225,10 +226,13 @@ def test_a_device_generator_and_its_seed_on_the_host_give_one_mask(device: torch
     q, k, v, _ = (x.to(device) for x in _inputs((20, 70)))
     drawn = torch.Generator(device).manual_seed(3)
     number = draw_seed(torch.Generator(device).manual_seed(3), device)
-    options = {"causal": True, "dropout_p": 0.4}
     offsets = _offsets((20, 70), device)
-    first = jagged_attention(q, k, v, offsets, max_length=70, generator=drawn, backend="triton", **options)  # type: ignore[arg-type]
-    again = backend.jagged_attention(q, k, v, offsets, scale=0.25, seed=number.cpu(), **options)  # type: ignore[arg-type]
+    first = jagged_attention(
+        q, k, v, offsets, causal=True, max_length=70, dropout_p=0.4, generator=drawn, backend="triton"
+    )
+    again = backend.jagged_attention(
+        AttentionCall(q, k, v, offsets, True, 0.25, 0.4, number.cpu(), bias=None, schedule=None)
+    )
     assert torch.equal(first, again)
 
 

@@ -84,8 +84,15 @@ def test_the_definition_has_right_gradients() -> None:
     log = _log([0, 1, 6], width=2)
 
     def call(values: Tensor, coefficients: Tensor, rate: Tensor) -> Tensor:
-        return reference.clock_sums(
-            values, log["times"], log["query_times"], log["offsets"], coefficients, rate
+        return clock_sums(
+            values,
+            log["times"],
+            log["query_times"],
+            log["offsets"],
+            coefficients=coefficients,
+            rate=rate,
+            max_length=6,
+            backend="reference",
         )
 
     arguments = (log["values"].double(), cosine_coefficients(3), torch.tensor(0.2, dtype=torch.float64))
@@ -163,8 +170,15 @@ def test_the_state_read_at_any_hour_equals_the_sums(split: int) -> None:
         got = clock_read(state, asked, coefficients.float(), rate)
         query_times = log["query_times"].clone()
         query_times[max(split - 1, 0)] = asked
-        whole = reference.clock_sums(
-            log["values"].double(), log["times"], query_times, log["offsets"], coefficients, rate
+        whole = clock_sums(
+            log["values"].double(),
+            log["times"],
+            query_times,
+            log["offsets"],
+            coefficients=coefficients,
+            rate=rate,
+            max_length=80,
+            backend="reference",
         )
         exact = whole[split - 1 : split] if split else torch.zeros(1, 4, dtype=torch.float64)
         assert float((got - exact).norm()) <= 1e-5 * (1e-3 + float(exact.norm()))

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from recsys.kernels.vector.code_cache import CodeFiles
+from recsys.kernels.shared.vector.code_cache import CodeFiles
 
 KERNEL = """
 import sys
 import numpy as np
-from recsys.kernels.vector import compiled
+from recsys.kernels.shared.vector import compiled
 
 @compiled
 def square(x):

@@ -13,13 +13,13 @@ import pytest
 pytest.importorskip("triton")
 
 from recsys.cli import main
-from recsys.kernels.launching.checking import check_table, triton_version
-from recsys.kernels.launching.compile_pool import compile_all, recorded, spread
-from recsys.kernels.launching.machine_code import ARCHITECTURES, SHARED_LIMITS
-from recsys.kernels.launching.operations import operations, record_operation
-from recsys.kernels.launching.recording import Launch
-from recsys.kernels.launching.sources import source_digest
-from recsys.kernels.launching.table import Key, Row, differences, faults, read_table, write_table
+from recsys.kernels.shared.launching.checking import check_table, triton_version
+from recsys.kernels.shared.launching.compile_pool import compile_all, recorded, spread
+from recsys.kernels.shared.launching.machine_code import ARCHITECTURES, SHARED_LIMITS
+from recsys.kernels.shared.launching.operations import operations, record_operation
+from recsys.kernels.shared.launching.recording import Launch
+from recsys.kernels.shared.launching.sources import source_digest
+from recsys.kernels.shared.launching.table import Key, Row, differences, faults, read_table, write_table
 
 ROOT = Path(__file__).parents[2]
 COMMITTED = ROOT / "benchmarks" / "results" / "compiled-kernels.json"
@@ -128,7 +128,7 @@ def test_a_compiler_that_ends_its_process_costs_one_row(
 ) -> None:
     # Workers look up the kernels anew: a key of no operation that they know fails in words, and a process
     # that dies is replaced.
-    from recsys.kernels.launching import compile_pool
+    from recsys.kernels.shared.launching import compile_pool
 
     started, keys = [], [replace(rows[0].key, kernel=f"gone_{i}") for i in range(3)]
 
@@ -207,7 +207,7 @@ def test_the_command_checks_a_table_in_words(
     assert f"{path}: {len(problems)} problems; if intended, make it anew with: recsys bench" in failed.stderr
 
     # What compiles nothing is called here, where the launches are recorded already.
-    monkeypatch.setattr("recsys.kernels.launching.interpreting", lambda: False)
+    monkeypatch.setattr("recsys.kernels.shared.launching.interpreting", lambda: False)
 
     def call(*options: str) -> tuple[object, str, str]:
         monkeypatch.setattr("sys.argv", ["recsys", *bench, *options])

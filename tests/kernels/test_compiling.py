@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 from numba.core import caching
 
-from recsys.kernels.vector import Number, compiled
+from recsys.kernels.shared.vector import Number, compiled
 
 
 def test_where_no_cache_can_be_written_kernels_are_compiled_all_the_same(

@@ -6,9 +6,9 @@ from torch import Tensor
 
 from recsys.errors import ArgumentError
 from recsys.kernels.conv import causal_conv
-from recsys.kernels.launching import Config, interpreting
-from recsys.kernels.launching.configs import read_configs
-from recsys.kernels.launching.recording import record_launches
+from recsys.kernels.shared.launching import Config, interpreting
+from recsys.kernels.shared.launching.configs import read_configs
+from recsys.kernels.shared.launching.recording import record_launches
 
 pytest.importorskip("triton")
 

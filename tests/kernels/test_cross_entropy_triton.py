@@ -7,7 +7,7 @@ from torch import Tensor
 pytest.importorskip("triton")
 
 from recsys.kernels.cross_entropy import linear_cross_entropy, triton
-from recsys.kernels.launching import Config
+from recsys.kernels.shared.launching import Config
 
 
 def _inputs(

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from recsys.kernels.histories import copy_histories, holds, items_ahead
+from recsys.kernels.shared.histories import copy_histories, holds, items_ahead
 
 
 def _log(seed: int, rows: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -22,7 +22,7 @@ def _log(seed: int, rows: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.n
 def test_histories_are_copied_searched_and_counted(
     rows: int, threads: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from recsys.kernels import threads as threads_module
+    from recsys.kernels.shared import threads as threads_module
 
     monkeypatch.setattr(threads_module, "STEPS_PER_THREAD", 1)
     torch.set_num_threads(threads)

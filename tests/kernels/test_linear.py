@@ -6,7 +6,7 @@ from torch.nn import functional as F
 from recsys.errors import ArgumentError
 from recsys.kernels.linear import Linear, linear, narrow_products
 from recsys.kernels.linear import cpu as kernel
-from recsys.kernels.vector.tiles import tiles_available
+from recsys.kernels.shared.vector.tiles import tiles_available
 
 tiled = pytest.mark.skipif(not tiles_available(), reason="this processor has no matrix tiles")
 

@@ -104,7 +104,7 @@ def test_targets_are_ranked_as_the_definition_does_it(seed: int) -> None:
 
 @pytest.mark.usefixtures("_threads")
 def test_threads_change_no_bit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("recsys.kernels.threads.STEPS_PER_THREAD", 1)
+    monkeypatch.setattr("recsys.kernels.shared.threads.STEPS_PER_THREAD", 1)
     rng = np.random.default_rng(3)
     states = rng.standard_normal((300, 24)).astype(np.float32)
     queries = rng.standard_normal((50, 24)).astype(np.float32)

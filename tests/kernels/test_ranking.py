@@ -7,7 +7,7 @@ from torch import Tensor
 
 from recsys.errors import ArgumentError
 from recsys.kernels.ranking import rank_of_target, top_k
-from recsys.kernels.vector.tiles import tiles_available
+from recsys.kernels.shared.vector.tiles import tiles_available
 
 
 @pytest.fixture(params=["screened", "plain"])

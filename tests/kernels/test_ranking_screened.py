@@ -9,8 +9,8 @@ from recsys.errors import ArgumentError
 from recsys.kernels.ranking import cpu, rank_of_target, screened_ranks, screening
 from recsys.kernels.ranking.marks import ITEMS, STRETCH
 from recsys.kernels.ranking.narrow_rows import margin, narrow_row
-from recsys.kernels.vector import Array, Number, compiled, scratch
-from recsys.kernels.vector.tiles import begin_tiles, end_tiles, narrow_scratch, tiles_available
+from recsys.kernels.shared.vector import Array, Number, compiled, scratch
+from recsys.kernels.shared.vector.tiles import begin_tiles, end_tiles, narrow_scratch, tiles_available
 
 pytestmark = pytest.mark.skipif(not tiles_available(), reason="this processor has no matrix tiles")
 

@@ -9,8 +9,8 @@ from torch import Tensor
 pytest.importorskip("triton")
 
 from recsys.errors import ArgumentError
-from recsys.kernels.launching import Config
 from recsys.kernels.ranking import rank_of_target, top_k, triton, triton_plan, triton_selection
+from recsys.kernels.shared.launching import Config
 
 Case = tuple[Tensor, Tensor, Tensor, tuple[Tensor, Tensor]]
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from recsys.kernels import refining
 from recsys.kernels.refining import reference
 from recsys.kernels.refining.short_scan import best_of_table
-from recsys.kernels.vector import LANES
+from recsys.kernels.shared.vector import LANES
 
 NONE = np.empty(0, dtype=np.int64)
 NO_FLOATS = np.empty((0, 0), dtype=np.float32)

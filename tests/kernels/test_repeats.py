@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from recsys.errors import ArgumentError
-from recsys.kernels import threads as kernel_threads
 from recsys.kernels.repeats import RepeatLayout, cpu, repeat_correction
+from recsys.kernels.shared import threads as kernel_threads
 
 LENGTHS = (0, 1, 40, 5, 0, 17, 33, 64, 2, 0)
 LONG = (300, 3, 70)

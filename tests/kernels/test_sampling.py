@@ -6,7 +6,6 @@ import torch
 from torch import Tensor
 
 from recsys.errors import ArgumentError
-from recsys.kernels.counter_words import mix, scaled
 from recsys.kernels.sampling import (
     NegativeSampler,
     draw_in_batch,
@@ -17,6 +16,7 @@ from recsys.kernels.sampling import (
     uniform_sampler,
 )
 from recsys.kernels.sampling.reference import TRIES
+from recsys.kernels.shared.random_words import mix, scaled
 
 V = 12
 COUNTS = np.array([0, 1, 2, 3, 5, 8, 13, 21, 34, 55, 89, 400])

@@ -7,8 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from recsys.errors import ArgumentError
-from recsys.kernels.backend import choose_backend
-from recsys.kernels.scan import selective_scan, selective_scan_step
+from recsys.kernels.scan import BACKENDS, selective_scan, selective_scan_step
 
 LENGTHS = (0, 1, 2, 3, 7, 0, 64, 65, 300)
 SHORTER = (0, 1, 2, 3, 7, 0, 64, 65, 130)
@@ -426,10 +425,10 @@ def test_softplus_is_torchs_over_its_whole_range() -> None:
 
 
 def test_the_device_and_dtype_choose_the_backend() -> None:
-    assert choose_backend("scan", None, torch.zeros(1)) == "cpu"
-    assert choose_backend("scan", None, torch.zeros(1, dtype=torch.bfloat16)) == "cpu"
-    assert choose_backend("scan", None, torch.zeros(1, dtype=torch.float64)) == "reference"
-    assert choose_backend("scan", "reference", torch.zeros(1)) == "reference"
+    assert BACKENDS.choose(None, torch.zeros(1)) == "cpu"
+    assert BACKENDS.choose(None, torch.zeros(1, dtype=torch.bfloat16)) == "cpu"
+    assert BACKENDS.choose(None, torch.zeros(1, dtype=torch.float64)) == "reference"
+    assert BACKENDS.choose("reference", torch.zeros(1)) == "reference"
 
 
 def test_the_compiled_operation_is_registered_soundly() -> None:

@@ -60,7 +60,7 @@ def _installed(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("mamba_ssm", "mamba_ssm.ops"):
         monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
     monkeypatch.setitem(sys.modules, interface.__name__, interface)
-    monkeypatch.setattr(scan, "choose_backend", lambda operation, backend, tensor: backend or "reference")
+    monkeypatch.setattr(scan.BACKENDS, "choose", lambda backend, tensor: backend or "reference")
 
 
 def _inputs(dtype: torch.dtype = torch.float32, lengths: tuple[int, ...] = LENGTHS) -> dict[str, Any]:

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from recsys.errors import ArgumentError
-from recsys.kernels.launching import Config, choose_config
 from recsys.kernels.scan import ScanSchedule, schedule, selective_scan
+from recsys.kernels.shared.launching import Config, choose_config
 
 ROWS = ("u", "delta", "B", "C", "z")
 OPTIONAL = ("D", "z", "delta_bias", "initial_state")

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from recsys.kernels.threads import STEPS_PER_THREAD, launch, threads_for
+from recsys.kernels.shared.threads import STEPS_PER_THREAD, launch, threads_for
 
 
 @pytest.fixture(autouse=True)
@@ -37,19 +37,19 @@ def test_each_thread_works_with_its_own_slot_on_the_same_tickets() -> None:
     meeting = threading.Barrier(3, timeout=30)
     seen: list[tuple[int, int, str]] = []
 
-    def worker(slot: int, tickets: Any, word: str) -> None:
+    def worker(slot: int, queue: Any, word: str) -> None:
         meeting.wait()
-        seen.append((slot, id(tickets), word))
+        seen.append((slot, id(queue), word))
 
     launch(worker, 3, "word")
     assert sorted(slot for slot, _, _ in seen) == [0, 1, 2]
-    assert len({tickets for _, tickets, _ in seen}) == 1
+    assert len({queue for _, queue, _ in seen}) == 1
     assert {word for _, _, word in seen} == {"word"}
 
 
 def test_one_thread_stays_on_the_callers() -> None:
     seen: list[threading.Thread] = []
-    launch(lambda slot, tickets: seen.append(threading.current_thread()), 1)
+    launch(lambda slot, queue: seen.append(threading.current_thread()), 1)
     assert seen == [threading.current_thread()]
 
 
@@ -57,7 +57,7 @@ def test_a_helper_that_has_begun_is_waited_for() -> None:
     begun = threading.Event()
     done: list[int] = []
 
-    def worker(slot: int, tickets: Any) -> None:
+    def worker(slot: int, queue: Any) -> None:
         if slot:
             begun.set()
             time.sleep(0.05)
@@ -72,7 +72,7 @@ def test_a_helper_that_has_begun_is_waited_for() -> None:
 def test_an_error_of_a_helper_reaches_the_caller() -> None:
     begun = threading.Event()
 
-    def worker(slot: int, tickets: Any) -> None:
+    def worker(slot: int, queue: Any) -> None:
         if slot:
             begun.set()
             raise RuntimeError("broken piece")
@@ -86,7 +86,7 @@ def test_callers_on_several_threads_do_not_wait_for_ever() -> None:
     totals = [0] * 4
 
     def call(i: int) -> None:
-        def worker(slot: int, tickets: Any) -> None:
+        def worker(slot: int, queue: Any) -> None:
             totals[i] += 1
 
         for _ in range(50):

@@ -7,9 +7,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from recsys.kernels.cross_entropy import linear_cross_entropy
-from recsys.kernels.vector import Array, Number, compiled, load, tiles
-from recsys.kernels.vector.lanes import store
-from recsys.kernels.vector.tiles import BLOCK, tiles_available
+from recsys.kernels.shared.vector import Array, Number, compiled, load, tiles
+from recsys.kernels.shared.vector.lanes import store
+from recsys.kernels.shared.vector.tiles import BLOCK, tiles_available
 
 pytestmark = pytest.mark.skipif(not tiles_available(), reason="this processor has no matrix tiles")
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from recsys.kernels.vector import (
+from recsys.kernels.shared.vector import (
     LANES,
     PANEL,
     Array,
@@ -11,7 +11,7 @@ from recsys.kernels.vector import (
     compiled,
     exp2,
     load,
-    next_ticket,
+    next_task,
     product,
     select_le,
     splat,
@@ -51,8 +51,8 @@ def _turn(target: Array, to_row: Number, source: Array, row: Number, count: Numb
 
 
 @compiled
-def _draw(tickets: Array) -> Number:
-    return next_ticket(tickets)
+def _draw(queue: Array) -> Number:
+    return next_task(queue)
 
 
 def test_exp2_is_exact_to_two_units_in_the_last_place() -> None:
@@ -134,5 +134,5 @@ def test_above_mask_has_a_bit_per_lane_and_none_for_nan() -> None:
 
 
 def test_tickets_count_up_from_the_first() -> None:
-    tickets = np.array([3], dtype=np.int64)
-    assert [_draw(tickets), _draw(tickets), int(tickets[0])] == [3, 4, 5]
+    queue = np.array([3], dtype=np.int64)
+    assert [_draw(queue), _draw(queue), int(queue[0])] == [3, 4, 5]

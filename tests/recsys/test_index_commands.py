@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 import recsys
 from recsys import Recommender
 from recsys.cli import app
-from recsys.kernels import backend as backends
+from recsys.kernels.shared import backends
 from recsys.retrieval import options as options_of_index
 
 

@@ -6,8 +6,8 @@ import torch
 
 from recsys.datasets.store import SequenceStore
 from recsys.encoders.registry import build_encoder, encoder_config
-from recsys.kernels.backend import prefer_backend
-from recsys.kernels.vector.tiles import tiles_available
+from recsys.kernels.shared.backends import prefer_backend
+from recsys.kernels.shared.vector.tiles import tiles_available
 from recsys.training import precision
 from recsys.training.config import TrainingConfig
 from recsys.training.precision import MixedPrecision

@@ -36,21 +36,21 @@ def threads_for(pieces: int, steps: int) -> int:
 
 
 def launch(worker: Callable[..., Any], threads: int, *args: Any) -> None:
-    """Run `worker(slot, tickets, *args)` on `threads` threads and wait for all of them.
+    """Run `worker(slot, queue, *args)` on `threads` threads and wait for all of them.
 
     Args:
-        worker: compiled with nogil; draws the numbers of its pieces with `next_ticket(tickets)` until they
+        worker: compiled with nogil; draws the numbers of its pieces with `next_task(queue)` until they
             exceed the work.
         threads: how many; this thread is one of them.
         args: passed on. `slot`, below `threads`, tells a worker which scratch space is its own.
     """
-    tickets = np.zeros(1, np.int64)
+    queue = np.zeros(1, np.int64)
     helpers: list[Future[Any]] = []
     if threads > 1:
         pool = _pool(threads)
-        helpers = [pool.submit(worker, slot, tickets, *args) for slot in range(1, threads)]
+        helpers = [pool.submit(worker, slot, queue, *args) for slot in range(1, threads)]
     try:
-        worker(0, tickets, *args)
+        worker(0, queue, *args)
     finally:
         # Out of work: a helper that has not begun is not worth waiting for.
         begun = [helper for helper in helpers if not helper.cancel()]

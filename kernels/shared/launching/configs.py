@@ -20,7 +20,7 @@ from typing import Any
 
 __all__ = ["Config", "choose_config", "read_configs"]
 
-_KERNELS = Path(__file__).parents[1]
+_KERNELS = Path(__file__).parents[2]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,4 +1,4 @@
-"""Right sides of products by matrix tiles, laid out in blocks as `recsys.kernels.vector.tiles` wants them.
+"""Right sides of products by matrix tiles, laid out in blocks as `vector.tiles` wants them.
 
 A block is 32 x 32 with its rows interleaved two by two, (16, 32, 2), and lies in one piece.
 """
@@ -6,7 +6,7 @@ A block is 32 x 32 with its rows interleaved two by two, (16, 32, 2), and lies i
 import torch
 from torch import Tensor
 
-from recsys.kernels.vector.tiles import BLOCK
+from recsys.kernels.shared.vector.tiles import BLOCK
 
 __all__ = ["blocks", "transposed_blocks"]
 

@@ -4,12 +4,12 @@ import importlib
 from functools import cache
 from pathlib import Path
 
-from recsys.kernels.launching.configs import read_configs
-from recsys.kernels.launching.recording import Launch, record_launches
+from recsys.kernels.shared.launching.configs import read_configs
+from recsys.kernels.shared.launching.recording import Launch, record_launches
 
 __all__ = ["operations", "record_operation"]
 
-_KERNELS = Path(__file__).parents[1]
+_KERNELS = Path(__file__).parents[2]
 
 
 def operations() -> list[str]:

@@ -10,8 +10,8 @@ from typing import Any
 from llvmlite import ir  # type: ignore[import-untyped]
 from numba import types
 
-from recsys.kernels.vector.compiling import Array, Number, compiled, intrinsic
-from recsys.kernels.vector.lanes import (
+from recsys.kernels.shared.vector.compiling import Array, Number, compiled, intrinsic
+from recsys.kernels.shared.vector.lanes import (
     LANES,
     VECTOR,
     call,

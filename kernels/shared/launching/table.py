@@ -10,9 +10,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from recsys.kernels.launching.machine_code import ARCHITECTURES, SHARED_LIMITS, Resources
-from recsys.kernels.launching.recording import Launch
-from recsys.kernels.launching.sources import source_digest
+from recsys.kernels.shared.launching.machine_code import ARCHITECTURES, SHARED_LIMITS, Resources
+from recsys.kernels.shared.launching.recording import Launch
+from recsys.kernels.shared.launching.sources import source_digest
 
 __all__ = ["Key", "Row", "differences", "faults", "key_of", "read_table", "row_of", "seal", "write_table"]
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from recsys.kernels.vector.compiling import Array, Number, compiled
+from recsys.kernels.shared.vector.compiling import Array, Number, compiled
 
 _LINE = 64
 """Bytes of a cache line; numba aligns to 32, and a vector of 64 bytes across two lines costs twice."""

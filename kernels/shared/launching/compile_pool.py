@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.connection import wait
 from typing import Any
 
-from recsys.kernels.launching import interpreting
-from recsys.kernels.launching.machine_code import ARCHITECTURES, Resources, compile_launch
-from recsys.kernels.launching.operations import operations, record_operation
-from recsys.kernels.launching.recording import Launch
-from recsys.kernels.launching.table import Key, key_of
+from recsys.kernels.shared.launching import interpreting
+from recsys.kernels.shared.launching.machine_code import ARCHITECTURES, Resources, compile_launch
+from recsys.kernels.shared.launching.operations import operations, record_operation
+from recsys.kernels.shared.launching.recording import Launch
+from recsys.kernels.shared.launching.table import Key, key_of
 
 __all__ = ["compile_all", "recorded", "spread"]
 

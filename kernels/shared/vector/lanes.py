@@ -12,7 +12,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import models, register_model
 
-from recsys.kernels.vector.compiling import intrinsic
+from recsys.kernels.shared.vector.compiling import intrinsic
 
 
 def _native_lanes() -> int:

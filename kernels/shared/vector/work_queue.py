@@ -9,12 +9,12 @@ from typing import Any
 from llvmlite import ir  # type: ignore[import-untyped]
 from numba import types
 
-from recsys.kernels.vector.compiling import intrinsic
-from recsys.kernels.vector.lanes import element_pointer
+from recsys.kernels.shared.vector.compiling import intrinsic
+from recsys.kernels.shared.vector.lanes import element_pointer
 
 
 @intrinsic
-def next_ticket(typing_context: Any, counter: Any) -> Any:
+def next_task(typing_context: Any, counter: Any) -> Any:
     """Return counter[0] (int64) and add one to it, atomically."""
 
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from recsys.kernels.launching.configs import Config
+from recsys.kernels.shared.launching.configs import Config
 
 __all__ = ["Launch", "Recorder", "active_recorder", "record_launches"]
 

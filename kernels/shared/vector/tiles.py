@@ -21,8 +21,16 @@ from llvmlite import binding, ir  # type: ignore[import-untyped]
 from numba import types
 from numba.core import cgutils
 
-from recsys.kernels.vector.compiling import Array, Number, compiled, intrinsic
-from recsys.kernels.vector.lanes import INT_VECTOR, LANES, LANES_TYPE, VECTOR, call, constant, element_pointer
+from recsys.kernels.shared.vector.compiling import Array, Number, compiled, intrinsic
+from recsys.kernels.shared.vector.lanes import (
+    INT_VECTOR,
+    LANES,
+    LANES_TYPE,
+    VECTOR,
+    call,
+    constant,
+    element_pointer,
+)
 
 BLOCK = 32
 """Rows and columns of a block of sums, and the depth of one step."""

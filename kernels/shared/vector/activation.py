@@ -12,9 +12,20 @@ from llvmlite import ir  # type: ignore[import-untyped]
 from numba import njit, types
 from numba.core import cgutils
 
-from recsys.kernels.vector import LANES, add, divide, fma, load, maximum, multiply, splat, store, subtract
-from recsys.kernels.vector.compiling import intrinsic
-from recsys.kernels.vector.lanes import (
+from recsys.kernels.shared.vector import (
+    LANES,
+    add,
+    divide,
+    fma,
+    load,
+    maximum,
+    multiply,
+    splat,
+    store,
+    subtract,
+)
+from recsys.kernels.shared.vector.compiling import intrinsic
+from recsys.kernels.shared.vector.lanes import (
     INT_VECTOR,
     LANES_TYPE,
     VECTOR,

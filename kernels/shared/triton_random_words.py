@@ -1,10 +1,10 @@
 # mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-decorators, allow-untyped-calls
-"""The words of `counter_words` for use inside Triton kernels: int64 whose products wrap."""
+"""The words of `random_words` for use inside Triton kernels: int64 whose products wrap."""
 
 import triton
 import triton.language as tl
 
-from recsys.kernels.counter_words import ATTEMPT_STEP, MIX_FIRST, MIX_SECOND, ROW_STEP, signed
+from recsys.kernels.shared.random_words import ATTEMPT_STEP, MIX_FIRST, MIX_SECOND, ROW_STEP, signed
 
 __all__ = ["mix", "row_keys", "scaled", "word_of"]
 

@@ -5,8 +5,8 @@ factor of ten. The kernels therefore name their vectors. Nothing here uses fast-
 order of operations, so it has the same bits whatever the thread count, and NaN survives.
 """
 
-from recsys.kernels.vector.compiling import Array, Number, compiled
-from recsys.kernels.vector.lanes import (
+from recsys.kernels.shared.vector.compiling import Array, Number, compiled
+from recsys.kernels.shared.vector.lanes import (
     LANES,
     above_mask,
     add,
@@ -25,9 +25,9 @@ from recsys.kernels.vector.lanes import (
     sum_lanes,
     transpose_square,
 )
-from recsys.kernels.vector.product import PANEL, product
-from recsys.kernels.vector.scratch import scratch
-from recsys.kernels.vector.tickets import next_ticket
+from recsys.kernels.shared.vector.product import PANEL, product
+from recsys.kernels.shared.vector.scratch import scratch
+from recsys.kernels.shared.vector.work_queue import next_task
 
 __all__ = [
     "LANES",
@@ -44,7 +44,7 @@ __all__ = [
     "lowest_bit",
     "maximum",
     "multiply",
-    "next_ticket",
+    "next_task",
     "product",
     "scratch",
     "select_le",

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from recsys.kernels.launching.configs import Config, choose_config
-from recsys.kernels.launching.recording import active_recorder
+from recsys.kernels.shared.launching.configs import Config, choose_config
+from recsys.kernels.shared.launching.recording import active_recorder
 
 __all__ = ["Config", "architecture", "choose_config", "interpreting", "launch"]
 

@@ -3,9 +3,9 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from recsys.kernels.launching.compile_pool import compile_all, recorded, spread
-from recsys.kernels.launching.machine_code import Resources
-from recsys.kernels.launching.table import Key, Row, differences, faults, read_table, row_of, seal
+from recsys.kernels.shared.launching.compile_pool import compile_all, recorded, spread
+from recsys.kernels.shared.launching.machine_code import Resources
+from recsys.kernels.shared.launching.table import Key, Row, differences, faults, read_table, row_of, seal
 
 __all__ = ["Outcome", "check_table", "make_rows", "triton_version"]
 

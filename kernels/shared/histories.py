@@ -8,8 +8,8 @@ Legend: N events, V items, R rows, E events of all rows' histories.
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.kernels.threads import launch, threads_for
-from recsys.kernels.vector import Array, Number, compiled, next_ticket
+from recsys.kernels.shared.threads import launch, threads_for
+from recsys.kernels.shared.vector import Array, Number, compiled, next_task
 
 __all__ = ["copy_histories", "holds", "items_ahead"]
 
@@ -80,11 +80,11 @@ def _launch(worker: Number, steps: int, items: NDArray[np.int32], starts: Ints, 
 
 @compiled
 def copy_worker(
-    slot: Number, tickets: Array, items: Array, starts: Array, ends: Array, offsets: Array, ids: Array
+    slot: Number, queue: Array, items: Array, starts: Array, ends: Array, offsets: Array, ids: Array
 ) -> None:
     """Write each row's items to ids from offsets[row]."""
     while True:
-        first = next_ticket(tickets) * _TURN
+        first = next_task(queue) * _TURN
         if first >= len(starts):
             return
         for row in range(first, min(len(starts), first + _TURN)):
@@ -95,11 +95,11 @@ def copy_worker(
 
 @compiled
 def holds_worker(
-    slot: Number, tickets: Array, items: Array, starts: Array, ends: Array, wanted: Array, found: Array
+    slot: Number, queue: Array, items: Array, starts: Array, ends: Array, wanted: Array, found: Array
 ) -> None:
     """Compare each row's items with the wanted one."""
     while True:
-        first = next_ticket(tickets) * _TURN
+        first = next_task(queue) * _TURN
         if first >= len(starts):
             return
         for row in range(first, min(len(starts), first + _TURN)):
@@ -113,7 +113,7 @@ def holds_worker(
 @compiled
 def ahead_worker(
     slot: Number,
-    tickets: Array,
+    queue: Array,
     items: Array,
     starts: Array,
     ends: Array,
@@ -125,7 +125,7 @@ def ahead_worker(
     """Count what `items_ahead` counts; an item is taken where its mark is not yet the row's."""
     marks = np.full(len(values), -1, dtype=np.int64)
     while True:
-        first = next_ticket(tickets) * _TURN
+        first = next_task(queue) * _TURN
         if first >= len(starts):
             return
         for row in range(first, min(len(starts), first + _TURN)):

@@ -6,8 +6,8 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from recsys.kernels.launching import interpreting
-from recsys.kernels.launching.recording import Launch
+from recsys.kernels.shared.launching import interpreting
+from recsys.kernels.shared.launching.recording import Launch
 
 __all__ = ["ARCHITECTURES", "SHARED_LIMITS", "Resources", "compile_launch"]
 

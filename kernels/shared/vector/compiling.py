@@ -7,7 +7,7 @@ from typing import Any, TypeVar, cast
 from numba import njit
 from numba.extending import intrinsic as numba_intrinsic
 
-from recsys.kernels.vector.code_cache import CodeCache
+from recsys.kernels.shared.vector.code_cache import CodeCache
 
 Array = Any
 """A 1-D contiguous array, as compiled code sees it."""
@@ -22,7 +22,7 @@ intrinsic = cast("Callable[[Callable[..., Any]], Any]", numba_intrinsic)
 
 
 def compiled(function: Function) -> Function:
-    """Compile a loop; it runs on several threads by `recsys.kernels.threads.launch`."""
+    """Compile a loop; it runs on several threads by `recsys.kernels.shared.threads.launch`."""
     dispatcher: Any = njit(nogil=True)(function)
     # Without a folder that may hold the cache and can be written: compile in every process.
     with contextlib.suppress(RuntimeError):
