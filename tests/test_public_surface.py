@@ -79,9 +79,9 @@ def surface() -> dict[str, Any]:
 
     from recsys.cli import app
 
-    return json.loads(
-        json.dumps({"library": _library(), "command line": _command(typer.main.get_command(app))})
-    )
+    found = {"library": _library(), "command line": _command(typer.main.get_command(app))}
+    held: dict[str, Any] = json.loads(json.dumps(found))
+    return held
 
 
 def _differences(then: Any, now: Any, where: str = "") -> list[str]:
