@@ -20,8 +20,8 @@ from recsys.files import write_json
 
 def compare(n_items: int, events: int, width: int, rounds: int) -> dict[str, Any]:
     """Time both sides on one table; refuses to go on if they do not agree bit for bit."""
-    from recsys.kernels.embedding.looking_up import lay_out
-    from recsys.kernels.embedding.segments import segment_sum, sort_ids
+    from recsys.kernels.embedding.cpu_segments import segment_sum, sort_ids
+    from recsys.kernels.embedding.gather import lay_out
 
     rng = np.random.default_rng(0)
     share = 1 / np.arange(1, n_items + 1)

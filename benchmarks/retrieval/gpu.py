@@ -98,18 +98,18 @@ def steps(asked: Any, table: Any, rounds: int) -> dict[str, dict[str, float]]:
     """Milliseconds of each step of our search, for the first 512 rows: about what its workspace holds."""
     import torch
 
-    from recsys.kernels.ranking import triton_selection as ours
+    from recsys.kernels.ranking import triton_top_k_launch as ours
 
     catalog = ours.Catalog(None, None, len(table))
     asked = asked[:512]
-    config = ours.screen_config(asked, "tf32")
+    config = ours.prefilter_config(asked, "tf32")
     bounds, _ = ours.bound_tiles(asked, table, catalog, None, "tf32", config)
     picked = bounds.topk(ours.picks_of(K), sorted=False)[1]
-    keys, _ = ours.score_tiles(asked, table, catalog, None, picked, config.blocks["ROWS"])
+    keys, _ = ours.score_tiles(asked, table, catalog, None, picked, config.blocks["BLOCK_B"])
     sides = {
-        "screen": lambda: ours.bound_tiles(asked, table, catalog, None, "tf32", config),
+        "prefilter": lambda: ours.bound_tiles(asked, table, catalog, None, "tf32", config),
         "choice of tiles": lambda: bounds.topk(ours.picks_of(K), sorted=False),
-        "scores": lambda: ours.score_tiles(asked, table, catalog, None, picked, config.blocks["ROWS"]),
+        "scores": lambda: ours.score_tiles(asked, table, catalog, None, picked, config.blocks["BLOCK_B"]),
         "choice of answers": lambda: keys.topk(K),
     }
 

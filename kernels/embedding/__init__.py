@@ -1,15 +1,17 @@
 """Item vectors by id, with a gradient that costs what the batch touches: ids sorted, rows added in order.
 
+Read `reference` first, then `gather` (the forward pass that both devices share) and `cpu_segments` or
+`triton_segments`, the sums by id.
+
 Legend: M look-ups, R rows of a table, d width, U distinct rows.
 """
 
 from types import ModuleType
 
-import torch
 from torch import Tensor
 
-from recsys.errors import ArgumentError
 from recsys.kernels.embedding import reference
+from recsys.kernels.embedding.checks import check_ids, check_table
 from recsys.kernels.embedding.hashing import HashedTable, Items, item_count, rows_of
 from recsys.kernels.shared.backends import BackendTable
 
@@ -54,13 +56,9 @@ def item_vectors(items: Items, ids: Tensor, *, sparse: bool = False, backend: st
     neighbours change no bit. "triton" adds them in float32 in an order that the batch decides, the same in
     every run; there a sparse gradient waits for the device once.
     """
-    if ids.dim() != 1 or ids.dtype != torch.int64:
-        raise ArgumentError(f"item_vectors: ids is {ids.dtype} {tuple(ids.shape)}, want int64 (M,)")
+    check_ids(ids)
     table, rows = rows_of(items, ids)
-    if table.dim() != 2 or not table.is_floating_point():
-        raise ArgumentError(
-            f"item_vectors: table is {table.dtype} {tuple(table.shape)}, want floating (R, d)"
-        )
+    check_table(table)
     found: Tensor = BACKENDS.load(BACKENDS.choose(backend, table)).lookup(table, rows, sparse)
     return found
 

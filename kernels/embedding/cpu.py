@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from recsys.kernels.embedding.looking_up import lay_out, look_up
-from recsys.kernels.embedding.segments import segment_sum, sort_ids
+from recsys.kernels.embedding.cpu_segments import segment_sum, sort_ids
+from recsys.kernels.embedding.gather import lay_out, look_up
 
 __all__ = ["lookup", "merge_rows", "table_gradient"]
 

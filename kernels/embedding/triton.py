@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from recsys.kernels.embedding.looking_up import look_up
+from recsys.kernels.embedding.gather import look_up
 from recsys.kernels.embedding.triton_segments import chunk_kernel, join_kernel
 from recsys.kernels.shared.launching import architecture, choose_config, launch
 
@@ -65,9 +65,9 @@ def _sum_runs(
     out = torch.zeros(n_out, width, device=rows.device)
     config = choose_config("embedding", "segments", architecture(rows), width=width)
     blocks = config.blocks
-    events = blocks["EVENTS"]
+    events = blocks["BLOCK_M"]
     chunks = -(-count // events)
-    slices = -(-width // blocks["WIDTH"])
+    slices = -(-width // blocks["BLOCK_D"])
     heads, tails = torch.empty(2, chunks, width, device=rows.device)
     launch(
         chunk_kernel,
@@ -102,7 +102,7 @@ def _sum_runs(
         count,
         width,
         slices,
-        EVENTS=events,
-        WIDTH=blocks["WIDTH"],
+        BLOCK_M=events,
+        BLOCK_D=blocks["BLOCK_D"],
     )
     return out

@@ -12,7 +12,7 @@ import triton.language as tl
 
 __all__ = ["chunk_kernel", "join_kernel"]
 
-_SIZES = ["count", "slices", "per_row", "per_coefficient"]
+_SIZES = ["M", "slices", "per_row", "per_coefficient"]
 
 
 @triton.jit(do_not_specialize=_SIZES)
@@ -25,13 +25,13 @@ def chunk_kernel(
     out,
     heads,
     tails,
-    count,
-    width,
+    M,
+    D,
     slices,
     per_row,
     per_coefficient,
-    EVENTS: tl.constexpr,
-    WIDTH: tl.constexpr,
+    BLOCK_M: tl.constexpr,
+    BLOCK_D: tl.constexpr,
 ):
     """Sum the runs of one chunk, a slice of columns.
 
@@ -39,20 +39,20 @@ def chunk_kernel(
     rows (., d), out (., d), heads, tails (C, d) float32; coefficients float32 or None.
     """
     chunk = (tl.program_id(0) // slices).to(tl.int64)
-    o_event = tl.arange(0, EVENTS)
-    o_column = tl.program_id(0) % slices * WIDTH + tl.arange(0, WIDTH)
-    m_column = (o_column < width)[None, :]
-    place = chunk * EVENTS + o_event
-    inside = place < count
+    o_event = tl.arange(0, BLOCK_M)
+    o_column = tl.program_id(0) % slices * BLOCK_D + tl.arange(0, BLOCK_D)
+    m_column = (o_column < D)[None, :]
+    place = chunk * BLOCK_M + o_event
+    inside = place < M
     key = tl.load(keys + place, mask=inside, other=-1)
     before = tl.load(keys + place - 1, mask=inside & (place > 0), other=-1)
-    after = tl.load(keys + place + 1, mask=place + 1 < count, other=-1)
+    after = tl.load(keys + place + 1, mask=place + 1 < M, other=-1)
     begins = inside & ((o_event == 0) | (key != before))
     run = tl.cumsum(begins.to(tl.int32), 0) - 1
     member = (run[None, :] == o_event[:, None]) & inside[None, :]
 
     event = tl.load(order + place, mask=inside, other=0)
-    source = (event // per_row) * width
+    source = (event // per_row) * D
     m_row = inside[:, None] & m_column
     tile = tl.load(rows + source[:, None] + o_column[None, :], mask=m_row, other=0.0)
     if coefficients is not None:
@@ -63,18 +63,18 @@ def chunk_kernel(
     # By run: where its sum goes, whether it began before this chunk, and whether it goes on after.
     to = tl.max(tl.where(member, tl.load(places + place, mask=inside, other=-1)[None, :], -1), 1)
     came = inside & (o_event == 0) & (key == before)
-    goes = inside & (o_event == EVENTS - 1) & (key == after)
+    goes = inside & (o_event == BLOCK_M - 1) & (key == after)
     came = tl.max((member & came[None, :]).to(tl.int32), 1) > 0
     goes = tl.max((member & goes[None, :]).to(tl.int32), 1) > 0
     real = to >= 0
     m_out = (real & ~came & ~goes)[:, None] & m_column
-    tl.store(out + to[:, None] * width + o_column[None, :], sums, mask=m_out)
-    carried = (chunk * width + o_column)[None, :] + tl.zeros((EVENTS, 1), tl.int64)
+    tl.store(out + to[:, None] * D + o_column[None, :], sums, mask=m_out)
+    carried = (chunk * D + o_column)[None, :] + tl.zeros((BLOCK_M, 1), tl.int64)
     tl.store(heads + carried, sums, mask=(real & came)[:, None] & m_column)
     tl.store(tails + carried, sums, mask=(real & goes & ~came)[:, None] & m_column)
 
 
-@triton.jit(do_not_specialize=["count", "slices"])
+@triton.jit(do_not_specialize=["M", "slices"])
 def join_kernel(
     keys,
     places,
@@ -82,33 +82,33 @@ def join_kernel(
     heads,
     tails,
     out,
-    count,
-    width,
+    M,
+    D,
     slices,
-    EVENTS: tl.constexpr,
-    WIDTH: tl.constexpr,
-    CHUNKS: tl.constexpr,
+    BLOCK_M: tl.constexpr,
+    BLOCK_D: tl.constexpr,
+    BLOCK_C: tl.constexpr,
 ):
     """Finish the run that begins in one chunk and goes on into others, if there is one.
 
     ends (C,) int64: behind the last event with the id of each chunk's last event.
     """
     chunk = (tl.program_id(0) // slices).to(tl.int64)
-    o_column = tl.program_id(0) % slices * WIDTH + tl.arange(0, WIDTH)
-    m_column = o_column < width
-    last = chunk * EVENTS + EVENTS - 1
-    if last + 1 < count:
+    o_column = tl.program_id(0) % slices * BLOCK_D + tl.arange(0, BLOCK_D)
+    m_column = o_column < D
+    last = chunk * BLOCK_M + BLOCK_M - 1
+    if last + 1 < M:
         key = tl.load(keys + last)
-        first = chunk * EVENTS
+        first = chunk * BLOCK_M
         came = (tl.load(keys + first) == key) & (first > 0)
         if first > 0:
             came = came & (tl.load(keys + first - 1) == key)
         if (tl.load(keys + last + 1) == key) & ~came:
-            sums = tl.load(tails + chunk * width + o_column, mask=m_column, other=0.0)
-            final = (tl.load(ends + chunk) - 1) // EVENTS
-            for begin in range(chunk + 1, final + 1, CHUNKS):
-                part = begin + tl.arange(0, CHUNKS)
+            sums = tl.load(tails + chunk * D + o_column, mask=m_column, other=0.0)
+            final = (tl.load(ends + chunk) - 1) // BLOCK_M
+            for begin in range(chunk + 1, final + 1, BLOCK_C):
+                part = begin + tl.arange(0, BLOCK_C)
                 mask = (part <= final)[:, None] & m_column[None, :]
-                tile = tl.load(heads + part[:, None] * width + o_column[None, :], mask=mask, other=0.0)
+                tile = tl.load(heads + part[:, None] * D + o_column[None, :], mask=mask, other=0.0)
                 sums += tl.sum(tile, 0)
-            tl.store(out + tl.load(places + last) * width + o_column, sums, mask=m_column)
+            tl.store(out + tl.load(places + last) * D + o_column, sums, mask=m_column)

@@ -1,5 +1,7 @@
 """Linear layers whose products are made by the matrix tiles of a CPU, in float32 storage: mixed precision.
 
+Read `reference` first, then `cpu` and `cpu_products`, which serve the forward and the backward pass alike.
+
 Legend: N rows, I inputs, O outputs.
 """
 

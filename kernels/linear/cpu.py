@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from recsys.errors import ArgumentError
-from recsys.kernels.linear import sweeps
+from recsys.kernels.linear import cpu_products
 from recsys.kernels.shared.arrays import bits, flat
 from recsys.kernels.shared.threads import launch, threads_for
 from recsys.kernels.shared.vector.tile_blocks import blocks, transposed_blocks
@@ -64,7 +64,7 @@ def _product(x: Tensor, matrix: Tensor, bias: Tensor | None, width: int) -> Tens
     y = x.new_empty(n, width)
     groups = -(-n // BLOCK)
     launch(
-        sweeps.product_worker,
+        cpu_products.product_worker,
         threads_for(groups, n * depth * width // _STEPS_PER_PRODUCT),
         n,
         flat(x),
@@ -87,7 +87,7 @@ def _outer(left: Tensor, right: Tensor) -> Tensor:
     spans = -(-n // BLOCK)
     turned = left.new_empty(rows * spans * BLOCK, dtype=torch.bfloat16)
     launch(
-        sweeps.transpose_worker,
+        cpu_products.transpose_worker,
         threads_for(spans, n * rows),
         n,
         flat(left),
@@ -96,7 +96,7 @@ def _outer(left: Tensor, right: Tensor) -> Tensor:
     )
     sums = left.new_empty(rows, columns)
     launch(
-        sweeps.outer_worker,
+        cpu_products.outer_worker,
         threads_for(columns // BLOCK, n * rows * columns // _STEPS_PER_PRODUCT),
         n,
         bits(turned),

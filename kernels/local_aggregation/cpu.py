@@ -3,8 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.errors import ArgumentError
-from recsys.kernels.local_aggregation import sweeps
+from recsys.kernels.local_aggregation import cpu_forward
+from recsys.kernels.local_aggregation.checks import check_neighbours
 from recsys.kernels.local_aggregation.reference import Ints
 from recsys.kernels.shared.threads import launch, threads_for
 
@@ -32,18 +32,10 @@ def local_scores(
     Raises:
         ArgumentError: shapes do not fit, or an id is not of a state.
     """
-    if queries.ndim != 2 or states.ndim != 2 or queries.shape[1] != states.shape[1]:
-        raise ArgumentError(f"queries {queries.shape} and states {states.shape} must have rows of one width")
-    if ids.shape != near.shape or ids.ndim != 2 or len(ids) != len(queries) or len(owners) != len(states):
-        raise ArgumentError(
-            f"ids {ids.shape} and near {near.shape} must have a row per query ({len(queries)}), and owners "
-            f"{owners.shape} an item per state ({len(states)})"
-        )
-    if ids.size and not (ids.min() >= -1 and ids.max() < len(states)):
-        raise ArgumentError(f"ids must be states in [0, {len(states)}), or -1 for none")
+    check_neighbours(queries, states, owners, ids, near)
     scores, items = np.empty(ids.shape, dtype=np.float32), np.empty(ids.shape, dtype=np.int64)
     launch(
-        sweeps.score_worker,
+        cpu_forward.score_worker,
         threads_for(len(ids), ids.size * (queries.shape[1] + 100)),
         ids.shape[1],
         queries.shape[1],
@@ -87,7 +79,7 @@ def local_ranks(
     kept, removed = np.empty(len(targets), dtype=np.int64), np.empty(len(targets), dtype=np.int64)
     work = len(targets) * behind.shape[1] + int((ends - starts).sum())
     launch(
-        sweeps.rank_worker,
+        cpu_forward.rank_worker,
         threads_for(len(items), 2 * work),
         items.shape[1],
         behind.shape[1],

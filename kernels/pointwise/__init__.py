@@ -1,5 +1,8 @@
 """The elementwise work between an encoder's matrix products, each in one pass over memory.
 
+Read `reference` first, then `mask` (which elements dropout keeps) and `cpu_dropout`, `cpu_activate` or
+`cpu_rotate`, each with its forward and backward pass.
+
 Dropout with residual and gate, activations with dropout, rotary positions while a projection's output is
 taken apart into heads.
 
@@ -14,6 +17,7 @@ from torch import Tensor
 
 from recsys.errors import ArgumentError
 from recsys.kernels.pointwise import reference
+from recsys.kernels.pointwise.checks import check_kind, check_parts, check_rows
 from recsys.kernels.shared.arguments import check_shape
 from recsys.kernels.shared.backends import BackendTable
 
@@ -52,9 +56,9 @@ def dropout(
     Cost: one pass over x; backward one over the gradient, in which the mask is computed again.
     Numerics: on the CPU the mask is a function of (seed, row, column), the same for every dtype and backend
     and however many threads run. On other devices it is torch's own, kept for the backward pass.
-    Source: Srivastava et al. 2014; the mask's hash is named in `masks`.
+    Source: Srivastava et al. 2014; the mask's hash is named in `mask`.
     """
-    _check_rows("dropout", x, dropout_p)
+    check_rows("dropout", x, dropout_p)
     if generator is None or dropout_p == 0.0:
         return x
     dropped: Tensor = _implementation("dropout", backend, x).dropout(x, dropout_p, generator)
@@ -89,7 +93,7 @@ def add_dropped(
     Cost and numerics: as of `dropout`, one pass over all inputs each way.
     """
     name = "add_dropped"
-    _check_rows(name, x, dropout_p)
+    check_rows(name, x, dropout_p)
     for label, other in (("y", y), ("gate", gate)):
         check_shape(name, label, other, "(N, D)", tuple(x.shape), f"x {tuple(x.shape)}")
     total: Tensor = _implementation(name, backend, x, y, gate).add_dropped(x, y, gate, dropout_p, generator)
@@ -122,11 +126,8 @@ def activate(
     Cost and numerics: as of `dropout`; nothing but x is kept for the backward pass.
     Source: Hendrycks and Gimpel 2016 (arXiv:1606.08415); Shazeer 2020 (arXiv:2002.05202).
     """
-    _check_rows("activate", x, dropout_p)
-    if kind not in ("gelu", "swiglu"):
-        raise ArgumentError(f"activate: kind is {kind!r}, use 'gelu' or 'swiglu'")
-    if kind == "swiglu" and x.shape[1] % 2:
-        raise ArgumentError(f"activate: x has shape {tuple(x.shape)}, want an even width: value, then gate")
+    check_rows("activate", x, dropout_p)
+    check_kind(x, kind)
     # Without dropout there is nothing to fuse, and torch's GELU is as fast.
     if kind == "gelu" and backend is None and (generator is None or dropout_p == 0.0):
         backend = "reference"
@@ -158,24 +159,9 @@ def rotate_parts(
     Source: Su et al. 2021 (arXiv:2104.09864), in the layout of halves.
     """
     name = "rotate_parts"
-    if x.dim() != 4 or not x.is_floating_point() or x.shape[3] % 2:
-        raise ArgumentError(
-            f"{name}: x is {x.dtype} of shape {tuple(x.shape)}, want floating (N, P, H, E) with E even"
-        )
-    if not 0 <= turned <= x.shape[1]:
-        raise ArgumentError(f"{name}: turned is {turned}, want 0 to P = {x.shape[1]}")
-    for label, other in (("cos", cos), ("sin", sin)):
-        wanted = (x.shape[0], x.shape[3] // 2)
-        check_shape(name, label, other, "(N, E / 2)", wanted, f"x {tuple(x.shape)}")
+    check_parts(x, cos, sin, turned)
     parts: list[Tensor] = _implementation(name, backend, x, cos, sin).rotate_parts(x, cos, sin, turned)
     return parts
-
-
-def _check_rows(name: str, x: Tensor, dropout_p: float) -> None:
-    if x.dim() != 2 or not x.is_floating_point():
-        raise ArgumentError(f"{name}: x is {x.dtype} of shape {tuple(x.shape)}, want floating (N, D)")
-    if not 0.0 <= dropout_p < 1.0:
-        raise ArgumentError(f"{name}: dropout_p is {dropout_p}, want at least 0 and below 1")
 
 
 def _implementation(name: str, backend: str | None, x: Tensor, *others: Tensor | None) -> ModuleType:

@@ -3,15 +3,15 @@
 import torch
 from torch import Tensor
 
-from recsys.kernels.pointwise import activating, dropping, reference, rotating
-from recsys.kernels.pointwise.masks import draw_seed
+from recsys.kernels.pointwise import cpu_activate, cpu_dropout, cpu_rotate, reference
+from recsys.kernels.pointwise.mask import draw_seed
 
 __all__ = ["activate", "add_dropped", "dropout", "rotate_parts"]
 
 
 def dropout(x: Tensor, dropout_p: float, generator: torch.Generator | None) -> Tensor:
     """Drop of x."""
-    dropped: Tensor = dropping.drop(None, x, None, *_dropping(dropout_p, generator))
+    dropped: Tensor = cpu_dropout.drop(None, x, None, *_dropping(dropout_p, generator))
     return dropped
 
 
@@ -19,13 +19,13 @@ def add_dropped(
     x: Tensor, y: Tensor, gate: Tensor | None, dropout_p: float, generator: torch.Generator | None
 ) -> Tensor:
     """Add what is left of y, gated, to x."""
-    total: Tensor = dropping.drop(x, y, gate, *_dropping(dropout_p, generator))
+    total: Tensor = cpu_dropout.drop(x, y, gate, *_dropping(dropout_p, generator))
     return total
 
 
 def activate(x: Tensor, kind: str, dropout_p: float, generator: torch.Generator | None) -> Tensor:
     """Activate rows and drop of the result."""
-    activated: Tensor = activating.activate(x, kind == "swiglu", *_dropping(dropout_p, generator))
+    activated: Tensor = cpu_activate.activate(x, kind == "swiglu", *_dropping(dropout_p, generator))
     return activated
 
 
@@ -33,7 +33,7 @@ def rotate_parts(x: Tensor, cos: Tensor, sin: Tensor, turned: int) -> list[Tenso
     """Take a projection's output apart into heads, rotating the first parts."""
     if x.shape[1] == 0:
         return reference.rotate_parts(x, cos, sin, turned)
-    parts: list[Tensor] = rotating.rotate(x, cos, sin, turned)
+    parts: list[Tensor] = cpu_rotate.rotate(x, cos, sin, turned)
     return parts
 
 

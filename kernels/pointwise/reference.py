@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from recsys.kernels.pointwise.masks import draw_seed, keep_mask
+from recsys.kernels.pointwise.mask import draw_seed, keep_mask
 
 __all__ = ["activate", "add_dropped", "dropout", "rotate_parts"]
 

@@ -1,5 +1,9 @@
 """Exact ranking over the whole catalog: the rank of a known target, and the k best items.
 
+Read `reference` first, the definition by brute force; then `cpu` with `cpu_rank` and `cpu_top_k`, or `triton`
+with `triton_rank` and `triton_top_k`. What is called prefilter scores at low precision, with a proven bound
+on the error, and rules out what cannot matter: it saves time and changes no bit.
+
 Scores are inner products hidden . item_weight. Legend: B rows, V items, d width.
 """
 
@@ -68,7 +72,7 @@ def rank_of_target(
         hidden: (B, d) float32, float64, bfloat16 or float16.
         item_weight: (V, d), dtype of hidden.
         targets: (B,) int64 in [0, V).
-        exclude: items that `removed` leaves out, as (ids, offsets): ids (E,) int64 in [0, V), offsets
+        exclude: items that `removed` excludes, as (ids, offsets): ids (E,) int64 in [0, V), offsets
             (B + 1,) int64 from 0 to E; repeats are harmless and the target itself always stays a candidate.
         ties: "pessimistic": 1 + greater + equal others; "optimistic": 1 + greater; "average": their mean.
         backend: "reference", "cpu", "triton" or None to choose by device.

@@ -35,8 +35,8 @@ def check_ids(name: str, ids: Tensor, count: int | None, item_weight: Tensor) ->
         ArgumentError: see above; the range is checked on the CPU only.
     """
     if ids.dim() != 1 or ids.dtype != torch.int64 or (count is not None and ids.shape[0] != count):
-        wanted = "int64 (C,)" if count is None else f"int64 ({count},), one per row of hidden"
-        raise ArgumentError(f"{name} is {ids.dtype} of shape {tuple(ids.shape)}: give {wanted}")
+        expected = "int64 (C,)" if count is None else f"int64 ({count},), one per row of hidden"
+        raise ArgumentError(f"{name} is {ids.dtype} of shape {tuple(ids.shape)}: give {expected}")
     if ids.device != item_weight.device:
         raise ArgumentError(
             f"{name} is on {ids.device} and item_weight on {item_weight.device}: give one device"

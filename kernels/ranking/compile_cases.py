@@ -2,7 +2,7 @@
 
 import torch
 
-from recsys.kernels.ranking import triton, triton_selection
+from recsys.kernels.ranking import triton, triton_top_k_launch
 
 __all__ = ["record_all"]
 
@@ -21,13 +21,13 @@ def record_all() -> None:
 def _record(dtype: torch.dtype, width: int, *, plain: bool) -> None:
     """`plain`: without lists of items."""
     items = torch.zeros(700, width, dtype=dtype)
-    everything = triton_selection.Catalog(None, None, 700)
-    listed = triton_selection.Catalog(torch.arange(600), torch.arange(600), 600)
+    everything = triton_top_k_launch.Catalog(None, None, 700)
+    listed = triton_top_k_launch.Catalog(torch.arange(600), torch.arange(600), 600)
     for rows in (3, 40, 70):
         hidden, targets = torch.zeros(rows, width, dtype=dtype), torch.zeros(rows, dtype=torch.int64)
         exclude = torch.tensor([5, 9]), torch.tensor([0] + [2] * rows)
         for lists in (None,) if plain else (None, exclude):
             triton.count(hidden, items, targets, lists)
-            for precision in triton_selection.screens(dtype, 1, 1 << 20):
+            for precision in triton_top_k_launch.precisions(dtype, 1, 1 << 20):
                 catalog = everything if lists is None else listed
-                triton_selection.select(hidden, items, 1, lists, catalog, precision)
+                triton_top_k_launch.select(hidden, items, 1, lists, catalog, precision)

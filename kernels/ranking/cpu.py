@@ -6,12 +6,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from recsys.errors import ArgumentError
-from recsys.kernels.ranking import selection, sweeps
-from recsys.kernels.ranking.alone import select_alone
-from recsys.kernels.ranking.exclusions import barred_items
-from recsys.kernels.ranking.marks import plan_pieces
+from recsys.kernels.ranking import cpu_rank, cpu_top_k
+from recsys.kernels.ranking.cpu_pack import pack_worker
+from recsys.kernels.ranking.cpu_rank_plan import plan_tasks
+from recsys.kernels.ranking.cpu_rank_prefilter_launch import count_with_prefilter, prefilter_pays
+from recsys.kernels.ranking.cpu_top_k_exclude import excluded_items
+from recsys.kernels.ranking.cpu_top_k_single_thread import select_single_thread
 from recsys.kernels.ranking.reference import NOT_FINITE, Jagged, rank_from_counts
-from recsys.kernels.ranking.screened_ranks import count_screened, screening_pays
 from recsys.kernels.shared.threads import launch, threads_for
 from recsys.kernels.shared.vector import LANES, PANEL
 
@@ -31,7 +32,7 @@ def rank_of_target(
     count = len(hidden)
     counts = np.zeros((4, count), dtype=np.int64)
     items, width = _flat(item_weight), item_weight.shape[1]
-    screened = screening_pays(count, width)
+    prefiltered = prefilter_pays(count, width)
     ids = offsets = _NOBODY
     if exclude is not None and len(exclude[0]) > 0:
         ids, offsets = exclude[0].contiguous().numpy(), exclude[1].contiguous().numpy()
@@ -40,18 +41,18 @@ def rank_of_target(
         goals = targets[batch].contiguous().numpy()
         rows = hidden if count <= MOST_ROWS else hidden[batch]
         bounds = offsets[first : first + len(goals) + 1]
-        if screened:
+        if prefiltered:
             flat, padded = _padded(rows, width)
-            found, finite = count_screened(flat, padded, items, width, goals, ids, bounds)
+            found, finite = count_with_prefilter(flat, padded, items, width, goals, ids, bounds)
         else:
-            found, finite = _count_plainly(rows, items, width, goals, ids, bounds)
+            found, finite = _count_without_prefilter(rows, items, width, goals, ids, bounds)
         if not finite:
             raise ArgumentError(NOT_FINITE)
         counts[:, batch] = found
-    above, level, above_barred, level_barred = torch.from_numpy(counts)
+    above, level, above_excluded, level_excluded = torch.from_numpy(counts)
     level = level - 1  # the target is level with itself
     kept = rank_from_counts(above, level, ties)
-    return kept, rank_from_counts(above - above_barred, level - level_barred, ties)
+    return kept, rank_from_counts(above - above_excluded, level - level_excluded, ties)
 
 
 def top_k(
@@ -68,7 +69,7 @@ def top_k(
     # torch's own allocations, views and copies cost several times numpy's where its code has left the caches.
     scores, ids = np.empty((count, k), dtype=np.float32), np.empty((count, k), dtype=np.int64)
     score_bits, names = scores.reshape(-1).view(np.int32), ids.reshape(-1)
-    catalog, closed = _open_items(item_weight.shape[0], candidates, deny)
+    catalog, excluded_for_all = _open_items(item_weight.shape[0], candidates, deny)
     weight = item_weight if catalog is None else item_weight[torch.from_numpy(catalog)]
     items, width = _flat(weight), weight.shape[1]
     taken = min(k, weight.shape[0])
@@ -80,25 +81,27 @@ def top_k(
     if catalog is not None and exclude is not None:
         places = np.full(len(item_weight), -1)
         places[catalog] = np.arange(len(catalog))
-    room = min(weight.shape[0], taken + max(taken, _LEAST_SLACK))
+    capacity = min(weight.shape[0], taken + max(taken, _LEAST_SLACK))
     for first in range(0, count, MOST_ROWS):
         batch = slice(first, first + MOST_ROWS)
         size = min(MOST_ROWS, count - first)
         asked = hidden if count <= MOST_ROWS else hidden[batch]
-        barred = barred_items(exclude, first, size, item_weight.shape[0], places)
+        excluded = excluded_items(exclude, first, size, item_weight.shape[0], places)
         lanes = _lanes(size)
         if _threads(-(-size // lanes), lanes, len(items) // width, width) == 1:
             out = score_bits[first * k :], names[first * k :]
-            if select_alone(_flat(asked), lanes, items, width, closed, *barred, taken, k, room, *out):
+            if select_single_thread(
+                _flat(asked), lanes, items, width, excluded_for_all, *excluded, taken, k, capacity, *out
+            ):
                 raise ArgumentError(NOT_FINITE)
             continue
         rows = _Rows(asked, items, width, _NOBODY)
         threads, part, stretch = rows.plan()
-        keys = np.empty(threads * rows.count * room, dtype=np.int64)
+        keys = np.empty(threads * rows.count * capacity, dtype=np.int64)
         sizes = np.zeros(threads * rows.count, dtype=np.int64)
         faults = np.zeros(threads, dtype=np.int64)
         launch(
-            selection.select_worker,
+            cpu_top_k.select_worker,
             threads,
             rows.lanes,
             rows.count,
@@ -109,10 +112,10 @@ def top_k(
             rows.flat,
             items,
             width,
-            closed,
-            *barred,
+            excluded_for_all,
+            *excluded,
             taken,
-            room,
+            capacity,
             keys,
             sizes,
             faults,
@@ -120,13 +123,13 @@ def top_k(
         if 1 in faults.tolist():
             raise ArgumentError(NOT_FINITE)
         launch(
-            selection.merge_worker,
+            cpu_top_k.merge_worker,
             threads_for(rows.count, rows.count * taken * 100),
             threads,
             rows.count,
             taken,
             k,
-            room,
+            capacity,
             keys,
             sizes,
             score_bits[first * k :],
@@ -137,7 +140,7 @@ def top_k(
     return torch.from_numpy(scores), torch.from_numpy(ids)
 
 
-def _count_plainly(
+def _count_without_prefilter(
     hidden: Tensor,
     items: NDArray[np.float32],
     width: int,
@@ -145,13 +148,13 @@ def _count_plainly(
     excluded: NDArray[np.int64],
     offsets: NDArray[np.int64],
 ) -> tuple[NDArray[np.int64], bool]:
-    """Count by scoring everything in float32; as `count_screened`."""
+    """Count by scoring everything in float32; as `count_with_prefilter`."""
     rows = _Rows(hidden, items, width, targets)
-    threads, stretch = plan_pieces(rows.count, rows.items, rows.steps)
+    threads, stretch = plan_tasks(rows.count, rows.items, rows.steps)
     found = np.zeros((threads, 4, rows.count), dtype=np.int64)
     faults = np.zeros(threads, dtype=np.int64)
     launch(
-        sweeps.rank_worker,
+        cpu_rank.rank_worker,
         threads,
         rows.lanes,
         rows.count,
@@ -160,7 +163,7 @@ def _count_plainly(
         rows.padded,
         items,
         width,
-        rows.bars,
+        rows.thresholds,
         targets,
         excluded,
         offsets,
@@ -173,20 +176,20 @@ def _count_plainly(
 def _open_items(
     items: int, candidates: Tensor | None, deny: Tensor | None
 ) -> tuple[NDArray[np.int64] | None, NDArray[np.bool_]]:
-    """Say which items all rows may have: as the ids of a catalog to copy, or as flags of those closed.
+    """Say which items all rows may have: as the ids of a catalog to copy, or as flags of the others.
 
-    Flags cost nothing but where a closed item's score passes a bar; a copy pays where few items are open.
+    Flags cost nothing but where an excluded item's score passes a threshold; a copy pays where few are left.
     """
     if candidates is None and deny is None:
         return None, np.empty(0, dtype=np.bool_)
-    closed = np.full(items, candidates is not None)
+    excluded_for_all = np.full(items, candidates is not None)
     if candidates is not None:
-        closed[candidates.numpy()] = False
+        excluded_for_all[candidates.numpy()] = False
     if deny is not None:
-        closed[deny.numpy()] = True
-    if 2 * np.count_nonzero(closed) > items:
-        return np.flatnonzero(~closed), np.empty(0, dtype=np.bool_)
-    return None, closed
+        excluded_for_all[deny.numpy()] = True
+    if 2 * np.count_nonzero(excluded_for_all) > items:
+        return np.flatnonzero(~excluded_for_all), np.empty(0, dtype=np.bool_)
+    return None, excluded_for_all
 
 
 class _Rows:
@@ -197,16 +200,16 @@ class _Rows:
     ) -> None:
         self.count = len(hidden)
         self.items = len(items) // width
-        self.blocks = -(-self.items // sweeps.BLOCK)
+        self.blocks = -(-self.items // cpu_top_k.BLOCK_V)
         self.width = width
         self.lanes = _lanes(self.count)
         self.groups = -(-self.count // self.lanes)
         self.steps = _steps(self.groups, self.lanes, self.items, width)
         self.flat, self.padded = _padded(hidden, width)
         self.columns = np.empty(self.groups * self.lanes * self.padded, dtype=np.float32)
-        self.bars = np.empty(len(targets), dtype=np.float32)
+        self.thresholds = np.empty(len(targets), dtype=np.float32)
         launch(
-            sweeps.pack_worker,
+            pack_worker,
             threads_for(self.groups, self.count * width * 20),
             self.lanes,
             self.count,
@@ -216,13 +219,13 @@ class _Rows:
             width,
             targets,
             self.columns,
-            self.bars,
+            self.thresholds,
         )
 
     def plan(self) -> tuple[int, int, int]:
-        """Choose the threads, and the groups of rows and blocks of items per piece.
+        """Choose the threads, and the groups of rows and blocks of items per task.
 
-        With rows enough for all threads a piece is the whole catalog for some of them, so that each row has
+        With rows enough for all threads a task is the whole catalog for some of them, so that each row has
         one threshold; otherwise the threads share the catalog.
         """
         threads = _threads(self.groups, self.lanes, self.items, self.width)
@@ -237,9 +240,9 @@ def _padded(hidden: Tensor, width: int) -> tuple[NDArray[np.float32], int]:
     flat, padded = _flat(hidden), width + -width % LANES
     if padded == width:
         return flat, width
-    room = np.zeros((len(hidden), padded), dtype=np.float32)
-    room[:, :width] = flat.reshape(len(hidden), width)
-    return room.reshape(-1), padded
+    capacity = np.zeros((len(hidden), padded), dtype=np.float32)
+    capacity[:, :width] = flat.reshape(len(hidden), width)
+    return capacity.reshape(-1), padded
 
 
 def _lanes(rows: int) -> int:
@@ -248,7 +251,7 @@ def _lanes(rows: int) -> int:
 
 def _threads(groups: int, lanes: int, items: int, width: int) -> int:
     """How many threads the scores of a batch are worth."""
-    blocks = -(-items // sweeps.BLOCK)
+    blocks = -(-items // cpu_top_k.BLOCK_V)
     return threads_for(blocks * groups, _steps(groups, lanes, items, width))
 
 

@@ -96,17 +96,17 @@ def top_k(
         scores (B, k) and ids (B, k) int64; id -1 and score -inf where candidates ran out.
     """
     scores = finite_scores(hidden, item_weight)
-    barred = excluded_mask(scores.shape, exclude, scores.device)
+    excluded = excluded_mask(scores.shape, exclude, scores.device)
     if candidates is not None:
         allowed = torch.zeros(scores.shape[1], dtype=torch.bool, device=scores.device)
         allowed[candidates] = True
-        barred |= ~allowed
+        excluded |= ~allowed
     if deny is not None:
-        barred[:, deny] = True
-    # Barred items go behind all others by a second stable sort, whatever their score.
+        excluded[:, deny] = True
+    # Excluded items go behind all others by a second stable sort, whatever their score.
     ids = scores.argsort(dim=1, descending=True, stable=True)
-    ids = ids.gather(1, barred.gather(1, ids).int().argsort(dim=1, stable=True))[:, :k]
-    gone = barred.gather(1, ids)
+    ids = ids.gather(1, excluded.gather(1, ids).int().argsort(dim=1, stable=True))[:, :k]
+    gone = excluded.gather(1, ids)
     best = scores.gather(1, ids).masked_fill(gone, float("-inf"))
     ids = ids.masked_fill(gone, -1)
     short = k - ids.shape[1]

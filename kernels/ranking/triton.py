@@ -13,9 +13,9 @@ from torch import Tensor
 
 from recsys.errors import ArgumentError
 from recsys.kernels.ranking.reference import NOT_FINITE, Jagged, rank_from_counts
-from recsys.kernels.ranking.triton_plan import Barred, Plan, entries_of, lists_of
+from recsys.kernels.ranking.triton_plan import Excluded, Plan, entries_of, lists_of
 from recsys.kernels.ranking.triton_rank import count_scores, score_targets
-from recsys.kernels.ranking.triton_selection import top_k
+from recsys.kernels.ranking.triton_top_k_launch import top_k
 from recsys.kernels.shared.launching import architecture, choose_config, launch
 
 __all__ = ["count", "rank_of_target", "top_k"]
@@ -26,7 +26,7 @@ def rank_of_target(
 ) -> tuple[Tensor, Tensor]:
     """Count the scores above and level with the target's; arguments as in the public function."""
     counts, faults = count(hidden, item_weight, targets, exclude)
-    above, level, above_barred, level_barred = counts
+    above, level, above_excluded, level_excluded = counts
     broken, lost = torch.stack(((faults != 0.0).any(), (level < 1).any())).tolist()  # NaN is not 0 either
     if broken:
         raise ArgumentError(NOT_FINITE)
@@ -34,7 +34,7 @@ def rank_of_target(
         raise ArgumentError("a target's score is not among its row's scores: targets must be ids in [0, V)")
     level = level - 1  # the target is level with itself
     kept = rank_from_counts(above, level, ties)
-    return kept, rank_from_counts(above - above_barred, level - level_barred, ties)
+    return kept, rank_from_counts(above - above_excluded, level - level_excluded, ties)
 
 
 def count(
@@ -47,10 +47,10 @@ def count(
     hidden, item_weight, targets = hidden.contiguous(), item_weight.contiguous(), targets.contiguous()
     dtype = str(hidden.dtype).removeprefix("torch.")
     config = choose_config("ranking", "rank", architecture(hidden), dtype=dtype, width=width)
-    tile = config.blocks["ROWS"], config.blocks["ITEMS"]
-    barred = None if exclude is None else Barred.sort(*exclude, *tile, items, targets=targets)
+    tile = config.blocks["BLOCK_B"], config.blocks["BLOCK_V"]
+    excluded = None if exclude is None else Excluded.sort(*exclude, *tile, items, targets=targets)
     plan = Plan.cut(rows, items, *tile)
-    bars = hidden.new_zeros(rows, dtype=torch.float32)
+    thresholds = hidden.new_zeros(rows, dtype=torch.float32)
     launch(
         score_targets,
         plan.programs,
@@ -58,31 +58,31 @@ def count(
         hidden,
         item_weight,
         targets,
-        bars,
+        thresholds,
         rows,
         items,
         plan.span,
         plan.row_blocks,
-        WIDTH=width,
+        D=width,
     )
     counts = targets.new_empty((4, plan.spans, rows), dtype=torch.int32)
-    faults = bars.new_empty(plan.programs)
+    faults = thresholds.new_empty(plan.programs)
     launch(
         count_scores,
         plan.programs,
         config,
         hidden,
         item_weight,
-        bars,
-        *lists_of(barred),
+        thresholds,
+        *lists_of(excluded),
         counts,
         faults,
         rows,
         items,
         plan.span,
         plan.row_blocks,
-        entries_of(barred),
+        entries_of(excluded),
         plan.spans,
-        WIDTH=width,
+        D=width,
     )
     return counts.sum(1), faults

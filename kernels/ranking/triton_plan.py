@@ -1,4 +1,4 @@
-"""What ranking shares on the host: how a sweep is cut into programs, and exclusions sorted by tile.
+"""What ranking shares on the host: a pass over the catalog cut into programs, exclusions sorted by tile.
 
 Legend: B rows, V items.
 """
@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 PROGRAMS = 1024
-"""Programs wanted of a sweep: the catalog is cut in spans to get there. No result depends on the cut."""
+"""Programs wanted of a pass: the catalog is cut in spans to get there. No result depends on the cut."""
 
 
 @dataclass(frozen=True, slots=True)
-class Barred:
-    """Pairs (row, item) that are left out, in the order in which tiles meet them; see `triton_barred`."""
+class Excluded:
+    """Pairs (row, item) that are excluded, in the order in which tiles meet them; see `triton_exclude`."""
 
     segments: Tensor
     """(E,) int64 ascending: row block * tiles + tile."""
@@ -32,7 +32,7 @@ class Barred:
         *,
         targets: Tensor | None = None,
         ordered: Tensor | None = None,
-    ) -> "Barred | None":
+    ) -> "Excluded | None":
         """Sort jagged exclusion lists by tile, on their device, without waiting for it.
 
         Args:
@@ -57,14 +57,14 @@ class Barred:
         segments, order = (row // high * -(-places // wide) + place // wide).sort()
         return cls(segments, cell[order])
 
-    def from_block(self, block: int, tiles: int) -> "Barred":
+    def from_block(self, block: int, tiles: int) -> "Excluded":
         """Count segments from a row block, for a launch whose rows begin there."""
-        return self if block == 0 else Barred(self.segments - block * tiles, self.places)
+        return self if block == 0 else Excluded(self.segments - block * tiles, self.places)
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How a sweep of B rows over the catalog is cut into programs."""
+    """How a pass of B rows over the catalog is cut into programs."""
 
     row_blocks: int
     span: int
@@ -85,11 +85,11 @@ class Plan:
         return self.row_blocks * self.spans
 
 
-def lists_of(barred: Barred | None) -> tuple[Tensor | None, Tensor | None]:
+def lists_of(excluded: Excluded | None) -> tuple[Tensor | None, Tensor | None]:
     """Its two arrays, as the kernels take them."""
-    return (None, None) if barred is None else (barred.segments, barred.places)
+    return (None, None) if excluded is None else (excluded.segments, excluded.places)
 
 
-def entries_of(barred: Barred | None) -> int:
+def entries_of(excluded: Excluded | None) -> int:
     """The length of its arrays."""
-    return 0 if barred is None else len(barred.segments)
+    return 0 if excluded is None else len(excluded.segments)

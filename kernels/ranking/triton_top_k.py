@@ -1,27 +1,27 @@
 # mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-decorators, allow-untyped-calls
 """Top-k kernels: bounds of every tile of scores, true scores of the few tiles that can hold an answer.
 
-The screen multiplies in tensor cores, roughly, and keeps of each tile the most that a true score in it can
-be. Errors of the operands in proportion to them give |rough - true| <= c |h| |w| (Cauchy-Schwarz), so that
-a tile's bound is the greatest of its rough scores + c |h| |w|. The tiles with the greatest bounds are scored
-in float32. Where the k-th best of these scores is above the least bound among the tiles picked, no other
-tile matters and the answer is exact; rows where it is not are marked, to be asked again.
+The prefilter multiplies in tensor cores, at low precision, and keeps of each tile the most that a true score
+in it can be. Errors of the operands in proportion to them give |rough - true| <= c |h| |w| (Cauchy-Schwarz),
+so that a tile's bound is the greatest of its rough scores + c |h| |w|. The tiles with the greatest bounds are
+scored in float32. Where the k-th best of these scores is above the least bound among the tiles picked, no
+other tile matters and the answer is exact; rows where it is not are flagged, to be asked again.
 
-What is returned comes from `score_picks` alone, so that no bit of it depends on the screen. Scores and
+What is returned comes from `score_picks` alone, so that no bit of it depends on the prefilter. Scores and
 places are packed in one int64 key, which orders equal scores by id, lower first; no two keys are equal.
 
-Legend: B rows, `count` places (items of the catalog, or entries of a list of ids), d width; a tile is ITEMS
+Legend: B rows, `V` places (items of the catalog, or entries of a list of ids), d width; a tile is BLOCK_V
 places.
 """
 
 import triton
 import triton.language as tl
 
-from recsys.kernels.ranking.triton_barred import barred_cells, barred_items, first_at_least
+from recsys.kernels.ranking.triton_exclude import excluded_cells, excluded_items, first_at_least
 from recsys.kernels.shared.triton_tiles import load_tile
 
 NOTHING = tl.constexpr(-(2**63))
-"""The key of a barred place: below that of any score."""
+"""The key of a excluded place: below that of any score."""
 
 _KEPT = tl.constexpr(-(2**13))
 """The bits of a float32 that a tensor core reads as TF32."""
@@ -49,9 +49,9 @@ def score_of(key):
 
 
 @triton.jit
-def listed_items(catalog, place, count):
+def listed_items(catalog, place, V):
     """The item ids at some places, and which of them may be returned: a list holds -1 where it may not."""
-    real = place < count
+    real = place < V
     if catalog is None:
         return place, real
     else:
@@ -74,8 +74,8 @@ def squares(tile):
     return tl.sum(wide * wide, 1)
 
 
-@triton.jit(do_not_specialize=["rows", "count", "span", "row_blocks", "entries"])
-def screen_tiles(
+@triton.jit(do_not_specialize=["B", "V", "span", "row_blocks", "entries"])
+def prefilter_tiles(
     hidden,
     item_weight,
     catalog,
@@ -83,18 +83,18 @@ def screen_tiles(
     places,
     bounds,
     faults,
-    slack,
-    rows,
-    count,
+    relative_error,
+    B,
+    V,
     span,
     row_blocks,
     entries,
-    WIDTH: tl.constexpr,
+    D: tl.constexpr,
     PRECISION: tl.constexpr,
     TRUNCATE: tl.constexpr,
-    ROWS: tl.constexpr,
-    ITEMS: tl.constexpr,
-    DEPTH: tl.constexpr,
+    BLOCK_B: tl.constexpr,
+    BLOCK_V: tl.constexpr,
+    BLOCK_D: tl.constexpr,
 ):
     """Bound the true scores of each tile of one span for one block of rows: bounds (B, tiles) float32.
 
@@ -103,49 +103,49 @@ def screen_tiles(
     """
     program = tl.program_id(0)
     row_block = program % row_blocks
-    row = row_block * ROWS + tl.arange(0, ROWS)
-    inside = row < rows
+    row = row_block * BLOCK_B + tl.arange(0, BLOCK_B)
+    inside = row < B
     begin = program // row_blocks * span
-    local = tl.arange(0, ITEMS)
-    h = load_tile(hidden, row, inside, 0, WIDTH, DEPTH)
+    local = tl.arange(0, BLOCK_V)
+    h = load_tile(hidden, row, inside, 0, D, BLOCK_D)
     reach = squares(h)
-    for first in range(DEPTH, WIDTH, DEPTH):
-        reach += squares(load_tile(hidden, row, inside, first, WIDTH, DEPTH))
-    reach = tl.sqrt(reach + WIDTH * TINY)
+    for first in range(BLOCK_D, D, BLOCK_D):
+        reach += squares(load_tile(hidden, row, inside, first, D, BLOCK_D))
+    reach = tl.sqrt(reach + D * TINY)
     farthest = tl.max(reach, 0)
     fault = tl.sum(reach * 0.0, 0)
-    reach = reach * slack
+    reach = reach * relative_error
     h = as_read(h, TRUNCATE)
-    tiles = tl.cdiv(count, ITEMS)
+    tiles = tl.cdiv(V, BLOCK_V)
     if segments is not None:
-        at = first_at_least(segments, entries, row_block * tiles.to(tl.int64) + begin // ITEMS)
+        at = first_at_least(segments, entries, row_block * tiles.to(tl.int64) + begin // BLOCK_V)
         upcoming = tl.load(segments + at, mask=at < entries, other=-1)
-    for start in range(begin, tl.minimum(begin + span, count), ITEMS):
-        item, real = listed_items(catalog, start + local, count)
-        w = load_tile(item_weight, item, real, 0, WIDTH, DEPTH)
+    for start in range(begin, tl.minimum(begin + span, V), BLOCK_V):
+        item, real = listed_items(catalog, start + local, V)
+        w = load_tile(item_weight, item, real, 0, D, BLOCK_D)
         length = squares(w)
         z = tl.dot(h, tl.trans(as_read(w, TRUNCATE)), input_precision=PRECISION)
-        for first in range(DEPTH, WIDTH, DEPTH):
-            left = load_tile(hidden, row, inside, first, WIDTH, DEPTH)
-            w = load_tile(item_weight, item, real, first, WIDTH, DEPTH)
+        for first in range(BLOCK_D, D, BLOCK_D):
+            left = load_tile(hidden, row, inside, first, D, BLOCK_D)
+            w = load_tile(item_weight, item, real, first, D, BLOCK_D)
             length += squares(w)
             right = tl.trans(as_read(w, TRUNCATE))
             z = tl.dot(as_read(left, TRUNCATE), right, z, input_precision=PRECISION)
-        length = tl.sqrt(length + WIDTH * TINY)
+        length = tl.sqrt(length + D * TINY)
         fault += tl.sum(length * 0.0, 0) + tl.max(length, 0) * farthest * 0.0
         bound = tl.where(real[None, :], z + reach[:, None] * length[None, :], float("-inf"))
         if segments is not None:
-            segment = row_block * tiles.to(tl.int64) + start // ITEMS
+            segment = row_block * tiles.to(tl.int64) + start // BLOCK_V
             if upcoming == segment:
-                barred, at = barred_cells(segments, places, entries, segment, at, ROWS, ITEMS)
-                bound = tl.where(barred, float("-inf"), bound)
+                excluded, at = excluded_cells(segments, places, entries, segment, at, BLOCK_B, BLOCK_V)
+                bound = tl.where(excluded, float("-inf"), bound)
                 upcoming = tl.load(segments + at, mask=at < entries, other=-1)
-        most = tl.max(bound, 1) + WIDTH * TINY
-        tl.store(bounds + row.to(tl.int64) * tiles + start // ITEMS, most, mask=inside)
+        most = tl.max(bound, 1) + D * TINY
+        tl.store(bounds + row.to(tl.int64) * tiles + start // BLOCK_V, most, mask=inside)
     tl.store(faults + program, tl.where(fault != 0.0, 1, 0))
 
 
-@triton.jit(do_not_specialize=["rows", "count", "picks", "entries"])
+@triton.jit(do_not_specialize=["B", "V", "picks", "entries"])
 def score_picks(
     hidden,
     item_weight,
@@ -155,20 +155,20 @@ def score_picks(
     picked,
     keys,
     faults,
-    rows,
-    count,
+    B,
+    V,
     picks,
     entries,
-    WIDTH: tl.constexpr,
-    BLOCK: tl.constexpr,
+    D: tl.constexpr,
+    BLOCK_B: tl.constexpr,
     TOGETHER: tl.constexpr,
-    ITEMS: tl.constexpr,
-    DEPTH: tl.constexpr,
+    BLOCK_V: tl.constexpr,
+    BLOCK_D: tl.constexpr,
 ):
-    """Key the float32 scores of one tile for TOGETHER rows: keys (B, picks, ITEMS) int64.
+    """Key the float32 scores of one tile for TOGETHER rows: keys (B, picks, BLOCK_V) int64.
 
     The tile is the row's own of picked (B, picks) int64, with TOGETHER = 1; without `picked` it is each of
-    the `picks` tiles that there are. `segments` are in blocks of BLOCK rows. faults (programs,) int32: 1
+    the `picks` tiles that there are. `segments` are in blocks of BLOCK_B rows. faults (programs,) int32: 1
     where a score is not finite. Products are added in one order, whatever the launch.
     """
     program = tl.program_id(0)
@@ -177,30 +177,32 @@ def score_picks(
         tile = program % picks
     else:
         tile = tl.load(picked + program).to(tl.int32)
-    local = tl.arange(0, ITEMS)
-    place = tile * ITEMS + local
-    item, real = listed_items(catalog, place, count)
-    columns = tl.arange(0, DEPTH)
+    local = tl.arange(0, BLOCK_V)
+    place = tile * BLOCK_V + local
+    item, real = listed_items(catalog, place, V)
+    columns = tl.arange(0, BLOCK_D)
     fault = 0.0
-    w = load_tile(item_weight, item, real, 0, WIDTH, DEPTH).to(tl.float32)
+    w = load_tile(item_weight, item, real, 0, D, BLOCK_D).to(tl.float32)
     for step in tl.static_range(TOGETHER):
         row = own + step
-        inside = row < rows
-        start = hidden + row.to(tl.int64) * WIDTH
-        h = tl.load(start + columns, mask=inside & (columns < WIDTH), other=0.0).to(tl.float32)
+        inside = row < B
+        start = hidden + row.to(tl.int64) * D
+        h = tl.load(start + columns, mask=inside & (columns < D), other=0.0).to(tl.float32)
         score = tl.sum(w * h[None, :], 1)
-        for first in range(DEPTH, WIDTH, DEPTH):
-            more = tl.load(start + first + columns, mask=inside & (first + columns < WIDTH), other=0.0)
-            part = load_tile(item_weight, item, real, first, WIDTH, DEPTH).to(tl.float32)
+        for first in range(BLOCK_D, D, BLOCK_D):
+            more = tl.load(start + first + columns, mask=inside & (first + columns < D), other=0.0)
+            part = load_tile(item_weight, item, real, first, D, BLOCK_D).to(tl.float32)
             score += tl.sum(part * more.to(tl.float32)[None, :], 1)
         fault += tl.sum(score * 0.0, 0)
-        open_ = real
+        allowed = real
         if segments is not None:
-            segment = row // BLOCK * tl.cdiv(count, ITEMS).to(tl.int64) + tile
+            segment = row // BLOCK_B * tl.cdiv(V, BLOCK_V).to(tl.int64) + tile
             at = first_at_least(segments, entries, segment)
-            open_ = open_ & ~barred_items(segments, places, entries, segment, row % BLOCK, at, ITEMS)
-        key = tl.where(open_, pack(score, place), NOTHING)
-        cell = (row.to(tl.int64) * picks + program % picks) * ITEMS + local
+            allowed = allowed & ~excluded_items(
+                segments, places, entries, segment, row % BLOCK_B, at, BLOCK_V
+            )
+        key = tl.where(allowed, pack(score, place), NOTHING)
+        cell = (row.to(tl.int64) * picks + program % picks) * BLOCK_V + local
         tl.store(keys + cell, key, mask=inside & (local >= 0))
     tl.store(faults + program, tl.where(fault != 0.0, 1, 0))
 

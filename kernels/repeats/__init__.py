@@ -1,4 +1,6 @@
-"""What a learned bias of the items already in a window adds to the softmax over the catalog.
+"""Repeat-consumption bias: what a learned bias of the items already in a window adds to the softmax.
+
+Read `reference` first, then `layout`, `cpu_pairs` and `cpu_forward`.
 
 The fused cross-entropy knows nothing of windows: z_v = h . e_v for every item. With a bias b of the items
 of the window, by how far back they lie, z'_v = z_v + b there, and
@@ -16,6 +18,7 @@ from torch import Tensor
 
 from recsys.errors import ArgumentError
 from recsys.kernels.repeats import reference
+from recsys.kernels.repeats.checks import check_tensors
 from recsys.kernels.repeats.layout import RepeatLayout
 from recsys.kernels.shared.backends import BackendTable
 
@@ -76,22 +79,7 @@ def repeat_correction(
     Numerics: the logits should come from the numbers that gave `log_totals`: where nearly all of a row's
     probability lies in its window, what is left is a difference of the two.
     """
-    rows, events = len(layout.places), len(layout.items)
-    if hidden.dim() != 2 or hidden.shape[0] != rows or keys.shape != (events, hidden.shape[1]):
-        raise ArgumentError(
-            f"repeat_correction: hidden {tuple(hidden.shape)} and keys {tuple(keys.shape)} do not fit a "
-            f"layout of {rows} rows and {events} events"
-        )
-    if log_totals.shape != (rows,) or bias.dim() != 1 or len(bias) < 1:
-        raise ArgumentError(
-            f"repeat_correction: log_totals must be ({rows},) and bias (K,), K >= 1; they are "
-            f"{tuple(log_totals.shape)} and {tuple(bias.shape)}"
-        )
-    if not keys.dtype == log_totals.dtype == bias.dtype == hidden.dtype:
-        raise ArgumentError(
-            f"repeat_correction: dtypes differ: hidden {hidden.dtype}, keys {keys.dtype}, log_totals "
-            f"{log_totals.dtype}, bias {bias.dtype}"
-        )
+    check_tensors(hidden, keys, log_totals, bias, layout)
     chosen = BACKENDS.choose(backend, hidden)
     if chosen == "cpu" and hidden.dtype != torch.float32:
         if backend is not None:

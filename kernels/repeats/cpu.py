@@ -11,7 +11,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from recsys.kernels.repeats import sweeps
+from recsys.kernels.repeats.cpu_backward import backward_worker
+from recsys.kernels.repeats.cpu_forward import forward_worker
+from recsys.kernels.repeats.cpu_pairs import Batch
 from recsys.kernels.repeats.layout import RepeatLayout
 from recsys.kernels.repeats.reference import LEAST_LEFT
 from recsys.kernels.shared.arrays import flat
@@ -22,6 +24,18 @@ __all__ = ["repeat_correction"]
 
 SHORT = 64
 """Sequences up to this length are not sorted."""
+
+LAYOUT = (
+    "event_offsets",
+    "row_offsets",
+    "items",
+    "visible",
+    "following",
+    "preceding",
+    "places",
+    "targets",
+)
+"""What the operators take of a `RepeatLayout`, in this order: an operator of PyTorch takes tensors."""
 
 
 def repeat_correction(
@@ -45,14 +59,7 @@ def repeat_correction(
         keys,
         log_totals,
         bias / temperature,
-        layout.event_offsets,
-        layout.row_offsets,
-        layout.items,
-        layout.visible,
-        layout.following,
-        layout.preceding,
-        layout.places,
-        layout.targets,
+        [getattr(layout, name) for name in LAYOUT],
         sees_later,
         1.0 / temperature,
         1.0 - label_smoothing,
@@ -67,14 +74,7 @@ def forward(
     keys: Tensor,
     log_totals: Tensor,
     added: Tensor,
-    event_offsets: Tensor,
-    row_offsets: Tensor,
-    items: Tensor,
-    visible: Tensor,
-    following: Tensor,
-    preceding: Tensor,
-    places: Tensor,
-    targets: Tensor,
+    layout: list[Tensor],
     sees_later: bool,
     rate: float,
     own: float,
@@ -82,30 +82,12 @@ def forward(
 ) -> tuple[Tensor, Tensor]:
     """Return the correction (M,) and what each row's sum gains (M,).
 
-    float32, d a multiple of LANES; `added` (K,) is the bias at the temperature whose inverse `rate` is; the
-    target's own weighs `own` in the loss and every one of the window `even`.
+    float32, d a multiple of LANES; `layout`: see `LAYOUT`; `added` (K,) is the bias at the temperature whose
+    inverse `rate` is; the target's own weighs `own` in the loss and every one of the window `even`.
     """
     correction, gained = torch.empty(log_totals.shape), torch.empty(log_totals.shape)
-    order, bounds, longest, steps = _pieces(event_offsets, row_offsets, hidden.shape[1])
-    launch(
-        sweeps.forward_worker,
-        threads_for(len(order), steps),
-        order,
-        *bounds,
-        longest,
-        flat(hidden),
-        flat(keys),
-        hidden.shape[1],
-        flat(log_totals),
-        flat(torch.expm1(added)),
-        flat(added),
-        _buckets(longest, len(added)),
-        *(x.contiguous().numpy() for x in (items, visible, following, preceding, places, targets)),
-        sees_later,
-        *(np.float32(x) for x in (rate, own, even, LEAST_LEFT - 1)),
-        flat(gained),
-        flat(correction),
-    )
+    batch, steps = _batch(hidden, keys, log_totals, added, layout, sees_later, rate, own, even)
+    launch(forward_worker, threads_for(len(batch.order), steps), batch, flat(gained), flat(correction))
     return correction, gained
 
 
@@ -122,14 +104,7 @@ def backward(
     keys: Tensor,
     log_totals: Tensor,
     added: Tensor,
-    event_offsets: Tensor,
-    row_offsets: Tensor,
-    items: Tensor,
-    visible: Tensor,
-    following: Tensor,
-    preceding: Tensor,
-    places: Tensor,
-    targets: Tensor,
+    layout: list[Tensor],
     sees_later: bool,
     rate: float,
     own: float,
@@ -137,23 +112,12 @@ def backward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return the gradients of hidden, keys, log_totals and added."""
     d_hidden, d_keys, d_totals = (torch.empty(x.shape) for x in (hidden, keys, log_totals))
-    order, bounds, longest, steps = _pieces(event_offsets, row_offsets, hidden.shape[1])
-    d_added = np.zeros((len(event_offsets) - 1, len(added)), dtype=np.float32)
+    batch, steps = _batch(hidden, keys, log_totals, added, layout, sees_later, rate, own, even)
+    d_added = np.zeros((len(batch.event_bounds) - 1, len(added)), dtype=np.float32)
     launch(
-        sweeps.backward_worker,
-        threads_for(len(order), 3 * steps),
-        order,
-        *bounds,
-        longest,
-        flat(hidden),
-        flat(keys),
-        hidden.shape[1],
-        flat(log_totals),
-        flat(torch.expm1(added)),
-        _buckets(longest, len(added)),
-        *(x.contiguous().numpy() for x in (items, visible, following, preceding, places, targets)),
-        sees_later,
-        *(np.float32(x) for x in (rate, own, even, LEAST_LEFT - 1)),
+        backward_worker,
+        threads_for(len(batch.order), 3 * steps),
+        batch,
         flat(gained),
         flat(grad),
         flat(d_hidden),
@@ -175,32 +139,69 @@ def _(
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    ctx.save_for_backward(output[1], *inputs[:12])
-    ctx.options = inputs[12:]
+    *tensors, layout = inputs[:5]
+    ctx.save_for_backward(output[1], *tensors, *layout)
+    ctx.options = inputs[5:]
     ctx.mark_non_differentiable(output[1])
     ctx.set_materialize_grads(False)
 
 
-def _differentiate(ctx: Any, grad: Tensor | None, *_: Any) -> tuple[Tensor | None, ...]:
+def _differentiate(ctx: Any, grad: Tensor | None, *_: Any) -> tuple[Any, ...]:
+    none = [None] * len(LAYOUT), None, None, None, None
     if grad is None:
-        return (None,) * 16
-    return *backward(grad, *ctx.saved_tensors, *ctx.options), *(None,) * 12
+        return None, None, None, None, *none
+    gained, hidden, keys, log_totals, added, *layout = ctx.saved_tensors
+    return *backward(grad, gained, hidden, keys, log_totals, added, layout, *ctx.options), *none
 
 
 forward.register_autograd(_differentiate, setup_context=_save)
 
 
-def _pieces(
-    event_offsets: Tensor, row_offsets: Tensor, width: int
-) -> tuple[NDArray[np.int64], tuple[NDArray[np.int32], NDArray[np.int32]], int, int]:
-    """Return the sequences in order of work, the offsets, the most events of one, and the forward steps."""
-    events, rows = event_offsets.numpy(), row_offsets.numpy()
+def _batch(
+    hidden: Tensor,
+    keys: Tensor,
+    log_totals: Tensor,
+    added: Tensor,
+    layout: list[Tensor],
+    sees_later: bool,
+    rate: float,
+    own: float,
+    even: float,
+) -> tuple[Batch, int]:
+    """Return what the compiled loops read, and the elementary steps of the forward pass."""
+    arrays = [x.contiguous().numpy() for x in layout]
+    events, rows, items, visible, following, preceding, places, targets = arrays
     lengths, counts = np.diff(events).astype(np.int64), np.diff(rows).astype(np.int64)
+    longest, width = int(lengths.max(initial=0)), hidden.shape[1]
     # Longest first, so that no thread begins one late; short ones stay in the order in which they lie.
     order = np.argsort(np.where(lengths > SHORT, -lengths, 0), kind="stable")
     order = order[(lengths + counts)[order] > 0]
     steps = 200 * (len(lengths) + int(counts.sum())) + int((lengths * counts).sum()) * (width + 32) // 16
-    return order, (events, rows), int(lengths.max(initial=0)), steps
+    batch = Batch(
+        order=order,
+        event_bounds=events,
+        row_bounds=rows,
+        longest=longest,
+        hidden=flat(hidden),
+        keys=flat(keys),
+        width=width,
+        totals=flat(log_totals),
+        growth=flat(torch.expm1(added)),
+        added=flat(added),
+        bucket_of=_buckets(longest, len(added)),
+        items=items,
+        visible=visible,
+        following=following,
+        preceding=preceding,
+        places=places,
+        targets=targets,
+        sees_later=sees_later,
+        rate=np.float32(rate),
+        own=np.float32(own),
+        even=np.float32(even),
+        least=np.float32(LEAST_LEFT - 1),
+    )
+    return batch, steps
 
 
 def _buckets(longest: int, count: int) -> NDArray[np.int64]:

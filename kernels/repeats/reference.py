@@ -56,7 +56,7 @@ def repeat_correction(
 
     powers = 2 ** torch.arange(1, len(bias), device=hidden.device, dtype=torch.int32)
     bucket = torch.bucketize(distance, powers, right=True, out_int32=True)
-    added: Tensor = _Looked.apply(bias, bucket) / temperature  # type: ignore[no-untyped-call]
+    added: Tensor = _Gather.apply(bias, bucket) / temperature  # type: ignore[no-untyped-call]
     zero = added.new_zeros(())
     gained = torch.where(counted, torch.expm1(added) * torch.exp(scores), zero).sum(-1)
     correction = torch.log1p(gained.clamp_min(LEAST_LEFT - 1))
@@ -75,7 +75,7 @@ def _spread(x: Tensor, slots: Tensor, batch: int, width: int) -> Tensor:
     return x.new_zeros(batch * width, *x.shape[1:]).index_copy(0, slots, x).view(batch, width, *x.shape[1:])
 
 
-class _Looked(torch.autograd.Function):
+class _Gather(torch.autograd.Function):
     """bias[bucket], whose gradient is a sum for each bucket: to scatter millions into a few takes longer."""
 
     @staticmethod

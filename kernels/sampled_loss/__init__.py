@@ -1,7 +1,11 @@
 """Losses over a target and sampled negatives instead of the whole catalog.
 
+Read `reference` first, then `form`, `autograd` (what both devices share) and `cpu_forward` or
+`triton_forward`: the compiled loops take the gradients of the scores ("score gradients") in the pass that
+computes the losses.
+
 All take hidden (N, d), items (V, d) or a `HashedTable`, targets (N,) and negatives, which are (N, K), each
-row's own, or (K,), shared by all rows. A row's negatives that are its target are left out of its loss
+row's own, or (K,), shared by all rows. A row's negatives that are its target are excluded from its loss
 ("accidental hits"); `recsys.kernels.sampling` draws none for rows of their own. z_t and z_j are the scores
 of the target and of negative j: inner products over the temperature.
 
@@ -16,15 +20,15 @@ from torch import Tensor
 from recsys.errors import ArgumentError
 from recsys.kernels.embedding import Items, item_count
 from recsys.kernels.sampled_loss import reference
-from recsys.kernels.sampled_loss.assembly import sampled_loss
+from recsys.kernels.sampled_loss.autograd import sampled_loss
 from recsys.kernels.sampled_loss.checks import check_options, check_tensors
-from recsys.kernels.sampled_loss.form import BCE, BPR, SOFTMAX, Form, gbce_beta
+from recsys.kernels.sampled_loss.form import BCE, BPR, SOFTMAX, Arguments, Form, gbce_beta
 from recsys.kernels.shared.backends import BackendTable
 
 __all__ = ["bce_loss", "bpr_loss", "gbce_beta", "gbce_loss", "sampled_softmax_loss"]
 
-Loss = Callable[..., Tensor]
-"""A backend: arguments as of `reference.sampled_loss`."""
+Loss = Callable[[Arguments, Form], Tensor]
+"""A backend."""
 
 
 def _cpu() -> Loss:
@@ -98,21 +102,19 @@ def sampled_softmax_loss(
     the same bits whatever the number of threads or the other rows.
     Source: Jean et al. 2015 (arXiv:1412.2007); in-batch negatives with logQ, Yi et al. 2019.
     """
-    return _compute(
-        "sampled_softmax_loss",
-        Form(SOFTMAX, smoothing=label_smoothing),
-        hidden,
-        items,
-        targets,
-        negatives,
+    arguments = Arguments(
+        hidden=hidden,
+        items=items,
+        targets=targets,
+        negatives=negatives,
         log_q=log_q,
         target_log_q=target_log_q,
         temperature=temperature,
         weight=weight,
         reduction=reduction,
         sparse=sparse,
-        backend=backend,
     )
+    return _compute("sampled_softmax_loss", Form(SOFTMAX, smoothing=label_smoothing), backend, arguments)
 
 
 def bce_loss(
@@ -136,19 +138,17 @@ def bce_loss(
 
     Source: Kang and McAuley 2018 (arXiv:1808.09781).
     """
-    return _compute(
-        "bce_loss",
-        Form(BCE),
-        hidden,
-        items,
-        targets,
-        negatives,
+    arguments = Arguments(
+        hidden=hidden,
+        items=items,
+        targets=targets,
+        negatives=negatives,
         temperature=temperature,
         weight=weight,
         reduction=reduction,
         sparse=sparse,
-        backend=backend,
     )
+    return _compute("bce_loss", Form(BCE), backend, arguments)
 
 
 def gbce_loss(
@@ -191,19 +191,17 @@ def gbce_loss(
     if not 0.0 <= t <= 1.0:
         raise ArgumentError(f"gbce_loss: t is {t}, want a number in [0, 1]")
     beta = gbce_beta(max(1, negatives.shape[-1]), n_items or item_count(items), t)
-    return _compute(
-        "gbce_loss",
-        Form(BCE, beta=beta),
-        hidden,
-        items,
-        targets,
-        negatives,
+    arguments = Arguments(
+        hidden=hidden,
+        items=items,
+        targets=targets,
+        negatives=negatives,
         temperature=temperature,
         weight=weight,
         reduction=reduction,
         sparse=sparse,
-        backend=backend,
     )
+    return _compute("gbce_loss", Form(BCE, beta=beta), backend, arguments)
 
 
 def bpr_loss(
@@ -226,50 +224,20 @@ def bpr_loss(
 
     Source: Rendle et al. 2009 (arXiv:1205.2618).
     """
-    return _compute(
-        "bpr_loss",
-        Form(BPR),
-        hidden,
-        items,
-        targets,
-        negatives,
+    arguments = Arguments(
+        hidden=hidden,
+        items=items,
+        targets=targets,
+        negatives=negatives,
         temperature=temperature,
         weight=weight,
         reduction=reduction,
         sparse=sparse,
-        backend=backend,
     )
+    return _compute("bpr_loss", Form(BPR), backend, arguments)
 
 
-def _compute(
-    name: str,
-    form: Form,
-    hidden: Tensor,
-    items: Items,
-    targets: Tensor,
-    negatives: Tensor,
-    *,
-    temperature: float,
-    weight: Tensor | None,
-    reduction: str,
-    sparse: bool,
-    backend: str | None,
-    log_q: Tensor | None = None,
-    target_log_q: Tensor | None = None,
-) -> Tensor:
-    check_options(name, temperature, reduction, form.smoothing)
-    check_tensors(name, hidden, items, targets, negatives, log_q, target_log_q, weight)
-    compute = BACKENDS.load(BACKENDS.choose(backend, hidden))
-    return compute(
-        hidden,
-        items,
-        targets,
-        negatives,
-        form=form,
-        log_q=log_q,
-        target_log_q=target_log_q,
-        temperature=temperature,
-        sparse=sparse,
-        weight=weight,
-        reduction=reduction,
-    )
+def _compute(name: str, form: Form, backend: str | None, arguments: Arguments) -> Tensor:
+    check_options(name, form, arguments)
+    check_tensors(name, arguments)
+    return BACKENDS.load(BACKENDS.choose(backend, arguments.hidden))(arguments, form)

@@ -6,40 +6,36 @@ import torch
 from torch import Tensor
 
 from recsys.errors import ArgumentError
-from recsys.kernels.embedding import HashedTable, Items, item_count
+from recsys.kernels.embedding import HashedTable, item_count
+from recsys.kernels.sampled_loss.form import Arguments, Form
 
 REDUCTIONS = ("mean", "sum", "none")
 
 
-def check_options(name: str, temperature: float, reduction: str, label_smoothing: float) -> None:
+def check_options(name: str, form: Form, arguments: Arguments) -> None:
     """Refuse options out of range.
 
     Raises:
         ArgumentError: see above.
     """
+    temperature, reduction, smoothing = arguments.temperature, arguments.reduction, form.smoothing
     if not (temperature > 0.0 and math.isfinite(temperature)):
         raise ArgumentError(f"{name}: temperature is {temperature}, want a finite number above 0")
     if reduction not in REDUCTIONS:
         raise ArgumentError(f"{name}: reduction is {reduction!r}, want one of {', '.join(REDUCTIONS)}")
-    if not 0.0 <= label_smoothing <= 1.0:
-        raise ArgumentError(f"{name}: label_smoothing is {label_smoothing}, want a number in [0, 1]")
+    if not 0.0 <= smoothing <= 1.0:
+        raise ArgumentError(f"{name}: label_smoothing is {smoothing}, want a number in [0, 1]")
 
 
-def check_tensors(
-    name: str,
-    hidden: Tensor,
-    items: Items,
-    targets: Tensor,
-    negatives: Tensor,
-    log_q: Tensor | None,
-    target_log_q: Tensor | None,
-    weight: Tensor | None,
-) -> None:
+def check_tensors(name: str, arguments: Arguments) -> None:
     """Refuse tensors whose shapes, dtypes or devices do not go together, and, on the CPU, ids out of range.
 
     Raises:
         ArgumentError: see above.
     """
+    hidden, items = arguments.hidden, arguments.items
+    targets, negatives = arguments.targets, arguments.negatives
+    log_q, target_log_q, weight = arguments.log_q, arguments.target_log_q, arguments.weight
     like = f"hidden has shape {tuple(hidden.shape)}"
     if hidden.dim() != 2 or not hidden.is_floating_point():
         raise ArgumentError(f"{name}: hidden is {hidden.dtype}, {like}, want floating (N, d)")

@@ -2,7 +2,7 @@
 
 import torch
 
-from recsys.kernels.sampled_loss.assembly import Call
+from recsys.kernels.sampled_loss.autograd import LossInputs
 from recsys.kernels.sampled_loss.form import BCE, BPR, SOFTMAX, Form
 from recsys.kernels.sampled_loss.triton import BACKEND
 
@@ -10,7 +10,7 @@ __all__ = ["record_all"]
 
 
 def record_all() -> None:
-    """Sweep each form at each tile, with gradients and without, with the corrections that it takes."""
+    """LossKernel each form at each tile, with gradients and without, with the corrections that it takes."""
     n = 2
     targets, scale, own_q = torch.zeros(n, dtype=torch.int64), torch.zeros(n), torch.zeros(n)
     for kind in (SOFTMAX, BCE, BPR):
@@ -19,9 +19,9 @@ def record_all() -> None:
             h = torch.zeros(n, width)
             for shape in ((n, count), (count,)):
                 negatives = torch.zeros(shape, dtype=torch.int64)
-                sweep = BACKEND.sweep_rows if len(shape) == 2 else BACKEND.sweep_shared
+                compute = BACKEND.own_negatives if len(shape) == 2 else BACKEND.shared_negatives
                 for by_log_q, by_own in corrections:
-                    call = Call(
+                    inputs = LossInputs(
                         targets,
                         negatives,
                         targets,
@@ -32,9 +32,11 @@ def record_all() -> None:
                         1.0,
                         False,
                     )
-                    for wanted in (False, True):
-                        sweep(h, h, scale, call, wanted)
+                    for need_gradients in (False, True):
+                        compute(h, h, scale, inputs, need_gradients)
         for hashes in (2, 4):
             hashed = torch.zeros(n, 16, hashes, dtype=torch.int64)
-            call = Call(targets, hashed[..., 0], hashed[:, 0], hashed, None, None, Form(kind), 1.0, False)
-            BACKEND.sweep_rows(torch.zeros(n, 64), torch.zeros(n, 64), scale, call, True)
+            inputs = LossInputs(
+                targets, hashed[..., 0], hashed[:, 0], hashed, None, None, Form(kind), 1.0, False
+            )
+            BACKEND.own_negatives(torch.zeros(n, 64), torch.zeros(n, 64), scale, inputs, True)

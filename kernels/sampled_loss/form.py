@@ -1,8 +1,13 @@
-"""Which sampled loss: the one thing in which they differ is a row's loss as a function of its scores."""
+"""Which sampled loss, and of what: losses differ in a row's loss as a function of its scores alone."""
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
-__all__ = ["BCE", "BPR", "SOFTMAX", "Form", "gbce_beta"]
+from torch import Tensor
+
+from recsys.kernels.embedding import Items
+
+__all__ = ["BCE", "BPR", "SOFTMAX", "Arguments", "Form", "gbce_beta"]
 
 SOFTMAX, BCE, BPR = 0, 1, 2
 
@@ -18,6 +23,22 @@ class Form(NamedTuple):
 
     beta: float = 1.0
     """BCE: factor of the positive term; below 1 it is gBCE."""
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Arguments:
+    """What a loss is of and how it is summed; `sampled_softmax_loss` says what each is."""
+
+    hidden: Tensor
+    items: Items
+    targets: Tensor
+    negatives: Tensor
+    temperature: float
+    weight: Tensor | None
+    reduction: str
+    sparse: bool
+    log_q: Tensor | None = None
+    target_log_q: Tensor | None = None
 
 
 def gbce_beta(n_negatives: int, n_items: int, t: float) -> float:

@@ -1,7 +1,7 @@
 """Sampled losses in plain PyTorch: the definitions that every backend is tested against.
 
 z_t is the score of a row's target and z_j those of its negatives, divided by the temperature. A negative that
-is the row's own target (an accidental hit) is left out: its score is -inf.
+is the row's own target (an accidental hit) is excluded: its score is -inf.
 
 Legend: N rows, K negatives, d width.
 """
@@ -10,38 +10,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from recsys.kernels.embedding import Items, item_vectors
-from recsys.kernels.sampled_loss.form import BCE, BPR, Form
+from recsys.kernels.embedding import item_vectors
+from recsys.kernels.sampled_loss.form import BCE, BPR, Arguments, Form
 
 __all__ = ["row_losses", "sampled_loss"]
 
 
-def sampled_loss(
-    hidden: Tensor,
-    items: Items,
-    targets: Tensor,
-    negatives: Tensor,
-    *,
-    form: Form,
-    log_q: Tensor | None,
-    target_log_q: Tensor | None,
-    temperature: float,
-    sparse: bool,
-    weight: Tensor | None,
-    reduction: str,
-) -> Tensor:
-    """Compute the loss; arguments as in the public functions, which have checked them."""
-    losses = row_losses(
-        hidden,
-        items,
-        targets,
-        negatives,
-        form=form,
-        log_q=log_q,
-        target_log_q=target_log_q,
-        temperature=temperature,
-        sparse=sparse,
-    )
+def sampled_loss(arguments: Arguments, form: Form) -> Tensor:
+    """Compute the loss; the public functions have checked the arguments."""
+    losses = row_losses(arguments, form)
+    weight, reduction = arguments.weight, arguments.reduction
     if reduction == "none":
         return losses if weight is None else losses * weight
     total = losses.sum() if weight is None else (losses * weight).sum()
@@ -53,22 +31,16 @@ def sampled_loss(
     return total / mass.where(mass != 0.0, mass + 1)
 
 
-def row_losses(
-    hidden: Tensor,
-    items: Items,
-    targets: Tensor,
-    negatives: Tensor,
-    *,
-    form: Form,
-    log_q: Tensor | None,
-    target_log_q: Tensor | None,
-    temperature: float,
-    sparse: bool,
-) -> Tensor:
+def row_losses(arguments: Arguments, form: Form) -> Tensor:
     """Compute the loss of each row, (N,), in the dtype of hidden; differentiable in hidden and the items."""
+    hidden, targets, negatives = arguments.hidden, arguments.targets, arguments.negatives
+    log_q, target_log_q, temperature = arguments.log_q, arguments.target_log_q, arguments.temperature
     shared = negatives.dim() == 1
     vectors = item_vectors(
-        items, torch.cat((targets, negatives.reshape(-1))), sparse=sparse, backend="reference"
+        arguments.items,
+        torch.cat((targets, negatives.reshape(-1))),
+        sparse=arguments.sparse,
+        backend="reference",
     )
     target_vectors, others = vectors[: len(targets)], vectors[len(targets) :]
     positive = (hidden * target_vectors).sum(1) / temperature

@@ -1,5 +1,7 @@
 """Negative items for sampled losses: a pure function of (seed, row, draw), whatever the device or order.
 
+Read `reference` first, then `tables` (what is drawn from) and `cpu` or `triton_forward`.
+
 Legend: N rows, K negatives, V items.
 """
 
@@ -9,8 +11,8 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
-from recsys.errors import ArgumentError
 from recsys.kernels.sampling import reference
+from recsys.kernels.sampling.checks import check_draws, check_targets
 from recsys.kernels.sampling.tables import NegativeSampler, popularity_sampler, uniform_sampler
 from recsys.kernels.shared.backends import BackendTable
 from recsys.kernels.shared.random_words import mix, row_keys
@@ -70,13 +72,8 @@ def draw_negatives(
 
     Cost: O(N K). On a GPU nothing waits for the device.
     """
-    _check("draw_negatives", sampler, count, targets.device)
-    if targets.dim() != 1 or targets.dtype != torch.int64:
-        raise ArgumentError(
-            f"draw_negatives: targets is {targets.dtype} {tuple(targets.shape)}, want int64 (N,)"
-        )
-    if sampler.n_items < 2:
-        raise ArgumentError("draw_negatives: a catalog of one item has no negative")
+    check_draws("draw_negatives", sampler, count, targets.device)
+    check_targets(sampler, targets)
     draw = _implementation(backend, targets.device).draw_negatives
     drawn: Tensor = draw(sampler, targets, count, seed, first_row)
     return drawn
@@ -92,7 +89,7 @@ def draw_shared(
 ) -> Tensor:
     """Draw negatives that all rows share, with replacement; a row's own target may be among them.
 
-    Losses leave such hits out row by row, which keeps the expected counts of the others as they are.
+    Losses exclude such hits row by row, which keeps the expected counts of the others as they are.
 
     Args:
         sampler: on `device`.
@@ -105,7 +102,7 @@ def draw_shared(
         (K,) int64; the same for every backend.
     """
     device = torch.empty(0, device=device).device  # "cuda" is the one in use, by its number
-    _check("draw_shared", sampler, count, device)
+    check_draws("draw_shared", sampler, count, device)
     drawn: Tensor = _implementation(backend, device).draw_shared(sampler, count, seed, device)
     return drawn
 
@@ -145,15 +142,6 @@ def log_expected_count(
         float32, shape of ids: log(count q(i)), or log(count q(i | target)), exact to float32.
     """
     return (reference.probability(sampler, ids, targets).log() + math.log(count)).to(torch.float32)
-
-
-def _check(name: str, sampler: NegativeSampler, count: int, device: torch.device) -> None:
-    if count < 1:
-        raise ArgumentError(f"{name}: count is {count}, want at least 1")
-    if not sampler.is_uniform and sampler.threshold.device != device:
-        raise ArgumentError(
-            f"{name}: sampler is on {sampler.threshold.device}, draws are wanted on {device}, use .to()"
-        )
 
 
 def _implementation(backend: str | None, device: torch.device) -> ModuleType:

@@ -12,8 +12,8 @@ from recsys.kernels.shared.vector import Array, Number, compiled, next_task
 
 __all__ = ["draw_negatives", "draw_shared"]
 
-ROWS = 64
-"""Rows per piece of work."""
+BLOCK_N = 64
+"""Rows per task."""
 
 STEPS = 20
 """Elementary steps of `threads_for` per draw."""
@@ -40,10 +40,10 @@ def draw_shared(sampler: NegativeSampler, count: int, seed: int, device: torch.d
 
 def _draw(sampler: NegativeSampler, targets: Array, count: int, seed: int, first_row: int) -> Tensor:
     out = torch.empty(len(targets), count, dtype=torch.int64)
-    pieces = -(-len(targets) // ROWS)
+    tasks = -(-len(targets) // BLOCK_N)
     launch(
         draw_worker,
-        threads_for(pieces, STEPS * out.numel()),
+        threads_for(tasks, STEPS * out.numel()),
         targets,
         np.uint64(seed & (2**64 - 1)),
         np.uint64(first_row),
@@ -87,14 +87,14 @@ def draw_worker(
     count: Number,
     out: Array,
 ) -> None:
-    """Draw for pieces of `ROWS` rows; a target of -1 avoids nothing."""
+    """Draw for tasks of `BLOCK_N` rows; a target of -1 avoids nothing."""
     uniform = len(threshold) == 0
     start = _mix(seed + _ATTEMPT)
     while True:
-        first = next_task(queue) * ROWS
+        first = next_task(queue) * BLOCK_N
         if first >= len(targets):
             return
-        for row in range(first, min(first + ROWS, len(targets))):
+        for row in range(first, min(first + BLOCK_N, len(targets))):
             target = targets[row]
             key = _mix((first_row + np.uint64(row)) * _ROW + start)
             for draw in range(count):

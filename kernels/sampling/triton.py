@@ -5,7 +5,7 @@ from torch import Tensor
 
 from recsys.kernels.sampling.reference import SHARED_ROW, TRIES
 from recsys.kernels.sampling.tables import NegativeSampler
-from recsys.kernels.sampling.triton_draws import draw_kernel
+from recsys.kernels.sampling.triton_forward import draw_kernel
 from recsys.kernels.shared.launching import architecture, choose_config, launch
 from recsys.kernels.shared.random_words import row_start
 
@@ -35,12 +35,12 @@ def _draw(
 ) -> Tensor:
     out = torch.empty(rows, count, dtype=torch.int64, device=device)
     config = choose_config("sampling", "draws", architecture(out), count=count)
-    pieces = -(-count // config.blocks["DRAWS"])
+    draw_blocks = -(-count // config.blocks["BLOCK_K"])
     # In halves, for the type of a kernel's argument is not to depend on the seed.
     high, low = row_start(seed, first_row)
     launch(
         draw_kernel,
-        -(-rows // config.blocks["ROWS"]) * pieces,
+        -(-rows // config.blocks["BLOCK_N"]) * draw_blocks,
         config,
         targets,
         None if sampler.is_uniform else sampler.threshold,
@@ -51,7 +51,7 @@ def _draw(
         sampler.n_items,
         high,
         low,
-        pieces,
+        draw_blocks,
         TRIES=TRIES,
     )
     return out

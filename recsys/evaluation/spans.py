@@ -43,7 +43,7 @@ def distinct_items(items: NDArray[np.int32], starts: Ints, ends: Ints, n_items: 
     Returns:
         ids: (E,) int64 and offsets: (R+1,) int64, the jagged pair that the ranking kernel takes as `exclude`.
     """
-    from recsys.kernels.ranking.exclusions import distinct_lists
+    from recsys.kernels.ranking.cpu_top_k_exclude import distinct_lists
     from recsys.kernels.shared.histories import copy_histories
 
     return distinct_lists(*copy_histories(items, starts, ends), n_items)

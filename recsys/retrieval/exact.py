@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from recsys.kernels.refining import SLACK, overflows
+from recsys.kernels.rescoring import SLACK, overflows
 from recsys.retrieval.backends import Parts
 from recsys.retrieval.filters import Filters
 from recsys.retrieval.metric import Metric, Proposals, longest, order_exactly, too_long

@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from recsys.errors import ArgumentError
-from recsys.kernels.refining import is_sorted_within, left_out
+from recsys.kernels.rescoring import exclude_ids, is_sorted_within
 
 Ints = NDArray[np.int64]
 
@@ -97,7 +97,7 @@ def merge_filters(
     denied = None if deny is None else ascending_ids("deny", deny, n_items)
     if denied is not None and len(denied):
         if candidates is not None:
-            candidates = left_out(candidates, denied)
+            candidates = exclude_ids(candidates, denied)
         elif len(denied) > DENY_AS_EXCLUSION or len(denied) * n_rows > _DENIED_PAIRS_LIMIT:
             left = np.ones(n_items, dtype=np.bool_)
             left[denied] = False

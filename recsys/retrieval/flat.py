@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from recsys.errors import RetrievalError
-from recsys.kernels.refining import LANES, SLACK, refine_gathered
+from recsys.kernels.rescoring import LANES, SLACK, rescore_gathered
 from recsys.retrieval.backends import Parts
 from recsys.retrieval.faiss_library import bitmap_selector, load_faiss, lower_blas_threshold, searching
 from recsys.retrieval.filters import Filters, Ints
@@ -188,7 +188,7 @@ class FlatBackend:
         """Scan gathered items and order what is found, in one compiled call on this thread."""
         answers = Answers.of(len(rows), k)
         assert filters.candidates is not None
-        refused, doubts = refine_gathered(
+        refused, doubts = rescore_gathered(
             queries,
             table,
             filters.candidates,

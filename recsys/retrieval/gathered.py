@@ -5,7 +5,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
-from recsys.kernels.refining import digest, same_lists
+from recsys.kernels.rescoring import digest, same_lists
 from recsys.retrieval.filters import Ints
 
 BYTES_KEPT = 64 * 2**20

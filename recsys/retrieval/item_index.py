@@ -11,7 +11,7 @@ from torch import Tensor
 
 from recsys.config import build as build_config
 from recsys.errors import ArgumentError, RetrievalError
-from recsys.kernels.refining import all_finite
+from recsys.kernels.rescoring import all_finite
 from recsys.retrieval.backends import SearchBackend, build_backend, choose_kind
 from recsys.retrieval.categories import Categories
 from recsys.retrieval.filters import Filters, check_ids, merge_filters

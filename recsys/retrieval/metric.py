@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys.errors import ArgumentError
-from recsys.kernels import refining
+from recsys.kernels import rescoring
 from recsys.retrieval.filters import Filters, Ints
 
 Metric = Literal["inner_product", "l2", "cosine"]
@@ -72,7 +72,7 @@ def order_exactly(
     longest_item: float,
     filters: Filters,
     rows: Ints,
-    slack: int = refining.SLACK,
+    slack: int = rescoring.SLACK,
 ) -> tuple[Floats32, Ints, int]:
     """Drop what no filter permits, score the rest in float64 and order by (score descending, id ascending).
 
@@ -102,7 +102,7 @@ def order_exactly(
     found = proposals.found
     labels, table = (NO_IDS, vectors) if proposals.gathered is None else proposals.gathered
     unchecked = proposals.gathered is not None or filters.candidates is None
-    refused, doubts = refining.refine(
+    refused, doubts = rescoring.rescore(
         queries,
         table,
         metric == "l2",
@@ -186,7 +186,7 @@ def _scan(
     pool = np.arange(len(vectors), dtype=np.int64) if filters.candidates is None else filters.candidates
     pool = pool[filters.permits(pool[None, :], np.array([row]))[0]]
     scores = np.empty(len(pool), dtype=np.float32)
-    refining.score_items(query, vectors.reshape(-1), vectors.shape[1], pool, metric == "l2", scores)
+    rescoring.score_items(query, vectors.reshape(-1), vectors.shape[1], pool, metric == "l2", scores)
     if len(scores) > k:
         bar = np.partition(scores, -k)[-k]
         pool, scores = pool[scores >= bar], scores[scores >= bar]

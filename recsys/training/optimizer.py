@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from recsys.kernels.embedding import merge_rows
-from recsys.kernels.row_adamw import update_rows
+from recsys.kernels.lazy_adamw import update_rows
 from recsys.training.config import TrainingConfig
 
 # State-space parameters: decaying them would change the memory span (mamba-ssm excludes them too). The tables

@@ -41,7 +41,7 @@ def test_a_stage_passes_fails_or_runs_out_of_time(tmp_path: Path) -> None:
     training = {"benchmark": "train", "machine": {"cpu": "some", "threads": 1, "torch": "2"}, "commit": "x"}
     (tmp_path / "training.json").write_text(json.dumps(training))
     times = {"ours": {"p50_ms": 0.25}, "torch": {"p50_ms": 0.5}}
-    speeds = [{"batch": 8, "ms": times, "steps": {"screen": {"p50_ms": 0.1}}}]
+    speeds = [{"batch": 8, "ms": times, "steps": {"prefilter": {"p50_ms": 0.1}}}]
     search = {**training, "benchmark": "exact search", "k": 100, "items": 1_000_000, "speeds": speeds}
     (tmp_path / "retrieval-gpu.json").write_text(json.dumps(search))
     shown = summary(records, tmp_path)

@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 from recsys.errors import ArgumentError
 from recsys.kernels.embedding import HashedTable, item_vectors, merge_rows
-from recsys.kernels.embedding.segments import PIECE, segment_sum, sort_ids
+from recsys.kernels.embedding.cpu_segments import TASK_EVENTS, segment_sum, sort_ids
 
 
 def _zipf(m: int, v: int, seed: int = 0) -> Tensor:
@@ -33,7 +33,7 @@ def test_ids_out_of_range_are_named() -> None:
 @pytest.mark.parametrize("d", [1, 16, 50, 64])
 @pytest.mark.parametrize("v", [3, 40, 4000])
 def test_segments_are_summed(d: int, v: int) -> None:
-    m = 2 * PIECE + 5
+    m = 2 * TASK_EVENTS + 5
     generator = torch.Generator().manual_seed(d)
     ids, rows = _zipf(m, v), torch.randn(m, d, generator=generator)
     segments = sort_ids(ids, v)
@@ -66,8 +66,8 @@ def test_threads_and_neighbours_change_no_bit() -> None:
     assert torch.equal(found[0], found[2])
     segments = sort_ids(ids, 5000)
     mine = ids == 7
-    alone = segment_sum(sort_ids(ids[mine], 5000), rows[mine])
-    assert torch.equal(alone[0], found[0][segments.ids.tolist().index(7)])
+    single = segment_sum(sort_ids(ids[mine], 5000), rows[mine])
+    assert torch.equal(single[0], found[0][segments.ids.tolist().index(7)])
 
 
 @pytest.mark.parametrize("sparse", [False, True])

@@ -12,7 +12,7 @@ KERNELS = Path(__file__).parents[2] / "kernels"
 OPERATIONS = sorted(path.parent.name for path in KERNELS.glob("*/reference.py"))
 
 # Numpy in, numpy out, on the calling thread: nothing to choose. `linear` follows a context, not a name.
-WITHOUT_CHOICE = ("linear", "local_aggregation", "refining")
+WITHOUT_CHOICE = ("linear", "local_aggregation", "rescoring")
 
 
 def _door(operation: str) -> ModuleType:

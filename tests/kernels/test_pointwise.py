@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from recsys.errors import ArgumentError
 from recsys.kernels.pointwise import activate, add_dropped, dropout, rotate_parts
-from recsys.kernels.pointwise.masks import keep_mask, keep_threshold
+from recsys.kernels.pointwise.mask import keep_mask, keep_threshold
 
 SIZES = ((0, 20), (1, 1), (3, 5), (37, 64), (70, 50), (600, 100))
 """(N, D); the last in several pieces of work."""
@@ -93,9 +93,9 @@ def test_gelu_is_true_in_both_tails() -> None:
     wanted = F.gelu(true)
     share = 0.5 * torch.special.erfc(-true.detach() / 2**0.5)  # F.gelu loses the left tail in any precision
     torch.testing.assert_close(y.double(), true.detach() * share, rtol=1e-5, atol=0)
-    (slope,) = torch.autograd.grad(y.sum(), x)
-    (steep,) = torch.autograd.grad(wanted.sum(), true)
-    torch.testing.assert_close(slope.double(), steep, rtol=0, atol=5e-7)
+    (derivative,) = torch.autograd.grad(y.sum(), x)
+    (expected,) = torch.autograd.grad(wanted.sum(), true)
+    torch.testing.assert_close(derivative.double(), expected, rtol=0, atol=5e-7)
 
 
 def test_a_gate_far_from_zero_is_open_or_shut_and_its_gradients_are_finite() -> None:
@@ -103,9 +103,9 @@ def test_a_gate_far_from_zero_is_open_or_shut_and_its_gradients_are_finite() -> 
     x, y = torch.zeros(1, 4), torch.ones(1, 4)
     out = add_dropped(x, y, gate=gate, backend="cpu")
     torch.testing.assert_close(out, torch.tensor([[0.0, 0.0, 1.0, 1.0]]))
-    (slope,) = torch.autograd.grad(out.sum(), gate)
-    assert slope.isfinite().all()
-    assert slope.abs().max() < 1e-6
+    (derivative,) = torch.autograd.grad(out.sum(), gate)
+    assert derivative.isfinite().all()
+    assert derivative.abs().max() < 1e-6
 
 
 @pytest.mark.parametrize("p", [0.2, 0.5])
@@ -265,15 +265,15 @@ def test_small_work_without_dropout_and_the_kernels_agree() -> None:
 
 
 def test_the_compiled_operations_are_registered_soundly() -> None:
-    from recsys.kernels.pointwise import activating, dropping, rotating
+    from recsys.kernels.pointwise import cpu_activate, cpu_dropout, cpu_rotate
 
     x, y, gate = (_draw(5, 6, seed=i).requires_grad_() for i in range(3))
-    torch.library.opcheck(dropping.drop, (x, y, gate, 0.3, 7))
-    torch.library.opcheck(dropping.drop, (None, y, None, 0.3, 7))
+    torch.library.opcheck(cpu_dropout.drop, (x, y, gate, 0.3, 7))
+    torch.library.opcheck(cpu_dropout.drop, (None, y, None, 0.3, 7))
     for swiglu in (False, True):
-        torch.library.opcheck(activating.activate, (x, swiglu, 0.3, 7))
+        torch.library.opcheck(cpu_activate.activate, (x, swiglu, 0.3, 7))
     qkv = _draw(5, 3, 2, 4).requires_grad_()
-    torch.library.opcheck(rotating.rotate, (qkv, _draw(5, 2), _draw(5, 2), 2))
+    torch.library.opcheck(cpu_rotate.rotate, (qkv, _draw(5, 2), _draw(5, 2), 2))
 
 
 X, WIDE = torch.zeros(4, 6), torch.zeros(4, 3, 2, 8)

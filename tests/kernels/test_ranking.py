@@ -10,17 +10,17 @@ from recsys.kernels.ranking import rank_of_target, top_k
 from recsys.kernels.shared.vector.tiles import tiles_available
 
 
-@pytest.fixture(params=["screened", "plain"])
+@pytest.fixture(params=["prefiltered", "plain"])
 def _each_way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Count for ranks by the matrix tiles whatever the number of rows, and without them."""
-    from recsys.kernels.ranking import cpu, screened_ranks
+    from recsys.kernels.ranking import cpu, cpu_rank_prefilter_launch
 
     if request.param == "plain":
-        monkeypatch.setattr(cpu, "screening_pays", lambda rows, width: False)
+        monkeypatch.setattr(cpu, "prefilter_pays", lambda rows, width: False)
     elif not tiles_available():
         pytest.skip("this processor has no matrix tiles")
     else:
-        monkeypatch.setattr(screened_ranks, "LEAST_ROWS", 1)
+        monkeypatch.setattr(cpu_rank_prefilter_launch, "LEAST_ROWS", 1)
 
 
 def _large(rows: int, items: int, width: int = 24) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor]]:
@@ -50,8 +50,8 @@ def _case(seed: int, *, ties: bool) -> tuple[Tensor, Tensor, Tensor, tuple[Tenso
     )
 
 
-def _oracle_rank(scores: np.ndarray, target: int, barred: set[int], ties: str) -> float:
-    others = [s for i, s in enumerate(scores) if i != target and i not in barred]
+def _oracle_rank(scores: np.ndarray, target: int, excluded: set[int], ties: str) -> float:
+    others = [s for i, s in enumerate(scores) if i != target and i not in excluded]
     above = sum(s > scores[target] for s in others)
     level = sum(s == scores[target] for s in others)
     return float(1 + above + {"optimistic": 0, "pessimistic": level, "average": level / 2}[ties])
@@ -65,9 +65,9 @@ def test_ranks_equal_brute_force(backend: str, ties: str) -> None:
         found = rank_of_target(hidden, weight, targets, exclude, ties=ties, backend=backend)
         scores = (hidden @ weight.T).numpy()
         for row, target in enumerate(targets.tolist()):
-            barred = set(exclude[0][exclude[1][row] : exclude[1][row + 1]].tolist())
+            excluded = set(exclude[0][exclude[1][row] : exclude[1][row + 1]].tolist())
             assert float(found.kept[row]) == _oracle_rank(scores[row], target, set(), ties)
-            assert float(found.removed[row]) == _oracle_rank(scores[row], target, barred, ties)
+            assert float(found.removed[row]) == _oracle_rank(scores[row], target, excluded, ties)
 
 
 @pytest.mark.usefixtures("_each_way")
@@ -76,14 +76,14 @@ def test_ranks_equal_brute_force_in_a_thousand_cases() -> None:
     for seed in range(1000):
         hidden, weight, targets, exclude = _case(1000 + seed, ties=True)
         scores = hidden.double() @ weight.double().T
-        barred = torch.zeros(scores.shape, dtype=torch.bool)
-        barred[torch.repeat_interleave(torch.arange(len(hidden)), exclude[1].diff()), exclude[0]] = True
-        others = torch.ones_like(barred).scatter_(1, targets[:, None], False)
+        excluded = torch.zeros(scores.shape, dtype=torch.bool)
+        excluded[torch.repeat_interleave(torch.arange(len(hidden)), exclude[1].diff()), exclude[0]] = True
+        others = torch.ones_like(excluded).scatter_(1, targets[:, None], False)
         own = scores.gather(1, targets[:, None])
         above, level = scores > own, (scores == own) & others
         ties = ("pessimistic", "optimistic", "average")[seed % 3]
         found = rank_of_target(hidden, weight, targets, exclude, ties=ties)
-        for ranks, counted in ((found.kept, others), (found.removed, others & ~barred)):
+        for ranks, counted in ((found.kept, others), (found.removed, others & ~excluded)):
             weight_of_level = {"pessimistic": 1.0, "optimistic": 0.0, "average": 0.5}[ties]
             expected = 1 + (above & counted).sum(1) + weight_of_level * (level & counted).sum(1)
             assert ranks.double().tolist() == expected.tolist()
@@ -127,10 +127,10 @@ def test_one_row_is_exact_whatever_the_size_of_its_numbers(scale: float) -> None
     base = torch.randn(1, 64, generator=generator)
     weight = base + 1e-6 * torch.randn(3000, 64, generator=generator)
     for hidden, items in ((base * scale, weight), (base, weight * scale)):
-        alone = top_k(hidden, items, 50)
+        single = top_k(hidden, items, 50)
         batch = top_k(hidden.repeat(40, 1), items, 50)
-        assert torch.equal(alone.ids[0], batch.ids[7])
-        assert torch.equal(alone.scores[0], batch.scores[7])
+        assert torch.equal(single.ids[0], batch.ids[7])
+        assert torch.equal(single.scores[0], batch.scores[7])
 
 
 @pytest.mark.parametrize("rows", [1, 3, 20, 40])
@@ -157,19 +157,19 @@ def test_lists_are_the_same_by_flags_and_by_a_copy(share: float, rows: int) -> N
     hidden, weight, exclude = _large(rows, 2000)
     generator = torch.Generator().manual_seed(3)
     deny = torch.randperm(2000, generator=generator)[: int(share * 2000)]
-    open_ = torch.ones(2000, dtype=torch.bool)
-    open_[deny] = False
+    allowed_items = torch.ones(2000, dtype=torch.bool)
+    allowed_items[deny] = False
     every = top_k(hidden, weight, 2000, exclude)
     denied = top_k(hidden, weight, 30, exclude, deny=deny)
-    allowed = top_k(hidden, weight, 30, exclude, candidates=open_.nonzero()[:, 0])
+    allowed = top_k(hidden, weight, 30, exclude, candidates=allowed_items.nonzero()[:, 0])
     for found in (denied, allowed):
         for row in range(rows):
-            kept = [i for i in every.ids[row].tolist() if i >= 0 and open_[i]][:30]
+            kept = [i for i in every.ids[row].tolist() if i >= 0 and allowed_items[i]][:30]
             assert found.ids[row].tolist() == kept + [-1] * (30 - len(kept))
 
 
 def test_exclusion_lists_of_every_length_are_put_in_order() -> None:
-    from recsys.kernels.ranking.exclusions import distinct_lists
+    from recsys.kernels.ranking.cpu_top_k_exclude import distinct_lists
 
     rng = np.random.default_rng(0)
     for items in (1, 63, 64, 65, 5000):
@@ -195,10 +195,10 @@ def test_top_k_equals_a_stable_sort(backend: str) -> None:
         found = top_k(hidden, weight, k, exclude, candidates=candidates, deny=deny, backend=backend)
         scores = (hidden @ weight.T).numpy()
         for row in range(len(hidden)):
-            barred = set(exclude[0][exclude[1][row] : exclude[1][row + 1]].tolist())
-            barred |= set() if denied is None else set(denied.tolist())
-            open_ = [i for i in range(v) if i not in barred and (allowed is None or i in allowed)]
-            best = sorted(open_, key=lambda i: (-scores[row, i], i))[:k]
+            excluded = set(exclude[0][exclude[1][row] : exclude[1][row + 1]].tolist())
+            excluded |= set() if denied is None else set(denied.tolist())
+            allowed_items = [i for i in range(v) if i not in excluded and (allowed is None or i in allowed)]
+            best = sorted(allowed_items, key=lambda i: (-scores[row, i], i))[:k]
             assert found.ids[row].tolist() == best + [-1] * (k - len(best))
             tail = found.scores[row, len(best) :]
             assert (tail == float("-inf")).all()
@@ -237,10 +237,10 @@ def test_neither_threads_nor_neighbours_change_an_answer(rows: int) -> None:
     for row in (0, rows // 2, rows - 1):
         part = slice(row, row + 1)
         own = exclude[0][exclude[1][row] : exclude[1][row + 1]]
-        alone = own, torch.tensor([0, len(own)])
-        ranks = rank_of_target(hidden[part], weight, targets[part], alone)
+        single = own, torch.tensor([0, len(own)])
+        ranks = rank_of_target(hidden[part], weight, targets[part], single)
         assert (int(ranks.kept), int(ranks.removed)) == (int(kept[row]), int(removed[row]))
-        best = top_k(hidden[part], weight, 40, alone)
+        best = top_k(hidden[part], weight, 40, single)
         assert torch.equal(best.scores[0], scores[row])
         assert torch.equal(best.ids[0], ids[row])
 
@@ -256,11 +256,11 @@ def test_exclusions_and_ties_over_many_blocks_equal_the_compiled_scores(width: i
     best = top_k(hidden, weight, 300, exclude)
     ranks = rank_of_target(hidden, weight, targets, exclude)
     for row, target in enumerate(targets.tolist()):
-        barred = set(exclude[0][exclude[1][row] : exclude[1][row + 1]].tolist())
+        excluded = set(exclude[0][exclude[1][row] : exclude[1][row + 1]].tolist())
         assert int(ranks.kept[row]) == _oracle_rank(scores[row], target, set(), "pessimistic")
-        assert int(ranks.removed[row]) == _oracle_rank(scores[row], target, barred, "pessimistic")
-        open_ = [i for i in range(1700) if i not in barred]
-        assert best.ids[row].tolist() == sorted(open_, key=lambda i: (-scores[row, i], i))[:300]
+        assert int(ranks.removed[row]) == _oracle_rank(scores[row], target, excluded, "pessimistic")
+        allowed_items = [i for i in range(1700) if i not in excluded]
+        assert best.ids[row].tolist() == sorted(allowed_items, key=lambda i: (-scores[row, i], i))[:300]
 
 
 def test_the_scores_never_exist_at_once(sizes: list[int]) -> None:

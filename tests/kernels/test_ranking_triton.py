@@ -9,7 +9,7 @@ from torch import Tensor
 pytest.importorskip("triton")
 
 from recsys.errors import ArgumentError
-from recsys.kernels.ranking import rank_of_target, top_k, triton, triton_plan, triton_selection
+from recsys.kernels.ranking import rank_of_target, top_k, triton, triton_plan, triton_top_k_launch
 from recsys.kernels.shared.launching import Config
 
 Case = tuple[Tensor, Tensor, Tensor, tuple[Tensor, Tensor]]
@@ -37,16 +37,16 @@ def _case(device: torch.device, seed: int, b: int, v: int, d: int, *, ties: bool
     )
 
 
-def _barred(exclude: tuple[Tensor, Tensor], row: int) -> set[int]:
+def _excluded(exclude: tuple[Tensor, Tensor], row: int) -> set[int]:
     ids, offsets = exclude
     return set(ids[int(offsets[row]) : int(offsets[row + 1])].tolist())
 
 
-def _oracle_rank(scores: Tensor, target: int, barred: set[int], ties: str) -> float:
+def _oracle_rank(scores: Tensor, target: int, excluded: set[int], ties: str) -> float:
     mine = scores[target]
-    open_ = torch.ones(len(scores), dtype=torch.bool)
-    open_[[target, *barred]] = False
-    above, level = int((scores[open_] > mine).sum()), int((scores[open_] == mine).sum())
+    allowed_items = torch.ones(len(scores), dtype=torch.bool)
+    allowed_items[[target, *excluded]] = False
+    above, level = int((scores[allowed_items] > mine).sum()), int((scores[allowed_items] == mine).sum())
     return 1 + above + {"optimistic": 0, "pessimistic": level, "average": level / 2}[ties]
 
 
@@ -61,7 +61,7 @@ def test_ranks_equal_brute_force(device: torch.device, b: int, v: int, d: int, t
     scores = (hidden @ items.T).cpu()
     for row, target in enumerate(targets.tolist()):
         assert float(found.kept[row]) == _oracle_rank(scores[row], target, set(), ties)
-        assert float(found.removed[row]) == _oracle_rank(scores[row], target, _barred(exclude, row), ties)
+        assert float(found.removed[row]) == _oracle_rank(scores[row], target, _excluded(exclude, row), ties)
     assert torch.equal(plain.kept, found.kept)
     assert torch.equal(plain.removed, found.kept)
     assert found.kept.dtype == (torch.float64 if ties == "average" else torch.int64)
@@ -82,10 +82,10 @@ def test_a_target_has_the_bits_of_its_place_in_the_count(
     assert above.dtype == torch.int64
 
 
-def _best(scores: Tensor, allowed: set[int], barred: set[int], k: int) -> list[int]:
+def _best(scores: Tensor, allowed: set[int], excluded: set[int], k: int) -> list[int]:
     """Ids by (score falling, id rising), -1 where none is left."""
-    open_ = torch.tensor(sorted(allowed - barred), dtype=torch.int64)
-    best: list[int] = open_[scores[open_].argsort(descending=True, stable=True)[:k]].tolist()
+    allowed_items = torch.tensor(sorted(allowed - excluded), dtype=torch.int64)
+    best: list[int] = allowed_items[scores[allowed_items].argsort(descending=True, stable=True)[:k]].tolist()
     return best + [-1] * (k - len(best))
 
 
@@ -101,8 +101,8 @@ def test_top_k_equals_a_stable_sort(
     device: torch.device, case: int, every: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """k below about two fifths of the tiles has them screened, above it all scores are made."""
-    monkeypatch.setattr(triton_selection, "SPARE", 1)
-    monkeypatch.setattr(triton_selection, "_TOGETHER", 2)
+    monkeypatch.setattr(triton_top_k_launch, "SPARE", 1)
+    monkeypatch.setattr(triton_top_k_launch, "_TOGETHER", 2)
     rng = np.random.default_rng(case)
     v = int(rng.integers(550, 700))
     k = int(rng.integers(40, v + 5)) if every else int(rng.integers(1, 4))
@@ -112,7 +112,7 @@ def test_top_k_equals_a_stable_sort(
         hidden, items = _whole(rng, device, rows, v, 8)
     candidates = torch.tensor(rng.integers(0, v, v)) if case % 2 else None
     deny = torch.tensor(rng.integers(0, v, v // 4)) if case % 3 else None
-    assert len(triton_selection.screens(hidden.dtype, k, v)) == (1 if every else 3)
+    assert len(triton_top_k_launch.precisions(hidden.dtype, k, v)) == (1 if every else 3)
     found = top_k(
         hidden,
         items,
@@ -126,7 +126,7 @@ def test_top_k_equals_a_stable_sort(
     allowed = set(range(v)) if candidates is None else set(candidates.tolist())
     allowed -= set() if deny is None else set(deny.tolist())
     for row in range(rows):
-        best = _best(scores[row], allowed, _barred(exclude, row), k)
+        best = _best(scores[row], allowed, _excluded(exclude, row), k)
         assert found.ids[row].tolist() == best
         there = sum(i >= 0 for i in best)
         assert (found.scores[row, there:] == -math.inf).all()
@@ -137,7 +137,7 @@ def test_top_k_equals_a_stable_sort(
 @pytest.mark.parametrize("d", [3, 64, 200])
 def test_no_true_score_exceeds_its_tiles_bound(device: torch.device, d: int, precision: str) -> None:
     rng = np.random.default_rng(d)
-    rows, v, tile = 17, 150, triton_selection.TILE
+    rows, v, tile = 17, 150, triton_top_k_launch.TILE
     dtype, span = (torch.float16, 1) if precision == "ieee" else (torch.float32, 4)
     hidden, items = (
         torch.tensor(rng.normal(size=(n, d)) * 10 ** rng.uniform(-span, span, (n, 1)), dtype=dtype)
@@ -145,15 +145,15 @@ def test_no_true_score_exceeds_its_tiles_bound(device: torch.device, d: int, pre
     )
     hidden, items = hidden.to(device), items.to(device)
     items[3] = hidden[2]  # nothing cancels: the error is as large as it gets
-    catalog = triton_selection.Catalog(None, None, v)
-    config = triton_selection.screen_config(hidden, precision)
-    bounds, faults = triton_selection.bound_tiles(hidden, items, catalog, None, precision, config)
+    catalog = triton_top_k_launch.Catalog(None, None, v)
+    config = triton_top_k_launch.prefilter_config(hidden, precision)
+    bounds, faults = triton_top_k_launch.bound_tiles(hidden, items, catalog, None, precision, config)
     scores = (hidden.double() @ items.double().T).cpu()
     lengths = hidden.double().norm(dim=1).cpu()[:, None] * items.double().norm(dim=1).cpu()
     for tile_at, own in enumerate(range(0, v, tile)):
         most, reach = scores[:, own : own + tile], lengths[:, own : own + tile]
         assert (bounds[:, tile_at].cpu().double() >= most.amax(1)).all()
-        most_bound = (most + 2.01 * triton_selection.slack(precision, d) * reach).amax(1)
+        most_bound = (most + 2.01 * triton_top_k_launch.relative_error(precision, d) * reach).amax(1)
         assert (bounds[:, tile_at].cpu().double() <= most_bound).all()
     assert not faults.any()
 
@@ -168,27 +168,27 @@ def test_bounds_hold_for_vectors_whose_squares_vanish(
         torch.tensor(rng.normal(size=(n, 8)), dtype=torch.float32, device=device).ldexp(torch.tensor(by))
         for n, by in ((5, rows_by), (150, items_by))
     )
-    catalog = triton_selection.Catalog(None, None, 150)
-    config = triton_selection.screen_config(hidden, "tf32")
-    bounds, _ = triton_selection.bound_tiles(hidden, items, catalog, None, "tf32", config)
+    catalog = triton_top_k_launch.Catalog(None, None, 150)
+    config = triton_top_k_launch.prefilter_config(hidden, "tf32")
+    bounds, _ = triton_top_k_launch.bound_tiles(hidden, items, catalog, None, "tf32", config)
     scores = (hidden.double() @ items.double().T).cpu()
-    for tile_at, own in enumerate(range(0, 150, triton_selection.TILE)):
-        most = scores[:, own : own + triton_selection.TILE].amax(1)
+    for tile_at, own in enumerate(range(0, 150, triton_top_k_launch.TILE)):
+        most = scores[:, own : own + triton_top_k_launch.TILE].amax(1)
         assert (bounds[:, tile_at].cpu().double() >= most).all()
 
 
 def test_rows_that_a_screen_leaves_in_doubt_are_asked_again(
     device: torch.device, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(triton_selection, "SPARE", 1)
+    monkeypatch.setattr(triton_top_k_launch, "SPARE", 1)
     rounds: list[tuple[str | None, int]] = []
-    asked = triton_selection.select
+    asked = triton_top_k_launch.select
 
-    def counted(*args: Any) -> triton_selection.Found:
+    def counted(*args: Any) -> triton_top_k_launch.Found:
         rounds.append((args[5], len(args[0])))
         return asked(*args)
 
-    monkeypatch.setattr(triton_selection, "select", counted)
+    monkeypatch.setattr(triton_top_k_launch, "select", counted)
     v = 700
     items = torch.zeros(v, 4, device=device)
     items[:, 0] = torch.linspace(1, 2, v, device=device)  # apart
@@ -206,11 +206,11 @@ def test_rows_that_a_screen_leaves_in_doubt_are_asked_again(
 def test_an_answer_has_the_same_bits_by_any_way(
     device: torch.device, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(triton_selection, "SPARE", 1)
+    monkeypatch.setattr(triton_top_k_launch, "SPARE", 1)
     hidden, items, _, exclude = _case(device, 7, 9, 380, 70, ties=False)
-    catalog = triton_selection.Catalog(None, None, 380)
+    catalog = triton_top_k_launch.Catalog(None, None, 380)
     ways = [
-        triton_selection.select(hidden, items, 1, exclude, catalog, precision)
+        triton_top_k_launch.select(hidden, items, 1, exclude, catalog, precision)
         for precision in ("tf32", "tf32x3", None)
     ]
     for way in ways[:2]:
@@ -245,13 +245,13 @@ def test_neither_cuts_nor_neighbours_change_an_answer(
     device: torch.device, k: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows, v = 35, 300
-    monkeypatch.setattr(triton_selection, "SPARE", 1)
-    assert len(triton_selection.screens(torch.float32, k, v)) == (3 if k == 1 else 1)
+    monkeypatch.setattr(triton_top_k_launch, "SPARE", 1)
+    assert len(triton_top_k_launch.precisions(torch.float32, k, v)) == (3 if k == 1 else 1)
     hidden, items, targets, exclude = _case(device, 2, rows, v, 8, ties=False, most=90)
     items[v // 2 :] = items[: v - v // 2].clone()
 
     def run(part: slice) -> list[Tensor]:
-        ids = [sorted(_barred(exclude, row)) for row in range(rows)[part]]
+        ids = [sorted(_excluded(exclude, row)) for row in range(rows)[part]]
         flat = torch.tensor([i for own in ids for i in own], dtype=torch.int64, device=device)
         offsets = torch.tensor([0, *np.cumsum([len(own) for own in ids])], device=device)
         ranks = rank_of_target(hidden[part], items, targets[part], (flat, offsets), backend="triton")
@@ -259,12 +259,12 @@ def test_neither_cuts_nor_neighbours_change_an_answer(
 
     whole = run(slice(None))
     for row in (0, 34):
-        alone = run(slice(row, row + 1))
-        assert all(torch.equal(a, b[row : row + 1]) for a, b in zip(alone, whole, strict=True))
-    monkeypatch.setattr(triton_selection, "WORKSPACE", 1)
+        single = run(slice(row, row + 1))
+        assert all(torch.equal(a, b[row : row + 1]) for a, b in zip(single, whole, strict=True))
+    monkeypatch.setattr(triton_top_k_launch, "WORKSPACE", 1)
     monkeypatch.setattr(triton_plan, "PROGRAMS", 3)
-    small = Config(blocks={"ROWS": 16, "DEPTH": 16})
-    monkeypatch.setattr(triton_selection, "screen_config", lambda *args: small)
+    small = Config(blocks={"BLOCK_B": 16, "BLOCK_D": 16})
+    monkeypatch.setattr(triton_top_k_launch, "prefilter_config", lambda *args: small)
     assert all(torch.equal(a, b) for a, b in zip(run(slice(None)), whole, strict=True))
 
 

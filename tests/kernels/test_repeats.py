@@ -310,8 +310,8 @@ def test_a_sequence_has_the_same_bits_alone(cloze: bool) -> None:
             (length,), case.items[events], case.visible[events], case.sequences[rows] * 0, case.places[rows],
             case.targets[rows], case.hidden[rows], case.table, case.bias,
         )  # fmt: skip
-        alone = _case_gradients(part, cloze, torch.ones(len(rows)))
-        for a, b in zip(alone, (out[rows], d_hidden[rows], d_keys[events], d_totals[rows]), strict=False):
+        single = _case_gradients(part, cloze, torch.ones(len(rows)))
+        for a, b in zip(single, (out[rows], d_hidden[rows], d_keys[events], d_totals[rows]), strict=False):
             assert torch.equal(a, b)
 
 
@@ -341,11 +341,8 @@ def test_the_operator_keeps_torchs_rules() -> None:
     case = _case((5, 0, 20), False, width=16)
     layout = case.layout
     leaves = _leaves(case, 1.0, torch.float32)
-    places = (
-        layout.event_offsets, layout.row_offsets, layout.items, layout.visible, layout.following,
-        layout.preceding, layout.places, layout.targets,
-    )  # fmt: skip
-    torch.library.opcheck(cpu.forward, (*leaves, *places, False, 1.0, 0.9, 0.01))
+    tensors = [getattr(layout, name) for name in cpu.LAYOUT]
+    torch.library.opcheck(cpu.forward, (*leaves, tensors, False, 1.0, 0.9, 0.01))
 
 
 def test_a_layout_worked_by_hand() -> None:

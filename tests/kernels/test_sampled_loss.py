@@ -245,9 +245,9 @@ def test_a_row_has_the_same_loss_and_gradient_in_any_batch() -> None:
     whole = _run("softmax", [hidden, table, targets, negatives], "cpu", reduction="none", upstream=ones)
     for row in (0, 7, 19):
         part = [hidden[row : row + 1], table, targets[row : row + 1], negatives[row : row + 1]]
-        alone = _run("softmax", part, "cpu", reduction="none", upstream=ones[:1])
-        assert torch.equal(alone[0][0], whole[0][row])
-        assert torch.equal(alone[1][0], whole[1][row])
+        single = _run("softmax", part, "cpu", reduction="none", upstream=ones[:1])
+        assert torch.equal(single[0][0], whole[0][row])
+        assert torch.equal(single[1][0], whole[1][row])
 
 
 @pytest.mark.parametrize("shared", [False, True])

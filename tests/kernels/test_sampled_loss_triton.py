@@ -133,9 +133,9 @@ def test_a_row_has_the_same_bits_in_any_batch_and_run(name: str, device: torch.d
     assert all(torch.equal(a, b) for a, b in zip(whole, again, strict=True))
     for row in (0, 5, 7):
         part = [hidden[row : row + 1], table, targets[row : row + 1], negatives[row : row + 1]]
-        alone = _run(name, part, "triton", upstream=torch.ones(1), **options)
-        assert torch.equal(alone[0][0], whole[0][row])
-        assert torch.equal(alone[1][0], whole[1][row])
+        single = _run(name, part, "triton", upstream=torch.ones(1), **options)
+        assert torch.equal(single[0][0], whole[0][row])
+        assert torch.equal(single[1][0], whole[1][row])
 
 
 def test_narrow_types_are_computed_in_float32(device: torch.device) -> None:

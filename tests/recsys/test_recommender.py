@@ -276,7 +276,7 @@ def test_the_plain_pytorch_kernels_train_and_rank_alike(
     )
     compiled.fit(store)
     kernels = ["attention.cpu", "scan.cpu", "conv.cpu", "cross_entropy.cpu", "ranking.cpu"]
-    kernels += ["embedding.segments", "row_adamw.cpu", "sampled_loss.cpu", "sampling.cpu"]
+    kernels += ["embedding.cpu_segments", "lazy_adamw.cpu", "sampled_loss.cpu", "sampling.cpu"]
     with monkeypatch.context() as patch:
         for module in kernels:
             patch.setattr(f"recsys.kernels.{module}.launch", None)  # no compiled kernel may run
