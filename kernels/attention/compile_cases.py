@@ -46,7 +46,7 @@ def _record(
         k,
         v,
         offsets,
-        schedule.pieces,
+        schedule.tasks,
         schedule.counts,
         torch.zeros((), dtype=torch.int64) if dropping else None,
         torch.zeros(heads, 64) if timed else None,

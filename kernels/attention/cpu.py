@@ -11,11 +11,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from recsys.kernels.attention import sweeps
-from recsys.kernels.attention.bias_tables import lay_out, sum_partials
 from recsys.kernels.attention.call import AttentionCall
+from recsys.kernels.attention.cpu_backward import backward_worker
+from recsys.kernels.attention.cpu_bias_tables import lay_out, sum_partials
+from recsys.kernels.attention.cpu_forward import forward_worker
+from recsys.kernels.attention.cpu_tasks import cut_batch, estimate_steps
 from recsys.kernels.attention.dropout import keep_threshold
-from recsys.kernels.attention.pieces import cut_batch, estimate_steps
 from recsys.kernels.shared.arguments import check_offsets_values
 from recsys.kernels.shared.threads import launch, threads_for
 from recsys.kernels.shared.vector import LANES
@@ -62,12 +63,12 @@ def forward(
     check_offsets_values("jagged_attention", offsets, events)
     out, largest, inverse = _outputs(q)
     bounds = offsets.to(torch.int32).numpy()
-    pieces, longest = cut_batch(bounds, heads, backward=False)
+    tasks, longest = cut_batch(bounds, heads, backward=False)
     tables = lay_out(time_table, timestamps, position_table, longest=longest, causal=causal)
     launch(
-        sweeps.forward_worker,
-        threads_for(len(pieces), estimate_steps(bounds, heads, width)),
-        pieces,
+        forward_worker,
+        threads_for(len(tasks), estimate_steps(bounds, heads, width)),
+        tasks,
         bounds,
         longest,
         *_strided(q),
@@ -125,13 +126,13 @@ def backward(
     heads, width = q.shape[1:]
     gradients = _gradients(q)
     bounds = offsets.to(torch.int32).numpy()
-    pieces, longest = cut_batch(bounds, heads, backward=True)
+    tasks, longest = cut_batch(bounds, heads, backward=True)
     tables = lay_out(time_table, timestamps, position_table, longest=longest, causal=causal)
-    partials = np.zeros((len(pieces), tables.n_entries if tables else 0), dtype=np.float32)
+    partials = np.zeros((len(tasks), tables.n_entries if tables else 0), dtype=np.float32)
     launch(
-        sweeps.backward_worker,
-        threads_for(len(pieces), 3 * estimate_steps(bounds, heads, width)),
-        pieces,
+        backward_worker,
+        threads_for(len(tasks), 3 * estimate_steps(bounds, heads, width)),
+        tasks,
         bounds,
         longest,
         *_strided(q),
@@ -150,7 +151,7 @@ def backward(
         *(_flat(x) for x in gradients),
         partials.reshape(-1),
     )
-    return *gradients, *sum_partials(partials, pieces, tables, time_table, position_table)
+    return *gradients, *sum_partials(partials, tasks, tables, time_table, position_table)
 
 
 @backward.register_fake

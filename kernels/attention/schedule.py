@@ -1,10 +1,10 @@
 """Which rows each program of the GPU's attention kernels works on: a list made from lengths on the host.
 
-A sequence of up to 64 events is one piece: a program owns it whole, with others of its class (at most 16, 32
+A sequence of up to 64 events is one task: a program owns it whole, with others of its class (at most 16, 32
 or 64 events) beside it, each in a slot of its own. A longer one is cut into blocks of 64 events from its
 start. The class and the blocks follow from the sequence's own length, never from its batch.
 
-Legend: N events, B sequences, P pieces.
+Legend: N events, B sequences, P tasks.
 """
 
 from dataclasses import dataclass
@@ -30,13 +30,13 @@ class AttentionSchedule:
     """The work list of a batch, the same for every layer, head, direction and mask.
 
     Attributes:
-        pieces: (P, 2) int32 pairs (sequence, block), on the device of the events: first the blocks of long
+        tasks: (P, 2) int32 pairs (sequence, block), on the device of the events: first the blocks of long
             sequences, the longest sequence and its last block first; then the sequences of each of
             `CLASSES`, longest first. May have unused rows at its end.
-        counts: (4,) int64 on the CPU: pieces of long sequences and of each class.
+        counts: (4,) int64 on the CPU: tasks of long sequences and of each class.
     """
 
-    pieces: Tensor
+    tasks: Tensor
     counts: Tensor
 
     @classmethod
@@ -69,27 +69,27 @@ class AttentionSchedule:
 
     def to(self, device: torch.device | str) -> "AttentionSchedule":
         """The schedule with its list on `device`; the counts stay on the CPU."""
-        return AttentionSchedule(self.pieces.to(device, non_blocking=True), self.counts)
+        return AttentionSchedule(self.tasks.to(device, non_blocking=True), self.counts)
 
 
 @torch.library.custom_op("recsys::attention_schedule", mutates_args=(), device_types=("cuda", "cpu"))
 def read_schedule(offsets: Tensor, events: int) -> tuple[Tensor, Tensor]:
-    """Build pieces and counts from offsets (B + 1,) alone. On a GPU it waits for the device once.
+    """Build tasks and counts from offsets (B + 1,) alone. On a GPU it waits for the device once.
 
-    The list has room for the most pieces that N events of B sequences can give, so that its shape is known
+    The list has room for the most tasks that N events of B sequences can give, so that its shape is known
     without reading the offsets.
     """
     schedule = AttentionSchedule.from_lengths(offsets.cpu().to(torch.int64).diff().numpy())
-    pieces = torch.zeros((_most_pieces(offsets, events), 2), dtype=torch.int32)
-    pieces[: len(schedule.pieces)] = schedule.pieces
-    return pieces.to(offsets.device), schedule.counts
+    tasks = torch.zeros((_most_tasks(offsets, events), 2), dtype=torch.int32)
+    tasks[: len(schedule.tasks)] = schedule.tasks
+    return tasks.to(offsets.device), schedule.counts
 
 
 @read_schedule.register_fake
 def _(offsets: Tensor, events: int) -> tuple[Tensor, Tensor]:
-    pieces = offsets.new_empty((_most_pieces(offsets, events), 2), dtype=torch.int32)
-    return pieces, torch.empty(1 + len(CLASSES), dtype=torch.int64)
+    tasks = offsets.new_empty((_most_tasks(offsets, events), 2), dtype=torch.int32)
+    return tasks, torch.empty(1 + len(CLASSES), dtype=torch.int64)
 
 
-def _most_pieces(offsets: Tensor, events: int) -> int:
+def _most_tasks(offsets: Tensor, events: int) -> int:
     return offsets.shape[0] - 1 + events // BLOCK

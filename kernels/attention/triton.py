@@ -16,7 +16,7 @@ from recsys.kernels.attention.call import AttentionCall
 from recsys.kernels.attention.checks import MOST_HEAD_SIZE
 from recsys.kernels.attention.dropout import keep_threshold
 from recsys.kernels.attention.schedule import BLOCK, CLASSES, read_schedule
-from recsys.kernels.attention.table_gradients import TableGradients
+from recsys.kernels.attention.triton_table_gradients import TableGradients
 from recsys.kernels.shared.launching import Config, architecture, choose_config, launch
 
 __all__ = ["jagged_attention"]
@@ -38,12 +38,12 @@ def jagged_attention(call: AttentionCall) -> Tensor:
         )
     offsets = call.offsets.to(torch.int32).contiguous()
     if call.schedule is None:
-        pieces, counts = read_schedule(offsets, q.shape[0])
+        tasks, counts = read_schedule(offsets, q.shape[0])
     else:
-        pieces, counts = call.schedule.pieces, call.schedule.counts
-    if pieces.device != q.device:
+        tasks, counts = call.schedule.tasks, call.schedule.counts
+    if tasks.device != q.device:
         raise ArgumentError(
-            f"jagged_attention: schedule is on {pieces.device} and q on {q.device}, move it with .to"
+            f"jagged_attention: schedule is on {tasks.device} and q on {q.device}, move it with .to"
         )
     if seed is not None:
         seed = seed.to(q.device, non_blocking=True)
@@ -55,7 +55,7 @@ def jagged_attention(call: AttentionCall) -> Tensor:
         call.k,
         call.v,
         offsets,
-        pieces,
+        tasks,
         counts,
         seed,
         time_table,
@@ -74,7 +74,7 @@ def forward(
     k: Tensor,
     v: Tensor,
     offsets: Tensor,
-    pieces: Tensor,
+    tasks: Tensor,
     counts: Tensor,
     seed: Tensor | None,
     time_table: Tensor | None,
@@ -95,7 +95,7 @@ def forward(
     config, constants = _choose("forward_long", q, causal, biased)
     launch(
         triton_forward.forward_long, (long + short[0]) * _parts(config) * heads, config,
-        q, k, v, out, log_sums, offsets, pieces, *_strides(q, k, v), *numbers, BLOCK=BLOCK, **constants,
+        q, k, v, out, log_sums, offsets, tasks, *_strides(q, k, v), *numbers, BLOCK=BLOCK, **constants,
     )  # fmt: skip
     first = long + short[0]
     for length, count in zip(CLASSES[1:], short[1:], strict=True):
@@ -104,7 +104,7 @@ def forward(
         config, constants = _choose("forward_short", q, causal, biased, length)
         launch(
             triton_forward.forward_short, -(-count // config.blocks["GROUP"]) * heads, config,
-            q, k, v, out, log_sums, offsets, pieces, first, first + count, *_strides(q, k, v), *numbers,
+            q, k, v, out, log_sums, offsets, tasks, first, first + count, *_strides(q, k, v), *numbers,
             LENGTH=length, **constants,
         )  # fmt: skip
         first += count
@@ -125,7 +125,7 @@ def backward(
     k: Tensor,
     v: Tensor,
     offsets: Tensor,
-    pieces: Tensor,
+    tasks: Tensor,
     counts: Tensor,
     seed: Tensor | None,
     time_table: Tensor | None,
@@ -154,13 +154,13 @@ def backward(
     for first, last, parts in sums.chunks(0, long, 1, _parts(config)):
         launch(
             triton_split.backward_queries, (last - first) * _parts(config) * heads, config,
-            grad, q, k, v, out, log_sums, means, dq, *parts, offsets, pieces, first, *strides, *numbers,
+            grad, q, k, v, out, log_sums, means, dq, *parts, offsets, tasks, first, *strides, *numbers,
             BLOCK=BLOCK, **constants,
         )  # fmt: skip
     config, constants = _choose("backward_keys", q, causal, biased)
     launch(
         triton_split.backward_keys, long * _parts(config) * heads, config,
-        grad, q, k, v, log_sums, means, dk, dv, offsets, pieces, *strides, *numbers, BLOCK=BLOCK, **constants,
+        grad, q, k, v, log_sums, means, dk, dv, offsets, tasks, *strides, *numbers, BLOCK=BLOCK, **constants,
     )  # fmt: skip
     start = long
     for length, count in zip(CLASSES, short, strict=True):
@@ -171,7 +171,7 @@ def backward(
         for first, last, parts in sums.chunks(start, start + count, group):
             launch(
                 triton_backward.backward_short, -(-(last - first) // group) * heads, config,
-                grad, q, k, v, log_sums, dq, dk, dv, *parts, offsets, pieces, first, last, *strides, *numbers,
+                grad, q, k, v, log_sums, dq, dk, dv, *parts, offsets, tasks, first, last, *strides, *numbers,
                 LENGTH=length, **constants,
             )  # fmt: skip
         start += count
@@ -186,7 +186,7 @@ def _(
     k: Tensor,
     v: Tensor,
     offsets: Tensor,
-    pieces: Tensor,
+    tasks: Tensor,
     counts: Tensor,
     seed: Tensor | None,
     time_table: Tensor | None,

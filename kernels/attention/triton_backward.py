@@ -45,7 +45,7 @@ def backward_short(
     time_parts,
     position_parts,
     offsets,
-    pieces,
+    tasks,
     first,
     last,
     grad_row,
@@ -84,7 +84,7 @@ def backward_short(
         slot += tl.arange(0, GROUP)[:, None]
         index = index[None, :]
     used = slot < last
-    sequence = tl.load(pieces + 2 * slot, mask=used, other=0)
+    sequence = tl.load(tasks + 2 * slot, mask=used, other=0)
     start = tl.load(offsets + sequence, mask=used, other=0)
     length = tl.load(offsets + sequence + 1, mask=used, other=0) - start
     inside = index < length

@@ -34,7 +34,7 @@ def forward_short(
     out,
     log_sums,
     offsets,
-    pieces,
+    tasks,
     first,
     last,
     q_row,
@@ -63,7 +63,7 @@ def forward_short(
     head = tl.program_id(0) % heads
     slot = first + tl.program_id(0) // heads * GROUP + tl.arange(0, GROUP)[:, None]
     used = slot < last
-    sequence = tl.load(pieces + 2 * slot, mask=used, other=0)
+    sequence = tl.load(tasks + 2 * slot, mask=used, other=0)
     start = tl.load(offsets + sequence, mask=used, other=0)
     length = tl.load(offsets + sequence + 1, mask=used, other=0) - start
     index = tl.arange(0, LENGTH)[None, :]
@@ -166,7 +166,7 @@ def forward_long(
     out,
     log_sums,
     offsets,
-    pieces,
+    tasks,
     q_row,
     q_head,
     k_row,
@@ -193,15 +193,15 @@ def forward_long(
 ):
     """One program: ROWS queries, a block or part of one, and one head; KEYS keys at a time.
 
-    KEYS divides ROWS, and ROWS divides BLOCK, the rows of a piece.
+    KEYS divides ROWS, and ROWS divides BLOCK, the rows of a task.
 
     The online softmax of Milakov and Gimelshein 2018 (arXiv:1805.02867).
     """
     head = tl.program_id(0) % heads
     part = tl.program_id(0) // heads
-    piece = pieces + 2 * (part // (BLOCK // ROWS))
-    sequence = tl.load(piece)
-    low = tl.load(piece + 1) * BLOCK + part % (BLOCK // ROWS) * ROWS
+    task = tasks + 2 * (part // (BLOCK // ROWS))
+    sequence = tl.load(task)
+    low = tl.load(task + 1) * BLOCK + part % (BLOCK // ROWS) * ROWS
     start = tl.load(offsets + sequence)
     length = tl.load(offsets + sequence + 1) - start
     if low >= length:

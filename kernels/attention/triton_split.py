@@ -132,7 +132,7 @@ def backward_queries(
     time_parts,
     position_parts,
     offsets,
-    pieces,
+    tasks,
     first,
     grad_row,
     grad_head,
@@ -167,9 +167,9 @@ def backward_queries(
     """
     head = tl.program_id(0) % heads
     part = tl.program_id(0) // heads
-    piece = pieces + 2 * (first + part // (BLOCK // ROWS))
-    sequence = tl.load(piece)
-    low = tl.load(piece + 1) * BLOCK + part % (BLOCK // ROWS) * ROWS
+    task = tasks + 2 * (first + part // (BLOCK // ROWS))
+    sequence = tl.load(task)
+    low = tl.load(task + 1) * BLOCK + part % (BLOCK // ROWS) * ROWS
     start = tl.load(offsets + sequence)
     length = tl.load(offsets + sequence + 1) - start
     if low >= length:
@@ -315,7 +315,7 @@ def backward_keys(
     dk,
     dv,
     offsets,
-    pieces,
+    tasks,
     grad_row,
     grad_head,
     q_row,
@@ -345,13 +345,13 @@ def backward_keys(
 ):
     """One program: dk and dv of ROWS keys, a block or part of one, from QUERIES queries at a time.
 
-    QUERIES divides ROWS, and ROWS divides BLOCK, the rows of a piece.
+    QUERIES divides ROWS, and ROWS divides BLOCK, the rows of a task.
     """
     head = tl.program_id(0) % heads
     part = tl.program_id(0) // heads
-    piece = pieces + 2 * (part // (BLOCK // ROWS))
-    sequence = tl.load(piece)
-    block = tl.load(piece + 1)
+    task = tasks + 2 * (part // (BLOCK // ROWS))
+    sequence = tl.load(task)
+    block = tl.load(task + 1)
     start = tl.load(offsets + sequence)
     length = tl.load(offsets + sequence + 1) - start
     if CAUSAL:  # the first keys have the most queries: take them when the list says last block

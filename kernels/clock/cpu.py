@@ -5,12 +5,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from recsys.kernels.clock.ages import decay_logs
 from recsys.kernels.clock.call import ClockCall
 from recsys.kernels.clock.circle import weigh_features
-from recsys.kernels.clock.differentiate import register_gradients
-from recsys.kernels.clock.feature_rows import padded_features
-from recsys.kernels.clock.relative import decay_logs
-from recsys.kernels.clock.sweeps import products_worker
+from recsys.kernels.clock.cpu_features import padded_features
+from recsys.kernels.clock.cpu_products import products_worker
+from recsys.kernels.clock.gradients import register_gradients
 from recsys.kernels.shared.arguments import check_offsets_values
 from recsys.kernels.shared.arrays import flat
 from recsys.kernels.shared.threads import launch, threads_for

@@ -4,10 +4,10 @@ import torch
 from torch import Tensor
 
 from recsys.errors import ArgumentError
+from recsys.kernels.clock.ages import decay_logs
 from recsys.kernels.clock.call import ClockCall
 from recsys.kernels.clock.circle import circle_features, weigh_features
-from recsys.kernels.clock.differentiate import register_gradients
-from recsys.kernels.clock.relative import decay_logs
+from recsys.kernels.clock.gradients import register_gradients
 from recsys.kernels.clock.triton_products import products_kernel
 from recsys.kernels.shared.launching import architecture, choose_config, launch
 

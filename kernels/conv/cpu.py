@@ -8,14 +8,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from recsys.kernels.conv.backward import BACKWARD_SCRATCH, backward_worker
 from recsys.kernels.conv.call import ConvCall
-from recsys.kernels.conv.forward import FORWARD_SCRATCH, forward_worker
-from recsys.kernels.conv.rows import BLOCK
-from recsys.kernels.scan.blocks import group_sequences
+from recsys.kernels.conv.cpu_backward import BACKWARD_SCRATCH, backward_worker
+from recsys.kernels.conv.cpu_forward import FORWARD_SCRATCH, forward_worker
+from recsys.kernels.conv.cpu_rows import BLOCK
 from recsys.kernels.shared.arguments import check_offsets_values
 from recsys.kernels.shared.arrays import add_up, flat, rows
 from recsys.kernels.shared.threads import launch, threads_for
+from recsys.kernels.shared.vector.channel_blocks import (
+    group_sequences,
+)
 
 __all__ = ["causal_conv"]
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from recsys.errors import ArgumentError
-from recsys.kernels.cross_entropy import cpu_tiles, sweeps
+from recsys.kernels.cross_entropy import cpu_backward, cpu_forward, cpu_tiles
 from recsys.kernels.cross_entropy.checks import check_targets
 from recsys.kernels.shared.arrays import flat
 from recsys.kernels.shared.threads import launch, threads_for
@@ -76,7 +76,7 @@ def summed_loss(
     `rate` is 1 / temperature. h and w are float32 and d a multiple of LANES, or bfloat16, for matrix tiles,
     and d a multiple of 32; all else is float32.
     """
-    losses, *gradients = _sweep(h, w, b, targets, scale, smoothing, rate, wanted)
+    losses, *gradients = _losses_and_gradients(h, w, b, targets, scale, smoothing, rate, wanted)
     return (losses * scale).sum(), *gradients  # type: ignore[return-value]
 
 
@@ -116,7 +116,7 @@ def row_losses(
     h: Tensor, w: Tensor, b: Tensor | None, targets: Tensor, scale: Tensor, smoothing: float, rate: float
 ) -> Tensor:
     """Return scale * loss of each row; arguments as in `summed_loss`."""
-    return _sweep(h, w, b, targets, scale, smoothing, rate, False)[0] * scale
+    return _losses_and_gradients(h, w, b, targets, scale, smoothing, rate, False)[0] * scale
 
 
 @row_losses.register_fake
@@ -146,7 +146,7 @@ def _gradients(h: Tensor, w: Tensor, b: Tensor | None, wanted: bool) -> tuple[Te
     return d_h, d_w, d_b
 
 
-def _sweep(
+def _losses_and_gradients(
     h: Tensor,
     w: Tensor,
     b: Tensor | None,
@@ -164,21 +164,21 @@ def _sweep(
     items = w.shape[0]
     check_targets(targets, items)
     if n and h.dtype == torch.bfloat16:
-        return cpu_tiles.sweep(h, w, b, targets, scale, smoothing, rate, wanted)
+        return cpu_tiles.losses_and_gradients(h, w, b, targets, scale, smoothing, rate, wanted)
     losses = h.new_empty(n, dtype=torch.float32)
     d_h, d_w, d_b = _gradients(h, w, b, wanted)
     if n == 0:
         return losses, d_h, d_w.zero_(), d_b.zero_()
     d_b.zero_()
-    chunk = min(max(CHUNK_LOGITS // items, sweeps.MOST_LANES), MOST_ROWS)
-    chunk -= chunk % sweeps.MOST_LANES
+    chunk = min(max(CHUNK_LOGITS // items, cpu_forward.MOST_LANES), MOST_ROWS)
+    chunk -= chunk % cpu_forward.MOST_LANES
     if not wanted:
         chunk = n
-    lanes = sweeps.MOST_LANES
+    lanes = cpu_forward.MOST_LANES
     while lanes > LANES and min(chunk, n) < 2 * lanes * torch.get_num_threads():
         lanes //= 2
     most = -(-min(chunk, n) // lanes)  # groups of a chunk
-    blocks = -(-items // sweeps.BLOCK)
+    blocks = -(-items // cpu_forward.BLOCK)
     kept = (most * items * lanes, most * blocks * lanes, n, n) if wanted else (0, 0, 0, 0)
     tiles, references, largest, inverse = (np.empty(size, dtype=np.float32) for size in kept)
     flat_h, flat_w, scales = flat(h), flat(w), flat(scale)
@@ -191,7 +191,7 @@ def _sweep(
         groups = -(-(last - first) // lanes)
         steps = (last - first) * items * width // 15
         launch(
-            sweeps.rows_worker,
+            cpu_forward.rows_worker,
             threads_for(groups, 2 * steps),
             lanes,
             first,
@@ -214,7 +214,7 @@ def _sweep(
         if not wanted:
             continue
         launch(
-            sweeps.items_worker,
+            cpu_backward.items_worker,
             threads_for(blocks, steps),
             lanes,
             first,

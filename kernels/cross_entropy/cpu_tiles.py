@@ -1,4 +1,4 @@
-"""Linear cross-entropy of bfloat16 on a CPU with matrix tiles; host side of `tile_sweeps`.
+"""Linear cross-entropy of bfloat16 on a CPU with matrix tiles; its host side.
 
 Legend: N rows, V items, d width.
 """
@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from recsys.kernels.cross_entropy import tile_sweeps
+from recsys.kernels.cross_entropy.cpu_tiles_backward import items_worker
+from recsys.kernels.cross_entropy.cpu_tiles_forward import rows_worker
 from recsys.kernels.shared.arrays import bits, flat
 from recsys.kernels.shared.threads import launch, threads_for
 from recsys.kernels.shared.vector.tile_blocks import blocks, transposed_blocks
@@ -21,7 +22,7 @@ _STEPS_PER_PRODUCT = 60
 """Multiply-adds of the matrix tiles in the time of one elementary step of `threads_for`."""
 
 
-def sweep(
+def losses_and_gradients(
     h: Tensor,
     w: Tensor,
     b: Tensor | None,
@@ -58,7 +59,7 @@ def sweep(
         whole = whole if b is None else whole + b.sum()
     steps = 2 * n * items * width // _STEPS_PER_PRODUCT
     launch(
-        tile_sweeps.rows_worker,
+        rows_worker,
         threads_for(rows, steps),
         n,
         items,
@@ -82,7 +83,7 @@ def sweep(
     d_b = torch.zeros(0 if b is None else items)
     factors = F.pad(scale * rate, (0, rows * BLOCK - n))
     launch(
-        tile_sweeps.items_worker,
+        items_worker,
         threads_for(spans, steps),
         n,
         items,

@@ -1,8 +1,8 @@
 """Linear cross-entropy on a GPU: the (N, V) logits exist a tile at a time, in registers.
 
-Three sweeps over the logits have two exponentials each per logit between them: the forward sweep also sums
-the gradient of the hidden rows (unscaled, so that any upstream gradient can follow), the backward sweep
-recomputes the softmax for the gradient of the items. Doing both gradients in one sweep would save the second
+Three passes over the logits have two exponentials each per logit between them: the forward pass also sums
+the gradient of the hidden rows (unscaled, so that any upstream gradient can follow), the backward pass
+recomputes the softmax for the gradient of the items. Doing both gradients in one pass would save the second
 exponential and send 8 d / ROWS bytes per logit through memory instead: several times its price.
 
 Legend: N rows, V items, d width.

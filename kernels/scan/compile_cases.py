@@ -57,7 +57,7 @@ def _call(
         initial,
         torch.tensor([0, *lengths]).cumsum(0).int(),
         softplus,
-        schedule.pieces,
+        schedule.tasks,
         schedule.bounds,
         schedule.chunks,
         schedule.chains,

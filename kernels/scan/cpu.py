@@ -8,14 +8,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from recsys.kernels.scan.arrangement import allocate_gradients, allocate_outputs, arrange_inputs
-from recsys.kernels.scan.backward import backward_scratch, backward_worker
-from recsys.kernels.scan.blocks import BLOCK, group_sequences
 from recsys.kernels.scan.call import ScanCall
-from recsys.kernels.scan.forward import forward_scratch, forward_worker
+from recsys.kernels.scan.cpu_arrays import allocate_gradients, allocate_outputs, arrange_inputs
+from recsys.kernels.scan.cpu_backward import backward_scratch, backward_worker
+from recsys.kernels.scan.cpu_forward import forward_scratch, forward_worker
+from recsys.kernels.scan.cpu_states import (
+    BLOCK,
+)
 from recsys.kernels.shared.arguments import check_offsets_values
 from recsys.kernels.shared.arrays import add_up, flat
 from recsys.kernels.shared.threads import launch, threads_for
+from recsys.kernels.shared.vector.channel_blocks import (
+    group_sequences,
+)
 
 __all__ = ["selective_scan"]
 

@@ -1,7 +1,7 @@
-"""How the scan's GPU programs share the events of a batch: pieces, dealt to groups, from lengths on the host.
+"""How the scan's GPU programs share the events of a batch: tasks, dealt to groups, from lengths on the host.
 
-A piece is a whole sequence, or a chunk of one longer than `LONG` events; chunks are counted from the
-sequence's start. A group is the pieces that one program walks through, one after another. What a piece
+A task is a whole sequence, or a chunk of one longer than `LONG` events; chunks are counted from the
+sequence's start. A group is the tasks that one program walks through, one after another. What a task
 computes does not depend on its group, so dealing changes speed only.
 """
 
@@ -36,16 +36,16 @@ class ScanSchedule:
     """Work list of one batch for `selective_scan` on a GPU; valid for these lengths alone.
 
     Attributes:
-        pieces: (P, 4) int32: first event, number of events, sequence, row of `chunks` or -1 for a whole
-            sequence. Empty sequences are pieces too: their states are handed on.
-        bounds: (G + 1,) int32: group g holds the pieces bounds[g] to bounds[g + 1], the fullest group first.
-        chunks: (K, 4) int32: the pieces that are chunks, in order.
+        tasks: (P, 4) int32: first event, number of events, sequence, row of `chunks` or -1 for a whole
+            sequence. Empty sequences are tasks too: their states are handed on.
+        bounds: (G + 1,) int32: group g holds the tasks bounds[g] to bounds[g + 1], the fullest group first.
+        chunks: (K, 4) int32: the tasks that are chunks, in order.
         chains: (L, 4) int32, one row per long sequence: first row of `chunks`, number of chunks, sequence, 0.
         sequences: B.
         events: N.
     """
 
-    pieces: Tensor
+    tasks: Tensor
     bounds: Tensor
     chunks: Tensor
     chains: Tensor
@@ -67,9 +67,9 @@ class ScanSchedule:
         if len(sizes) and (int(sizes.min()) < 0 or int(sizes.sum()) >= 2**31):
             raise ArgumentError("lengths are negative or sum to 2^31 events or more; make smaller batches")
         starts = np.cumsum(sizes) - sizes
-        pieces, chunks, chains = _cut(starts, sizes)
-        order, bounds = _deal(pieces[:, 1])
-        parts = [x.astype(np.int32) for x in (pieces[order], bounds, chunks, chains)]
+        tasks, chunks, chains = _cut(starts, sizes)
+        order, bounds = _deal(tasks[:, 1])
+        parts = [x.astype(np.int32) for x in (tasks[order], bounds, chunks, chains)]
         packed, places = _pack(parts)
         sent = torch.from_numpy(packed)
         if device is not None:
@@ -86,7 +86,7 @@ class ScanSchedule:
 def _cut(
     starts: npt.NDArray[np.int64], sizes: npt.NDArray[np.int64]
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Cut long sequences into chunks: all pieces in order, the chunks alone, a row per long sequence."""
+    """Cut long sequences into chunks: all tasks in order, the chunks alone, a row per long sequence."""
     long = sizes > LONG
     counts = np.where(long, -(-sizes // CHUNK), 1)
     sequence = np.repeat(np.arange(len(sizes)), counts)
@@ -94,15 +94,15 @@ def _cut(
     chunked = long[sequence]
     slot = np.where(chunked, np.cumsum(chunked) - 1, -1)
     events = np.where(chunked, np.minimum(sizes[sequence] - number * CHUNK, CHUNK), sizes[sequence])
-    pieces = np.stack([starts[sequence] + number * CHUNK, events, sequence, slot], axis=1)
+    tasks = np.stack([starts[sequence] + number * CHUNK, events, sequence, slot], axis=1)
     sequences = np.flatnonzero(long)
     first = np.cumsum(counts[long]) - counts[long]
     chains = np.stack([first, counts[long], sequences, np.zeros_like(sequences)], axis=1)
-    return pieces, pieces[chunked], chains
+    return tasks, tasks[chunked], chains
 
 
 def _deal(events: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Deal pieces to groups, longest first, to and fro: (order of the pieces, bounds of the groups)."""
+    """Deal tasks to groups, longest first, to and fro: (order of the tasks, bounds of the groups)."""
     rounds = max(1, -(-len(events) // MOST_GROUPS))
     groups = -(-len(events) // rounds)
     longest_first = np.argsort(-events, kind="stable")

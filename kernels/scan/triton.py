@@ -36,7 +36,7 @@ def selective_scan(call: ScanCall) -> tuple[Tensor, Tensor]:
         call.initial_state,
         call.offsets,
         call.delta_softplus,
-        schedule.pieces,
+        schedule.tasks,
         schedule.bounds,
         schedule.chunks,
         schedule.chains,
@@ -58,10 +58,10 @@ def _schedule(call: ScanCall) -> ScanSchedule:
     if schedule is None:
         schedule = ScanSchedule.from_offsets(offsets)
     wanted = (offsets.shape[0] - 1, u.shape[0])
-    if (schedule.sequences, schedule.events) != wanted or schedule.pieces.device != u.device:
+    if (schedule.sequences, schedule.events) != wanted or schedule.tasks.device != u.device:
         raise ArgumentError(
             f"selective_scan: schedule is of {schedule.sequences} sequences and {schedule.events} events on "
-            f"{schedule.pieces.device}, want {wanted[0]} and {wanted[1]} on {u.device}"
+            f"{schedule.tasks.device}, want {wanted[0]} and {wanted[1]} on {u.device}"
         )
     return schedule
 
@@ -79,7 +79,7 @@ def forward(
     initial_state: Tensor | None,
     offsets: Tensor,
     delta_softplus: bool,
-    pieces: Tensor,
+    tasks: Tensor,
     bounds: Tensor,
     chunks: Tensor,
     chains: Tensor,
@@ -91,7 +91,7 @@ def forward(
     y, final, kept = allocate_outputs(u, A, offsets, return_state, trained)
     scan(
         x,
-        WorkList(pieces, bounds, chunks, chains),
+        WorkList(tasks, bounds, chunks, chains),
         y,
         final if return_state else None,
         kept if trained else None,
@@ -112,7 +112,7 @@ def _(
     initial_state: Tensor | None,
     offsets: Tensor,
     delta_softplus: bool,
-    pieces: Tensor,
+    tasks: Tensor,
     bounds: Tensor,
     chunks: Tensor,
     chains: Tensor,
@@ -140,14 +140,14 @@ def backward(
     initial_state: Tensor | None,
     offsets: Tensor,
     delta_softplus: bool,
-    pieces: Tensor,
+    tasks: Tensor,
     bounds: Tensor,
     chunks: Tensor,
     chains: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Return the gradients of u, delta, A, B, C, D, z, delta_bias and initial_state; empty where absent."""
     x = Inputs.arrange(u, delta, A, B, C, D, z, delta_bias, initial_state, offsets, delta_softplus)
-    schedule = WorkList(pieces, bounds, chunks, chains)
+    schedule = WorkList(tasks, bounds, chunks, chains)
     gradients = scan_backward(x, schedule, kept, dy, dfinal)
     wanted = (u, delta, A, B, C, D, z, delta_bias, initial_state)
     return tuple(  # type: ignore[return-value]
@@ -172,7 +172,7 @@ def _(
     initial_state: Tensor | None,
     offsets: Tensor,
     delta_softplus: bool,
-    pieces: Tensor,
+    tasks: Tensor,
     bounds: Tensor,
     chunks: Tensor,
     chains: Tensor,
@@ -184,15 +184,15 @@ def _(
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
-    *tensors, softened, pieces, bounds, chunks, chains, with_state, _ = inputs
-    ctx.save_for_backward(output[2], *tensors, pieces, bounds, chunks, chains)
+    *tensors, softened, tasks, bounds, chunks, chains, with_state, _ = inputs
+    ctx.save_for_backward(output[2], *tensors, tasks, bounds, chunks, chains)
     ctx.softened, ctx.with_state = softened, with_state
     ctx.mark_non_differentiable(output[2])
     ctx.set_materialize_grads(False)
 
 
 def _differentiate(ctx: Any, dy: Tensor | None, dfinal: Tensor | None, _: Any) -> tuple[Tensor | None, ...]:
-    kept, *tensors, offsets, pieces, bounds, chunks, chains = ctx.saved_tensors
+    kept, *tensors, offsets, tasks, bounds, chunks, chains = ctx.saved_tensors
     if dy is None:
         dy = torch.zeros_like(tensors[0])
     gradients = backward(
@@ -202,7 +202,7 @@ def _differentiate(ctx: Any, dy: Tensor | None, dfinal: Tensor | None, _: Any) -
         *tensors,
         offsets,
         ctx.softened,
-        pieces,
+        tasks,
         bounds,
         chunks,
         chains,

@@ -91,7 +91,7 @@ def scan_chunk_starts(
 
 
 @triton.jit(do_not_specialize=["groups", "programs", "total"])
-def scan_pieces_backward(
+def scan_tasks_backward(
     u,
     delta,
     A,
@@ -103,7 +103,7 @@ def scan_pieces_backward(
     initial,
     carries,
     offsets,
-    pieces,
+    tasks,
     bounds,
     kept,
     dy,
@@ -139,7 +139,7 @@ def scan_pieces_backward(
     HELD: tl.constexpr,
     FMA_EVERY: tl.constexpr,
 ):
-    """Differentiate every programs-th group's pieces for one block of channels.
+    """Differentiate every programs-th group's tasks for one block of channels.
 
     Gradients of events and states are whole; part_B and part_C (blocks, N, d_state) are per block of
     channels, part_A, part_D and part_bias (programs, ...) per program of a block: the caller adds them up.
@@ -164,11 +164,11 @@ def scan_pieces_backward(
     sum_D = tl.zeros((CHANNELS,), tl.float32)
     sum_bias = tl.zeros((CHANNELS,), tl.float32)
     for group in range(program, groups, programs):
-        for piece in range(tl.load(bounds + group), tl.load(bounds + group + 1)):
-            row = tl.load(pieces + piece * 4).to(tl.int64)
-            events = tl.load(pieces + piece * 4 + 1)
-            sequence = tl.load(pieces + piece * 4 + 2)
-            slot = tl.load(pieces + piece * 4 + 3)
+        for task in range(tl.load(bounds + group), tl.load(bounds + group + 1)):
+            row = tl.load(tasks + task * 4).to(tl.int64)
+            events = tl.load(tasks + task * 4 + 1)
+            sequence = tl.load(tasks + task * 4 + 2)
+            slot = tl.load(tasks + task * 4 + 3)
             begin = tl.load(offsets + sequence).to(tl.int64)
             state_at = sequence.to(tl.int64) * channels * states
             carry = tl.zeros((SPLIT, CHANNELS, INNER), tl.float32)

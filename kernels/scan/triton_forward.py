@@ -1,5 +1,5 @@
 # mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-decorators, allow-untyped-calls
-"""The scan's forward kernels: pieces of sequences, and the ends of chunks of long ones.
+"""The scan's forward kernels: tasks of sequences, and the ends of chunks of long ones.
 
 Both walk through time with the state in registers. TIME events are one tile: their rows of u, delta and z
 are loaded together, step sizes and gates computed on the tile, and its events unrolled, so that the loads
@@ -26,7 +26,7 @@ from recsys.kernels.shared.triton_math import LOG2_E, sigmoid
 
 
 @triton.jit
-def scan_pieces(
+def scan_tasks(
     u,
     delta,
     A,
@@ -38,7 +38,7 @@ def scan_pieces(
     initial,
     carries,
     offsets,
-    pieces,
+    tasks,
     bounds,
     y,
     final,
@@ -60,9 +60,9 @@ def scan_pieces(
     TIME: tl.constexpr,
     FMA_EVERY: tl.constexpr,
 ):
-    """Scan one group's pieces for one block of channels.
+    """Scan one group's tasks for one block of channels.
 
-    A piece starts from its sequence's initial state or from its chunk's row of `carries`. `kept` receives
+    A task starts from its sequence's initial state or from its chunk's row of `carries`. `kept` receives
     the state before each KEEP-th event of a sequence, in row event // KEEP - 1: two such events are never
     less than KEEP apart, so that rows do not collide.
     """
@@ -80,11 +80,11 @@ def scan_pieces(
         skip = tl.load(D + c, mask=c < channels, other=0.0).to(tl.float32)[None, :]
     if bias is not None:
         lift = tl.load(bias + c, mask=c < channels, other=0.0).to(tl.float32)[None, :]
-    for piece in range(tl.load(bounds + group), tl.load(bounds + group + 1)):
-        row = tl.load(pieces + piece * 4).to(tl.int64)
-        events = tl.load(pieces + piece * 4 + 1)
-        sequence = tl.load(pieces + piece * 4 + 2)
-        slot = tl.load(pieces + piece * 4 + 3)
+    for task in range(tl.load(bounds + group), tl.load(bounds + group + 1)):
+        row = tl.load(tasks + task * 4).to(tl.int64)
+        events = tl.load(tasks + task * 4 + 1)
+        sequence = tl.load(tasks + task * 4 + 2)
+        slot = tl.load(tasks + task * 4 + 3)
         begin = tl.load(offsets + sequence).to(tl.int64)
         state_at = sequence.to(tl.int64) * channels * states
         h = tl.zeros((SPLIT, CHANNELS, STATES // SPLIT), tl.float32)

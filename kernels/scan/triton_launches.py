@@ -6,9 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from recsys.kernels.scan.triton_backward import scan_chunk_starts, scan_pieces_backward
+from recsys.kernels.scan.triton_backward import scan_chunk_starts, scan_tasks_backward
 from recsys.kernels.scan.triton_carries import add_parts, carry_chunks
-from recsys.kernels.scan.triton_forward import scan_chunk_ends, scan_pieces
+from recsys.kernels.scan.triton_forward import scan_chunk_ends, scan_tasks
 from recsys.kernels.shared.launching import Config, architecture, choose_config, launch
 
 __all__ = ["KEEP", "Inputs", "WorkList", "allocate_outputs", "scan", "scan_backward"]
@@ -25,7 +25,7 @@ _RESIDENT = 2**20
 class WorkList:
     """The tensors of a `ScanSchedule`."""
 
-    pieces: Tensor
+    tasks: Tensor
     bounds: Tensor
     chunks: Tensor
     chains: Tensor
@@ -154,9 +154,9 @@ def allocate_outputs(
 def scan(x: Inputs, schedule: WorkList, y: Tensor, final: Tensor | None, kept: Tensor | None) -> None:
     """Run the forward kernels; `final` and `kept` are None where they are not wanted."""
     carries = _forward_carries(x, schedule)
-    config = x.config("pieces")
+    config = x.config("tasks")
     launch(
-        scan_pieces,
+        scan_tasks,
         (schedule.bounds.shape[0] - 1) * x.blocks(config),
         config,
         x.u,
@@ -170,7 +170,7 @@ def scan(x: Inputs, schedule: WorkList, y: Tensor, final: Tensor | None, kept: T
         x.initial_state,
         carries,
         x.offsets,
-        schedule.pieces,
+        schedule.tasks,
         schedule.bounds,
         y,
         final,
@@ -266,7 +266,7 @@ def scan_backward(
     dinitial = None if x.initial_state is None else torch.empty_like(x.initial_state)
     carries = _backward_carries(x, schedule, dy, dfinal, dinitial)
 
-    config = x.config("pieces_backward")
+    config = x.config("tasks_backward")
     blocks, tile = x.blocks(config), config.blocks["CHANNELS"] * config.blocks["STATES"]
     groups = schedule.bounds.shape[0] - 1
     programs = min(groups, max(1, _RESIDENT // (tile * max(blocks, 1))))
@@ -275,7 +275,7 @@ def scan_backward(
     part_B, part_C = new(blocks, x.events, x.states), new(blocks, x.events, x.states)
     part_D, part_bias = (None if p is None else new(programs, x.channels) for p in (x.D, x.delta_bias))
     launch(
-        scan_pieces_backward,
+        scan_tasks_backward,
         programs * blocks,
         config,
         x.u,
@@ -289,7 +289,7 @@ def scan_backward(
         x.initial_state,
         carries,
         x.offsets,
-        schedule.pieces,
+        schedule.tasks,
         schedule.bounds,
         kept,
         dy,

@@ -1,10 +1,10 @@
 """One launch of a compiled kernel on as many threads as torch uses.
 
 The threads are plain Python ones, asleep between launches; a kernel runs without the interpreter lock and
-takes its pieces of work from a shared counter, so that a late or busy thread delays nobody. Why not numba's
+takes its tasks from a shared counter, so that a late or busy thread delays nobody. Why not numba's
 prange: its OpenMP threads spin on the cores that torch wants next, abort a forked process, and its
-fallback layer aborts when two threads of a server launch at once. Which thread takes which piece changes no
-result: every piece has its own outputs.
+fallback layer aborts when two threads of a server launch at once. Which thread takes which task changes no
+result: every task has its own outputs.
 """
 
 import os
@@ -25,21 +25,21 @@ _pools: dict[int, ThreadPoolExecutor] = {}
 _lock = threading.Lock()
 
 
-def threads_for(pieces: int, steps: int) -> int:
+def threads_for(tasks: int, steps: int) -> int:
     """Return how many threads a launch is worth, at most `torch.get_num_threads()`.
 
     Args:
-        pieces: number of independent pieces of work.
+        tasks: number of independent tasks.
         steps: size of the whole work in elementary steps.
     """
-    return max(1, min(torch.get_num_threads(), pieces, steps // STEPS_PER_THREAD))
+    return max(1, min(torch.get_num_threads(), tasks, steps // STEPS_PER_THREAD))
 
 
 def launch(worker: Callable[..., Any], threads: int, *args: Any) -> None:
     """Run `worker(slot, queue, *args)` on `threads` threads and wait for all of them.
 
     Args:
-        worker: compiled with nogil; draws the numbers of its pieces with `next_task(queue)` until they
+        worker: compiled with nogil; draws the numbers of its tasks with `next_task(queue)` until they
             exceed the work.
         threads: how many; this thread is one of them.
         args: passed on. `slot`, below `threads`, tells a worker which scratch space is its own.

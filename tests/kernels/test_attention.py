@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from recsys.errors import ArgumentError
-from recsys.kernels.attention import attention_step, cpu, jagged_attention, pieces
+from recsys.kernels.attention import attention_step, cpu, cpu_tasks, jagged_attention
 from recsys.kernels.attention.dropout import draw_seed, keep_mask
 
 
@@ -114,7 +114,7 @@ def test_compiled_output_and_gradients_equal_the_reference(
 
 @pytest.mark.parametrize("causal", [True, False])
 def test_a_huge_sequence_among_short_ones_equals_the_reference(causal: bool) -> None:
-    lengths = (3, pieces.WHOLE + 33, 9)
+    lengths = (3, cpu_tasks.WHOLE + 33, 9)
     inputs = _inputs(lengths, heads=1)
     _assert_close(
         _run(inputs, lengths, causal=causal), _run(inputs, lengths, causal=causal, backend="reference")
@@ -126,8 +126,8 @@ def test_cutting_a_sequence_changes_no_bit(causal: bool, monkeypatch: pytest.Mon
     lengths = (150, 7, 97)
     inputs = _inputs(lengths)
     whole = _run(inputs, lengths, causal=causal, dropout_p=0.2)
-    monkeypatch.setattr(pieces, "WHOLE", 64)
-    monkeypatch.setattr(pieces, "CUT", 32)
+    monkeypatch.setattr(cpu_tasks, "WHOLE", 64)
+    monkeypatch.setattr(cpu_tasks, "CUT", 32)
     cut = _run(inputs, lengths, causal=causal, dropout_p=0.2)
     assert all(_same_bits(a, b) for a, b in zip(whole, cut, strict=True))
 
@@ -324,7 +324,7 @@ def test_the_registered_operation_passes_torch_checks() -> None:
     leaves = [x.requires_grad_() for x in (q, k, v)]
     arguments = (*leaves, _offsets((5, 0, 3)), True, 0.25, 0.0, 0)
     torch.library.opcheck(cpu.forward, arguments)
-    assert pieces.cut_batch(_offsets((5, 0, 3)).numpy(), 2, backward=False)[1] == 5
+    assert cpu_tasks.cut_batch(_offsets((5, 0, 3)).numpy(), 2, backward=False)[1] == 5
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,8 @@ from recsys.kernels.attention import (
     added_scores,
     attention_step,
     cpu,
+    cpu_tasks,
     jagged_attention,
-    pieces,
 )
 from recsys.kernels.attention.bias import MAX_BUCKETS, MAX_GAP, relative_place, time_bucket
 
@@ -163,7 +163,7 @@ def test_compiled_output_and_gradients_equal_the_reference(
 def test_a_cut_sequence_among_short_ones_equals_the_reference(
     causal: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pieces, "WHOLE", 500)
+    monkeypatch.setattr(cpu_tasks, "WHOLE", 500)
     case = _Case((3, 700, 9), heads=1)
     _assert_close(case.run(causal=causal), case.run(causal=causal, backend="reference"))
 
@@ -174,8 +174,8 @@ def test_cutting_a_sequence_changes_no_bit_but_of_the_tables(
 ) -> None:
     case = _Case((150, 7, 97))
     whole = case.run(causal=causal, dropout_p=0.2)
-    monkeypatch.setattr(pieces, "WHOLE", 64)
-    monkeypatch.setattr(pieces, "CUT", 32)
+    monkeypatch.setattr(cpu_tasks, "WHOLE", 64)
+    monkeypatch.setattr(cpu_tasks, "CUT", 32)
     cut = case.run(causal=causal, dropout_p=0.2)
     assert all(_same_bits(a, b) for a, b in zip(whole[:4], cut[:4], strict=True))
     _assert_close(cut[4:], [x.double() for x in whole[4:]])

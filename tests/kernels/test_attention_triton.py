@@ -17,8 +17,8 @@ from recsys.kernels.attention import (
     AttentionBias,
     AttentionSchedule,
     jagged_attention,
-    table_gradients,
     triton_bias,
+    triton_table_gradients,
 )
 from recsys.kernels.attention import triton as backend
 from recsys.kernels.attention.bias import MAX_BUCKETS, MAX_GAP, time_bucket
@@ -175,7 +175,7 @@ def test_a_small_workspace_gives_the_same_table_gradients(
     lengths = (3, 9, 70, 40, 12, 5, 7, 8, 20)
     inputs, bias = _inputs(lengths, heads=1), _bias(lengths, 1, "tp")
     whole = _run(inputs, lengths, device, bias=bias)
-    monkeypatch.setattr(table_gradients, "MOST_FLOATS", 1)
+    monkeypatch.setattr(triton_table_gradients, "MOST_FLOATS", 1)
     parts = _run(inputs, lengths, device, bias=bias)
     assert all(_same_bits(a, b) for a, b in zip(whole[:4], parts[:4], strict=True))
     for a, b in zip(whole[4:], parts[4:], strict=True):
@@ -350,14 +350,14 @@ def test_the_schedule_covers_each_event_once_longest_first() -> None:
     lengths = np.random.default_rng(0).choice([0, 1, 15, 16, 17, 33, 64, 65, 128, 129, 300], 60)
     schedule = AttentionSchedule.from_lengths(lengths)
     counts = schedule.counts.tolist()
-    assert sum(counts) == len(schedule.pieces)
-    ranges = np.split(schedule.pieces.numpy(), np.cumsum(counts)[:-1])
-    seen = {(int(b), int(block)) for b, block in schedule.pieces}
-    assert len(seen) == len(schedule.pieces)
+    assert sum(counts) == len(schedule.tasks)
+    ranges = np.split(schedule.tasks.numpy(), np.cumsum(counts)[:-1])
+    seen = {(int(b), int(block)) for b, block in schedule.tasks}
+    assert len(seen) == len(schedule.tasks)
     assert seen == {(b, i) for b, length in enumerate(lengths) for i in range(-(-int(length) // BLOCK))}
-    for pieces, most, least in zip(ranges, (8192, *CLASSES), (*CLASSES, 0), strict=True):
-        assert len(pieces)
-        sizes = lengths[pieces[:, 0]]
+    for tasks, most, least in zip(ranges, (8192, *CLASSES), (*CLASSES, 0), strict=True):
+        assert len(tasks)
+        sizes = lengths[tasks[:, 0]]
         assert ((sizes > least) & (sizes <= most)).all()
         assert (np.diff(sizes) <= 0).all()
     again = AttentionSchedule.from_lengths(lengths[lengths > 0])
@@ -367,8 +367,8 @@ def test_the_schedule_covers_each_event_once_longest_first() -> None:
 def test_a_schedule_read_from_offsets_is_the_one_made_from_lengths(device: torch.device) -> None:
     lengths = np.array([5, 0, 200, 64, 65, 17])
     made = AttentionSchedule.from_lengths(lengths)
-    pieces, counts = read_schedule(_offsets(lengths.tolist(), device), int(lengths.sum()))
-    assert torch.equal(pieces[: len(made.pieces)].cpu(), made.pieces)
+    tasks, counts = read_schedule(_offsets(lengths.tolist(), device), int(lengths.sum()))
+    assert torch.equal(tasks[: len(made.tasks)].cpu(), made.tasks)
     assert torch.equal(counts, made.counts)
     inputs = _inputs(lengths.tolist(), heads=1)
     plain = _run(inputs, lengths.tolist(), device)
@@ -389,7 +389,7 @@ def test_a_batch_keeps_the_schedule_of_its_device(device: torch.device) -> None:
     if device.type == "cuda":
         schedule = moved.attention_schedule
         assert schedule is not None
-        assert schedule.pieces.device.type == "cuda"
+        assert schedule.tasks.device.type == "cuda"
         assert moved.attention_schedule is schedule
 
 
@@ -406,13 +406,13 @@ def test_the_registered_operations_pass_torch_checks(flags: bool, device: torch.
     q, k, v, grad = (x.to(device) for x in _inputs(lengths, heads=1))
     bias = _bias(lengths, 1, "tp")
     assert bias is not None
-    pieces, counts = read_schedule(offsets, 28)
+    tasks, counts = read_schedule(offsets, 28)
     extras = (torch.tensor(5), bias.time_table, bias.timestamps, bias.position_table)
     moved = [x.to(device) if flags and x is not None else None for x in extras]
     options = (True, 0.25, 0.5 if flags else 0.0)
     leaves = [x.detach().requires_grad_() for x in (q, k, v)]
     tables = [x.requires_grad_() if x is not None and x.is_floating_point() else x for x in moved]
-    inputs = (offsets, pieces, counts, *tables)
+    inputs = (offsets, tasks, counts, *tables)
     torch.library.opcheck(backend.forward, (*leaves, *inputs, *options))
     plain = [x.detach() if isinstance(x, Tensor) else x for x in (q, k, v, *inputs)]
     saved = backend.forward(*plain, *options)

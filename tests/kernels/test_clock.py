@@ -20,7 +20,7 @@ from recsys.kernels.clock import (
 )
 from recsys.kernels.clock.circle import DAY, circle_features, evaluate_kernel, weigh_features
 from recsys.kernels.clock.cpu import decayed_products
-from recsys.kernels.clock.feature_rows import padded_features
+from recsys.kernels.clock.cpu_features import padded_features
 
 LENGTHS = [0, 1, 2, 31, 0, 32, 33, 63, 64, 65, 300, 0]
 HOUR = 3600

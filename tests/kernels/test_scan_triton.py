@@ -248,7 +248,7 @@ def test_a_share_of_the_exponentials_may_run_on_other_pipes(
     lengths = (5, 21)
     inputs = _inputs(lengths, device, channels=3, states=3)
     _assert_as_exact_as_the_reference(inputs, _offsets(lengths, device))
-    assert len(shared_exponentials) == 4  # pieces and chunks, forward and backward
+    assert len(shared_exponentials) == 4  # tasks and chunks, forward and backward
 
 
 @pytest.mark.parametrize("shift", [-80.0, -15.0, 15.0, 40.0])
@@ -374,7 +374,7 @@ def test_the_operations_are_registered_soundly(device: torch.device) -> None:
     inputs, offsets = _inputs(lengths, device, channels=3, states=2), _offsets(lengths, device)
     leaves = {name: x.requires_grad_() for name, x in inputs.items()}
     made = ScanSchedule.from_lengths(lengths, device)
-    work = (made.pieces, made.bounds, made.chunks, made.chains)
+    work = (made.tasks, made.bounds, made.chunks, made.chains)
     torch.library.opcheck(triton.forward, (*leaves.values(), offsets, True, *work, True, True))
 
 
@@ -414,13 +414,13 @@ def test_a_schedule_holds_every_event_once_whatever_the_lengths() -> None:
     lengths = rng.integers(0, 30, 3000)
     lengths[[5, 70]] = 257, 1000
     made = ScanSchedule.from_lengths(lengths)
-    pieces, bounds = made.pieces.numpy(), made.bounds.numpy()
-    assert (bounds[0], bounds[-1]) == (0, len(pieces))
+    tasks, bounds = made.tasks.numpy(), made.bounds.numpy()
+    assert (bounds[0], bounds[-1]) == (0, len(tasks))
     assert (np.diff(bounds) > 0).all()
     assert len(bounds) - 1 <= schedule.MOST_GROUPS
     starts = np.concatenate([[0], np.cumsum(lengths)])
     seen = np.zeros(lengths.sum(), dtype=int)
-    for row, events, sequence, slot in pieces:
+    for row, events, sequence, slot in tasks:
         seen[row : row + events] += 1
         assert starts[sequence] <= row
         assert row + events <= starts[sequence + 1]
@@ -430,7 +430,7 @@ def test_a_schedule_holds_every_event_once_whatever_the_lengths() -> None:
             assert (row - starts[sequence]) % schedule.CHUNK == 0
             assert (made.chunks[slot].numpy() == (row, events, sequence, slot)).all()
     assert (seen == 1).all()
-    assert sorted(pieces[pieces[:, 3] < 0, 2]) == [i for i in range(3000) if i not in (5, 70)]
+    assert sorted(tasks[tasks[:, 3] < 0, 2]) == [i for i in range(3000) if i not in (5, 70)]
     assert made.chains.tolist() == [[0, 3, 5, 0], [3, 8, 70, 0]]
     assert (made.sequences, made.events) == (3000, lengths.sum())
 
@@ -438,7 +438,7 @@ def test_a_schedule_holds_every_event_once_whatever_the_lengths() -> None:
 def test_a_schedule_shares_the_work_evenly_and_starts_with_the_fullest_group() -> None:
     lengths = np.random.default_rng(1).integers(1, 200, 5000)
     made = ScanSchedule.from_lengths(lengths)
-    load = np.add.reduceat(made.pieces.numpy()[:, 1], made.bounds.numpy()[:-1])
+    load = np.add.reduceat(made.tasks.numpy()[:, 1], made.bounds.numpy()[:-1])
     assert load.max() <= 1.25 * load.mean()
     assert (np.diff(load) <= 0).all()
 
@@ -447,7 +447,7 @@ def test_a_schedule_of_offsets_is_that_of_their_lengths() -> None:
     lengths = (3, 0, 300, 5)
     ours = ScanSchedule.from_offsets(_offsets(lengths, torch.device("cpu")))
     wanted = ScanSchedule.from_lengths(lengths)
-    for name in ("pieces", "bounds", "chunks", "chains"):
+    for name in ("tasks", "bounds", "chunks", "chains"):
         part = getattr(ours, name)
         assert torch.equal(part, getattr(wanted, name))
         assert part.dtype == torch.int32

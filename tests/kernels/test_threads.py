@@ -18,7 +18,7 @@ def _three_threads() -> Iterator[None]:
 
 
 @pytest.mark.parametrize(
-    ("pieces", "steps", "threads"),
+    ("tasks", "steps", "threads"),
     [
         (10, 100 * STEPS_PER_THREAD, 3),
         (2, 100 * STEPS_PER_THREAD, 2),
@@ -27,10 +27,10 @@ def _three_threads() -> Iterator[None]:
         (0, 0, 1),
     ],
 )
-def test_no_more_threads_than_torch_uses_pieces_allow_or_work_deserves(
-    pieces: int, steps: int, threads: int
+def test_no_more_threads_than_torch_uses_tasks_allow_or_work_deserves(
+    tasks: int, steps: int, threads: int
 ) -> None:
-    assert threads_for(pieces, steps) == threads
+    assert threads_for(tasks, steps) == threads
 
 
 def test_each_thread_works_with_its_own_slot_on_the_same_tickets() -> None:
@@ -75,10 +75,10 @@ def test_an_error_of_a_helper_reaches_the_caller() -> None:
     def worker(slot: int, queue: Any) -> None:
         if slot:
             begun.set()
-            raise RuntimeError("broken piece")
+            raise RuntimeError("broken task")
         assert begun.wait(30)
 
-    with pytest.raises(RuntimeError, match="broken piece"):
+    with pytest.raises(RuntimeError, match="broken task"):
         launch(worker, 2)
 
 

@@ -1,7 +1,7 @@
-"""A shared counter from which the threads of one launch take their next piece of work.
+"""A shared counter from which the threads of one launch take their next task.
 
 numba's prange cuts its range into equal parts beforehand; one long sequence or one busy core then keeps all
-others waiting. Which thread takes which piece never changes a result: each piece has its own outputs.
+others waiting. Which thread takes which task never changes a result: each task has its own outputs.
 """
 
 from typing import Any

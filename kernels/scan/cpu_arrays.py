@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from recsys.kernels.scan.blocks import EVERY
+from recsys.kernels.scan.cpu_states import EVERY
 from recsys.kernels.shared.arrays import flat, rows
 from recsys.kernels.shared.vector import LANES
 

@@ -11,7 +11,7 @@ from torch import Tensor
 __all__ = ["TableGradients"]
 
 MOST_FLOATS = 2**24
-"""Entries of the workspace (64 MiB); pieces whose rows do not fit are launched in several parts."""
+"""Entries of the workspace (64 MiB); tasks whose rows do not fit are launched in several parts."""
 
 
 class TableGradients:
@@ -28,13 +28,13 @@ class TableGradients:
     def chunks(
         self, first: int, last: int, group: int, parts: int = 1
     ) -> Iterator[tuple[int, int, tuple[Tensor | None, ...]]]:
-        """Yield the pieces (first, last) of one launch after another with rows (programs, H, entries).
+        """Yield the tasks (first, last) of one launch after another with rows (programs, H, entries).
 
         Args:
-            first: first piece.
-            last: the piece after the last.
-            group: pieces that a program takes.
-            parts: programs that share a piece.
+            first: first task.
+            last: the task after the last.
+            group: tasks that a program takes.
+            parts: programs that share a task.
         """
         row = sum(x.numel() for x in self._totals if x is not None)
         step = max(MOST_FLOATS // (row * parts), 1) * group if row else max(last - first, 1)

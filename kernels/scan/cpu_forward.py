@@ -2,12 +2,11 @@
 
 import numpy as np
 
-from recsys.kernels.scan.blocks import (
+from recsys.kernels.scan.cpu_states import (
     BLOCK,
     EVERY,
     PAIR,
     clear_states,
-    load_block,
     load_rates,
     load_states,
     save_states,
@@ -26,6 +25,9 @@ from recsys.kernels.shared.vector import (
     store,
 )
 from recsys.kernels.shared.vector.activation import decay, decline, read, sigmoid, softplus, splat_at, write
+from recsys.kernels.shared.vector.channel_blocks import (
+    load_block,
+)
 
 __all__ = ["forward_scratch", "forward_worker"]
 
@@ -71,7 +73,7 @@ def forward_worker(
     final: Array,
     kept: Array,
 ) -> None:
-    """Draw pieces and scan them; float32 arrays seen as 1-D, empty ones are absent.
+    """Draw tasks and scan them; float32 arrays seen as 1-D, empty ones are absent.
 
     `kept` (rows, vectors, states, LANES) receives the state before each EVERY-th event of a sequence, in row
     event // EVERY - 1: two such events are never less than EVERY apart, so that rows do not collide.
@@ -84,10 +86,10 @@ def forward_worker(
     lift = skip + BLOCK
     strips = lift + BLOCK
     while True:
-        piece = next_task(queue)
-        if piece >= len(order) * blocks:
+        task = next_task(queue)
+        if task >= len(order) * blocks:
             return
-        group, channel = order[piece // blocks], piece % blocks * BLOCK
+        group, channel = order[task // blocks], task % blocks * BLOCK
         count: Number = min(BLOCK, channels - channel)
         load_rates(A, channel, count, states, space, _RECORD)
         load_block(D, channel, count, space[skip:])

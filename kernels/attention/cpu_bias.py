@@ -1,13 +1,13 @@
 """The compiled loops of the additive bias: scores in the forward sense, tables' gradients in the backward.
 
-Legend: `lanes` queries of a block in the columns of a (keys, lanes) tile, as in `sweeps`.
+Legend: `lanes` queries of a block in the columns of a (keys, lanes) tile, as in `cpu_forward`.
 """
 
 from typing import NamedTuple
 
 import numpy as np
 
-from recsys.kernels.attention.bias_lanes import TABLE_ENTRIES, last_lane, slide, time_scores
+from recsys.kernels.attention.cpu_bias_vectors import TABLE_ENTRIES, last_lane, slide, time_scores
 from recsys.kernels.shared.vector import (
     LANES,
     PANEL,
@@ -39,7 +39,7 @@ class Tables(NamedTuple):
         zero: see `places`.
         place_of: (row,) int64, the entry of the position table at each place, counted from `reached`.
         reached: first entry of the position table that the batch's longest sequence reaches.
-        n_entries: T + the entries reached, what a piece's gradients take.
+        n_entries: T + the entries reached, what a task's gradients take.
     """
 
     entries: Array

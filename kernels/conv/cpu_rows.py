@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from recsys.kernels.scan.blocks import fill
 from recsys.kernels.shared.vector import LANES, Array, Number, add, compiled, fma, load, store
 from recsys.kernels.shared.vector.activation import inlined
+from recsys.kernels.shared.vector.channel_blocks import (
+    fill,
+)
 
 __all__ = [
     "BLOCK",
@@ -27,7 +29,7 @@ __all__ = [
 ]
 
 BLOCK = 64
-"""Channels of a piece."""
+"""Channels of a task."""
 
 CHUNK = 32
 """Events that one vector of channels takes before the next vector: their rows then stay in cache."""

@@ -1,6 +1,6 @@
 """What the host does for the bias on the CPU: lay the tables out for the loops, add up their gradients.
 
-Legend: H heads, T time buckets, R relative places, P pieces of work.
+Legend: H heads, T time buckets, R relative places, P tasks.
 """
 
 import numpy as np
@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from recsys.kernels.attention.bias import relative_place
-from recsys.kernels.attention.bias_lanes import TABLE_ENTRIES
-from recsys.kernels.attention.bias_sweeps import Tables
+from recsys.kernels.attention.cpu_bias import Tables
+from recsys.kernels.attention.cpu_bias_vectors import TABLE_ENTRIES
 from recsys.kernels.shared.vector import PANEL
 
 
@@ -56,16 +56,16 @@ def lay_out(
 
 def sum_partials(
     partials: NDArray[np.float32],
-    pieces: NDArray[np.int64],
+    tasks: NDArray[np.int64],
     tables: Tables | None,
     time_table: Tensor | None,
     position_table: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
-    """Add up the pieces' gradients of the tables, in the order of the pieces.
+    """Add up the tasks' gradients of the tables, in the order of the tasks.
 
     Args:
         partials: (P, n_entries).
-        pieces: (P, 6) from `cut_batch`.
+        tasks: (P, 6) from `cut_batch`.
         tables: from `lay_out`.
         time_table: (H, T) or None.
         position_table: (H, R) or None.
@@ -80,8 +80,8 @@ def sum_partials(
         return times, positions
     buckets = tables.last + 1
     reached = slice(tables.reached, tables.reached + tables.n_entries - buckets)
-    for head in np.unique(pieces[:, 1]).tolist():
-        total = partials[pieces[:, 1] == head].sum(axis=0, dtype=np.float64)
+    for head in np.unique(tasks[:, 1]).tolist():
+        total = partials[tasks[:, 1] == head].sum(axis=0, dtype=np.float64)
         if time_table is not None:
             times[head] = torch.from_numpy(total[:buckets])
         if position_table is not None:

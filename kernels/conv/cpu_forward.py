@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from recsys.kernels.conv.rows import (
+from recsys.kernels.conv.cpu_rows import (
     BLOCK,
     CHUNK,
     ROWS,
@@ -13,9 +13,12 @@ from recsys.kernels.conv.rows import (
     store_columns,
     weigh,
 )
-from recsys.kernels.scan.blocks import fill, load_block
 from recsys.kernels.shared.vector import LANES, Array, Number, compiled, load, multiply, next_task
 from recsys.kernels.shared.vector.activation import decline, read, sigmoid, write
+from recsys.kernels.shared.vector.channel_blocks import (
+    fill,
+    load_block,
+)
 
 __all__ = ["FORWARD_SCRATCH", "forward_worker"]
 
@@ -42,7 +45,7 @@ def forward_worker(
     y: Array,
     final: Array,
 ) -> None:
-    """Draw pieces and convolve them; float32 arrays seen as 1-D, empty ones are absent."""
+    """Draw tasks and convolve them; float32 arrays seen as 1-D, empty ones are absent."""
     past = width - 1
     blocks = (channels + BLOCK - 1) // BLOCK
     at = slot * FORWARD_SCRATCH
@@ -50,10 +53,10 @@ def forward_worker(
     before, at = scratch[at : at + ROWS], at + ROWS
     lift = scratch[at : at + BLOCK]
     while True:
-        piece = next_task(queue)
-        if piece >= len(order) * blocks:
+        task = next_task(queue)
+        if task >= len(order) * blocks:
             return
-        group, channel = order[piece // blocks], piece % blocks * BLOCK
+        group, channel = order[task // blocks], task % blocks * BLOCK
         count = min(BLOCK, channels - channel)
         load_columns(weight, channel * width, width, count, taps)
         load_block(bias, channel, count, lift)

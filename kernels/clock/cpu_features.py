@@ -25,10 +25,10 @@ def padded_features(times: Tensor, degree: int) -> Tensor:
     """Return `circle.circle_features` of times (N,) on the CPU, float32, with zeros up to `padded_width`."""
     width = padded_width(degree)
     out = torch.empty(len(times), width)
-    pieces = -(-len(times) // _ROWS)
+    tasks = -(-len(times) // _ROWS)
     launch(
         _features_worker,
-        threads_for(pieces, len(times) * (60 + 8 * degree)),
+        threads_for(tasks, len(times) * (60 + 8 * degree)),
         times.contiguous().numpy(),
         degree,
         width,
@@ -43,10 +43,10 @@ def _features_worker(
 ) -> None:
     """Multiply (cos, sin) of the angle up in float64: 30 products lose nothing that float32 would show."""
     while True:
-        piece = next_task(queue)
-        if piece * _ROWS >= len(times):
+        task = next_task(queue)
+        if task * _ROWS >= len(times):
             return
-        for row in range(piece * _ROWS, min(len(times), (piece + 1) * _ROWS)):
+        for row in range(task * _ROWS, min(len(times), (task + 1) * _ROWS)):
             angle = np.float64(times[row] % DAY) * _RADIANS
             step_cos, step_sin = math.cos(angle), math.sin(angle)
             cos, sin = step_cos, step_sin

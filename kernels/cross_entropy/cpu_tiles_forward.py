@@ -1,10 +1,10 @@
-"""The compiled loops of bfloat16 cross-entropy by matrix tiles: logits never leave the cache.
+"""The first compiled pass of bfloat16 cross-entropy by matrix tiles: losses and gradients of rows.
 
-Both passes walk like attention: a block of 32 rows (then of 32 items) meets the other side in spans of 256;
+Both passes walk like attention: a block of 32 rows (then of 32 items) meets the other side in spans of 128;
 logits come from matrix tiles, become probabilities in float32, and go into tiles again, rounded to bfloat16,
-for the gradient. The first pass keeps a running maximum and corrects what it has summed when that grows; the
-second one knows each row's normalizer and computes the logits anew, transposed. Twice the products and
-exponentials, and no exponential is stored.
+for the gradient. This pass keeps a running maximum and corrects what it has summed when that grows; the
+second one (`cpu_tiles_backward`) knows each row's normalizer and computes the logits anew, transposed. Twice
+the products and exponentials, and no exponential is stored.
 
 Legend: N rows, V items, d width (a multiple of 32); rows and items are padded with zeros to multiples of 32.
 bfloat16 is held as uint16. `_pairs`: blocks of 32 x 32, (count / 32, d / 32, 16, 32, 2), whose rows are
@@ -16,6 +16,7 @@ import math
 
 import numpy as np
 
+from recsys.kernels.cross_entropy.cpu_tiles_products import SPAN, block_gradients, block_logits
 from recsys.kernels.shared.vector import (
     LANES,
     Array,
@@ -30,54 +31,23 @@ from recsys.kernels.shared.vector import (
     scratch,
     splat,
     store,
-    subtract,
     sum_lanes,
 )
-from recsys.kernels.shared.vector.lanes import max_lanes
+from recsys.kernels.shared.vector.lanes import (
+    max_lanes,
+)
 from recsys.kernels.shared.vector.tiles import (
     BLOCK,
-    add_block_product,
     begin_tiles,
-    clear_sums,
     end_tiles,
-    load_sums,
     narrow_exp2,
     narrow_scratch,
     store_narrow,
-    store_sums,
 )
-
-SPAN = 128
-"""Rows or items that a block meets at once: their logits take 32 KiB."""
 
 _ZERO = np.float32(0.0)
 _LOWEST = np.float32(np.finfo(np.float32).min)
 _LOG2_E = np.float32(1.4426950408889634)
-
-
-@compiled
-def _block_logits(
-    logits: Array, left: Array, at: Number, columns: Array, first: Number, size: Number, width: Number
-) -> None:
-    """Set logits (32, SPAN) to left rows at..at+31 times `columns` first..first+size-1, whole blocks."""
-    for beside in range(0, size, BLOCK):
-        clear_sums()
-        start = (first + beside) * width
-        for d in range(0, width, BLOCK):
-            add_block_product(left, at * width + d, width, columns, start + d * BLOCK, 2 * BLOCK)
-        store_sums(logits, beside, SPAN)
-
-
-@compiled
-def _block_gradients(
-    gradients: Array, shares: Array, pairs: Array, first: Number, size: Number, width: Number
-) -> None:
-    """Add shares (32, SPAN) times rows first..first+size-1 of `pairs` to gradients (32, width)."""
-    for d in range(0, width, BLOCK):
-        load_sums(gradients, d, width)
-        for row in range(0, size, BLOCK):
-            add_block_product(shares, row, SPAN, pairs, (first + row) * width + d * BLOCK, 2 * BLOCK)
-        store_sums(gradients, d, width)
 
 
 @compiled
@@ -143,7 +113,7 @@ def rows_worker(
         for item0 in range(0, items, SPAN):
             size = min(SPAN, items - item0)
             padded = (size + BLOCK - 1) // BLOCK * BLOCK
-            _block_logits(logits, hidden, row0, item_columns, item0, padded, width)
+            block_logits(logits, hidden, row0, item_columns, item0, padded, width)
             for row in range(BLOCK):
                 at = row * SPAN
                 if biased:
@@ -177,7 +147,7 @@ def rows_worker(
                         store_narrow(shares, at + item, power)
                 total[row] += sum_lanes(sum_)
             if keep:
-                _block_gradients(sums, shares, item_pairs, item0, padded, width)
+                block_gradients(sums, shares, item_pairs, item0, padded, width)
         for row in range(rows):
             place = row0 + row
             normalizer = top[row] * speed + np.float32(math.log2(total[row]))
@@ -190,78 +160,4 @@ def rows_worker(
                 factor = splat(scale[place] * rate / total[row])
                 for d in range(0, width, LANES):
                     store(d_hidden, place * width + d, multiply(load(sums, row * width + d), factor))
-    end_tiles(before)
-
-
-@compiled
-def items_worker(
-    slot: Number,
-    queue: Array,
-    count: Number,
-    items: Number,
-    item_rows: Array,
-    hidden_columns: Array,
-    hidden_pairs: Array,
-    bias: Array,
-    normalizers: Array,
-    factors: Array,
-    width: Number,
-    rate: Number,
-    d_items: Array,
-    d_bias: Array,
-) -> None:
-    """Compute softmax's part of the gradients of all items and, where `d_bias` is not empty, of the bias.
-
-    Args:
-        slot: see `recsys.kernels.shared.threads.launch`.
-        queue: likewise.
-        count: rows N.
-        items: V.
-        item_rows: (padded V, d) bfloat16 as uint16.
-        hidden_columns: (padded N * d,) the rows; see above.
-        hidden_pairs: likewise.
-        bias: (V,) float32, or empty.
-        normalizers: (padded N,) float32, as left by `rows_worker`.
-        factors: (padded N,) float32, scale * rate; 0 in the padding.
-        width: d.
-        rate: 1 / temperature.
-        d_items: (padded V, d) float32, written.
-        d_bias: (V,) float32, written, or empty.
-    """
-    biased = len(bias) > 0
-    speed = splat(rate * _LOG2_E)
-    logits = scratch(BLOCK * SPAN)
-    shares = narrow_scratch(BLOCK * SPAN)
-    slopes = np.empty(BLOCK, dtype=np.float32)
-    sums = scratch(BLOCK * width)
-    before = begin_tiles()
-    while True:
-        item0 = next_task(queue) * BLOCK
-        if item0 >= items:
-            break
-        size = min(BLOCK, items - item0)
-        slopes[:] = _ZERO
-        for place in range(0, BLOCK * width, LANES):
-            store(sums, place, splat(_ZERO))
-        for row0 in range(0, count, SPAN):
-            padded = (min(SPAN, count - row0) + BLOCK - 1) // BLOCK * BLOCK
-            _block_logits(logits, item_rows, item0, hidden_columns, row0, padded, width)
-            for item in range(BLOCK):
-                shift = splat(bias[item0 + item] if biased and item < size else _ZERO)
-                sum_ = splat(_ZERO)
-                for row in range(0, padded, LANES):
-                    logit = load(logits, item * SPAN + row)
-                    if biased:
-                        logit = add(logit, shift)
-                    exponent = subtract(multiply(logit, speed), load(normalizers, row0 + row))
-                    share = multiply(narrow_exp2(exponent), load(factors, row0 + row))
-                    sum_ = add(sum_, share)
-                    store_narrow(shares, item * SPAN + row, share)
-                slopes[item] += sum_lanes(sum_)
-            _block_gradients(sums, shares, hidden_pairs, row0, padded, width)
-        for place in range(0, size * width, LANES):
-            store(d_items, item0 * width + place, load(sums, place))
-        if biased:
-            for item in range(size):
-                d_bias[item0 + item] = slopes[item]
     end_tiles(before)

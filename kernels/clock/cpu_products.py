@@ -82,11 +82,11 @@ def products_worker(
     powers[:] = np.float32(1.0)
     sign = np.float64(-1.0) if reverse else np.float64(1.0)
     while True:
-        piece = next_task(queue)
-        if piece >= len(order):
+        task = next_task(queue)
+        if task >= len(order):
             return
-        start: Number = np.int64(bounds[order[piece]])
-        end: Number = np.int64(bounds[order[piece] + 1])
+        start: Number = np.int64(bounds[order[task]])
+        end: Number = np.int64(bounds[order[task] + 1])
         first, step = (end - 1, -1) if reverse else (start, 1)
         length = end - start
         reached = np.float64(-np.inf)  # X, of the state

@@ -1,12 +1,12 @@
 """The scan's backward pass over one chunk of events and one pair of vectors of channels.
 
 A chunk's steps (decay and carried state of every event and state) are computed forward, then used backward;
-they stay in cache between the two. Equations and letters are those of `backward`.
+they stay in cache between the two. Equations and letters are those of `cpu_backward`.
 """
 
 import numpy as np
 
-from recsys.kernels.scan.blocks import PAIR
+from recsys.kernels.scan.cpu_states import PAIR
 from recsys.kernels.shared.vector import (
     LANES,
     Array,

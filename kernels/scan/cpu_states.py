@@ -1,6 +1,6 @@
-"""How the scan is cut into pieces of work, and how a piece's channels lie in cache.
+"""How the states of a block of channels lie in cache while the scan runs on the CPU.
 
-A piece is a group of consecutive sequences times a block of channels. What belongs to one state of one pair
+A task is a group of consecutive sequences times a block of channels. What belongs to one state of one pair
 of vectors (its decay rate, its value, ...) lies in one record, a pair of vectors per field: [pair][state]
 [field][half][lane]. One running position then serves all fields, and no two of them compete for the same
 line of the cache. Lanes past the last channel, and a last vector's missing partner, hold zeros, which the
@@ -8,24 +8,19 @@ recurrence keeps.
 """
 
 import numpy as np
-from numpy.typing import NDArray
 
 from recsys.kernels.shared.vector import LANES, Array, Number, compiled, load, splat, store
-from recsys.kernels.shared.vector.activation import LOG2_E, load_first, store_first
+from recsys.kernels.shared.vector.activation import LOG2_E
 
 __all__ = [
     "BLOCK",
     "EVERY",
     "PAIR",
     "clear_states",
-    "fill",
-    "group_sequences",
-    "load_block",
     "load_rates",
     "load_states",
     "restore_states",
     "save_states",
-    "store_block",
     "store_states",
 ]
 
@@ -33,53 +28,12 @@ PAIR = 2 * LANES
 """Channels that the kernels advance together: they share what is read once per event and state."""
 
 BLOCK = 64
-"""Channels of a piece: their states and rates fill a quarter of a 32 KB cache where d_state is 16."""
+"""Channels of a task: their states and rates fill a quarter of a 32 KB cache where d_state is 16."""
 
 EVERY = 16
 """Events, counted from a sequence's start, between states kept for the backward pass."""
 
 _ZERO = np.float32(0)
-
-
-def group_sequences(offsets: NDArray[np.int32], events: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Cut the batch into groups of consecutive sequences of about `events` events.
-
-    Returns:
-        bounds (G + 1,): group g holds the sequences bounds[g] to bounds[g + 1]; a sequence is never cut.
-        order (G,): the groups, longest first. Both depend on `offsets` alone, not on the threads.
-    """
-    if len(offsets) > 1 and offsets[-1] <= events:  # one small request, waited for
-        return np.array([0, len(offsets) - 1]), np.zeros(1, np.int64)
-    starts = offsets[:-1].astype(np.int64)
-    # A group ends before the first sequence that starts in the next stretch of `events` events.
-    first = np.flatnonzero(np.diff(starts // events, prepend=-1))
-    bounds = np.append(first, len(starts))
-    lengths = np.diff(offsets.astype(np.int64)[bounds])
-    return bounds, np.argsort(-lengths, kind="stable")
-
-
-@compiled
-def fill(target: Array, at: Number, count: Number, value: Number) -> None:
-    """Set `count` vectors from `at`."""
-    for i in range(count):
-        store(target, at + i * LANES, splat(value))
-
-
-@compiled
-def load_block(values: Array, channel: Number, count: Number, target: Array) -> None:
-    """Copy a block's `count` channels to the vectors of `target`; zeros where there are no values."""
-    for at in range(0, count, LANES):
-        if len(values):
-            store(target, at, load_first(values, channel + at, count - at))
-        else:
-            store(target, at, splat(_ZERO))
-
-
-@compiled
-def store_block(source: Array, target: Array, channel: Number, count: Number) -> None:
-    """Copy a block's channels back."""
-    for at in range(0, count, LANES):
-        store_first(target, channel + at, count - at, load(source, at))
 
 
 @compiled

@@ -1,7 +1,7 @@
-"""The compiled loops of CPU attention: forward and backward over pieces of the batch.
+"""The compiled backward loop of CPU attention over tasks of the batch; scores are computed again.
 
-Both are compiled twice, with `tables` (see `bias_sweeps`) and with None, whose branches numba drops: the
-loops without a bias stay as they would be alone.
+Compiled twice, with `tables` (see `cpu_bias`) and with None, whose branches numba drops: the loops without a
+bias stay as they would be alone.
 
 Legend: L length of the sequence, `lanes` queries of a block (LANES or PANEL, the last ones idle). Tensors are
 flat with the strides of events and heads; score tiles are (keys, lanes).
@@ -9,7 +9,7 @@ flat with the strides of events and heads; score tiles are (keys, lanes).
 
 import numpy as np
 
-from recsys.kernels.attention.bias_sweeps import (
+from recsys.kernels.attention.cpu_bias import (
     COPIES,
     Tables,
     add_bias,
@@ -18,18 +18,20 @@ from recsys.kernels.attention.bias_sweeps import (
     fold_diagonals,
     read_times,
 )
-from recsys.kernels.attention.mask_lanes import keep_or_zero, query_word
+from recsys.kernels.attention.cpu_dropout import (
+    keep_or_zero,
+    query_word,
+)
+from recsys.kernels.attention.cpu_forward import lay_queries
 from recsys.kernels.shared.vector import (
     LANES,
     PANEL,
     Array,
     Number,
-    add,
     compiled,
     exp2,
     fma,
     load,
-    maximum,
     multiply,
     next_task,
     product,
@@ -38,126 +40,19 @@ from recsys.kernels.shared.vector import (
     store,
     subtract,
     sum_lanes,
-    transpose_square,
 )
 
 _ZERO = np.float32(0.0)
 _ONE = np.float32(1.0)
-_LOWEST = np.float32(-np.inf)
 _HIGHEST = np.float32(np.inf)
 _LOG2_E = np.float32(1.4426950408889634)
-
-
-@compiled
-def _transpose(
-    source: Array, at: Number, row: Number, count: Number, width: Number, lanes: Number, target: Array
-) -> None:
-    """Lay `count` rows of `width` as columns of a (width, lanes) tile; idle lanes are zero."""
-    for lane in range(0, lanes, LANES):
-        there = min(count - lane, LANES)
-        for d in range(0, width, LANES):
-            transpose_square(target, d * lanes + lane, lanes, source, at + lane * row + d, row, there)
-
-
-@compiled
-def forward_worker(
-    slot: Number,
-    queue: Array,
-    pieces: Array,
-    bounds: Array,
-    longest: Number,
-    q: Array,
-    q_row: Number,
-    q_head: Number,
-    k: Array,
-    k_row: Number,
-    k_head: Number,
-    v: Array,
-    v_row: Number,
-    v_head: Number,
-    width: Number,
-    heads: Number,
-    causal: Number,
-    scale: Number,
-    drop: Array,
-    boost: Number,
-    tables: Tables | None,
-    out: Array,
-    largest: Array,
-    inverse: Array,
-) -> None:
-    """Compute out, and each softmax's largest score and inverse sum, until the pieces are used up."""
-    scores = np.empty(longest * PANEL, dtype=np.float32)
-    q_tile = np.empty(width * PANEL, dtype=np.float32)
-    row_words = np.zeros(PANEL, dtype=np.int32)
-    top = np.empty(PANEL, dtype=np.float32)
-    total = np.empty(PANEL, dtype=np.float32)
-    rate = splat(scale * _LOG2_E)
-    if tables is not None:
-        rate = splat(_LOG2_E)
-        times = np.empty(PANEL, dtype=np.int64)
-        buckets = np.empty(longest * PANEL, dtype=np.int8)
-    threshold = drop[2]
-    dropping = threshold > 0
-    while True:
-        piece = next_task(queue)
-        if piece >= pieces.shape[0]:
-            return
-        sequence, head = pieces[piece, 0], pieces[piece, 1]
-        start: Number = np.int64(bounds[sequence])
-        length: Number = np.int64(bounds[sequence + 1]) - start
-        for block in range(pieces[piece, 2], pieces[piece, 3], PANEL):
-            count = min(PANEL, length - block)
-            lanes = PANEL if count > LANES else LANES
-            keys = block + count if causal else length
-            _transpose(q, (start + block) * q_row + head * q_head, q_row, count, width, lanes, q_tile)
-            product(
-                scores, 0, lanes, k, start * k_row + head * k_head, k_row, 1, q_tile, 0, lanes, keys, lanes,
-                width, False,
-            )  # fmt: skip
-            if tables is not None:
-                read_times(tables, start + block, count, lanes, times)
-                add_bias(scores, keys, lanes, scale, tables, head, start, block, 0, times, buckets)
-            if dropping:
-                for lane in range(count):
-                    row_words[lane] = query_word(drop, sequence, head, block + lane)
-            for at in range(0, lanes, LANES):
-                clear = min(keys, block + at + 1) if causal else keys  # keys that every lane sees
-                best = splat(_LOWEST)
-                for key in range(clear):
-                    best = maximum(best, load(scores, key * lanes + at))
-                for key in range(clear, keys):
-                    score = load(scores, key * lanes + at)
-                    best = maximum(best, select_le(key, block + at, score, best))
-                sum_ = splat(_ZERO)
-                for key in range(keys):
-                    weight = exp2(multiply(subtract(load(scores, key * lanes + at), best), rate))
-                    if key >= clear:
-                        weight = select_le(key, block + at, weight, splat(_ZERO))
-                    sum_ = add(sum_, weight)
-                    if dropping:
-                        weight = keep_or_zero(row_words, at, key, threshold, weight)
-                    store(scores, key * lanes + at, weight)
-                store(top, at, best)
-                store(total, at, sum_)
-            product(
-                out, ((start + block) * heads + head) * width, heads * width, scores, 0, 1, lanes,
-                v, start * v_row + head * v_head, v_row, count, width, keys, False,
-            )  # fmt: skip
-            for lane in range(count):
-                event = (start + block + lane) * heads + head
-                largest[event] = top[lane]
-                inverse[event] = _ONE / total[lane]
-                factor = splat(boost * inverse[event])
-                for d in range(0, width, LANES):
-                    store(out, event * width + d, multiply(load(out, event * width + d), factor))
 
 
 @compiled
 def backward_worker(
     slot: Number,
     queue: Array,
-    pieces: Array,
+    tasks: Array,
     bounds: Array,
     longest: Number,
     q: Array,
@@ -187,7 +82,7 @@ def backward_worker(
     dv: Array,
     partial: Array,
 ) -> None:
-    """Compute dq, dk, dv from g, the gradient of out, until the pieces are used up."""
+    """Compute dq, dk, dv from g, the gradient of out, until the tasks are used up."""
     weights = np.empty(longest * PANEL, dtype=np.float32)
     slopes = np.empty(longest * PANEL, dtype=np.float32)
     q_tile = np.empty(width * PANEL, dtype=np.float32)
@@ -208,34 +103,34 @@ def backward_worker(
         diagonals = np.empty(tables.row, dtype=np.float32)
     row = heads * width
     while True:
-        piece = next_task(queue)
-        if piece >= pieces.shape[0]:
+        task = next_task(queue)
+        if task >= tasks.shape[0]:
             return
-        sequence, head = pieces[piece, 0], pieces[piece, 1]
+        sequence, head = tasks[task, 0], tasks[task, 1]
         start: Number = np.int64(bounds[sequence])
         length: Number = np.int64(bounds[sequence + 1]) - start
-        all_queries = pieces[piece, 2] == 0 and pieces[piece, 3] == length
-        all_keys = pieces[piece, 4] == 0 and pieces[piece, 5] == length
-        key0 = pieces[piece, 4]
+        all_queries = tasks[task, 2] == 0 and tasks[task, 3] == length
+        all_keys = tasks[task, 4] == 0 and tasks[task, 5] == length
+        key0 = tasks[task, 4]
         k_at = (start + key0) * k_row + head * k_head
         v_at = (start + key0) * v_row + head * v_head
         if all_queries:
-            for key in range(start + key0, start + pieces[piece, 5]):
+            for key in range(start + key0, start + tasks[task, 5]):
                 for d in range(0, width, LANES):
                     store(dk, (key * heads + head) * width + d, splat(_ZERO))
                     store(dv, (key * heads + head) * width + d, splat(_ZERO))
         if tables is not None and all_keys:
             clear_diagonals(tables, length, causal, diagonals)
-        for block in range(pieces[piece, 2], pieces[piece, 3], PANEL):
+        for block in range(tasks[task, 2], tasks[task, 3], PANEL):
             count = min(PANEL, length - block)
-            keys = (min(pieces[piece, 5], block + count) if causal else pieces[piece, 5]) - key0
+            keys = (min(tasks[task, 5], block + count) if causal else tasks[task, 5]) - key0
             if keys <= 0:
                 continue
             lanes = PANEL if count > LANES else LANES
             q_at = (start + block) * q_row + head * q_head
             g_at = (start + block) * g_row + head * g_head
-            _transpose(q, q_at, q_row, count, width, lanes, q_tile)
-            _transpose(g, g_at, g_row, count, width, lanes, g_tile)
+            lay_queries(q, q_at, q_row, count, width, lanes, q_tile)
+            lay_queries(g, g_at, g_row, count, width, lanes, g_tile)
             for lane in range(lanes):
                 part[lane] = delta[lane] = _ZERO
                 top[lane] = _HIGHEST  # an idle lane weighs nothing, whatever its bias
@@ -278,7 +173,7 @@ def backward_worker(
                 if all_keys:
                     collect_slopes(
                         slopes, keys, lanes, count, causal, tables, block, buckets, sums, diagonals,
-                        partial, piece * tables.n_entries,
+                        partial, task * tables.n_entries,
                     )  # fmt: skip
                 for place in range(0, keys * lanes, LANES):
                     store(slopes, place, multiply(load(slopes, place), splat(scale)))
@@ -290,4 +185,4 @@ def backward_worker(
                 at = ((start + block) * heads + head) * width
                 product(dq, at, row, slopes, 0, 1, lanes, k, k_at, k_row, count, width, keys, False)
         if tables is not None and all_keys:
-            fold_diagonals(tables, length, causal, diagonals, partial, piece * tables.n_entries)
+            fold_diagonals(tables, length, causal, diagonals, partial, task * tables.n_entries)

@@ -8,20 +8,7 @@ Of the forward pass only the state before every EVERY-th event is kept; a chunk'
 
 import numpy as np
 
-from recsys.kernels.scan.blocks import (
-    BLOCK,
-    EVERY,
-    PAIR,
-    clear_states,
-    fill,
-    load_block,
-    load_rates,
-    load_states,
-    restore_states,
-    store_block,
-    store_states,
-)
-from recsys.kernels.scan.chunk import (
+from recsys.kernels.scan.cpu_chunk import (
     CARRY,
     GATE,
     PULL,
@@ -40,6 +27,16 @@ from recsys.kernels.scan.chunk import (
     retreat,
     settle,
 )
+from recsys.kernels.scan.cpu_states import (
+    BLOCK,
+    EVERY,
+    PAIR,
+    clear_states,
+    load_rates,
+    load_states,
+    restore_states,
+    store_states,
+)
 from recsys.kernels.shared.vector import (
     LANES,
     Array,
@@ -56,6 +53,11 @@ from recsys.kernels.shared.vector import (
     sum_lanes,
 )
 from recsys.kernels.shared.vector.activation import decline, read, sigmoid, softplus, write
+from recsys.kernels.shared.vector.channel_blocks import (
+    fill,
+    load_block,
+    store_block,
+)
 
 __all__ = ["backward_scratch", "backward_worker"]
 
@@ -110,7 +112,7 @@ def backward_worker(
     dD: Array,
     dbias: Array,
 ) -> None:
-    """Draw pieces and differentiate them; arguments as of `forward_worker`.
+    """Draw tasks and differentiate them; arguments as of `forward_worker`.
 
     Gradients of events and states are whole; dB and dC (blocks, N, states) are per block of channels, and dA,
     dD and dbias (groups, ...) per group of sequences: the caller adds them up in order.
@@ -125,10 +127,10 @@ def backward_worker(
     steps = strips + EVERY * STRIP
     sums = steps + EVERY * states * STEP
     while True:
-        piece = next_task(queue)
-        if piece >= len(order) * blocks:
+        task = next_task(queue)
+        if task >= len(order) * blocks:
             return
-        group, block = order[piece // blocks], piece % blocks
+        group, block = order[task // blocks], task % blocks
         channel = block * BLOCK
         count: Number = min(BLOCK, channels - channel)
         load_rates(A, channel, count, states, space, RECORD)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from recsys.kernels.conv.rows import (
+from recsys.kernels.conv.cpu_rows import (
     BLOCK,
     CHUNK,
     ONE,
@@ -16,7 +16,6 @@ from recsys.kernels.conv.rows import (
     store_columns,
     weigh,
 )
-from recsys.kernels.scan.blocks import fill, load_block, store_block
 from recsys.kernels.shared.vector import (
     LANES,
     Array,
@@ -32,6 +31,11 @@ from recsys.kernels.shared.vector import (
     subtract,
 )
 from recsys.kernels.shared.vector.activation import decline, read, sigmoid, write
+from recsys.kernels.shared.vector.channel_blocks import (
+    fill,
+    load_block,
+    store_block,
+)
 
 __all__ = ["BACKWARD_SCRATCH", "backward_worker"]
 
@@ -63,7 +67,7 @@ def backward_worker(
     dweight: Array,
     dbias: Array,
 ) -> None:
-    """Draw pieces and differentiate them; arguments as of `forward_worker`.
+    """Draw tasks and differentiate them; arguments as of `forward_worker`.
 
     With g the gradient before the activation, input i of a sequence (counted from `width - 1` before its
     start) receives the sum over j of weight[:, j] g[i - j]: one more run along the events. dweight (groups,
@@ -82,10 +86,10 @@ def backward_worker(
     sum_bias = scratch[at : at + BLOCK]
     zero = splat(ZERO)
     while True:
-        piece = next_task(queue)
-        if piece >= len(order) * blocks:
+        task = next_task(queue)
+        if task >= len(order) * blocks:
             return
-        group, channel = order[piece // blocks], piece % blocks * BLOCK
+        group, channel = order[task // blocks], task % blocks * BLOCK
         count = min(BLOCK, channels - channel)
         load_columns(weight, channel * width, width, count, taps)
         load_block(bias, channel, count, lift)

@@ -1,4 +1,4 @@
-"""How CPU attention cuts a batch into pieces of work for the threads."""
+"""How CPU attention cuts a batch into tasks for the threads."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -7,25 +7,25 @@ WHOLE = 2048
 """Sequences longer than this are cut for the threads; backward then computes their scores twice."""
 
 CUT = 256
-"""Queries, or keys, of a piece of a cut sequence."""
+"""Queries, or keys, of a task of a cut sequence."""
 
 SHORT = 64
 """Sequences up to this length are not sorted."""
 
 
 def cut_batch(bounds: NDArray[np.int32], heads: int, *, backward: bool) -> tuple[NDArray[np.int64], int]:
-    """Cut the batch into pieces of work, longest sequences first.
+    """Cut the batch into tasks, longest sequences first.
 
     Whether and where a sequence is cut depends on its own length alone, so its bits do too.
 
     Args:
         bounds: (B + 1,) offsets.
         heads: H.
-        backward: whether the pieces are for the backward pass.
+        backward: whether the tasks are for the backward pass.
 
     Returns:
         (P, 6) int64 rows (sequence, head, first query, last query, first key, last key), where the backward
-        pass computes the query gradient of a piece with all keys, the key and value gradients of a piece with
+        pass computes the query gradient of a task with all keys, the key and value gradients of a task with
         all queries and both of a whole sequence; and the length of the longest sequence.
     """
     lengths = np.diff(bounds)
@@ -43,10 +43,10 @@ def cut_batch(bounds: NDArray[np.int32], heads: int, *, backward: bool) -> tuple
     whole[:, :, 0] = order[long:, None]
     whole[:, :, 1] = np.arange(heads)
     whole[:, :, 3] = whole[:, :, 5] = lengths[order[long:], None]
-    pieces = whole.reshape(-1, 6)
+    tasks = whole.reshape(-1, 6)
     if rows:
-        pieces = np.concatenate([np.array(rows, dtype=np.int64), pieces])
-    return pieces, int(lengths.max(initial=0))
+        tasks = np.concatenate([np.array(rows, dtype=np.int64), tasks])
+    return tasks, int(lengths.max(initial=0))
 
 
 def _cuts(length: int, backward: bool) -> list[tuple[int, int, int, int]]:
