@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from benchmarks import timing
+from recsys.benchmarks import timing
 
 Work = Callable[[], object]
 

@@ -1,6 +1,6 @@
 """Memory at a million items: a training step and a ranking, each in a process of its own.
 
-    python -m benchmarks.catalog_memory --json benchmarks/results/catalog-memory.json
+    python -m recsys.benchmarks.catalog_memory --json benchmarks/results/catalog-memory.json
 
 Each case first builds its model, optimizer state included and written to, and runs once at a small size, so
 that code is compiled and loaded; then the peak counter of the process is reset and the work is done. Printed
@@ -57,9 +57,9 @@ def training_step(case: str, n_items: int, rows: int, width: int) -> dict[str, f
 
     from recsys.encoders import build_encoder, encoder_config
     from recsys.jagged import SequenceBatch
-    from recsys.objectives import next_item
     from recsys.training.config import TrainingConfig
     from recsys.training.losses import TrainingLoss
+    from recsys.training.objectives import next_item
     from recsys.training.optimizer import clip_gradients, make_optimizer
 
     encoder_options, training_options = OPTIONS[case]
@@ -109,7 +109,12 @@ def ranking(n_items: int, users: int, width: int) -> dict[str, float]:
         top_k(states[some], weight, 10)
 
     rank(table[:2000], slice(0, 32))
-    return measure(lambda: [rank(table, slice(i, i + 1024)) for i in range(0, users, 1024)])
+
+    def rank_all() -> None:
+        for i in range(0, users, 1024):
+            rank(table, slice(i, i + 1024))
+
+    return measure(rank_all)
 
 
 def main() -> None:
@@ -136,7 +141,7 @@ def main() -> None:
     cases: dict[str, Any] = {}
     for case in arguments.cases:
         options = [text for name, value in sizes.items() for text in (f"--{name}", str(value))]
-        command = [sys.executable, "-m", "benchmarks.catalog_memory", "--here", case, *options]
+        command = [sys.executable, "-m", "recsys.benchmarks.catalog_memory", "--here", case, *options]
         output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
         cases[case] = {**json.loads(output.splitlines()[-1]), "limit_mib": LIMITS_MIB[case]}
         record = cases[case]
@@ -146,7 +151,7 @@ def main() -> None:
             flush=True,
         )
     if arguments.json is not None:
-        from benchmarks.machine import stamp
+        from recsys.benchmarks.machine import stamp
 
         write_json(arguments.json, {**stamp(), "sizes": sizes, "cases": cases})
     if any(record["peak_over_mib"] >= record["limit_mib"] for record in cases.values()):

@@ -1,6 +1,6 @@
 """Speed of the catalog kernels on a CPU: full cross-entropy, sampled losses and top-k beside other ways.
 
-    python -m benchmarks.catalog_speed --json benchmarks/results/catalog-speed.json
+    python -m recsys.benchmarks.catalog_speed --json benchmarks/results/catalog-speed.json
 
 Cross-entropy, forward and backward at d = 64, against `F.cross_entropy(h @ W.T)` and torch's chunked
 `F.linear_cross_entropy` with its automatic chunk and with the best of several, found beforehand. Sampled
@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from benchmarks.alternating import alternate, lines
-from benchmarks.machine import stamp
+from recsys.benchmarks.alternating import alternate, lines
+from recsys.benchmarks.machine import stamp
 from recsys.files import write_json
 
 LOSS_SHAPES = [(8192, 3706), (8192, 12_101), (2048, 50_000)]
@@ -137,7 +137,7 @@ def peak(rounds: int) -> dict[str, float]:
     """What one thread can do at most here: multiply-adds on registers, and reading the items in order."""
     import numpy as np
 
-    from benchmarks.catalog_limits import multiply_adds, read_all
+    from recsys.benchmarks.catalog_limits import multiply_adds, read_all
 
     values = np.full(4096, 1e-9, dtype=np.float32)
     table = np.ones(100_000 * WIDTH, dtype=np.float32)

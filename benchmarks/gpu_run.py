@@ -1,6 +1,6 @@
 """Everything there is to know of a GPU in one call of under nine minutes: ``make gpu``.
 
-    python -m benchmarks.gpu_run --out benchmarks/results/gpu --datasets .carry
+    python -m recsys.benchmarks.gpu_run --out benchmarks/results/gpu --datasets .carry
 
 Tests of the kernels on the device, every comparison with its roofline, exact search among a million items
 (and FAISS's GPU indexes, where they are), a short training run of each encoder; each stage ends in its own
@@ -47,18 +47,31 @@ def stages(out: Path, datasets: Path, only: str | None = None) -> list[Stage]:
             "kernels",
             (
                 "-m",
-                "benchmarks.kernels",
+                "recsys.benchmarks.kernels",
                 *("--device", "cuda", "--seconds", "135"),
                 *("--plots", str(out), "--out", str(out / "kernels.json")),
             ),
             170,
         ),
-        Stage("retrieval", ("-m", "benchmarks.retrieval.gpu", "--out", str(out / "retrieval-gpu.json")), 45),
+        Stage(
+            "retrieval",
+            ("-m", "recsys.benchmarks.retrieval.gpu", "--out", str(out / "retrieval-gpu.json")),
+            45,
+        ),
     ]
     prepared = sorted(path.parent for path in datasets.glob("*/meta.json"))
     each = 120 // max(1, len(prepared))
     # Small steps would time launches: sixteen thousand events fill a GPU.
-    program = ("-m", "benchmarks.training", "--device", "cuda", "--epochs", "3", "--batch-events", "16384")
+    program = (
+        "-m",
+        "recsys.benchmarks.training",
+        "--device",
+        "cuda",
+        "--epochs",
+        "3",
+        "--batch-events",
+        "16384",
+    )
     if not prepared:
         made = ("--users", "6000", "--out", str(out / "training.json"))
         found.append(Stage("training", (*program, *made), each))
@@ -100,7 +113,7 @@ def run_stage(stage: Stage, log: Path) -> dict[str, Any]:
 
 def summary(records: list[dict[str, Any]], out: Path) -> list[str]:
     """The stages, and what their files say."""
-    from benchmarks.report import lines
+    from recsys.benchmarks.report import lines
 
     found = [f"{r['stage']}: {r['result']} in {r['seconds']} s of {r['limit']}" for r in records]
     for path in sorted(out.glob("*.json")):
@@ -112,7 +125,7 @@ def summary(records: list[dict[str, Any]], out: Path) -> list[str]:
 def main() -> int:
     """Run all stages, print the summary; 0 if all passed, 1 if one did not, 2 without a GPU."""
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.gpu_run",
+        prog="python -m recsys.benchmarks.gpu_run",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -1,6 +1,6 @@
 """Gradient of the item table: ids sorted and rows summed in order, against torch's embedding backward.
 
-    python -m benchmarks.item_gradients --json benchmarks/results/item-gradients.json
+    python -m recsys.benchmarks.item_gradients --json benchmarks/results/item-gradients.json
 
 32,768 events with Zipf ids, d = 64. Ours gives the touched rows, which is what a sampled loss needs; "ours,
 dense" lays them out over the whole table like torch's.
@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.alternating import alternate, lines
-from benchmarks.machine import stamp
+from recsys.benchmarks.alternating import alternate, lines
+from recsys.benchmarks.machine import stamp
 from recsys.files import write_json
 
 
@@ -38,7 +38,8 @@ def compare(n_items: int, events: int, width: int, rounds: int) -> dict[str, Any
         return lay_out(table, torch.from_numpy(segments.ids), segment_sum(segments, rows), False)
 
     def theirs() -> torch.Tensor:
-        return torch.ops.aten.embedding_dense_backward(rows, ids, n_items, -1, False)
+        gradients: torch.Tensor = torch.ops.aten.embedding_dense_backward(rows, ids, n_items, -1, False)
+        return gradients
 
     if torch.get_num_threads() == 1:
         assert torch.equal(ours().to_dense(), theirs())

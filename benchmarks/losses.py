@@ -1,6 +1,6 @@
 """Time of a training step by loss, taking turns: full softmax, sampled softmax, gBCE.
 
-    python -m benchmarks.losses --out benchmarks/results/losses-cpu.json
+    python -m recsys.benchmarks.losses --out benchmarks/results/losses-cpu.json
 
 SASRec on a made log with ML-1M's lengths and 3,416 items, or as many as asked for; the negatives are those
 of the recipes `ml-1m-sasrec-order/loss-*`: 2,048 shared for the softmax, 256 for each target for gBCE. One
@@ -14,9 +14,9 @@ from typing import Any
 
 import torch
 
-from benchmarks.machine import stamp
-from benchmarks.steps import Steps, alternate_steps
-from benchmarks.training import made_store
+from recsys.benchmarks.machine import stamp
+from recsys.benchmarks.steps import Steps, alternate_steps
+from recsys.benchmarks.training import made_store
 from recsys.errors import RecsysError
 from recsys.files import write_json
 

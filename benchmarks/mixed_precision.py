@@ -1,6 +1,6 @@
 """Mixed precision on a CPU with matrix tiles: training steps with `training.amp` on and off, taking turns.
 
-    python -m benchmarks.mixed_precision --out benchmarks/results/mixed-precision-cpu.json
+    python -m recsys.benchmarks.mixed_precision --out benchmarks/results/mixed-precision-cpu.json
 
 Both sides train the same encoder on the same batches with the same draws; what differs is the type in which
 linear layers and the softmax over the catalog multiply. The log is made, with ML-1M's lengths and catalog.
@@ -14,10 +14,10 @@ from typing import Any
 
 import torch
 
-from benchmarks.machine import stamp
-from benchmarks.steps import Steps, alternate_steps
-from benchmarks.training import ENCODERS, made_store
-from recsys.datasets.store import SequenceStore
+from recsys.benchmarks.machine import stamp
+from recsys.benchmarks.steps import Steps, alternate_steps
+from recsys.benchmarks.training import ENCODERS, made_store
+from recsys.datasets.prepared.store import SequenceStore
 from recsys.errors import ArgumentError, RecsysError
 from recsys.files import write_json
 from recsys.kernels.shared.vector.tiles import tiles_available

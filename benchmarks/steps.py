@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 
-from benchmarks import timing
-from recsys.datasets.store import SequenceStore
+from recsys.benchmarks import timing
+from recsys.datasets.prepared.store import SequenceStore
 from recsys.encoders import build_encoder, encoder_config, preset
 from recsys.training.config import TrainingConfig
 from recsys.training.trainer import Trainer

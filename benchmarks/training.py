@@ -1,6 +1,6 @@
 """Training throughput of the three encoders, each with its default preset: ``recsys bench train``.
 
-    python -m benchmarks.training --device cuda --store .carry/ml-1m --epochs 4 --out training.json
+    python -m recsys.benchmarks.training --device cuda --store .carry/ml-1m --epochs 4 --out training.json
 
 Imports neither polars nor FAISS, so that it runs from a prepared dataset where they are missing.
 """
@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.kernels import choose_device
-from benchmarks.kernels.shapes import ML_1M, draw_lengths
-from benchmarks.machine import stamp
-from benchmarks.report import lines
-from benchmarks.timing import spread
-from recsys.datasets.store import SequenceStore
+from recsys.benchmarks.kernels import choose_device
+from recsys.benchmarks.kernels.shapes import ML_1M, draw_lengths
+from recsys.benchmarks.machine import stamp
+from recsys.benchmarks.report import lines
+from recsys.benchmarks.timing import spread
+from recsys.datasets.prepared.store import SequenceStore
 from recsys.encoders import build_encoder, encoder_config, preset
 from recsys.errors import RecsysError
 from recsys.files import write_json
@@ -126,7 +126,7 @@ def made_store(*, users: int, items: int = 3_416, seed: int = 0) -> SequenceStor
 def main() -> int:
     """Run, print, write; 0, or 2 on a user's error."""
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.training", description=__doc__.splitlines()[0]
+        prog="python -m recsys.benchmarks.training", description=__doc__.splitlines()[0]
     )
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     parser.add_argument("--epochs", type=int, default=3, help="timed, of each encoder (default: %(default)s)")

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from recsys.datasets.prepare import prepare
-    from recsys.datasets.readers import read_interactions
-    from recsys.datasets.store import SequenceStore
+    from recsys.datasets.prepared.store import SequenceStore
+    from recsys.datasets.preparing.prepare import prepare
+    from recsys.datasets.sources.readers import read_interactions
     from recsys.encoders import build_encoder, register_encoder
     from recsys.jagged import SequenceBatch
     from recsys.recommender import Recommender, load
@@ -21,11 +21,11 @@ _HOMES = {
     "ItemIndex": "recsys.retrieval.item_index",
     "Recommender": "recsys.recommender",
     "SequenceBatch": "recsys.jagged",
-    "SequenceStore": "recsys.datasets.store",
+    "SequenceStore": "recsys.datasets.prepared.store",
     "build_encoder": "recsys.encoders",
     "load": "recsys.recommender",
-    "prepare": "recsys.datasets.prepare",
-    "read_interactions": "recsys.datasets.readers",
+    "prepare": "recsys.datasets.preparing.prepare",
+    "read_interactions": "recsys.datasets.sources.readers",
     "register_encoder": "recsys.encoders",
 }
 

@@ -1,5 +1,5 @@
 """``python -m recsys``: the command line without its installed script."""
 
-from recsys.cli import main
+from recsys.commands.app import main
 
 main()

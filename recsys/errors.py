@@ -34,3 +34,7 @@ class RetrievalError(RecsysError):
 
 class MissingDependencyError(RecsysError, ImportError):
     """An optional library is not installed; the message names the extra that brings it."""
+
+
+class NotFittedError(RecsysError):
+    """The recommender has not been fitted or loaded."""

@@ -8,40 +8,42 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from recsys.answers import Answers, Names, Wanted, answer
+from recsys.answering.answers import QueryOptions, Recommendations, answer, similar
+from recsys.answering.changing_items import add_items
+from recsys.answering.names import Names
+from recsys.answering.offline_scoring import ScoringReport, score_parts
+from recsys.answering.queries import OnUnknown
+from recsys.answering.requests import make_queries
 from recsys.config import build, to_dict
-from recsys.datasets.link import link_or_copy
-from recsys.datasets.prepare import prepare
-from recsys.datasets.store import SequenceStore
-from recsys.datasets.time_zones import check_time_zone
-from recsys.decoder_evaluation import bias_function, evaluate_decoder, hidden_function
-from recsys.decoding import Aggregate, Decoder, Vectors, check_decoding
+from recsys.datasets.prepared.link import link_or_copy
+from recsys.datasets.prepared.store import SequenceStore, is_prepared, open_store
+from recsys.datasets.preparing.prepare import prepare
+from recsys.decoding.building import build_decoder, carry_changes, golden_states, refuse_local
+from recsys.decoding.decoder import Aggregate, Decoder, Vectors, check_decoding
+from recsys.decoding.evaluating import decoder_recall, evaluate_decoder
 from recsys.encoders.base import EncoderConfig, SequenceEncoder
+from recsys.encoders.devices import choose_device
 from recsys.encoders.registry import build_encoder, encoder_config, encoder_name
 from recsys.encoders.registry import preset as preset_values
-from recsys.errors import ArgumentError
-from recsys.evaluation.evaluate import evaluate_hidden
+from recsys.errors import ArgumentError, NotFittedError
 from recsys.evaluation.protocol import Protocol
 from recsys.evaluation.result import EvaluationResult
-from recsys.indexing import Indexed
 from recsys.kernels.shared.backends import prefer_backend
-from recsys.opening import choose_device, is_prepared, open_store
-from recsys.queries import OnUnknown, of_histories, of_users
 from recsys.retrieval.bundle import bundle_exists
+from recsys.retrieval.item_index import ItemIndex
 from recsys.run_folder import RunFolder, fingerprint, read_run, write_config, write_model
 from recsys.training.config import TrainingConfig
 from recsys.training.losses import plan_loss
 from recsys.training.plots import plot_training
 from recsys.training.reporting import ConsoleReporter, SilentReporter
 from recsys.training.trainer import Trainer
+from recsys.training.validating import validation_metrics
 
 if TYPE_CHECKING:
     import polars
 
 
-class Recommender(Indexed):
+class Recommender:
     """A sequence encoder, its training and its index behind one object.
 
     Args:
@@ -143,7 +145,7 @@ class Recommender(Indexed):
                 encoder,
                 self.store_,
                 training,
-                validate=self._validation(training),
+                validate=validation_metrics(self.store_, training),
                 folder=None if run is None else run.path,
                 reporter=SilentReporter() if quiet else ConsoleReporter(),
             )
@@ -252,7 +254,7 @@ class Recommender(Indexed):
             ArgumentError: both users and histories, k < 1, lists of the wrong kind, or times that are missing
                 or do not go with the histories.
         """
-        wanted = Wanted(
+        wanted = QueryOptions(
             k=k, exclude_seen=exclude_seen, allow=allow, deny=deny, category=category, interests=interests
         )
         return self._answer(users, histories, times, at, time_zone, wanted, on_unknown).frame(self._names)
@@ -278,10 +280,197 @@ class Recommender(Indexed):
         Returns:
             ids: (R, k) raw item ids, None past the last answer; scores: (R, k) float32, -inf there.
         """
-        wanted = Wanted(
+        wanted = QueryOptions(
             k=k, exclude_seen=exclude_seen, allow=allow, deny=deny, category=category, interests=interests
         )
         return self._answer(users, histories, times, at, time_zone, wanted, on_unknown).arrays(self._names)
+
+    def similar_items(self, items: Iterable[Any], k: int = 10) -> "polars.DataFrame":
+        """Nearest items by cosine of item vectors.
+
+        Args:
+            items: raw item ids.
+            k: neighbours per item; the item itself is left out.
+
+        Returns:
+            Frame item_id, similar_item_id, score (cosine), rank, with title where there are titles.
+
+        Raises:
+            UnknownIdError: an item is not in the catalog.
+        """
+        encoder = self._fitted()
+        return similar(encoder.item_vectors().float().cpu(), self._names, items, k)
+
+    def score(
+        self,
+        out: str | Path,
+        users: Iterable[Any] | None = None,
+        *,
+        k: int = 10,
+        exclude_seen: bool = True,
+        allow: Iterable[Any] | None = None,
+        deny: Iterable[Any] | None = None,
+        category: str | Iterable[str] | None = None,
+        interests: int = 1,
+        part_users: int = 100_000,
+        overwrite: bool = False,
+        progress: bool = False,
+    ) -> ScoringReport:
+        """Recommend for many users into Parquet parts; a call that was cut short goes on where it stopped.
+
+        Args:
+            out: folder of the parts.
+            users: raw ids; None for all users of the log.
+            k: answers per user.
+            exclude_seen: leave out items of the history.
+            allow: only these items may be answered.
+            deny: these items may not.
+            category: only items of this category, or of any of these.
+            interests: query vectors per user, as in `recommend`.
+            part_users: users per part; bounds the memory.
+            overwrite: begin anew where the folder holds parts of another call.
+            progress: whether a bar may be drawn.
+
+        Raises:
+            RunError: the folder holds something else, or cannot be written.
+        """
+        wanted = QueryOptions(
+            k=k, exclude_seen=exclude_seen, allow=allow, deny=deny, category=category, interests=interests
+        )
+        encoder = self._fitted()
+        with prefer_backend(self.backend):
+            return score_parts(
+                encoder,
+                self.decoder_,
+                self._names,
+                Path(out),
+                users=users,
+                wanted=wanted,
+                part_users=part_users,
+                overwrite=overwrite,
+                progress=progress,
+            )
+
+    def add_items(
+        self,
+        ids: Iterable[Any],
+        *,
+        vectors: Any = None,
+        like: Iterable[Iterable[Any]] | None = None,
+        category: Iterable[str] | None = None,
+    ) -> None:
+        """Let items be answered that the log does not know, at once and without a rebuild in the way.
+
+        `save_changes` keeps them beside the saved index.
+
+        Args:
+            ids: raw ids; an item that is there gets the new vector.
+            vectors: (n, d) theirs, in the space of the index's vectors.
+            like: or for each the raw ids of known items that it is like: it gets their mean.
+            category: for each a category of the catalog, under which it is found from now on; with neither
+                vectors nor like it gets the mean of the category's items.
+
+        Raises:
+            ArgumentError: both vectors and like, none of the three, or one of them does not fit.
+            UnknownIdError: a known item or category is not in the catalog.
+        """
+        add_items(self.decoder_, self._names, ids, vectors=vectors, like=like, category=category)
+
+    def remove_items(self, ids: Iterable[Any]) -> None:
+        """Let items no longer be answered, at once. Histories may still hold them.
+
+        Args:
+            ids: raw ids.
+
+        Raises:
+            UnknownIdError: an id is in neither the log nor the items added.
+            ArgumentError: nothing would be left.
+        """
+        self.decoder_.changing().update(remove=self._names.answerable_rows(ids, "remove"))
+
+    def save_changes(self) -> Path:
+        """Write the items that came and went beside the saved index, which stays as it lies.
+
+        Killed at any moment, the folder holds the catalog of before or of now.
+
+        Returns:
+            The folder of the index.
+
+        Raises:
+            ArgumentError: the index was neither loaded nor saved, or nothing came or went.
+            RetrievalError: another process changed the folder in between, or it cannot be written.
+        """
+        changes = self._names.changes(self.decoder_.live)
+        if changes is None:
+            raise ArgumentError("nothing was added or removed")
+        return self.decoder_.save_changes(changes)
+
+    def build_index(
+        self,
+        kind: str | None = None,
+        *,
+        vectors: Vectors = "embedding",
+        aggregate: Aggregate = "global",
+        options: Mapping[str, object] | None = None,
+        notify: Callable[[str], None] | None = None,
+    ) -> ItemIndex:
+        """Build the item index anew.
+
+        Args:
+            kind: of index; None takes the constructor's.
+            vectors: ``"embedding"``: the tied table. ``"latent"``: the mean state of the training histories
+                that an item followed. ``"mixed"``: both, by a weight chosen on the validation events.
+            aggregate: of latent vectors: ``"global"``, or ``"local"``: of the states nearest to the query.
+            options: fields of :class:`~recsys.retrieval.options.IndexOptions` that differ.
+            notify: told what was tried and chosen.
+
+        Items that came or went stay so, unless the new vectors are others than those that the added ones were
+        given: these are then left out, and a warning says how many.
+
+        Raises:
+            ArgumentError: an unknown name, or local vectors although items came or went.
+        """
+        before = self._decoder
+        refuse_local(before, aggregate)
+        made = self._make_decoder(kind, vectors, aggregate, options, notify)
+        carry_changes(before, made)
+        self._decoder = made
+        return made.index
+
+    def measure_recall(self, users: int = 256, k: int = 10) -> float:
+        """Find out which share of the k best items the index finds, over states of some users.
+
+        Args:
+            users: asked, evenly spaced; all of them if there are fewer.
+            k: answers per user; all items if there are fewer.
+
+        Returns:
+            1.0 for an exact kind. Ties count as found.
+        """
+        with prefer_backend(self.backend):
+            return decoder_recall(self.decoder_, self._fitted(), self.store_, users, k)
+
+    @property
+    def index_(self) -> ItemIndex:
+        """The item index, built on first use."""
+        return self.decoder_.index
+
+    @property
+    def decoder_(self) -> Decoder:
+        """The index with the queries that it takes, built on first use."""
+        if self._decoder is None:
+            self._decoder = self._make_decoder()
+        return self._decoder
+
+    def save_index(self, folder: str | Path) -> None:
+        """Write the index as a folder that is whole or absent, with golden queries of some users.
+
+        Items that came or went since the index was built are written with it.
+        """
+        encoder = self._fitted()
+        with prefer_backend(self.backend):
+            states = golden_states(encoder, self.store_)
+            self.decoder_.save(folder, states, self._names.changes(self.decoder_.live))
 
     def save(self, path: str | Path) -> None:
         """Write a run folder that `load` and the command line open."""
@@ -361,31 +550,6 @@ class Recommender(Indexed):
         weakref.finalize(self, shutil.rmtree, path, ignore_errors=True)
         return Path(path) / "data"
 
-    def _validation(self, training: TrainingConfig) -> Any:
-        """Metrics on the validation events, of at most `validation_users` users drawn once."""
-        store = self.store_
-        rng = np.random.default_rng(training.seed)
-        drawn = None
-        if store.n_users > training.validation_users:
-            drawn = np.sort(rng.choice(store.n_users, training.validation_users, replace=False))
-
-        def validate(encoder: SequenceEncoder) -> Mapping[str, float]:
-            return evaluate_hidden(
-                hidden_function(encoder, store),
-                encoder.item_vectors(),
-                store,
-                bias_fn=bias_function(encoder, store),
-                split="valid",
-                ks=(10,),
-                progress=False,
-                users=drawn,
-                lists=False,
-                resamples=0,
-            ).metrics
-
-        has_targets = bool((np.asarray(store.test_start) > np.asarray(store.valid_start)).any())
-        return validate if has_targets else None
-
     def _answer(
         self,
         users: Iterable[Any] | None,
@@ -393,35 +557,59 @@ class Recommender(Indexed):
         times: Sequence[Iterable[int]] | None,
         at: Any,
         time_zone: str | None,
-        wanted: Wanted,
+        options: QueryOptions,
         on_unknown: OnUnknown,
-    ) -> Answers:
+    ) -> Recommendations:
         encoder = self._fitted()
-        if users is not None and histories is not None:
-            raise ArgumentError("pass users or histories, not both")
-        if times is not None and histories is None:
-            raise ArgumentError("times go with histories: those of the log's users are known")
-        zone = time_zone or (self.store_.meta.get("time") or {}).get("time_zone")
-        if time_zone is not None:
-            check_time_zone(time_zone)
-        if histories is not None:
-            queries = of_histories(
-                histories,
-                self._names.items,
-                on_unknown,
-                times=times,
-                needs_times=encoder.needs_timestamps or encoder.needs_local_times,
-                zone=zone,
-                needs_zone=encoder.needs_local_times,
-            )
-        else:
-            queries = of_users(users, self.store_, self._names.users, on_unknown)
-        if at is not None and not encoder.reads_request_time:
-            raise ArgumentError("at= has no part in this model's answers; train one with a clock (--clock)")
-        if encoder.reads_request_time:
-            queries = queries.asked(at, zone, needs_local=encoder.needs_local_times)
+        queries = make_queries(
+            encoder,
+            self.store_,
+            self._names,
+            users,
+            histories,
+            times=times,
+            at=at,
+            time_zone=time_zone,
+            on_unknown=on_unknown,
+        )
         with prefer_backend(self.backend):
-            return answer(encoder, self.decoder_, self._names, queries, wanted, on_unknown)
+            return answer(encoder, self.decoder_, self._names, queries, options, on_unknown)
+
+    def _make_decoder(
+        self,
+        kind: str | None = None,
+        vectors: Vectors = "embedding",
+        aggregate: Aggregate = "global",
+        options: Mapping[str, object] | None = None,
+        notify: Callable[[str], None] | None = None,
+    ) -> Decoder:
+        encoder = self._fitted()
+        with prefer_backend(self.backend):
+            return build_decoder(
+                encoder,
+                self.store_,
+                vectors=vectors,
+                aggregate=aggregate,
+                kind=kind or self.index,
+                options=options,
+                fingerprint=fingerprint(encoder),
+                vocabulary=self._names.items.digest(),
+                seed=self.training_.seed,
+                notify=notify,
+            )
+
+    def _decoder_of(self, vectors: Vectors, aggregate: Aggregate) -> Decoder:
+        """The decoder at hand if it is of these vectors, else one made for the occasion."""
+        decoder = self._decoder
+        asked = vectors, aggregate
+        if decoder is not None and (decoder.decoding.vectors, decoder.decoding.aggregate) == asked:
+            return decoder
+        return self._make_decoder("exact", vectors, aggregate)
+
+    def _fitted(self) -> SequenceEncoder:
+        if not hasattr(self, "encoder_"):
+            raise NotFittedError("this Recommender is not fitted; call fit(data), or recsys.load(path)")
+        return self.encoder_
 
 
 def load(

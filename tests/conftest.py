@@ -1,10 +1,20 @@
-"""Settings of all tests."""
+"""Settings of all tests, and small prepared datasets that the engine's tests share."""
 
 import contextlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from recsys.datasets.prepared.store import SequenceStore
 
 # A GPU machine that runs the kernels' tests alone has no Hypothesis.
 with contextlib.suppress(ModuleNotFoundError):
@@ -25,3 +35,100 @@ def _threads_are_left_alone() -> Iterator[None]:
         left = torch.get_num_threads()
         torch.set_num_threads(before)
         pytest.fail(f"the test leaves torch with {left} threads, {before} were set before")
+
+
+def random_log(*, users: int, items: int, seed: int, longest: int = 40) -> "pl.DataFrame":
+    """Events of a random walk over items, so that there is something to learn."""
+    import polars as pl
+
+    rng = np.random.default_rng(seed)
+    user, item, time = [], [], []
+    for u in range(users):
+        place = int(rng.integers(items))
+        for t in range(int(rng.integers(3, longest))):
+            user.append(u)
+            item.append(place)
+            time.append(1_000_000_000 + 3600 * t)
+            place = (place + int(rng.integers(1, 4))) % items
+    return pl.DataFrame({"user_id": user, "item_id": item, "timestamp": time})
+
+
+@pytest.fixture(scope="session")
+def log() -> "pl.DataFrame":
+    return random_log(users=60, items=30, seed=5)
+
+
+@pytest.fixture(scope="session")
+def store(log: "pl.DataFrame", tmp_path_factory: pytest.TempPathFactory) -> "SequenceStore":
+    from recsys.datasets.preparing.prepare import prepare
+
+    return prepare(log, Path(tmp_path_factory.mktemp("prepared")) / "data")
+
+
+@dataclass
+class SmallStore:
+    """A prepared log in memory: what `SequenceStore` shows of itself, from plain lists."""
+
+    items: NDArray[np.int32]
+    offsets: NDArray[np.int64]
+    valid_start: NDArray[np.int64]
+    test_start: NDArray[np.int64]
+    n_items: int
+    meta: dict[str, Any] = field(default_factory=dict)
+    name: str = "toy"
+
+    @property
+    def n_users(self) -> int:
+        return len(self.offsets) - 1
+
+    def item_counts(self) -> NDArray[np.int64]:
+        spans = zip(self.offsets[:-1], self.valid_start, strict=True)
+        training = np.concatenate([self.items[first:end] for first, end in spans])
+        return np.bincount(training, minlength=self.n_items).astype(np.int64)
+
+
+StoreMaker = Callable[..., SmallStore]
+
+
+@pytest.fixture
+def make_store() -> StoreMaker:
+    """Users as (training, validation, test) lists of items."""
+
+    def make(
+        users: Sequence[tuple[list[int], list[int], list[int]]],
+        n_items: int,
+        meta: dict[str, Any] | None = None,
+    ) -> SmallStore:
+        lengths = np.array([[len(part) for part in user] for user in users], dtype=np.int64).reshape(-1, 3)
+        offsets = np.concatenate([[0], np.cumsum(lengths.sum(axis=1))]).astype(np.int64)
+        valid_start = offsets[:-1] + lengths[:, 0]
+        events = [item for user in users for part in user for item in part]
+        return SmallStore(
+            np.array(events, dtype=np.int32),
+            offsets,
+            valid_start,
+            valid_start + lengths[:, 1],
+            n_items,
+            meta or {},
+        )
+
+    return make
+
+
+@pytest.fixture
+def random_store(make_store: StoreMaker) -> StoreMaker:
+    """A random log; `segment` is the greatest length of the validation and test parts."""
+
+    def make(
+        seed: int, *, n_users: int = 60, n_items: int = 40, segment: int = 1, **options: Any
+    ) -> SmallStore:
+        rng = np.random.default_rng(seed)
+
+        def part(low: int, high: int) -> list[int]:
+            # Squared draws make some items popular.
+            return [int(x * x * n_items) for x in rng.random(rng.integers(low, high + 1))]
+
+        users = [(part(0, 12), part(0, segment), part(0, segment)) for _ in range(n_users)]
+        return make_store(users, n_items, **options)
+
+    return make

@@ -1,195 +1,121 @@
-"""Imports point one way: the rooms of docs/architecture.md, held by reading every import statement."""
+"""Imports point one way: the rooms of docs/rooms.toml, held by reading every import statement.
+
+`python -m tests.test_layers` writes the table of docs/architecture.md from the same file.
+"""
 
 import ast
+import sys
+import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
-# A module may import modules of its own room and of the rooms listed for it, and nothing else of ours.
-ENGINE = ["encoders", "objectives", "jagged", "config", "errors", "kernels", "datasets", "files"]
-ALLOWED = {
-    "errors": [],
-    "config": ["errors"],
-    "files": ["errors"],
-    "kernels": ["errors"],
-    "datasets": ["errors"],
-    "jagged": ["errors", "kernels"],
-    "encoders": ["jagged", "config", "errors", "kernels"],
-    "objectives": ["encoders", "jagged", "kernels"],
-    "training": ENGINE,
-    "evaluation": ["errors", "files", "jagged", "kernels", "datasets"],
-    "retrieval": ["errors", "config", "files", "kernels"],
-    "opening": ["errors", "datasets"],
-    "latent_memory": ["jagged", "datasets", "encoders", "log_states", "retrieval"],
-    "validation": ["datasets", "encoders", "evaluation", "log_states", "retrieval"],
-    "local_evaluation": ["errors", "datasets", "evaluation", "kernels", "retrieval", "validation"],
-    "decoding": ["errors", "retrieval"],
-    "decoder_building": [
-        "datasets",
-        "decoding",
-        "encoders",
-        "latent_memory",
-        "local_evaluation",
-        "log_states",
-        "retrieval",
-        "validation",
-    ],
-    "decoder_evaluation": [
-        "errors",
-        "datasets",
-        "decoding",
-        "encoders",
-        "evaluation",
-        "local_evaluation",
-        "log_states",
-        "retrieval",
-    ],
-    "states": ["errors", "encoders", "datasets"],
-    "floors": ["config", "errors", "datasets", "evaluation"],
-    "fresh_items": ["errors", "datasets", "retrieval"],
-    "interests": ["errors", "jagged", "encoders"],
-    "offline_scoring": [
-        "answers",
-        "datasets",
-        "decoding",
-        "encoders",
-        "errors",
-        "evaluation",
-        "files",
-        "interests",
-        "queries",
-        "retrieval",
-    ],
-    "indexing": [
-        "answers",
-        "datasets",
-        "decoder_building",
-        "decoding",
-        "encoders",
-        "errors",
-        "fresh_items",
-        "kernels",
-        "offline_scoring",
-        "retrieval",
-        "run_folder",
-        "training",
-    ],
-    "request_times": ["datasets", "errors"],
-    "log_states": ["datasets", "encoders"],
-    "queries": ["errors", "jagged", "datasets", "request_times"],
-    "answers": [
-        "config",
-        "errors",
-        "jagged",
-        "datasets",
-        "decoding",
-        "encoders",
-        "fresh_items",
-        "interests",
-        "queries",
-        "retrieval",
-        "window_answers",
-    ],
-    "window_answers": ["decoding", "encoders", "evaluation", "queries", "retrieval"],
-    "run_folder": ["config", "encoders", "errors", "files", "training"],
-    "recommender": [
-        *ENGINE,
-        "training",
-        "evaluation",
-        "retrieval",
-        "queries",
-        "answers",
-        "run_folder",
-        "decoding",
-        "decoder_evaluation",
-        "indexing",
-        "opening",
-    ],
-    "command_output": ["errors", "files"],
-    "bench_commands": ["command_output", "datasets", "errors", "files", "kernels"],
-    "retrieval_commands": ["command_output", "decoding", "errors", "recommender", "run_folder"],
-    "user_clock": ["answers", "datasets", "encoders", "errors", "kernels", "queries"],
-    "user_clock_plot": ["errors", "files", "user_clock"],
-    "clock_commands": [
-        "command_output",
-        "datasets",
-        "errors",
-        "evaluation",
-        "recommender",
-        "run_folder",
-        "user_clock",
-        "user_clock_plot",
-    ],
-    "__main__": ["cli"],
-    "cli": [
-        *ENGINE,
-        "evaluation",
-        "floors",
-        "recommender",
-        "run_folder",
-        "bench_commands",
-        "clock_commands",
-        "command_output",
-        "retrieval_commands",
-    ],
+ARCHITECTURE = ROOT / "docs" / "architecture.md"
+MAPPED = ("kernels", "datasets", "benchmarks")
+LOOSE = {
+    *("__init__", "__main__", "errors", "config", "files"),
+    *("jagged", "progress", "recommender", "run_folder"),
 }
-THIRD_PARTY = {
-    "kernels": {"torch", "triton", "numba", "numpy", "llvmlite", "mamba_ssm"},
-    "datasets": {"polars", "numpy", "pyarrow", "platformdirs", "rich"},
-}
+BEGIN, END = "<!-- rooms -->\n", "<!-- /rooms -->\n"
+ROOMS: dict[str, dict[str, Any]] = tomllib.loads((ROOT / "docs" / "rooms.toml").read_text(encoding="utf-8"))
 
 
 def _modules() -> list[tuple[str, Path]]:
     found = []
-    for folder in ("kernels", "datasets"):
+    for folder in MAPPED:
         found += [(folder, path) for path in sorted((ROOT / folder).rglob("*.py"))]
-    for path in sorted((ROOT / "recsys").glob("*.py")):
-        found.append((path.stem, path))
-    for path in sorted((ROOT / "recsys").glob("*/*.py")):
-        if path.parent.name not in ("kernels", "datasets"):
-            found.append((path.parent.name, path))
-    return [(room, path) for room, path in found if room != "__init__"]
+    for path in sorted((ROOT / "recsys").rglob("*.py")):
+        inside = path.relative_to(ROOT / "recsys").parts
+        if inside[0] not in MAPPED and inside != ("__init__.py",):
+            found.append((inside[0].removesuffix(".py"), path))
+    return found
 
 
 def _imported(path: Path) -> set[str]:
     names: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}: relative imports are not used here"
+            # The peers' sides run in environments of their own, where no recsys is.
+            assert node.level == 0 or path.parent.name == "peers", f"{path}: a relative import"
             names.add(node.module or "")
             if node.module == "recsys":
                 names |= {f"recsys.{alias.name}" for alias in node.names}
     return names
 
 
-def test_the_walk_sees_every_room() -> None:
-    assert {room for room, _ in _modules()} == set(ALLOWED)
+def _table() -> str:
+    lines = ["| room | duty | may import |\n|---|---|---|\n"]
+    for name, room in ROOMS.items():
+        shown = [*room["imports"], *room.get("libraries", [])]
+        lines.append(f"| `{name}` | {room['duty']} | {', '.join(shown) or 'nothing'} |\n")
+    return "".join(lines)
+
+
+def _with_table(page: str) -> str:
+    before, rest = page.split(BEGIN)
+    return before + BEGIN + _table() + END + rest.split(END)[1]
+
+
+def test_the_walk_sees_every_room_and_few_modules_are_loose() -> None:
+    assert {room for room, _ in _modules()} == set(ROOMS)
+    assert {path.stem for path in (ROOT / "recsys").glob("*.py")} == LOOSE
+
+
+def test_rooms_are_listed_from_the_ground_up() -> None:
+    below: set[str] = set()
+    for name, room in ROOMS.items():
+        assert set(room["imports"]) <= below, f"{name} imports a room that is listed after it: a circle"
+        below.add(name)
+
+
+def test_no_import_is_allowed_that_nothing_makes() -> None:
+    made: dict[str, set[str]] = {name: set() for name in ROOMS}
+    for owner, path in _modules():
+        made[owner] |= {name.split(".")[1] for name in _imported(path) if name.startswith("recsys.")}
+    for name, allowed in ROOMS.items():
+        unused = set(allowed["imports"]) - made[name]
+        assert not unused, f"{name}: {unused}"
+
+
+def test_the_architecture_page_shows_these_rooms() -> None:
+    page = ARCHITECTURE.read_text(encoding="utf-8")
+    assert page == _with_table(page), "write it anew: python -m tests.test_layers"
+
+
+def test_every_room_says_in_its_first_lines_what_lives_there() -> None:
+    for folder in [*(ROOT / "recsys").iterdir(), *(ROOT / "datasets").iterdir()]:
+        if folder.is_dir() and not folder.is_symlink() and folder.name != "__pycache__":
+            text = (folder / "__init__.py").read_text(encoding="utf-8")
+            assert ast.get_docstring(ast.parse(text)), f"{folder}: no docstring"
 
 
 @pytest.mark.parametrize(
     ("room", "path"), _modules(), ids=lambda x: str(x.relative_to(ROOT)) if isinstance(x, Path) else x
 )
 def test_imports_point_downwards(room: str, path: Path) -> None:
+    allowed = {room, "__version__", *ROOMS[room]["imports"]}
+    if room in ("benchmarks", "commands"):
+        allowed |= {"Recommender", "SequenceStore", "load", "prepare"}  # names of the package itself
     for name in _imported(path):
         parts = name.split(".")
         if parts[0] == "recsys" and len(parts) > 1:
-            target = parts[1]
-            assert target in {room, "__version__", *ALLOWED[room]}, f"{path} imports {name}"
-        assert parts[0] not in ("kernels", "datasets"), f"{path} imports {name} of someone else"
-        # Benchmarks lie in the checkout alone: one module may look for them there.
-        assert parts[0] != "benchmarks" or room == "bench_commands", f"{path} imports {name}"
+            assert parts[1] in allowed, f"{path} imports {name}"
+        assert parts[0] not in MAPPED, f"{path} imports {name} of someone else"
 
 
 @pytest.mark.parametrize(
-    ("room", "path"), _modules(), ids=lambda x: str(x.relative_to(ROOT)) if isinstance(x, Path) else x
+    ("room", "path"),
+    [(room, path) for room, path in _modules() if "libraries" in ROOMS[room]],
+    ids=lambda x: str(x.relative_to(ROOT)) if isinstance(x, Path) else x,
 )
 def test_ground_floor_rooms_use_only_their_libraries(room: str, path: Path) -> None:
-    import sys
-
-    if room not in THIRD_PARTY:
-        return
     outside = {name.split(".")[0] for name in _imported(path)} - {"recsys"} - set(sys.stdlib_module_names)
-    assert outside <= THIRD_PARTY[room], f"{path} imports {outside - THIRD_PARTY[room]}"
+    assert outside <= set(ROOMS[room]["libraries"]), f"{path} imports {outside}"
+
+
+if __name__ == "__main__":
+    ARCHITECTURE.write_text(_with_table(ARCHITECTURE.read_text(encoding="utf-8")), encoding="utf-8")

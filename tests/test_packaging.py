@@ -11,6 +11,7 @@ import pytest
 import recsys
 
 ROOT = Path(__file__).parents[1]
+FOLDERS = ("kernels", "datasets", "benchmarks")
 HEAVY = ("torch", "polars", "numba", "faiss", "matplotlib", "pyarrow", "numpy")
 
 
@@ -28,13 +29,15 @@ def _python(code: str, cwd: Path = ROOT, **environment: str) -> str:
 
 
 def test_import_loads_nothing_heavy() -> None:
-    loaded = _python(f"import sys, recsys, recsys.cli; print([m for m in {HEAVY!r} if m in sys.modules])")
+    loaded = _python(
+        f"import sys, recsys, recsys.commands.app; print([m for m in {HEAVY!r} if m in sys.modules])"
+    )
     assert loaded == "[]"
 
 
 def test_help_loads_nothing_heavy() -> None:
     code = (
-        "import sys\nsys.argv = ['recsys', '--help']\nfrom recsys.cli import main\n"
+        "import sys\nsys.argv = ['recsys', '--help']\nfrom recsys.commands.app import main\n"
         f"try: main()\nexcept SystemExit: pass\nprint([m for m in {HEAVY!r} if m in sys.modules])"
     )
     assert _python(code).splitlines()[-1] == "[]"
@@ -49,13 +52,13 @@ def test_public_names_exist_and_unknown_ones_do_not() -> None:
 
 
 def test_ground_floor_folders_have_no_init() -> None:
-    for folder in ("kernels", "datasets"):
+    for folder in FOLDERS:
         assert not (ROOT / folder / "__init__.py").exists()
         assert (ROOT / "recsys" / folder).is_symlink()
         assert os.readlink(ROOT / "recsys" / folder) == f"../{folder}"
 
 
-@pytest.mark.parametrize("name", ["datasets", "kernels"])
+@pytest.mark.parametrize("name", FOLDERS)
 def test_another_package_of_that_name_wins_from_the_root(name: str, tmp_path: Path) -> None:
     package = tmp_path / name
     package.mkdir()
@@ -85,7 +88,7 @@ def test_the_wheel_holds_recsys_alone_and_all_of_it(tmp_path: Path) -> None:
     assert {n.split("/")[0] for n in inside} == {"recsys"}
     assert len(inside) == len(set(inside))
     expected = {f"recsys/{p.relative_to(copy / 'recsys')}" for p in (copy / "recsys").glob("**/*.py")}
-    for folder in ("kernels", "datasets"):
+    for folder in FOLDERS:
         expected |= {f"recsys/{folder}/{p.relative_to(copy / folder)}" for p in (copy / folder).rglob("*.py")}
     assert {n for n in inside if n.endswith(".py")} == expected
     assert "recsys/py.typed" in inside

@@ -77,11 +77,11 @@ def surface() -> dict[str, Any]:
     """All of it, as JSON can hold it."""
     import typer
 
-    from recsys.cli import app
+    from recsys.commands.app import app
 
-    found = {"library": _library(), "command line": _command(typer.main.get_command(app))}
-    held: dict[str, Any] = json.loads(json.dumps(found))
-    return held
+    text = json.dumps({"library": _library(), "command line": _command(typer.main.get_command(app))})
+    found: dict[str, Any] = json.loads(text)
+    return found
 
 
 def _differences(then: Any, now: Any, where: str = "") -> list[str]:

@@ -7,16 +7,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.accuracy.places import alone, prepared_log
-from benchmarks.accuracy.recipes import FOLDER, Recipe, read_recipes
-from benchmarks.accuracy.records import compare, current, record_path
-from benchmarks.accuracy.running import run_one
-from benchmarks.accuracy.tables import quality_table, replace_section, write_tables
+from recsys.benchmarks.accuracy.places import alone, prepared_log
+from recsys.benchmarks.accuracy.recipes import FOLDER, Recipe, read_recipes
+from recsys.benchmarks.accuracy.records import compare, current, record_path
+from recsys.benchmarks.accuracy.running import run_one
+from recsys.benchmarks.accuracy.tables import quality_table, replace_section, write_tables
 from recsys.files import write_json
 
 __all__ = ["README", "RESULTS", "TABLES", "record_line", "run", "status_lines", "write_all_tables"]
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "benchmarks" / "results" / "accuracy"
 TABLES = ROOT / "benchmarks" / "README.md"
 README = ROOT / "README.md"

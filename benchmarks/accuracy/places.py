@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, fields
 from pathlib import Path
 
-from benchmarks.accuracy.recipes import DatasetFile, Recipe, find_log
-from recsys.datasets.prepare_options import PrepareOptions
-from recsys.datasets.store import SequenceStore
-from recsys.datasets.store_files import read_meta
+from recsys.benchmarks.accuracy.recipes import DatasetFile, Recipe, find_log
+from recsys.datasets.prepared.files import read_meta
+from recsys.datasets.prepared.store import SequenceStore
+from recsys.datasets.preparing.options import PrepareOptions
 from recsys.errors import RunError
 
 __all__ = ["alone", "prepared_log"]
@@ -33,7 +33,7 @@ def prepared_log(recipe: Recipe, data: Path | None, runs: Path, say: Callable[[s
     folder = runs / "prepared" / recipe.dataset.name
     if _is_prepared(folder, recipe.dataset):
         return SequenceStore.open(folder)
-    from recsys.datasets.prepare import prepare
+    from recsys.datasets.preparing.prepare import prepare
 
     log = find_log(recipe.dataset, data)
     return prepare(log, folder, name=recipe.dataset.name, notify=say, **recipe.dataset.prepare)

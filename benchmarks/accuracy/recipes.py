@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from recsys.baselines.registry import baseline_configs, baseline_names
 from recsys.config import build, nearest, require, to_dict
 from recsys.encoders.registry import encoder_config, encoder_names, preset
 from recsys.errors import ConfigError, DataError
 from recsys.files import sha256_of
-from recsys.floors import FLOORS, floor_configs
 from recsys.training.config import TrainingConfig
 from recsys.training.trainer import deciding_settings
 
@@ -60,7 +60,7 @@ class DatasetFile:
         name: folder's name, and the log's known name where it has one.
         about: one line for people.
         sha256: of the log's bytes; another file is refused.
-        prepare: options of `recsys.datasets.prepare.prepare`.
+        prepare: options of `recsys.datasets.preparing.prepare.prepare`.
         tie_orders: orders of tied events that figures are averaged over beside the file's own; 0 for none.
     """
 
@@ -108,14 +108,14 @@ class Recipe:
         return f"{self.dataset.name}/{self.name}"
 
     @property
-    def is_floor(self) -> bool:
+    def is_baseline(self) -> bool:
         """Whether nothing is trained by gradients."""
-        return self.model in FLOORS
+        return self.model in baseline_names()
 
     def matches(self, configuration: Mapping[str, Any] | None, seed: int) -> bool:
         """Whether a record's configuration is this recipe's; settings that came later must be at default."""
         wanted = self.configuration(seed)
-        if configuration is None or self.is_floor:
+        if configuration is None or self.is_baseline:
             return configuration == wanted
         defaults = {
             "encoder": to_dict(encoder_config(self.model, {})),
@@ -131,8 +131,8 @@ class Recipe:
         Raises:
             ConfigError: an unknown model, preset or key, or a value out of range.
         """
-        if self.is_floor:
-            return {"floor": [to_dict(config) for config in floor_configs(self.model, self.floor)]}
+        if self.is_baseline:
+            return {"floor": [to_dict(config) for config in baseline_configs(self.model, self.floor)]}
         base = preset(self.model, self.preset)
         encoder = encoder_config(self.model, {**base.get("encoder", {}), **self.encoder})
         chosen = {**base.get("training", {}), **self.training, "seed": seed}
@@ -144,7 +144,7 @@ class Recipe:
     def run_name(self, seed: int) -> str:
         """Name of the run folder: one for each configuration that a checkpoint can go on with."""
         settings = self.configuration(seed)
-        if not self.is_floor:
+        if not self.is_baseline:
             encoder = encoder_config(self.model, settings["encoder"])
             training = build(TrainingConfig, settings["training"], where="training")
             settings = {"encoder": deciding_settings(encoder), "training": deciding_settings(training)}
@@ -191,7 +191,7 @@ def find_log(dataset: DatasetFile, data: Path | None) -> str | Path:
     Raises:
         DataError: it is not there, or its bytes are not the recipe's.
     """
-    from recsys.datasets.known import KNOWN
+    from recsys.datasets.sources.known import KNOWN
 
     found: Path | None = None
     if data is not None and data.is_file():
@@ -222,12 +222,14 @@ def _read(path: Path) -> Recipe:
     known = {"model", "preset", "seeds", "note", "encoder", "training", "floor", "published", "bar", "aim"}
     _known_keys(raw, known, where)
     model = str(raw.get("model", ""))
-    if model not in (*encoder_names(), *FLOORS):
-        raise ConfigError(f"{where}: model {model!r}{nearest(model, [*encoder_names(), *FLOORS])}")
+    if model not in (*encoder_names(), *baseline_names()):
+        raise ConfigError(f"{where}: model {model!r}{nearest(model, [*encoder_names(), *baseline_names()])}")
     seeds = raw.get("seeds", [0])
     numbers = isinstance(seeds, list) and all(isinstance(seed, int) and seed >= 0 for seed in seeds)
     require(bool(seeds) and numbers, f"{where}: seeds", seeds, "a list of whole numbers from 0")
-    require(model not in FLOORS or len(seeds) == 1, f"{where}: seeds", seeds, "one seed, for a floor")
+    require(
+        model not in baseline_names() or len(seeds) == 1, f"{where}: seeds", seeds, "one seed, for a floor"
+    )
     figures = tuple(build(Figure, entry, where=f"{where}: published") for entry in raw.get("published", []))
     bar, aim = (
         build(Figure, raw[key], where=f"{where}: {key}") if key in raw else None for key in ("bar", "aim")
@@ -236,7 +238,7 @@ def _read(path: Path) -> Recipe:
         dataset=dataset,
         name=path.stem,
         model=model,
-        preset="" if model in FLOORS else str(raw.get("preset", "tuned")),
+        preset="" if model in baseline_names() else str(raw.get("preset", "tuned")),
         seeds=tuple(seeds),
         encoder=raw.get("encoder", {}),
         training=raw.get("training", {}),

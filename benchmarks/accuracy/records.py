@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.accuracy.recipes import Recipe
-from benchmarks.accuracy.running import read_ranks
+from recsys.benchmarks.accuracy.recipes import Recipe
+from recsys.benchmarks.accuracy.running import read_ranks
 from recsys.evaluation.bootstrap import paired_difference
 from recsys.evaluation.metrics import per_user_metrics
 from recsys.files import read_json, write_json

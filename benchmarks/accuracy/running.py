@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.accuracy.recipes import Recipe
-from benchmarks.machine import stamp
-from recsys.datasets.store import SequenceStore
+from recsys.benchmarks.accuracy.recipes import Recipe
+from recsys.benchmarks.machine import stamp
+from recsys.datasets.prepared.store import SequenceStore
 from recsys.evaluation.bootstrap import confidence_intervals
 from recsys.evaluation.metrics import per_user_metrics
 from recsys.evaluation.result import EvaluationResult
@@ -46,8 +46,8 @@ def run_one(
     folder.mkdir(parents=True, exist_ok=True)
     session = _Session(folder)
     try:
-        if recipe.is_floor:
-            facts, result, averaged = _floor(recipe, store, say)
+        if recipe.is_baseline:
+            facts, result, averaged = _baseline(recipe, store, say)
         else:
             model, facts = train(recipe, seed, store, folder, device=device, backend=backend, say=say)
             result = model.evaluate(ks=KS)
@@ -128,35 +128,37 @@ def train(
     }
 
 
-def _floor(
+def _baseline(
     recipe: Recipe, store: SequenceStore, say: Callable[[str], None]
 ) -> tuple[dict[str, Any], EvaluationResult, EvaluationResult | None]:
+    from recsys.baselines.registry import Baseline, baseline_configs, fit_baseline
     from recsys.config import to_dict
     from recsys.evaluation.evaluate import evaluate_scores
     from recsys.evaluation.tie_orders import evaluate_orders
-    from recsys.floors import fit_floor, floor_configs
 
     began = time.perf_counter()
-    tried, best, best_floor = [], -1.0, None
-    for config in floor_configs(recipe.model, recipe.floor):
-        fitted = fit_floor(store, config)
+    tried: list[dict[str, Any]] = []
+    chosen: tuple[dict[str, Any], Baseline] | None = None
+    for config in baseline_configs(recipe.model, recipe.floor):
+        fitted = fit_baseline(store, config)
         found = evaluate_scores(fitted, store, split="valid", ks=(10,), progress=False, resamples=0)
         valid = found.metrics_seen_removed
-        tried.append({**to_dict(config), "valid": valid})
+        entry = {**to_dict(config), "valid": valid}
+        tried.append(entry)
         say(f"{recipe.id}: {to_dict(config)} gives {valid['ndcg@10']:.4f} on the validation events")
-        if valid["ndcg@10"] > best:
-            best, best_floor = valid["ndcg@10"], fitted
+        if chosen is None or valid["ndcg@10"] > chosen[0]["valid"]["ndcg@10"]:
+            chosen = entry, fitted
         del fitted
     seconds = time.perf_counter() - began
-    assert best_floor is not None
-    result = evaluate_scores(best_floor, store, ks=KS, progress=False, encoder=recipe.model)
-    chosen = max(tried, key=lambda entry: float(entry["valid"]["ndcg@10"]))
-    facts = {"tried": tried, "valid": chosen["valid"], "training_seconds": seconds}
+    assert chosen is not None
+    best, baseline = chosen
+    result = evaluate_scores(baseline, store, ks=KS, progress=False, encoder=recipe.model)
+    facts = {"tried": tried, "valid": best["valid"], "training_seconds": seconds}
     if not recipe.dataset.tie_orders:
         return facts, result, None
 
     def ranked(log: SequenceStore) -> EvaluationResult:
-        return evaluate_scores(best_floor.on(log), log, ks=(10,), progress=False, encoder=recipe.model)
+        return evaluate_scores(baseline.on(log), log, ks=(10,), progress=False, encoder=recipe.model)
 
     return facts, result, evaluate_orders(ranked, store, orders=recipe.dataset.tie_orders)
 

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.accuracy.places import alone, prepared_log
-from benchmarks.accuracy.recipes import Recipe, read_recipes
-from benchmarks.accuracy.running import train
-from benchmarks.machine import stamp
+from recsys.benchmarks.accuracy.places import alone, prepared_log
+from recsys.benchmarks.accuracy.recipes import Recipe, read_recipes
+from recsys.benchmarks.accuracy.running import train
+from recsys.benchmarks.machine import stamp
 from recsys.errors import ConfigError, MissingDependencyError
 from recsys.files import read_json, write_json
 
@@ -79,7 +79,7 @@ def read_space(name: str, folder: Path = SPACES, recipes: Path | None = None) ->
     if unknown or "recipe" not in raw:
         raise ConfigError(f"{path}: holds recipe, seed, [encoder] and [training]; not {sorted(unknown)}")
     found = read_recipes([raw["recipe"]], *([] if recipes is None else [recipes]))
-    if len(found) != 1 or found[0].is_floor:
+    if len(found) != 1 or found[0].is_baseline:
         raise ConfigError(f"{path}: recipe {raw['recipe']!r} is not one encoder's recipe")
     choices = {
         f"{section}.{field}": values

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.accuracy.recipes import Figure, Recipe
-from benchmarks.accuracy.records import COMPARISONS, records_of
+from recsys.benchmarks.accuracy.recipes import Figure, Recipe
+from recsys.benchmarks.accuracy.records import COMPARISONS, records_of
 from recsys.errors import DataError
 from recsys.files import read_json, write_text
 
@@ -71,7 +71,7 @@ def quality_table(recipes: Sequence[Recipe], results: Path) -> str:
         "| encoder | HR@10, seen kept | NDCG@10 | HR@10, seen removed | NDCG@10 | epochs | training |",
         "|---|---|---|---|---|---|---|",
     ]
-    shown = [(recipe, records_of(results, recipe)) for recipe in recipes if not recipe.is_floor]
+    shown = [(recipe, records_of(results, recipe)) for recipe in recipes if not recipe.is_baseline]
     shown = [(recipe, records) for recipe, records in shown if records]
     for recipe, records in shown:
         result = records[0]["result"]

@@ -1,6 +1,6 @@
 """Error of the clock's recurrence, and its time against weighing all pairs.
 
-    OMP_NUM_THREADS=1 python -m benchmarks.clock.kernel
+    OMP_NUM_THREADS=1 python -m recsys.benchmarks.clock.kernel
 
 Sequences of L events, 16,000 events or one sequence in all; d = 64 and the sum of weights; four kernels mixed
 (1, 1.5, 2 and 3 hours), decay by age, gradients of values, mix and decay. The recurrence takes turns with our
@@ -15,10 +15,10 @@ from typing import Any
 
 import torch
 
-from benchmarks.alternating import alternate, lines
-from benchmarks.clock.errors import measure
-from benchmarks.clock.rivals import gaussian_sums, kernels
-from benchmarks.machine import stamp
+from recsys.benchmarks.alternating import alternate, lines
+from recsys.benchmarks.clock.errors import measure
+from recsys.benchmarks.clock.rivals import gaussian_sums, kernels
+from recsys.benchmarks.machine import stamp
 from recsys.files import write_json
 from recsys.kernels.clock import clock_sums
 
@@ -96,7 +96,7 @@ def compare(length: int, gradients: bool, rounds: int) -> dict[str, Any]:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.clock.kernel",
+        prog="python -m recsys.benchmarks.clock.kernel",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

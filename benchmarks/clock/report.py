@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.clock.cells import ENCODERS, NAMES, VARIANTS
-from benchmarks.clock.counts import count_ranks
-from benchmarks.clock.requests import Floats, Requests, by_user, gains
-from recsys.datasets.store import SequenceStore
+from recsys.benchmarks.clock.cells import ENCODERS, NAMES, VARIANTS
+from recsys.benchmarks.clock.counts import count_ranks
+from recsys.benchmarks.clock.requests import Floats, Requests, by_user, gains
+from recsys.datasets.prepared.store import SequenceStore
 from recsys.errors import RunError
 from recsys.evaluation.bootstrap import paired_difference
 from recsys.evaluation.hour_plot import plot_by_hour

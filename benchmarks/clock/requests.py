@@ -11,12 +11,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from recsys.datasets.local_times import local_times, require_local_times
-from recsys.datasets.store import SequenceStore
+from recsys.datasets.prepared.store import SequenceStore
+from recsys.datasets.times.local_times import local_times, require_local_times
 from recsys.encoders.base import SequenceEncoder
-from recsys.evaluation.window_bias import WindowBias, ranks_with_bias
+from recsys.encoders.window_bias import WindowBias
+from recsys.evaluation.log_states import log_states
+from recsys.evaluation.window_bias import ranks_with_bias
 from recsys.kernels.ranking import rank_of_target
-from recsys.log_states import log_states
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]

@@ -1,6 +1,6 @@
 """Is the clock of use on a real log? Encoders x {no clock, clock, hour vectors, ...} x seeds (`cells.py`).
 
-    python -m benchmarks.clock.study LOG --time-zone America/New_York --runs FOLDER
+    python -m recsys.benchmarks.clock.study LOG --time-zone America/New_York --runs FOLDER
 
 Temporal split; up to ten test events of each user, each asked at its own time, all items ranked. A run leaves
 one JSON record in FOLDER and is skipped when that is there, so the program goes on where it was cut off. All
@@ -14,11 +14,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.clock.cells import ENCODER, ENCODERS, VARIANTS, cells, training
-from benchmarks.clock.requests import Requests, by_user, draw_requests, gains, rank_requests
-from benchmarks.machine import stamp
+from recsys.benchmarks.clock.cells import ENCODER, ENCODERS, VARIANTS, cells, training
+from recsys.benchmarks.clock.requests import Requests, by_user, draw_requests, gains, rank_requests
+from recsys.benchmarks.machine import stamp
 from recsys.config import to_dict
-from recsys.datasets.store import SequenceStore
+from recsys.datasets.prepared.store import SequenceStore
 from recsys.files import write_json, write_text
 
 BEGIN, END = "<!-- table:clock-study -->", "<!-- /table:clock-study -->"
@@ -72,7 +72,7 @@ def open_log(log: Path, runs: Path, time_zone: str) -> SequenceStore:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run what is missing, then report."""
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.clock.study",
+        prog="python -m recsys.benchmarks.clock.study",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -103,7 +103,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 f"{record['epochs']}, {record['training_seconds']:.0f} s",
                 flush=True,
             )
-    from benchmarks.clock.report import report
+    from recsys.benchmarks.clock.report import report
 
     text = report(store, requests, options.runs, options.out)
     if options.docs is not None:

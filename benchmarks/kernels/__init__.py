@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.kernels.case import Case
-from benchmarks.kernels.shapes import EVENTS
-from benchmarks.machine import stamp
-from benchmarks.timing import alternate, summarize
+from recsys.benchmarks.kernels.case import Case
+from recsys.benchmarks.kernels.shapes import EVENTS
+from recsys.benchmarks.machine import stamp
+from recsys.benchmarks.timing import alternate, summarize
 from recsys.errors import ArgumentError
 
 __all__ = ["COMPARED", "run"]
@@ -28,8 +28,8 @@ COMPARED = (
     "sampled_loss",
     "embedding",
 )
-"""Operations that have a program here; on a CPU `benchmarks.catalog_speed` times cross-entropy, and
-`benchmarks.item_gradients` the embedding."""
+"""Operations that have a program here; on a CPU `recsys.benchmarks.catalog_speed` times cross-entropy, and
+`recsys.benchmarks.item_gradients` the embedding."""
 
 Cases = Callable[[torch.device, tuple[torch.dtype, ...], int], Iterator[Case]]
 
@@ -72,7 +72,7 @@ def run(
     dtypes = (torch.bfloat16, torch.float32) if where.type == "cuda" else (torch.float32,)
     result: dict[str, Any] = {"benchmark": "kernels", **stamp(), "device": where.type, "comparisons": []}
     if where.type == "cuda":
-        from benchmarks.kernels.limits import measure_limits
+        from recsys.benchmarks.kernels.limits import measure_limits
 
         result["limits"] = measure_limits(where)
     began, total = time.perf_counter(), sum(COUNTS.get(name, 0) for name in names) or 1
@@ -81,7 +81,7 @@ def run(
     gc.freeze()  # what is there already, modules above all, need not be looked through after each comparison
     for name in names:
         if name == "streaming":
-            from benchmarks.kernels.streaming import measure_streaming
+            from recsys.benchmarks.kernels.streaming import measure_streaming
 
             result["streaming"] = measure_streaming()
             continue
@@ -94,7 +94,7 @@ def run(
             gc.collect()
     gc.unfreeze()
     if plots is not None and where.type == "cuda":
-        from benchmarks.kernels.roofline import plot
+        from recsys.benchmarks.kernels.roofline import plot
 
         result["plots"] = [str(path) for path in plot(result, plots)]
     return result
@@ -129,7 +129,7 @@ def _cases(name: str) -> Cases:
     import importlib
 
     cases: Cases
-    cases = importlib.import_module(f"benchmarks.kernels.{name}").cases
+    cases = importlib.import_module(f"recsys.benchmarks.kernels.{name}").cases
     return cases
 
 

@@ -1,20 +1,20 @@
-"""``python -m benchmarks.kernels``: what ``recsys bench kernels`` runs, with the standard library alone."""
+"""``python -m recsys.benchmarks.kernels``: ``recsys bench kernels``, with the standard library alone."""
 
 import argparse
 import json
 import sys
 from pathlib import Path
 
-from benchmarks.kernels import run
-from benchmarks.kernels.shapes import EVENTS
-from benchmarks.report import lines
+from recsys.benchmarks.kernels import run
+from recsys.benchmarks.kernels.shapes import EVENTS
+from recsys.benchmarks.report import lines
 from recsys.errors import RecsysError
 from recsys.files import write_json
 
 
 def main() -> int:
     """Run, print, write; 0, or 2 on a user's error."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.kernels", description=run.__doc__)
+    parser = argparse.ArgumentParser(prog="python -m recsys.benchmarks.kernels", description=run.__doc__)
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     parser.add_argument("--only", help="operations, with commas between")
     parser.add_argument("--seconds", type=float, default=150.0, help="for all comparisons together")

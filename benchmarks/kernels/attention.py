@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from benchmarks.kernels import flex
-from benchmarks.kernels.case import Case, Work, both_ways
-from benchmarks.kernels.padding import draw, leaf, pad, unpad
-from benchmarks.kernels.shapes import BEAUTY, ML_1M, Batch
+from recsys.benchmarks.kernels import flex
+from recsys.benchmarks.kernels.case import Case, Work, both_ways
+from recsys.benchmarks.kernels.padding import draw, leaf, pad, unpad
+from recsys.benchmarks.kernels.shapes import BEAUTY, ML_1M, Batch
 from recsys.kernels.attention import jagged_attention
 
 __all__ = ["cases"]
@@ -58,14 +58,14 @@ def _compare(
         return jagged_attention(q, k, v, batch.offsets, causal=causal, max_length=batch.longest, **options)
 
     def wrapped(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        return unpad(padded_attention(*(pad(x, batch) for x in (q, k, v)), mask, causal), places)
+        return unpad(padded_attention(pad(q, batch), pad(k, batch), pad(v, batch), mask, causal), places)
 
     mask = _key_mask(batch)
     groups = [(rows, group, _key_mask(group)) for rows, group in batch.buckets()]
 
     def bucketed(*leaves: Tensor) -> Tensor:
         made = [
-            padded_attention(*leaves[3 * i : 3 * i + 3], mask, causal).flatten(0, 1)
+            padded_attention(leaves[3 * i], leaves[3 * i + 1], leaves[3 * i + 2], mask, causal).flatten(0, 1)
             for i, (_, _, mask) in enumerate(groups)
         ]
         return torch.cat(made)

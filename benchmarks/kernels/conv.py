@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from benchmarks.kernels.case import Case, Work, both_ways
-from benchmarks.kernels.padding import draw, leaf, pad, unpad
-from benchmarks.kernels.shapes import BEAUTY, ML_1M, Batch
+from recsys.benchmarks.kernels.case import Case, Work, both_ways
+from recsys.benchmarks.kernels.padding import draw, leaf, pad, unpad
+from recsys.benchmarks.kernels.shapes import BEAUTY, ML_1M, Batch
 from recsys.kernels.conv import causal_conv
 
 __all__ = ["cases"]

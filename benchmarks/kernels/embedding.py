@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from benchmarks.kernels.case import Case, Work, both_ways
-from benchmarks.kernels.padding import draw, leaf
+from recsys.benchmarks.kernels.case import Case, Work, both_ways
+from recsys.benchmarks.kernels.padding import draw, leaf
 from recsys.kernels.embedding import item_vectors
 
 __all__ = ["cases"]

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.timing import alternate
+from recsys.benchmarks.timing import alternate
 
 __all__ = ["measure_limits"]
 
@@ -40,6 +40,6 @@ def measure_limits(device: torch.device) -> dict[str, float]:
 
 
 def _exponentials(numbers: torch.Tensor) -> None:
-    from benchmarks.kernels.exponentials import exponentials_kernel
+    from recsys.benchmarks.kernels.exponentials import exponentials_kernel
 
     exponentials_kernel[(numbers.numel() // 1024,)](numbers, ROUNDS=ROUNDS, SIZE=1024, num_warps=8)

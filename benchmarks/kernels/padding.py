@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from benchmarks.kernels.shapes import Batch
+from recsys.benchmarks.kernels.shapes import Batch
 
 __all__ = ["draw", "leaf", "pad", "unpad"]
 

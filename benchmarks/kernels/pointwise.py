@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from benchmarks.kernels.case import Case, Work, both_ways
-from benchmarks.kernels.padding import draw, leaf
+from recsys.benchmarks.kernels.case import Case, Work, both_ways
+from recsys.benchmarks.kernels.padding import draw, leaf
 from recsys.kernels.pointwise import activate, add_dropped, rotate_parts
 
 __all__ = ["cases"]

@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.kernels.case import Case, Work, both_ways
-from benchmarks.kernels.padding import draw, leaf
-from benchmarks.kernels.shapes import BEAUTY, ML_1M, Batch
+from recsys.benchmarks.kernels.case import Case, Work, both_ways
+from recsys.benchmarks.kernels.padding import draw, leaf
+from recsys.benchmarks.kernels.shapes import BEAUTY, ML_1M, Batch
 from recsys.kernels.repeats import RepeatLayout, repeat_correction
 
 __all__ = ["cases"]
@@ -44,8 +44,8 @@ def _compare(batch: Batch, layout: RepeatLayout, dtype: torch.dtype) -> Iterator
     inputs = (hidden, table[layout.items], totals, bias)
 
     def by(backend: str | None) -> Callable[..., Tensor]:
-        return lambda *leaves: repeat_correction(
-            *leaves, layout, sees_later=False, n_items=ITEMS, backend=backend
+        return lambda hidden, rows, totals, bias: repeat_correction(
+            hidden, rows, totals, bias, layout, sees_later=False, n_items=ITEMS, backend=backend
         )
 
     sides = {

@@ -12,7 +12,7 @@ def plot(result: dict[str, Any], folder: Path) -> list[Path]:
     """Draw the roofline, and a bar for each kernel's fraction of its own limit; PNG and SVG.
 
     Args:
-        result: of `benchmarks.kernels.run` on a GPU.
+        result: of `recsys.benchmarks.kernels.run` on a GPU.
         folder: made if missing.
     """
     import matplotlib

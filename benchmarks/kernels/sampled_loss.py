@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from benchmarks.kernels.case import Case, Work, both_ways
-from benchmarks.kernels.padding import draw, leaf
+from recsys.benchmarks.kernels.case import Case, Work, both_ways
+from recsys.benchmarks.kernels.padding import draw, leaf
 from recsys.kernels.sampled_loss import gbce_loss, sampled_softmax_loss
 from recsys.kernels.sampling import draw_negatives, draw_shared, uniform_sampler
 

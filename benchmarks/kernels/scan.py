@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.kernels.case import Case, Work, both_ways
-from benchmarks.kernels.padding import draw, leaf, pad
-from benchmarks.kernels.shapes import BEAUTY, DENSE, ML_1M, Batch
+from recsys.benchmarks.kernels.case import Case, Work, both_ways
+from recsys.benchmarks.kernels.padding import draw, leaf, pad
+from recsys.benchmarks.kernels.shapes import BEAUTY, DENSE, ML_1M, Batch
 from recsys.kernels.scan import selective_scan
 
 __all__ = ["cases"]
@@ -55,13 +55,15 @@ def _compare(
     inputs = [per_event[0], per_event[1], fixed[0], *projections, fixed[1], gate, lift]
     options = _schedule(batch)
 
+    scan: Any = selective_scan
+
     def ours(*inputs: Tensor) -> Tensor:
-        y = selective_scan(*inputs, batch.offsets, **options)
+        y = scan(*inputs, batch.offsets, **options)
         assert isinstance(y, Tensor)
         return y
 
     def definition(*inputs: Tensor) -> Tensor:
-        y = selective_scan(*inputs, batch.offsets, backend="reference")
+        y = scan(*inputs, batch.offsets, backend="reference")
         assert isinstance(y, Tensor)
         return y
 

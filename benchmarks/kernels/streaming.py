@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.timing import spread
+from recsys.benchmarks.timing import spread
 from recsys.encoders import build_encoder, encoder_config
 from recsys.jagged import SequenceBatch
 

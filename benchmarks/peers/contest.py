@@ -9,9 +9,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks.peers.environments import RECBOLE, RECTOOLS, PeerEnvironment, PeerUnavailable, ensure
-from benchmarks.peers.process import SideError, SideProcess, own_python
-from benchmarks.peers.protocol import Task
+from recsys.benchmarks.peers.environments import RECBOLE, RECTOOLS, PeerEnvironment, PeerUnavailable, ensure
+from recsys.benchmarks.peers.process import SideError, SideProcess, own_python
+from recsys.benchmarks.peers.protocol import Task
 
 # Libraries' worker threads spin for a while after their last parallel region; let them go to sleep.
 SETTLE_S = 0.5

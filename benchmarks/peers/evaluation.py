@@ -1,8 +1,8 @@
 """Speed of evaluation on a CPU: ours against RecBole's and RecTools' on the same scores, taking turns.
 
-``python -m benchmarks.peers.evaluation --log interactions.parquet`` ranks every user's last event among all
-items by the product of one state per user and one vector per item, drawn at random so that the targets are
-found at all places of the lists. See README.md in this folder.
+``python -m recsys.benchmarks.peers.evaluation --log interactions.parquet`` ranks every user's last event
+among all items by the product of one state per user and one vector per item, drawn at random so that the
+targets are found at all places of the lists. See README.md in this folder.
 """
 
 import argparse
@@ -19,12 +19,12 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.machine import stamp
-from benchmarks.peers.contest import SETTLE_S, say
-from benchmarks.peers.environments import RECBOLE, RECTOOLS, PeerEnvironment, PeerUnavailable, ensure
-from benchmarks.peers.log_file import write_log
-from benchmarks.peers.process import SideError, SideProcess, own_python
-from benchmarks.peers.protocol import EvaluationTask
+from recsys.benchmarks.machine import stamp
+from recsys.benchmarks.peers.contest import SETTLE_S, say
+from recsys.benchmarks.peers.environments import RECBOLE, RECTOOLS, PeerEnvironment, PeerUnavailable, ensure
+from recsys.benchmarks.peers.log_file import write_log
+from recsys.benchmarks.peers.process import SideError, SideProcess, own_python
+from recsys.benchmarks.peers.protocol import EvaluationTask
 from recsys.errors import ArgumentError, RecsysError
 from recsys.files import write_json
 
@@ -188,7 +188,7 @@ def line(name: str, peer: dict[str, Any]) -> str:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.peers.evaluation", description=__doc__.splitlines()[0]
+        prog="python -m recsys.benchmarks.peers.evaluation", description=__doc__.splitlines()[0]
     )
     add = parser.add_argument
     add("--log", type=Path, required=True, help="Parquet with user_id, item_id and timestamp or pos")

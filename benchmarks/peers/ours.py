@@ -11,8 +11,8 @@ import polars as pl
 import torch
 
 import recsys
-from recsys.datasets.prepare import prepare
-from recsys.datasets.store import SequenceStore
+from recsys.datasets.prepared.store import SequenceStore
+from recsys.datasets.preparing.prepare import prepare
 from recsys.encoders.registry import build_encoder, encoder_config
 from recsys.training.checkpoint import Progress
 from recsys.training.config import TrainingConfig

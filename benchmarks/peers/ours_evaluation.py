@@ -10,7 +10,7 @@ import polars as pl
 import torch
 
 import recsys
-from recsys.datasets.prepare import prepare
+from recsys.datasets.preparing.prepare import prepare
 from recsys.evaluation.evaluate import evaluate_hidden
 from recsys.kernels.shared.vector.tiles import tiles_available
 

@@ -12,9 +12,9 @@ from typing import Any
 import torch
 
 import recsys
-from recsys.decoder_evaluation import bias_function, hidden_function
 from recsys.encoders.base import SequenceEncoder
 from recsys.encoders.registry import build_encoder
+from recsys.evaluation.encoder_functions import bias_function, hidden_function
 from recsys.evaluation.evaluate import evaluate_hidden
 from recsys.kernels.shared.vector.tiles import tiles_available
 from recsys.recommender import Recommender

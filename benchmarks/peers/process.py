@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from benchmarks.peers.protocol import EvaluationTask, OurTask, Task
+from recsys.benchmarks.peers.protocol import EvaluationTask, OurTask, Task
 
 PREPARE_TIMEOUT_S = 900.0
 # A slice ends with the step that fills it: a slow peer's single step is what this must cover.

@@ -1,7 +1,7 @@
 """Quality, time and memory of whole trainings: our encoders and the peers' models, one after the other.
 
-``python -m benchmarks.peers.quality --log interactions.parquet`` trains each side by its library's own loop
-on one leave-one-out split, holds it up for evaluations outside of the timed seconds, and computes every
+``python -m recsys.benchmarks.peers.quality --log interactions.parquet`` trains each side by its library's own
+loop on one leave-one-out split, holds it up for evaluations outside of the timed seconds, and computes every
 metric by our ranks of all items. See README.md in this folder.
 """
 
@@ -19,16 +19,16 @@ import numpy as np
 import polars as pl
 import torch
 
-from benchmarks.machine import stamp
-from benchmarks.peers.contest import say
-from benchmarks.peers.environments import RECBOLE, RECTOOLS, PeerEnvironment, ensure
-from benchmarks.peers.log_file import write_log
-from benchmarks.peers.process import SideProcess, own_python
-from benchmarks.peers.protocol import OurTask, Task
-from benchmarks.peers.quality_curves import METRIC, SELECTED, Curve, costs
-from benchmarks.peers.quality_report import draw, print_tables, summary
-from benchmarks.peers.quality_training import Ranking, train
-from recsys.datasets.prepare import prepare
+from recsys.benchmarks.machine import stamp
+from recsys.benchmarks.peers.contest import say
+from recsys.benchmarks.peers.environments import RECBOLE, RECTOOLS, PeerEnvironment, ensure
+from recsys.benchmarks.peers.log_file import write_log
+from recsys.benchmarks.peers.process import SideProcess, own_python
+from recsys.benchmarks.peers.protocol import OurTask, Task
+from recsys.benchmarks.peers.quality_curves import METRIC, SELECTED, Curve, costs
+from recsys.benchmarks.peers.quality_report import draw, print_tables, summary
+from recsys.benchmarks.peers.quality_training import Ranking, train
+from recsys.datasets.preparing.prepare import prepare
 from recsys.errors import ArgumentError, RecsysError
 from recsys.files import write_json
 
@@ -195,7 +195,7 @@ def _task(peer: Peer, log: str, options: argparse.Namespace) -> Task:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.peers.quality", description=__doc__.splitlines()[0]
+        prog="python -m recsys.benchmarks.peers.quality", description=__doc__.splitlines()[0]
     )
     add = parser.add_argument
     add("--log", type=Path, required=True, help="Parquet with user_id, item_id and timestamp or pos")

@@ -5,7 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from benchmarks.peers.quality_curves import METRIC, SELECTED, Curve
+from recsys.benchmarks.peers.quality_curves import METRIC, SELECTED, Curve
 from recsys.files import replacing
 
 SHARED = (

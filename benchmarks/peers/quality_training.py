@@ -9,11 +9,11 @@ from typing import Any, Protocol
 import numpy as np
 import polars as pl
 
-from benchmarks.peers.contest import say
-from benchmarks.peers.environments import PeerUnavailable
-from benchmarks.peers.process import PREPARE_TIMEOUT_S, SideError
-from benchmarks.peers.quality_curves import Curve, Metrics, Point
-from recsys.datasets.store import SequenceStore
+from recsys.benchmarks.peers.contest import say
+from recsys.benchmarks.peers.environments import PeerUnavailable
+from recsys.benchmarks.peers.process import PREPARE_TIMEOUT_S, SideError
+from recsys.benchmarks.peers.quality_curves import Curve, Metrics, Point
+from recsys.datasets.prepared.store import SequenceStore
 from recsys.evaluation.evaluate import evaluate_scores
 
 # A step or an epoch is finished before a side answers, on a machine that may be shared.

@@ -12,9 +12,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from benchmarks.machine import commit, processor
-from benchmarks.peers.contest import PEERS, Contest, PairResult
-from benchmarks.peers.log_file import LogFacts
+from recsys.benchmarks.machine import commit, processor
+from recsys.benchmarks.peers.contest import PEERS, Contest, PairResult
+from recsys.benchmarks.peers.log_file import LogFacts
 
 COUNTED = (
     "Events supervised: (position -> target) pairs that enter the loss. RecBole: one per prefix row; "

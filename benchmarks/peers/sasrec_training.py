@@ -1,6 +1,6 @@
 """SASRec training throughput on a CPU: ours against RecBole and RecTools, taking turns.
 
-``python -m benchmarks.peers.sasrec_training --log interactions.parquet`` makes the peers' environments
+``python -m recsys.benchmarks.peers.sasrec_training --log interactions.parquet`` makes the peers' environments
 on first use, prints a table to standard error and one JSON object as the last line of standard
 output. See README.md in this folder.
 """
@@ -13,9 +13,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.peers.contest import DEFAULT_PEERS, PEERS, Contest, run, say
-from benchmarks.peers.log_file import write_log
-from benchmarks.peers.report import print_table, record, write_json
+from recsys.benchmarks.peers.contest import DEFAULT_PEERS, PEERS, Contest, run, say
+from recsys.benchmarks.peers.log_file import write_log
+from recsys.benchmarks.peers.report import print_table, record, write_json
 from recsys.errors import ArgumentError, RecsysError
 
 
@@ -65,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.peers.sasrec_training", description=__doc__.splitlines()[0]
+        prog="python -m recsys.benchmarks.peers.sasrec_training", description=__doc__.splitlines()[0]
     )
     add = parser.add_argument
     add("--log", type=Path, required=True, help="Parquet with user_id, item_id and timestamp or pos")

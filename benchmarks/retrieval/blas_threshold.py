@@ -1,6 +1,6 @@
 """From how many queries on FAISS's flat index is faster with BLAS, on this machine and number of threads.
 
-    OMP_NUM_THREADS=1 python -m benchmarks.retrieval.blas_threshold
+    OMP_NUM_THREADS=1 python -m recsys.benchmarks.retrieval.blas_threshold
 
 FAISS uses BLAS from `faiss.cvar.distance_compute_blas_threshold` query components (queries * d) on. From
 1.14.2 on that is 128,000; `recsys.retrieval.faiss_library` lowers it to 8 queries. This shows what it
@@ -11,7 +11,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from benchmarks.retrieval.measuring import alternate, clustered, ratio, record
+from recsys.benchmarks.retrieval.measuring import alternate, clustered, ratio, record
 from recsys.retrieval.faiss_library import load_faiss
 
 BATCHES = (1, 2, 4, 8, 16, 32, 128)
@@ -32,7 +32,7 @@ def crossover(items: int, width: int, rounds: int) -> dict[str, Any]:
 
         return run
 
-    rows = []
+    rows: list[dict[str, Any]] = []
     try:
         for batch in BATCHES:
             seconds = alternate({"scan": search(batch, 2**30), "blas": search(batch, 1)}, rounds)
@@ -58,7 +58,12 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     result = crossover(options.items, options.width, options.rounds)
-    record("retrieval-blas-threshold", "python -m benchmarks.retrieval.blas_threshold", result, options.out)
+    record(
+        "retrieval-blas-threshold",
+        "python -m recsys.benchmarks.retrieval.blas_threshold",
+        result,
+        options.out,
+    )
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """What filters cost: excluding seen items, and a category of one item in a hundred.
 
-    OMP_NUM_THREADS=1 python -m benchmarks.retrieval.filters --items 100000
+    OMP_NUM_THREADS=1 python -m recsys.benchmarks.retrieval.filters --items 100000
 
 Seen: 50 items of each query's own, against the same search without a filter, and against FAISS's
 IDSelectorBatch per query. Category: against FAISS's IDSelectorBitmap over the whole index, with our sub-index
@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.retrieval.measuring import Floats, alternate, clustered, ratio, record, spread
+from recsys.benchmarks.retrieval.measuring import Floats, alternate, clustered, ratio, record, spread
 from recsys.retrieval.faiss_library import bitmap_selector, load_faiss
 from recsys.retrieval.item_index import ItemIndex
 
@@ -135,7 +135,7 @@ def main() -> None:
         "seen_items": SEEN,
         "results": results,
     }
-    record("retrieval-filters", "python -m benchmarks.retrieval.filters", body, options.out)
+    record("retrieval-filters", "python -m recsys.benchmarks.retrieval.filters", body, options.out)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Exact search on a GPU: our kernel, FAISS's flat index and torch, at a million items of width 64.
 
-    python -m benchmarks.retrieval.gpu
+    python -m recsys.benchmarks.retrieval.gpu
 
 Also the four checks that only a GPU can make: that a classic index drops selectors (and our kinds do not),
 that cuVS honours them, and that threads on one index take turns. Fractions of bandwidth count one reading
@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.retrieval.measuring import Floats, alternate, clustered, record, spread
+from recsys.benchmarks.retrieval.measuring import Floats, alternate, clustered, record, spread
 from recsys.retrieval.gpu_library import has_cuvs, load_gpu_faiss
 from recsys.retrieval.item_index import ItemIndex
 
@@ -75,6 +75,7 @@ def speeds(items: int, batches: list[int], rounds: int, bandwidth: float) -> lis
             torch.cuda.synchronize()
 
         def faiss_side(host: Floats = queries[:batch]) -> None:
+            assert copy is not None
             copy.search(host, K)
 
         sides = {"ours": ours, "torch": torch_side} | ({} if copy is None else {"faiss": faiss_side})
@@ -154,7 +155,7 @@ def main() -> None:
         "speeds": speeds(options.items, batches, options.rounds, options.bandwidth),
     }
     print(body["checks"])
-    record("retrieval-gpu", "python -m benchmarks.retrieval.gpu", body, options.out)
+    record("retrieval-gpu", "python -m recsys.benchmarks.retrieval.gpu", body, options.out)
 
 
 if __name__ == "__main__":

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.machine import stamp
-from benchmarks.retrieval.measuring import Floats, clustered, recall
-from benchmarks.timing import alternate, summarize
+from recsys.benchmarks.machine import stamp
+from recsys.benchmarks.retrieval.measuring import Floats, clustered, recall
+from recsys.benchmarks.timing import alternate, summarize
 from recsys.errors import RecsysError
 from recsys.retrieval.item_index import ItemIndex
 

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from benchmarks import timing
-from benchmarks.machine import commit, stamp
+from recsys.benchmarks import timing
+from recsys.benchmarks.machine import commit, stamp
 from recsys.files import write_json
 
 Floats = NDArray[np.float32]

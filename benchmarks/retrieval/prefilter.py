@@ -1,6 +1,6 @@
 """How often the GPU's top-k needs a second round: rows that a screen leaves in doubt, computed on a CPU.
 
-    python -m benchmarks.retrieval.prefilter --items 200000
+    python -m recsys.benchmarks.retrieval.prefilter --items 200000
 
 Makes the bounds of every tile as the kernel does, with operands cut to TF32, and asks its question: is the
 k-th best score above the least bound among the tiles picked?
@@ -10,7 +10,7 @@ import argparse
 
 import numpy as np
 
-from benchmarks.retrieval.measuring import VECTORS, Floats
+from recsys.benchmarks.retrieval.measuring import VECTORS, Floats
 from recsys.kernels.ranking.triton_top_k_launch import TILE, picks_of, relative_error
 
 

@@ -1,6 +1,6 @@
 """Recall against latency of every kind of index, one query at a time, as a served request comes.
 
-    OMP_NUM_THREADS=1 python -m benchmarks.retrieval.recall_latency --items 10000,100000,1000000
+    OMP_NUM_THREADS=1 python -m recsys.benchmarks.retrieval.recall_latency --items 10000,100000,1000000
 
 Inner product, d = 64, on vectors in clusters, vectors of few effective directions, and vectors without
 structure (`measuring.py`). Each kind is built once and searched under a range of its recall knob. The base of
@@ -21,8 +21,8 @@ from typing import Any
 
 import torch
 
-from benchmarks.machine import commit, stamp
-from benchmarks.retrieval.measuring import (
+from recsys.benchmarks.machine import commit, stamp
+from recsys.benchmarks.retrieval.measuring import (
     RESULTS,
     VECTORS,
     Floats,
@@ -32,10 +32,11 @@ from benchmarks.retrieval.measuring import (
     record,
     spread,
 )
-from benchmarks.retrieval.pictures import draw_recall
+from recsys.benchmarks.retrieval.pictures import draw_recall
 from recsys.retrieval.backends import build_backend
+from recsys.retrieval.checks import check_options
 from recsys.retrieval.faiss_library import load_faiss, searching
-from recsys.retrieval.item_index import ItemIndex, check_options
+from recsys.retrieval.item_index import ItemIndex
 
 WIDTH = 64
 DEPTHS = (10, 100)
@@ -212,7 +213,7 @@ def main() -> None:
 def _write(curves: list[dict[str, Any]], path: Path) -> None:
     curves.sort(key=_key)
     body = {"d": WIDTH, "fastest_at_recall_0.95": fastest(curves), "curves": curves}
-    record("retrieval-recall-latency", "python -m benchmarks.retrieval.recall_latency", body, path)
+    record("retrieval-recall-latency", "python -m recsys.benchmarks.retrieval.recall_latency", body, path)
 
 
 def _key(made: dict[str, Any]) -> tuple[str, int, str]:

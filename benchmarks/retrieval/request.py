@@ -1,6 +1,6 @@
 """One request from raw history to answer, stage by stage.
 
-    OMP_NUM_THREADS=1 python -m benchmarks.retrieval.request RUN [RUN ...]
+    OMP_NUM_THREADS=1 python -m recsys.benchmarks.retrieval.request RUN [RUN ...]
 
 Takes finished runs (as `recsys train` leaves them) and asks for users of their logs, one at a time, histories
 shuffled. Stages: ids (raw to indices), encode (history to state), search (state to k items, seen excluded),
@@ -20,12 +20,12 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.machine import commit
-from benchmarks.retrieval.measuring import RESULTS, record, spread
 from recsys import load
+from recsys.answering.queries import of_histories
+from recsys.answering.user_states import UserStates
+from recsys.benchmarks.machine import commit
+from recsys.benchmarks.retrieval.measuring import RESULTS, record, spread
 from recsys.encoders.inference import encode_histories
-from recsys.queries import of_histories
-from recsys.states import UserStates
 
 
 def measure(run: Path, requests: int, k: int, kind: str) -> dict[str, Any]:
@@ -110,7 +110,7 @@ def main() -> None:
         others = json.loads(path.read_text())["runs"] if path.exists() else []
         kept = [o for o in others if (o["dataset"], o["encoder"]) != (made["dataset"], made["encoder"])]
         runs = sorted([*kept, made], key=lambda o: (o["dataset"], o["encoder"]))
-        record("retrieval-request", "python -m benchmarks.retrieval.request", {"runs": runs}, path)
+        record("retrieval-request", "python -m recsys.benchmarks.retrieval.request", {"runs": runs}, path)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Latent against embedding vectors: what stands for the items, for trained encoders.
 
-    python -m benchmarks.retrieval.vectors RUN [RUN ...]
+    python -m recsys.benchmarks.retrieval.vectors RUN [RUN ...]
 
 Takes finished runs and evaluates each on its test split with the tied embedding, global and local latent
 vectors and the mixture, everything else chosen on the validation events. Reports NDCG@10, seen items removed
@@ -20,9 +20,9 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.machine import commit
-from benchmarks.retrieval.measuring import RESULTS, record
 from recsys import load
+from recsys.benchmarks.machine import commit
+from recsys.benchmarks.retrieval.measuring import RESULTS, record
 from recsys.evaluation.protocol import get_protocol
 from recsys.run_folder import RunFolder
 
@@ -105,7 +105,7 @@ def main() -> None:
         others = json.loads(path.read_text())["runs"] if path.exists() else []
         kept = [o for o in others if (o["dataset"], o["encoder"]) != (made["dataset"], made["encoder"])]
         runs = sorted([*kept, made], key=lambda o: (o["dataset"], ENCODERS.index(o["encoder"])))
-        record("retrieval-vectors", "python -m benchmarks.retrieval.vectors", {"runs": runs}, path)
+        record("retrieval-vectors", "python -m recsys.benchmarks.retrieval.vectors", {"runs": runs}, path)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from recsys.datasets.local_times import local_hours
+from recsys.datasets.times.local_times import local_hours
 from recsys.errors import ArgumentError, DataError
 from recsys.evaluation.bootstrap import confidence_intervals
 from recsys.evaluation.card import protocol_card

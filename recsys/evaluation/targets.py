@@ -14,7 +14,7 @@ TargetMode = Literal["next", "all"]
 
 
 class PreparedLog(Protocol):
-    """What evaluation reads of a prepared dataset; `recsys.datasets.store.SequenceStore` has it."""
+    """What evaluation reads of a prepared dataset; `recsys.datasets.prepared.store.SequenceStore` has it."""
 
     @property
     def name(self) -> str:

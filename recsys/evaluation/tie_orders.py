@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.datasets.store import SequenceStore
+from recsys.datasets.prepared.store import SequenceStore
 from recsys.errors import ArgumentError
 from recsys.evaluation.bootstrap import confidence_intervals
 from recsys.evaluation.metrics import Floats

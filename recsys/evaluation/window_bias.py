@@ -7,60 +7,22 @@ Legend: b rows, V items, d width, P pairs of a row and an item of its window.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from recsys.encoders.window_bias import WindowBias
 from recsys.evaluation.metrics import Ranks
 from recsys.evaluation.popularity import combine_ranks
 from recsys.evaluation.protocol import Ties
 from recsys.evaluation.spans import Ints
 from recsys.evaluation.targets import EvaluationTargets
-from recsys.jagged import flat_ranges
 
-__all__ = ["BiasFunction", "WindowBias", "ranks_with_bias", "top_ids_with_bias"]
+__all__ = ["BiasFunction", "ranks_with_bias", "top_ids_with_bias"]
 
 _SCORES = 1 << 24
 """Scores of whole rows that are held at once."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class WindowBias:
-    """What is added to the scores of items of each row's window.
-
-    Attributes:
-        ids: (P,) int64, distinct within a row.
-        offsets: (b+1,) int64.
-        bias: (P,) float32.
-    """
-
-    ids: Ints
-    offsets: Ints
-    bias: NDArray[np.float32]
-
-    def rows(self) -> Ints:
-        """(P,) row of each pair."""
-        return np.repeat(np.arange(len(self.offsets) - 1), np.diff(self.offsets))
-
-    def repeated(self, place: Ints) -> "WindowBias":
-        """Those of rows (n,), any of which may come several times."""
-        starts, ends = self.offsets[place], self.offsets[place + 1]
-        pairs = flat_ranges(starts, ends)
-        offsets = np.concatenate(([0], np.cumsum(ends - starts)))
-        return WindowBias(self.ids[pairs], offsets, self.bias[pairs])
-
-    def laid_out(self, scores: NDArray[Any]) -> tuple[NDArray[Any], Ints]:
-        """Scores (P,) and ids as (b, longest) arrays, a row's at its left, -inf and -1 behind them."""
-        rows = self.rows()
-        places = rows, np.arange(len(rows)) - self.offsets[rows]
-        shape = len(self.offsets) - 1, int(np.diff(self.offsets).max(initial=0))
-        laid, ids = np.full(shape, -np.inf, scores.dtype), np.full(shape, -1, np.int64)
-        laid[places], ids[places] = scores, self.ids
-        return laid, ids
 
 
 BiasFunction = Callable[[Ints, EvaluationTargets], WindowBias]

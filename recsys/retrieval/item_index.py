@@ -9,18 +9,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from recsys.config import build as build_config
 from recsys.errors import ArgumentError, RetrievalError
-from recsys.kernels.rescoring import all_finite
 from recsys.retrieval.backends import SearchBackend, build_backend, choose_kind
 from recsys.retrieval.categories import Categories
+from recsys.retrieval.checks import Numbers, as_array, as_tensor, check_options, check_queries, check_vectors
 from recsys.retrieval.filters import Filters, check_ids, merge_filters
 from recsys.retrieval.golden import measure_recall
 from recsys.retrieval.metric import METRICS, Metric, normalized
 from recsys.retrieval.options import IndexOptions
 from recsys.retrieval.saving import load_index, save_index
-
-_Numbers = Tensor | NDArray[Any]
 
 
 class NeighborTensors(NamedTuple):
@@ -259,19 +256,19 @@ class ItemIndex:
         filters = merge_filters(self.n_items, asked.shape[0], exclude, allow, deny)
         scores, ids = self._answer(asked, int(k), filters)
         if isinstance(queries, Tensor):
-            return NeighborTensors(*(_tensor(found, queries.device) for found in (scores, ids)))
-        return NeighborArrays(_array(scores), _array(ids))
+            return NeighborTensors(*(as_tensor(found, queries.device) for found in (scores, ids)))
+        return NeighborArrays(as_array(scores), as_array(ids))
 
-    def _answer(self, asked: _Numbers, k: int, filters: Filters) -> tuple[_Numbers, _Numbers]:
+    def _answer(self, asked: Numbers, k: int, filters: Filters) -> tuple[Numbers, Numbers]:
         """Answer checked queries, on the host as arrays where the backend lives there."""
         if asked.shape[0] == 0 or (filters.candidates is not None and len(filters.candidates) == 0):
             shape = asked.shape[0], k
             return np.full(shape, -np.inf, dtype=np.float32), np.full(shape, -1, dtype=np.int64)
         if self.metric == "cosine":
-            asked = normalized(_array(asked))
+            asked = normalized(as_array(asked))
         search_arrays = getattr(self.backend, "search_arrays", None)
         if search_arrays is not None:
-            return search_arrays(_array(asked), k, filters)  # type: ignore[no-any-return]
+            return search_arrays(as_array(asked), k, filters)  # type: ignore[no-any-return]
         return self.backend.search(
             asked if isinstance(asked, Tensor) else torch.from_numpy(asked), k, filters
         )
@@ -298,7 +295,7 @@ class ItemIndex:
             )
         if self.exact:
             return 1.0
-        host = _array(check_queries(queries))
+        host = as_array(check_queries(queries))
         asked = torch.from_numpy(normalized(host) if self.metric == "cosine" else host)
         truth, _ = self.backend.search_exactly(asked, k, merge_filters(self.n_items, len(asked)))
         return measure_recall(self.backend, asked, truth.cpu())
@@ -338,64 +335,9 @@ class ItemIndex:
                 `load_live` knows of them.
             MissingDependencyError: the kind needs a library that is not installed.
         """
-        index, changes, _ = load_index(folder, fingerprint, vocabulary, kind)
+        index, changes, _ = load_index(cls, folder, fingerprint, vocabulary, kind)
         if changes is not None:
             raise RetrievalError(
                 f"{folder}: items came or went since this index was built; open it by live_saving.load_live"
             )
         return index
-
-
-def check_options(options: Mapping[str, object] | IndexOptions | None) -> IndexOptions:
-    """The options themselves, or built from some of their fields.
-
-    Raises:
-        ConfigError: an option is unknown or out of range.
-    """
-    if isinstance(options, IndexOptions):
-        return options
-    return build_config(IndexOptions, options or {}, where="index")
-
-
-def _array(numbers: _Numbers) -> NDArray[Any]:
-    return numbers.cpu().numpy() if isinstance(numbers, Tensor) else numbers
-
-
-def _tensor(numbers: _Numbers, device: torch.device) -> Tensor:
-    return (numbers if isinstance(numbers, Tensor) else torch.from_numpy(numbers)).to(device)
-
-
-def check_queries(queries: Tensor | NDArray[np.floating[Any]]) -> _Numbers:
-    """Queries as (b, d) float32, tensor for tensor and array for array; refused as by `check_vectors`."""
-    if isinstance(queries, np.ndarray) and queries.dtype.kind == "f" and queries.ndim == 2:
-        array = np.array(queries, dtype=np.float32, order="C")
-        if all_finite(array.reshape(-1)):
-            return array
-    checked = check_vectors("queries", queries)
-    return checked if isinstance(queries, Tensor) else checked.numpy()
-
-
-def check_vectors(name: str, vectors: Tensor | NDArray[np.floating[Any]]) -> Tensor:
-    """Vectors as a (rows, width) float32 tensor.
-
-    Raises:
-        ArgumentError: not floating, not two-dimensional, or not finite.
-    """
-    if isinstance(vectors, np.ndarray) and vectors.dtype.kind == "f":
-        # torch has no read-only tensors; asarray would warn about a memory map.
-        tensor = torch.from_numpy(np.array(vectors, dtype=np.float32))
-    elif isinstance(vectors, Tensor) and vectors.is_floating_point():
-        tensor = vectors.detach().to(torch.float32).contiguous()
-    else:
-        kind = getattr(vectors, "dtype", type(vectors).__name__)
-        raise ArgumentError(f"{name} is {kind}: give floating numbers, (rows, width)")
-    if tensor.dim() != 2:
-        raise ArgumentError(f"{name} has shape {tuple(tensor.shape)}: give two dimensions, (rows, width)")
-    # numpy takes a tenth of torch's time for a single query.
-    if tensor.device.type == "cpu" and np.isfinite(tensor.numpy()).all():
-        return tensor
-    finite = torch.isfinite(tensor)
-    if not bool(finite.all()):
-        row = int((~finite).any(dim=1).nonzero()[0, 0])
-        raise ArgumentError(f"{name} row {row} holds NaN or infinity: every number must be finite float32")
-    return tensor

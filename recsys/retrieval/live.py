@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 
 from recsys.errors import ArgumentError
 from recsys.retrieval.changes import Changes
+from recsys.retrieval.checks import check_vectors
 from recsys.retrieval.filters import Ints, check_ids
-from recsys.retrieval.item_index import ItemIndex, NeighborArrays, check_vectors
+from recsys.retrieval.item_index import ItemIndex, NeighborArrays
 from recsys.retrieval.merging import merge_best
 from recsys.retrieval.metric import Floats32, normalized
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from recsys.retrieval.bundle import amend_bundle
 from recsys.retrieval.changes import Changes
+from recsys.retrieval.item_index import ItemIndex
 from recsys.retrieval.live import LiveIndex
 from recsys.retrieval.saving import load_index, save_index
 
@@ -72,5 +73,5 @@ def load_live(
     Raises:
         RetrievalError: as `ItemIndex.load`.
     """
-    index, changes, state = load_index(folder, fingerprint, vocabulary, kind)
+    index, changes, state = load_index(ItemIndex, folder, fingerprint, vocabulary, kind)
     return LiveIndex(index, changes=changes, **rebuilding), state

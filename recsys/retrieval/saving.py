@@ -1,13 +1,17 @@
-"""An item index to and from its bundle."""
+"""An item index to and from its bundle.
 
+This module knows the parts of an index and not the class that holds them together, which calls it.
+"""
+
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import Any, Protocol, TypeVar, cast
 
 import torch
 
 from recsys.errors import ArgumentError, ConfigError, RetrievalError
-from recsys.retrieval.backends import build_backend, choose_kind
+from recsys.retrieval.backends import SearchBackend, build_backend, choose_kind
 from recsys.retrieval.bundle import MANIFEST, Contents, Manifest, read_bundle, write_bundle
 from recsys.retrieval.categories import Categories
 from recsys.retrieval.changes import Changes
@@ -15,12 +19,32 @@ from recsys.retrieval.golden import check_golden, golden_answers, golden_queries
 from recsys.retrieval.metric import Metric
 from recsys.retrieval.options import IndexOptions
 
-if TYPE_CHECKING:
-    from recsys.retrieval.item_index import ItemIndex
+IndexType = TypeVar("IndexType")
+
+
+class IndexParts(Protocol):
+    """What is written of an index; `ItemIndex` says what each of them is."""
+
+    backend: SearchBackend
+    kind: str
+    asked_kind: str
+    metric: Metric
+    fingerprint: str
+    options: IndexOptions
+    vocabulary: str
+    categories: Categories | None
+    notes: dict[str, Any]
+    extra: dict[str, torch.Tensor]
+    n_items: int
+    width: int
+
+    @property
+    def vectors(self) -> torch.Tensor:
+        """(V, d) as searched."""
 
 
 def save_index(
-    index: "ItemIndex",
+    index: IndexParts,
     folder: str | Path,
     states: torch.Tensor | None = None,
     changes: Changes | None = None,
@@ -55,18 +79,24 @@ def save_index(
 
 
 def load_index(
+    make: Callable[..., IndexType],
     folder: str | Path,
     fingerprint: str | None,
     vocabulary: str | None,
     kind: str | None,
-) -> tuple["ItemIndex", Changes | None, str]:
+) -> tuple[IndexType, Changes | None, str]:
     """Open an index and ask its golden queries; see `ItemIndex.load`.
+
+    Args:
+        make: `ItemIndex`, which is called with the parts.
+        folder: as the next three, of `ItemIndex.load`.
+        fingerprint: the encoder's.
+        vocabulary: digest of the item ids.
+        kind: open as this kind.
 
     Returns:
         The index as it was built, what changed since, and the name of the folder's state.
     """
-    from recsys.retrieval.item_index import ItemIndex
-
     file = Path(folder) / MANIFEST
     manifest, contents, state = read_bundle(folder, fingerprint, vocabulary)
     damaged = RetrievalError(f"{file}: does not fit its files; build the index again")
@@ -94,7 +124,7 @@ def load_index(
         raise damaged from None
     except RetrievalError as error:
         raise RetrievalError(f"{file}: {error}") from None
-    index = ItemIndex(
+    index = make(
         backend,
         kind=resolved,
         asked_kind=asked,

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from recsys.datasets.local_times import local_times
-from recsys.datasets.store import SequenceStore
+from recsys.datasets.prepared.store import SequenceStore
+from recsys.datasets.times.local_times import local_times
 from recsys.jagged import SequenceBatch, flat_ranges
 
 Array = npt.NDArray[np.int64]

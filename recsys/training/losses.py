@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from recsys.datasets.store import SequenceStore
+from recsys.datasets.prepared.store import SequenceStore
 from recsys.encoders.base import SequenceEncoder
 from recsys.errors import ConfigError
 from recsys.kernels.cross_entropy import linear_cross_entropy

@@ -16,19 +16,19 @@ import torch
 from torch import Tensor
 
 from recsys.config import to_dict
-from recsys.datasets.local_times import require_local_times
-from recsys.datasets.store import SequenceStore
+from recsys.datasets.prepared.store import SequenceStore
+from recsys.datasets.times.local_times import require_local_times
 from recsys.encoders.base import SequenceEncoder
 from recsys.errors import ConfigError, DataError, RunError
 from recsys.files import write_text
 from recsys.kernels.embedding import merge_rows
-from recsys.objectives import Task, make_task
 from recsys.training.averaging import WeightAverage
 from recsys.training.batches import EpochPlan, plan_epoch
 from recsys.training.checkpoint import Progress, load_checkpoint, pack, save_checkpoint, unpack
 from recsys.training.config import TrainingConfig
 from recsys.training.estimate import Estimate, estimate
 from recsys.training.losses import Negatives, TrainingLoss
+from recsys.training.objectives import Task, make_task
 from recsys.training.optimizer import clip_gradients, make_optimizer, set_learning_rate
 from recsys.training.precision import MixedPrecision
 from recsys.training.prefetch import prefetched

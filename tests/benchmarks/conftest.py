@@ -1,13 +1,9 @@
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-
-# The programs are no part of the package: they are found from the checkout's root.
-sys.path.insert(0, str(Path(__file__).parents[2]))
 
 RECIPE = """
 model = "sasrec"

@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks import accuracy
-from benchmarks.accuracy.places import alone
-from benchmarks.accuracy.recipes import find_log, read_recipes
-from benchmarks.accuracy.records import compare, current
-from benchmarks.accuracy.running import read_ranks
-from benchmarks.accuracy.tables import dataset_tables, quality_table, replace_section, write_tables
+from recsys.benchmarks import accuracy
+from recsys.benchmarks.accuracy.places import alone
+from recsys.benchmarks.accuracy.recipes import find_log, read_recipes
+from recsys.benchmarks.accuracy.records import compare, current
+from recsys.benchmarks.accuracy.running import read_ranks
+from recsys.benchmarks.accuracy.tables import dataset_tables, quality_table, replace_section, write_tables
 from recsys.errors import ConfigError, DataError, RunError
 from recsys.evaluation.bootstrap import paired_difference
 from recsys.evaluation.metrics import per_user_metrics
@@ -260,7 +260,7 @@ def test_tests_between_recipes_average_the_seeds_of_each_user(place: Path) -> No
 
 
 def test_the_command_lists_runs_and_writes(place: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from recsys import cli
+    from recsys.commands import app as cli
 
     def call(*arguments: str) -> str:
         monkeypatch.setattr("sys.argv", ["recsys", "bench", "accuracy", *arguments])

@@ -10,16 +10,16 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import training
-from benchmarks.kernels import _limit, run
-from benchmarks.kernels.case import Case, Work, both_ways
-from benchmarks.kernels.padding import pad, unpad
-from benchmarks.kernels.roofline import plot
-from benchmarks.kernels.shapes import BEAUTY, DENSE, ML_1M, Batch, draw_lengths
-from benchmarks.report import lines
-from benchmarks.retrieval import kinds
-from benchmarks.timing import alternate, spread, summarize
-from recsys import cli
+from recsys.benchmarks import training
+from recsys.benchmarks.kernels import _limit, run
+from recsys.benchmarks.kernels.case import Case, Work, both_ways
+from recsys.benchmarks.kernels.padding import pad, unpad
+from recsys.benchmarks.kernels.roofline import plot
+from recsys.benchmarks.kernels.shapes import BEAUTY, DENSE, ML_1M, Batch, draw_lengths
+from recsys.benchmarks.report import lines
+from recsys.benchmarks.retrieval import kinds
+from recsys.benchmarks.timing import alternate, spread, summarize
+from recsys.commands import app as cli
 from recsys.errors import ArgumentError
 
 CPU = torch.device("cpu")

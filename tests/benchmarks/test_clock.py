@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.clock import study
-from benchmarks.clock.counts import count_ranks
-from benchmarks.clock.errors import measure
-from benchmarks.clock.kernel import compare
-from benchmarks.clock.requests import by_user, draw_requests, gains, rank_requests
-from benchmarks.clock.rivals import gaussian_sums, kernels
 from recsys import prepare
-from recsys.datasets.local_times import local_times
-from recsys.datasets.synthetic import clock_log
+from recsys.benchmarks.clock import study
+from recsys.benchmarks.clock.counts import count_ranks
+from recsys.benchmarks.clock.errors import measure
+from recsys.benchmarks.clock.kernel import compare
+from recsys.benchmarks.clock.requests import by_user, draw_requests, gains, rank_requests
+from recsys.benchmarks.clock.rivals import gaussian_sums, kernels
+from recsys.datasets.synthetic.logs import clock_log
+from recsys.datasets.times.local_times import local_times
 from recsys.encoders.registry import build_encoder, encoder_config
 from recsys.errors import RunError
 from recsys.kernels.clock import clock_sums

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks import gpu_run
-from benchmarks.gpu_run import Stage, run_stage, stages, summary
+from recsys.benchmarks import gpu_run
+from recsys.benchmarks.gpu_run import Stage, run_stage, stages, summary
 
 
 def test_the_stages_fit_into_one_call(tmp_path: Path) -> None:

@@ -11,15 +11,15 @@ import numpy as np
 import polars as pl
 import pytest
 
-from benchmarks.peers import quality
-from benchmarks.peers.ours_quality import OurQualitySide
-from benchmarks.peers.pace import Pace, converse
-from benchmarks.peers.process import SideError
-from benchmarks.peers.protocol import OurTask, Slice
-from benchmarks.peers.quality_curves import Curve, Point, costs
-from benchmarks.peers.quality_report import draw, print_tables, summary
-from benchmarks.peers.quality_training import Ranking, train
-from recsys.datasets.prepare import prepare
+from recsys.benchmarks.peers import quality
+from recsys.benchmarks.peers.ours_quality import OurQualitySide
+from recsys.benchmarks.peers.pace import Pace, converse
+from recsys.benchmarks.peers.process import SideError
+from recsys.benchmarks.peers.protocol import OurTask, Slice
+from recsys.benchmarks.peers.quality_curves import Curve, Point, costs
+from recsys.benchmarks.peers.quality_report import draw, print_tables, summary
+from recsys.benchmarks.peers.quality_training import Ranking, train
+from recsys.datasets.preparing.prepare import prepare
 
 
 def _valid(kept: float, removed: float) -> dict[str, dict[str, float]]:

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from benchmarks.accuracy.running import train
-from benchmarks.accuracy.search import SPACES, read_space, search, search_table
+from recsys.benchmarks.accuracy.running import train
+from recsys.benchmarks.accuracy.search import SPACES, read_space, search, search_table
 from recsys.errors import ConfigError
 
 SPACE = """
@@ -93,7 +93,7 @@ def test_an_interrupted_trial_is_taken_up(place: Path, monkeypatch: pytest.Monke
             raise KeyboardInterrupt
         return train(recipe, *arguments, **options)
 
-    monkeypatch.setattr("benchmarks.accuracy.search.train", dies)
+    monkeypatch.setattr("recsys.benchmarks.accuracy.search.train", dies)
     with pytest.raises(KeyboardInterrupt):
         _search(place, 3)
     found = _search(place, 3)

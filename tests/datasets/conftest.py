@@ -6,8 +6,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from recsys.datasets.prepare import prepare
-from recsys.datasets.store import SequenceStore
+from recsys.datasets.prepared.store import SequenceStore
+from recsys.datasets.preparing.prepare import prepare
 
 START_S = 1_000_000_000
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from recsys.datasets.download import download
+from recsys.datasets.sources.download import download
 from recsys.errors import DataError
 
 CONTENT = bytes(range(256)) * 1_000

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 
-from recsys.datasets.filters import k_core
+from recsys.datasets.preparing.filters import k_core
 from recsys.errors import ArgumentError
 
 EVENTS = st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), max_size=60)

@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from recsys.datasets.item_metadata import item_rows, read_item_metadata, read_movielens_titles
+from recsys.datasets.reading.item_metadata import item_rows, read_item_metadata, read_movielens_titles
 from recsys.errors import DataError
 
 TITLES = [(1, "Toy Story (1995)"), (2, "Misérables, Les (1995)")]

@@ -10,11 +10,11 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from recsys.datasets import known, recbole_wheel
-from recsys.datasets.known import KNOWN, fetch_known, list_known
-from recsys.datasets.prepare import prepare
-from recsys.datasets.readers import read_interactions
-from recsys.datasets.store_vocabulary import item_table
+from recsys.datasets.prepared.vocabulary import item_table
+from recsys.datasets.preparing.prepare import prepare
+from recsys.datasets.sources import known, recbole_wheel
+from recsys.datasets.sources.known import KNOWN, fetch_known, list_known
+from recsys.datasets.sources.readers import read_interactions
 from recsys.errors import DataError
 
 U_DATA = b"196\t242\t3\t881250949\n186\t242\t3\t891717742\n196\t267\t1\t881250949\n"

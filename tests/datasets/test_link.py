@@ -6,9 +6,9 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from recsys.datasets.link import link_or_copy
-from recsys.datasets.prepare import prepare
-from recsys.datasets.store import SequenceStore
+from recsys.datasets.prepared.link import link_or_copy
+from recsys.datasets.prepared.store import SequenceStore
+from recsys.datasets.preparing.prepare import prepare
 from recsys.errors import DataError
 
 

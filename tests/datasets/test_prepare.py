@@ -11,12 +11,12 @@ import polars as pl
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from recsys.datasets import prepare as module
-from recsys.datasets.prepare import prepare
-from recsys.datasets.store import SequenceStore
-from recsys.datasets.store_vocabulary import item_table, item_vocabulary, user_vocabulary
-from recsys.datasets.store_writer import write_array, write_parquet
-from recsys.datasets.synthetic import markov_log
+from recsys.datasets.prepared.store import SequenceStore
+from recsys.datasets.prepared.vocabulary import item_table, item_vocabulary, user_vocabulary
+from recsys.datasets.prepared.writer import write_array, write_parquet
+from recsys.datasets.preparing import prepare as module
+from recsys.datasets.preparing.prepare import prepare
+from recsys.datasets.synthetic.logs import markov_log
 from recsys.errors import ArgumentError, DataError
 
 DAY_S = 86_400
@@ -269,7 +269,7 @@ def test_a_full_disk_while_an_array_is_written_leaves_nothing(
     def fill(*_: Any, **__: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("recsys.datasets.store_writer.write_parquet", fill)
+    monkeypatch.setattr("recsys.datasets.prepared.writer.write_parquet", fill)
     with pytest.raises(DataError, match="the disk is full"):
         prepare(log, tmp_path / "out")
     assert list(tmp_path.iterdir()) == []

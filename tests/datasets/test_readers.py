@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 from hypothesis import given
 
-from recsys.datasets.readers import read_interactions, scan_log
+from recsys.datasets.sources.readers import read_interactions, scan_log
 
 T = 881_250_949
 # User 2 comes first, one tie (items 30 then 10 at T), one user out of time order.

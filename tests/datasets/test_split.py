@@ -6,7 +6,7 @@ import pytest
 from hypothesis import assume, given
 from numpy.typing import NDArray
 
-from recsys.datasets.split import (
+from recsys.datasets.splitting.split import (
     SplitMarks,
     TemporalCuts,
     cold_events,

@@ -11,8 +11,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from recsys.datasets.store import SequenceStore
-from recsys.datasets.store_files import sha256_of
+from recsys.datasets.prepared.files import sha256_of
+from recsys.datasets.prepared.store import SequenceStore
 from recsys.errors import ArgumentError, DataError
 
 
@@ -102,8 +102,8 @@ def test_opening_imports_numpy_alone(store: SequenceStore) -> None:
         "import sys\n"
         "for name in ('polars', 'pyarrow', 'torch', 'numba', 'rich', 'platformdirs'):\n"
         "    sys.modules[name] = None\n"
-        "from recsys.datasets.link import link_or_copy\n"
-        "from recsys.datasets.store import SequenceStore\n"
+        "from recsys.datasets.prepared.link import link_or_copy\n"
+        "from recsys.datasets.prepared.store import SequenceStore\n"
         f"store = SequenceStore.open({str(store.path)!r})\n"
         f"copy = link_or_copy(store, {str(store.path.parent / 'copy')!r})\n"
         "print(copy.fingerprint)\n"
@@ -174,7 +174,7 @@ def test_large_datasets_are_not_hashed_unless_asked(
     content = bytearray(path.read_bytes())
     content[-8] ^= 1
     path.write_bytes(content)
-    monkeypatch.setattr("recsys.datasets.store._VERIFY_BYTES", 10)
+    monkeypatch.setattr("recsys.datasets.prepared.store._VERIFY_BYTES", 10)
     SequenceStore.open(store.path)
     assert "the file changed" in refusal(store.path, verify=True)
 

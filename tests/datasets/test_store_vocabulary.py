@@ -6,8 +6,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from recsys.datasets.store import SequenceStore
-from recsys.datasets.store_vocabulary import Vocabulary, item_table, item_vocabulary, user_vocabulary
+from recsys.datasets.prepared.store import SequenceStore
+from recsys.datasets.prepared.vocabulary import Vocabulary, item_table, item_vocabulary, user_vocabulary
 from recsys.errors import DataError, UnknownIdError
 
 NUMBERS = Vocabulary(pl.Series([-5, 0, 42, 2**40]))

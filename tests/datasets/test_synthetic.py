@@ -8,8 +8,8 @@ import polars as pl
 import pytest
 from numpy.typing import NDArray
 
-from recsys.datasets.readers import read_interactions
-from recsys.datasets.synthetic import SyntheticLog, clock_log, markov_log
+from recsys.datasets.sources.readers import read_interactions
+from recsys.datasets.synthetic.logs import SyntheticLog, clock_log, markov_log
 from recsys.errors import ArgumentError, DataError
 
 MARKOV = markov_log(6_000, 150, seed=7)

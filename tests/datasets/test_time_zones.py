@@ -8,9 +8,9 @@ import numpy as np
 import polars as pl
 import pytest
 
-from recsys.datasets.local_times import local_times
-from recsys.datasets.prepare import prepare
-from recsys.datasets.time_zones import check_time_zone, local_to_unix, utc_offsets
+from recsys.datasets.preparing.prepare import prepare
+from recsys.datasets.times.local_times import local_times
+from recsys.datasets.times.time_zones import check_time_zone, local_to_unix, utc_offsets
 from recsys.errors import ArgumentError, DataError
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from recsys.datasets.readers import read_interactions
+from recsys.datasets.sources.readers import read_interactions
 from recsys.errors import ArgumentError, DataError, RecsysError
 
 T = 881_250_949

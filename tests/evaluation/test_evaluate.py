@@ -241,7 +241,7 @@ def test_a_split_without_anybody_is_an_error(make_store: Any) -> None:
 def test_a_prepared_log_is_evaluated_and_its_card_names_the_file_and_the_split(tmp_path: Path) -> None:
     import polars as pl
 
-    from recsys.datasets.prepare import prepare
+    from recsys.datasets.preparing.prepare import prepare
 
     rng = np.random.default_rng(0)
     log = pl.DataFrame(

@@ -8,12 +8,13 @@ import numpy as np
 import polars as pl
 import pytest
 
-from recsys.datasets.prepare import prepare
-from recsys.datasets.store import SequenceStore
+from recsys.baselines.item_knn import ItemKnnConfig
+from recsys.baselines.registry import fit_baseline
+from recsys.datasets.prepared.store import SequenceStore
+from recsys.datasets.preparing.prepare import prepare
 from recsys.errors import ArgumentError
 from recsys.evaluation.evaluate import evaluate_scores
 from recsys.evaluation.tie_orders import draw_order, evaluate_orders, find_ties
-from recsys.floors import ItemKnnConfig, fit_floor
 
 A, B, C, D, E, F = range(6)
 # User: (item, time) in the file's order.
@@ -140,7 +141,7 @@ def test_the_mean_of_many_orders_is_the_mean_over_the_possible_targets(store: Se
 
 
 def test_one_order_is_one_report_and_the_seed_decides_it(store: SequenceStore) -> None:
-    floor = fit_floor(store, ItemKnnConfig())
+    floor = fit_baseline(store, ItemKnnConfig())
 
     def evaluate(log: SequenceStore) -> Any:
         return evaluate_scores(floor.on(log), log, progress=False)

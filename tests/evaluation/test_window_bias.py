@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from recsys.encoders.repeat_bias import RepeatBias, window_items
+from recsys.encoders.window_bias import WindowBias
 from recsys.evaluation.card import render_card
 from recsys.evaluation.evaluate import evaluate_hidden
 from recsys.evaluation.protocol import PROTOCOLS
 from recsys.evaluation.targets import EvaluationTargets, select_targets
-from recsys.evaluation.window_bias import WindowBias
 
 WINDOW = 4
 

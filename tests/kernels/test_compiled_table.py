@@ -12,7 +12,7 @@ import pytest
 
 pytest.importorskip("triton")
 
-from recsys.cli import main
+from recsys.commands.app import main
 from recsys.kernels.shared.launching.checking import check_table, triton_version
 from recsys.kernels.shared.launching.compile_pool import compile_all, recorded, spread
 from recsys.kernels.shared.launching.machine_code import ARCHITECTURES, SHARED_LIMITS
@@ -197,7 +197,7 @@ def test_the_command_checks_a_table_in_words(
     spoiled, missing, *rest = rows
     path.write_text(write_table("0.0", [replace(spoiled, spills=8), *rest]))
     bench = ["bench", "kernels", "--compile-only"]
-    command = ["-c", "from recsys.cli import main; main()", *bench]
+    command = ["-c", "from recsys.commands.app import main; main()", *bench]
     failed = _run([*command, "--check", str(path), "--json"], code=1)
     assert f"{spoiled.key.name}: spills 8 bytes per thread to slow memory" in failed.stderr
     assert f"{missing.key.name}: is not in the table" in failed.stderr

@@ -1,0 +1,249 @@
+"""Open a prepared dataset: jagged sequences in a folder, memory-mapped, read with numpy alone.
+
+The folder holds ``meta.json`` and, one after the other for all users, ``items.npy`` int32 (N,),
+``timestamps.npy`` int64 (N,) where the log has times, ``offsets.npy`` int64 (U+1,), ``valid_start.npy`` and
+``test_start.npy`` int64 (U,); and the vocabularies ``users.parquet`` and ``items.parquet``.
+"""
+
+import copy
+import itertools
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys.datasets.prepared.files import (
+    META_FILE,
+    check_size,
+    fingerprint,
+    map_array,
+    read_meta,
+    sha256_of,
+)
+from recsys.errors import ArgumentError, DataError
+
+_ARRAYS: dict[str, type[np.generic]] = {
+    "items": np.int32,
+    "timestamps": np.int64,
+    "utc_offsets": np.int32,
+    "offsets": np.int64,
+    "valid_start": np.int64,
+    "test_start": np.int64,
+}
+_OPTIONAL = ("timestamps", "utc_offsets")
+_VOCABULARIES = ("users.parquet", "items.parquet")
+_VERIFY_BYTES = 256 * 2**20
+
+
+class SequenceStore:
+    """A prepared dataset of U users, V items and N events. Make one with `SequenceStore.open`.
+
+    Attributes:
+        path: the folder.
+        meta: contents of meta.json.
+        items: (N,) int32 item of each event, 0..V-1; users one after the other, each in time order.
+        timestamps: (N,) int64 unix seconds, or None for a log of order alone.
+        utc_offsets: (N,) int32 seconds to add to a timestamp for local time, or None where no time zone was
+            stated.
+        offsets: (U+1,) int64 first position of each user's events.
+        valid_start: (U,) int64 absolute position of each user's first validation event.
+        test_start: (U,) int64 absolute position of each user's first test event.
+        fingerprint: hex sha256 over the data (arrays and ids, not titles); equal for equal datasets.
+    """
+
+    def __init__(self, path: Path, meta: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> None:
+        self.path = path
+        self.meta = meta
+        self.items: NDArray[np.int32] = arrays["items"]
+        self.timestamps: NDArray[np.int64] | None = arrays.get("timestamps")
+        self.utc_offsets: NDArray[np.int32] | None = arrays.get("utc_offsets")
+        self.offsets: NDArray[np.int64] = arrays["offsets"]
+        self.valid_start: NDArray[np.int64] = arrays["valid_start"]
+        self.test_start: NDArray[np.int64] = arrays["test_start"]
+        self.fingerprint = fingerprint(meta)
+
+    @classmethod
+    def open(cls, path: str | Path, *, verify: bool | None = None) -> "SequenceStore":
+        """Open a folder that `recsys.datasets.preparing.prepare.prepare` wrote.
+
+        Args:
+            path: the folder.
+            verify: whether to compare every file's sha256; None does so below 256 MiB in all. Sizes,
+                types, shapes and the ranges of ids and positions are always checked.
+
+        Raises:
+            DataError: the folder is missing, no prepared dataset, of another format version, incomplete
+                or damaged; one line says which file and why.
+        """
+        folder = Path(path)
+        meta = read_meta(folder)
+        recorded = meta["files"]
+        for name in _VOCABULARIES:
+            if name not in recorded:
+                raise DataError(f"{folder / META_FILE}: does not list {name}; prepare the log again")
+        for name, entry in recorded.items():
+            check_size(folder / name, entry)
+        arrays = {
+            name: map_array(folder / f"{name}.npy", dtype)
+            for name, dtype in _ARRAYS.items()
+            if f"{name}.npy" in recorded or name not in _OPTIONAL
+        }
+        store = cls(folder, meta, arrays)
+        store._check_shapes()
+        if verify is None:
+            verify = sum(entry["bytes"] for entry in recorded.values()) < _VERIFY_BYTES
+        if verify:
+            store.verify()
+        store._check_ranges()
+        return store
+
+    @property
+    def n_users(self) -> int:
+        """U, users."""
+        return len(self.offsets) - 1
+
+    @property
+    def n_items(self) -> int:
+        """V, items of the catalog."""
+        return int(self.meta["counts"]["items"])
+
+    @property
+    def n_events(self) -> int:
+        """N, events of all users."""
+        return len(self.items)
+
+    @property
+    def name(self) -> str:
+        """The dataset's name."""
+        return str(self.meta.get("name") or self.path.name)
+
+    def __repr__(self) -> str:
+        return (
+            f"SequenceStore({str(self.path)!r}: {self.n_users:,} users, {self.n_items:,} items,"
+            f" {self.n_events:,} events)"
+        )
+
+    def train_sequence(self, user: int) -> NDArray[np.int32]:
+        """(L,) int32 items of a user's training events, oldest first."""
+        self._check_user(user)
+        return self.items[self.offsets[user] : self.valid_start[user]]
+
+    def history(self, user: int, split: Literal["valid", "test", "all"] = "test") -> NDArray[np.int32]:
+        """(L,) int32 items that may be known when a user's split is predicted, oldest first.
+
+        Args:
+            user: index, 0..U-1.
+            split: "valid" gives the training events, "test" these and the validation events, "all" every
+                event (for recommending after the end of the log).
+
+        Raises:
+            ArgumentError: ``user`` or ``split`` is out of range.
+        """
+        self._check_user(user)
+        ends = {"valid": self.valid_start, "test": self.test_start, "all": self.offsets[1:]}
+        if split not in ends:
+            raise ArgumentError(f"split={split!r} is not known: choose 'valid', 'test' or 'all'")
+        return self.items[self.offsets[user] : ends[split][user]]
+
+    def with_items(self, items: NDArray[np.int32]) -> "SequenceStore":
+        """The same log with other items in its places, for other orders of tied events.
+
+        Item counts stay those of this store: what was learned does not change.
+
+        Args:
+            items: (N,) int32, 0..V-1.
+
+        Raises:
+            ArgumentError: not one item for each event.
+        """
+        if items.shape != self.items.shape:
+            raise ArgumentError(f"items has shape {items.shape}: give one for each of {self.n_events} events")
+        other = copy.copy(self)
+        other.items = items
+        other.__dict__["_item_counts"] = self._item_counts
+        return other
+
+    def item_counts(self) -> NDArray[np.int64]:
+        """(V,) int64 training events of each item."""
+        return self._item_counts.copy()
+
+    @cached_property
+    def _item_counts(self) -> NDArray[np.int64]:
+        steps = np.zeros(self.n_events + 1, dtype=np.int8)
+        # A user without training events opens and closes at one place, so places are counted, not set.
+        np.add.at(steps, self.offsets[:-1], 1)
+        np.add.at(steps, self.valid_start, -1)
+        training = np.cumsum(steps[:-1], dtype=np.int8).view(np.bool_)
+        return np.bincount(self.items[training], minlength=self.n_items).astype(np.int64)
+
+    def verify(self) -> None:
+        """Compare the sha256 of every file with the one recorded.
+
+        Raises:
+            DataError: a file's bytes changed since it was prepared.
+        """
+        for name, entry in self.meta["files"].items():
+            path = self.path / name
+            try:
+                found = sha256_of(path)
+            except OSError as error:
+                raise DataError(f"{path}: cannot be read ({error.strerror or error})") from None
+            if found != entry["sha256"]:
+                raise DataError(
+                    f"{path}: the file changed since it was prepared (sha256); prepare the log again"
+                )
+
+    def _check_user(self, user: int) -> None:
+        if not 0 <= user < self.n_users:
+            raise ArgumentError(f"user={user} is out of range: choose an index in [0, {self.n_users})")
+
+    def _check_shapes(self) -> None:
+        n_users, n_items = (self.meta["counts"].get(key) for key in ("users", "items"))
+        if not isinstance(n_users, int) or not isinstance(n_items, int) or n_users < 1 or n_items < 1:
+            raise DataError(
+                f"{self.path / META_FILE}: counts of users and items are wrong; prepare the log again"
+            )
+        expected = {
+            "offsets": n_users + 1,
+            "valid_start": n_users,
+            "test_start": n_users,
+            "timestamps": len(self.items),
+            "utc_offsets": len(self.items),
+        }
+        for name, length in expected.items():
+            array = getattr(self, name)
+            if array is not None and len(array) != length:
+                raise DataError(
+                    f"{self.path / name}.npy: holds {len(array)} values, {length} belong there;"
+                    " prepare the log again"
+                )
+
+    def _check_ranges(self) -> None:
+        if self.offsets[0] != 0 or self.offsets[-1] != self.n_events or np.any(np.diff(self.offsets) < 0):
+            raise DataError(
+                f"{self.path / 'offsets.npy'}: positions do not rise from 0 to {self.n_events};"
+                " prepare the log again"
+            )
+        marks = (self.offsets[:-1], self.valid_start, self.test_start, self.offsets[1:])
+        for earlier, later in itertools.pairwise(marks):
+            if np.any(earlier > later):
+                raise DataError(
+                    f"{self.path}: valid_start.npy and test_start.npy leave their user's events;"
+                    " prepare the log again"
+                )
+        if self.n_events and (self.items.min() < 0 or self.items.max() >= self.n_items):
+            raise DataError(
+                f"{self.path / 'items.npy'}: an item lies outside [0, {self.n_items}); prepare the log again"
+            )
+
+
+def is_prepared(data: Any) -> bool:
+    """Whether ``data`` is an open store or the folder of one."""
+    return isinstance(data, SequenceStore) or (isinstance(data, str | Path) and Path(data).is_dir())
+
+
+def open_store(data: Any) -> SequenceStore:
+    """The store itself, or the one in a prepared folder."""
+    return data if isinstance(data, SequenceStore) else SequenceStore.open(data)

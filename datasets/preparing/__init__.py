@@ -1,0 +1,1 @@
+"""From a checked log to a prepared dataset: encode, filter, split, describe, write."""

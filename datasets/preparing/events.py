@@ -1,0 +1,171 @@
+"""A log's events as arrays of indices: encode ids, sort, drop, renumber. Memory is a few words an event."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys.datasets.collecting import reading
+from recsys.datasets.reading.logs import ZONE, convert
+from recsys.datasets.reading.validate import CheckedLog
+from recsys.datasets.schema import ITEM, POSITION, TIMESTAMP, USER
+from recsys.errors import DataError
+
+if TYPE_CHECKING:
+    import polars as pl
+
+_KEY = "__key"
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Events:
+    """N events of one log.
+
+    Attributes:
+        users: (N,) int32, index into ``user_ids``.
+        items: (N,) int32, index into ``item_ids``.
+        keys: (N,) int64, time or place at the log's own resolution.
+        per_second: ticks of ``keys`` in a second; None for a log of order alone.
+        user_ids, item_ids: series of the distinct ids in rising order, int64 or string.
+        zones: (N,) int32, index into ``zone_names``; None unless a column of time zones was asked for.
+        zone_names: the distinct values of that column.
+    """
+
+    users: NDArray[np.int32]
+    items: NDArray[np.int32]
+    keys: NDArray[np.int64]
+    per_second: int | None
+    user_ids: "pl.Series"
+    item_ids: "pl.Series"
+    zones: NDArray[np.int32] | None = None
+    zone_names: tuple[str, ...] = ()
+
+    @property
+    def timestamps(self) -> NDArray[np.int64] | None:
+        """(N,) int64 unix seconds, or None for a log of order alone."""
+        if self.per_second is None:
+            return None
+        return self.keys if self.per_second == 1 else self.keys // self.per_second
+
+    def offsets(self) -> NDArray[np.int64]:
+        """(U+1,) int64 first position of each user; events must be sorted by user."""
+        offsets = np.zeros(self.user_ids.len() + 1, dtype=np.int64)
+        np.cumsum(np.bincount(self.users, minlength=self.user_ids.len()), out=offsets[1:])
+        return offsets
+
+
+def load_events(checked: CheckedLog, scratch: Path, *, zone_column: str | None = None) -> Events:
+    """Read a checked log into arrays, in the log's order.
+
+    Args:
+        checked: from `recsys.datasets.reading.logs.open_log`.
+        scratch: folder for a temporary Parquet copy of a text log, so that it is parsed only once more.
+        zone_column: name of a column with each event's time zone, to be kept as codes.
+
+    Raises:
+        DataError: the log cannot be read any more, or has no such column, or an event without a zone.
+        OSError: the scratch folder cannot be written.
+    """
+    import polars as pl
+
+    raw = checked.raw
+    frame = convert(checked, key=_KEY, zone=zone_column).drop(TIMESTAMP if checked.has_times else POSITION)
+    asked = ["user", "item", _KEY, *([] if zone_column is None else [ZONE])]
+    with reading(raw.label, raw.path, raw.separator):
+        if raw.separator is not None or (raw.path is not None and raw.path.suffix != ".parquet"):
+            copy = scratch / "columns.parquet"
+            frame.sink_parquet(copy, compression="lz4")
+            frame = pl.scan_parquet(copy)
+        user_ids = frame.select(pl.col(USER).unique()).collect(engine="streaming")[USER].sort()
+        item_ids = frame.select(pl.col(ITEM).unique()).collect(engine="streaming")[ITEM].sort()
+        coded = (
+            frame.join(_numbered(user_ids, "user"), on=USER, how="left", maintain_order="left")
+            .join(_numbered(item_ids, "item"), on=ITEM, how="left", maintain_order="left")
+            .select(asked)
+            .collect(engine="streaming")
+        )
+    zones, zone_names = None, ()
+    if zone_column is not None:
+        distinct = coded[ZONE].unique().sort()
+        if distinct.null_count():
+            raise DataError(f"{raw.label}: column {zone_column!r} has events without a zone; fill them in")
+        zone_names = tuple(distinct.to_list())
+        zones = distinct.search_sorted(coded[ZONE]).to_numpy().astype(np.int32)
+    return Events(
+        users=coded["user"].to_numpy(),
+        items=coded["item"].to_numpy(),
+        keys=coded[_KEY].to_numpy(),
+        per_second=checked.per_second,
+        user_ids=user_ids,
+        item_ids=item_ids,
+        zones=zones,
+        zone_names=zone_names,
+    )
+
+
+def sort_events(events: Events) -> Events:
+    """Order events by user, then time, then place in the log."""
+    order = np.lexsort((events.keys, events.users))  # stable, as merge sort is
+    return _take(events, order)
+
+
+def keep_events(events: Events, keep: NDArray[np.bool_]) -> Events:
+    """Drop the events where ``keep`` is false, and the ids that are left without one."""
+    if keep.all():
+        return events
+    kept = _take(events, np.flatnonzero(keep))
+    users, user_ids = _renumber(kept.users, events.user_ids)
+    items, item_ids = _renumber(kept.items, events.item_ids)
+    return Events(
+        users=users,
+        items=items,
+        keys=kept.keys,
+        per_second=events.per_second,
+        user_ids=user_ids,
+        item_ids=item_ids,
+        zones=kept.zones,
+        zone_names=kept.zone_names,
+    )
+
+
+def count_duplicates(events: Events) -> int:
+    """Events that repeat an earlier one of the same user, item and time; events must be sorted."""
+    same = (events.users[1:] == events.users[:-1]) & (events.keys[1:] == events.keys[:-1])
+    tied = np.zeros(len(events.users), dtype=bool)
+    tied[1:] = same
+    tied[:-1] |= same
+    users, keys, items = events.users[tied], events.keys[tied], events.items[tied]
+    order = np.lexsort((items, keys, users))
+    users, keys, items = users[order], keys[order], items[order]
+    repeats = (users[1:] == users[:-1]) & (keys[1:] == keys[:-1]) & (items[1:] == items[:-1])
+    return int(np.count_nonzero(repeats))
+
+
+def _numbered(ids: "pl.Series", name: str) -> "pl.LazyFrame":
+    import polars as pl
+
+    return pl.LazyFrame([ids, pl.Series(name, np.arange(ids.len(), dtype=np.int32))])
+
+
+def _take(events: Events, order: NDArray[np.int64]) -> Events:
+    return Events(
+        users=events.users[order],
+        items=events.items[order],
+        keys=events.keys[order],
+        per_second=events.per_second,
+        user_ids=events.user_ids,
+        item_ids=events.item_ids,
+        zones=None if events.zones is None else events.zones[order],
+        zone_names=events.zone_names,
+    )
+
+
+def _renumber(codes: NDArray[np.int32], ids: "pl.Series") -> "tuple[NDArray[np.int32], pl.Series]":
+    import polars as pl
+
+    present = np.zeros(ids.len(), dtype=bool)
+    present[codes] = True
+    numbers: NDArray[Any] = np.cumsum(present, dtype=np.int32) - np.int32(1)
+    return numbers[codes], ids.filter(pl.Series(present))

@@ -1,0 +1,93 @@
+"""Scan the columns of a log file as they stand: all text, except in Parquet, which has types."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from recsys.datasets.collecting import reading
+from recsys.datasets.reading.text_formats import Layout
+from recsys.errors import DataError
+
+if TYPE_CHECKING:
+    import polars as pl
+
+# A control character that no log holds: the whole line becomes one field.
+_NO_SEPARATOR = "\x1f"
+_LINE = "line"
+
+
+def scan_columns(path: Path, layout: Layout, named: Sequence[str] = ()) -> "pl.LazyFrame":
+    """Scan a file's columns as they are: all text, except in Parquet.
+
+    Args:
+        path: the file.
+        layout: from `recsys.datasets.reading.text_formats.detect_layout`.
+        named: keys to take from JSON lines besides those of the first line.
+    """
+    import polars as pl
+
+    if layout.format == "parquet":
+        return pl.scan_parquet(path)
+    if layout.format == "jsonl":
+        return _scan_json_lines(path, named)
+    assert layout.separator is not None
+    names = _distinct(layout.columns)
+    if len(layout.separator) > 1:
+        lines = _scan_lines(path, skip=1 if layout.header else 0)
+        fields = pl.col(_LINE).str.split_exact(layout.separator, len(names) - 1)
+        return lines.select(fields.struct.rename_fields(names).struct.unnest())
+    frame = pl.scan_csv(
+        path,
+        separator=layout.separator,
+        has_header=layout.header,
+        schema=dict.fromkeys(names, pl.String),
+        quote_char='"' if layout.quoted else None,
+    )
+    return frame.filter(~pl.all_horizontal(pl.all().is_null()))
+
+
+def _scan_lines(path: Path, skip: int = 0) -> "pl.LazyFrame":
+    import polars as pl
+
+    frame = pl.scan_csv(
+        path,
+        separator=_NO_SEPARATOR,
+        has_header=False,
+        schema={_LINE: pl.String},
+        quote_char=None,
+        skip_rows=skip,
+    )
+    return frame.filter(pl.col(_LINE).str.strip_chars().str.len_bytes() > 0)
+
+
+def _scan_json_lines(path: Path, named: Sequence[str]) -> "pl.LazyFrame":
+    """Take the asked keys, or those of the first line, out of each line as text."""
+    import polars as pl
+
+    lines = _scan_lines(path)
+    with reading(str(path), path):
+        first = lines.head(1).collect().item()
+    try:
+        keys = list(json.loads(first))
+    except ValueError as error:
+        raise DataError(f"{path}: line 1 is not a JSON object ({error}); write one per line") from None
+    keys += [name for name in named if name not in keys]
+    fields = [pl.col(_LINE).str.json_path_match(_json_path(key)).alias(key) for key in keys]
+    return lines.select(fields)
+
+
+def _json_path(key: str) -> str:
+    escaped = key.replace("\\", "\\\\").replace("'", "\\'")
+    return f"$['{escaped}']"
+
+
+def _distinct(names: tuple[str, ...]) -> list[str]:
+    """Give repeated and empty column names a number, so that every column can be named."""
+    seen: dict[str, int] = {}
+    distinct = []
+    for place, name in enumerate(names, start=1):
+        wanted = name or f"column_{place}"
+        seen[wanted] = seen.get(wanted, 0) + 1
+        distinct.append(wanted if seen[wanted] == 1 else f"{wanted}_{seen[wanted]}")
+    return distinct

@@ -1,0 +1,126 @@
+"""Read what is known of items: titles and other columns, from Parquet, CSV, JSON lines or MovieLens files."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys.datasets.collecting import reading
+from recsys.datasets.reading.columns import scan_columns
+from recsys.datasets.reading.text_formats import check_file, detect_layout
+from recsys.datasets.schema import ITEM, find_column, plain_name
+from recsys.errors import DataError
+
+if TYPE_CHECKING:
+    import polars as pl
+
+_TITLE_NAMES = ("title", "movietitle", "itemtitle", "name", "itemname", "productname", "producttitle")
+
+# Order of the flags at the end of a line of ml-100k's u.item, as its u.genre lists them.
+_GENRE_LINE = (
+    "unknown Action Adventure Animation Children's Comedy Crime Documentary Drama Fantasy Film-Noir Horror"
+    " Musical Mystery Romance Sci-Fi Thriller War Western"
+)
+_GENRES = _GENRE_LINE.split()
+
+
+def read_item_metadata(path: str | Path, *, item_column: str | None = None) -> "pl.DataFrame":
+    """Read an item file.
+
+    Args:
+        path: Parquet, CSV/TSV, JSON lines, RecBole ``.item``, or MovieLens ``movies.dat`` or ``u.item``.
+        item_column: name of the id column, or None to find it by its usual spellings.
+
+    Returns:
+        Frame ``item_id`` (text or whole numbers, each once), ``title`` where a title column was found, and
+        the other columns.
+
+    Raises:
+        DataError: the file cannot be read or has no item column.
+    """
+    import polars as pl
+
+    source = Path(path).expanduser()
+    check_file(source)
+    if source.name in ("u.item", "movies.dat"):
+        return read_movielens_titles(source.read_bytes())
+    layout = detect_layout(source)
+    if layout.columns and not layout.header:
+        raise DataError(f"{path}: an item file needs a header line that names item_id and title")
+    with reading(str(path), source, layout.separator):
+        frame = scan_columns(source, layout).collect()
+    item = item_column if item_column is not None else find_column(ITEM, frame.columns)
+    if item is None or item not in frame.columns:
+        raise DataError(f"{path}: no item column among {', '.join(frame.columns[:12])}; name it {ITEM}")
+    by_plain = {plain_name(name): name for name in reversed(frame.columns)}
+    title = next(
+        (by_plain[name] for name in _TITLE_NAMES if name in by_plain and by_plain[name] != item), None
+    )
+    renamed = {item: ITEM} | ({title: "title"} if title is not None else {})
+    taken = set(renamed.values())
+    others = [name for name in frame.columns if name not in renamed and name not in taken and name != "count"]
+    frame = frame.select([*renamed, *others]).rename(renamed)
+    if layout.format == "inter" and "release_year" in frame.columns and title is not None:
+        # RecBole takes the year out of MovieLens's titles.
+        year = pl.col("release_year")
+        with_year = pl.when(year.str.contains(r"^\d{4}$")).then(pl.format("{} ({})", "title", year))
+        frame = frame.with_columns(with_year.otherwise(pl.col("title")).alias("title"))
+    return frame.drop_nulls(ITEM).unique(ITEM, keep="first", maintain_order=True)
+
+
+def item_rows(
+    ids: "pl.Series", counts: NDArray[np.int64], metadata: "pl.DataFrame | None"
+) -> "tuple[pl.DataFrame, int]":
+    """Put what is known of each item of a catalog into its row.
+
+    Args:
+        ids: (V,) item ids.
+        counts: (V,) training events.
+        metadata: from `read_item_metadata`; ids that the catalog lacks are left out.
+
+    Returns:
+        Frame ``item_id``, ``count`` int64, metadata columns (null where nothing is known); and the number
+        of items that the metadata knows.
+    """
+    import polars as pl
+
+    table = pl.DataFrame([ids.alias(ITEM), pl.Series("count", counts, dtype=pl.Int64)])
+    if metadata is None:
+        return table, 0
+    # Text that reads 42 is item 42 where ids are numbers, and the other way round.
+    fitting = metadata.with_columns(pl.col(ITEM).cast(ids.dtype, strict=False), __known=True)
+    fitting = fitting.drop_nulls(ITEM).unique(ITEM, keep="first", maintain_order=True)
+    joined = table.join(fitting, on=ITEM, how="left", maintain_order="left")
+    return joined.drop("__known"), int(joined["__known"].sum())
+
+
+def read_movielens_titles(content: bytes) -> "pl.DataFrame":
+    """Read the bytes of movies.dat (``id::title::genres``) or u.item (``id|title|...|19 flags``).
+
+    Returns:
+        Frame ``item_id`` int64, ``title``, ``genres`` joined by ``|``.
+
+    Raises:
+        DataError: a line has neither form.
+    """
+    import polars as pl
+
+    # GroupLens writes both in ISO 8859-1.
+    rows = []
+    for number, line in enumerate(content.decode("latin-1").splitlines(), start=1):
+        if not line.strip():
+            continue
+        colons, bars = line.split("::"), line.split("|")
+        if len(colons) == 3 and colons[0].isdigit():
+            rows.append((int(colons[0]), colons[1].strip(), colons[2].strip()))
+        elif len(bars) == 5 + len(_GENRES) and bars[0].isdigit():
+            genres = "|".join(
+                name for name, flag in zip(_GENRES, bars[5:], strict=True) if flag.strip() == "1"
+            )
+            rows.append((int(bars[0]), bars[1].strip(), genres))
+        else:
+            raise DataError(
+                f"item file, line {number}: neither id::title::genres nor the 24 fields of u.item"
+            )
+    return pl.DataFrame(rows, schema={ITEM: pl.Int64, "title": pl.String, "genres": pl.String}, orient="row")

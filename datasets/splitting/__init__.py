@@ -1,0 +1,1 @@
+"""Where training ends and validation and test begin, one module per split."""

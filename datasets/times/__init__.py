@@ -1,0 +1,1 @@
+"""Local times: zones, offsets, and the local hours of a prepared log."""

@@ -1,0 +1,80 @@
+"""Local times of a prepared log's events, and why a log may have none that a clock could read."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys.errors import ConfigError
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from recsys.datasets.prepared.store import SequenceStore
+
+DAY_S = 86_400
+
+MOST_AT_MIDNIGHT = 0.95
+"""Share of events at one midnight, UTC or local, from which on stamps are taken for dates without hours."""
+
+
+def local_times(
+    store: "SequenceStore", rows: NDArray[np.int64] | slice = slice(None)
+) -> NDArray[np.int64] | None:
+    """Local seconds of the events at `rows` (unix seconds plus the zone's offset); None without a zone."""
+    if store.timestamps is None or store.utc_offsets is None:
+        return None
+    found: NDArray[np.int64] = store.timestamps[rows] + store.utc_offsets[rows]
+    return found
+
+
+def local_hours(store: "Any", rows: NDArray[np.int64]) -> NDArray[np.int64] | None:
+    """Local hour, 0 to 23, of the events at `rows`; None where the log does not tell it.
+
+    Args:
+        store: a `SequenceStore`, or another prepared log, which may know nothing of time zones.
+        rows: (n,) positions.
+    """
+    if getattr(store, "utc_offsets", None) is None:
+        return None
+    try:
+        require_local_times(store)
+    except ConfigError:
+        return None
+    found = local_times(store, rows)
+    return None if found is None else np.asarray(found // 3600 % 24, dtype=np.int64)
+
+
+def midnight_share(timestamps: NDArray[np.int64], offsets: NDArray[np.int32] | None) -> float:
+    """Share of events at midnight in UTC, or in local time if that is more."""
+    shares = [np.mean(timestamps % DAY_S == 0)]
+    if offsets is not None:
+        shares.append(np.mean((timestamps + offsets) % DAY_S == 0))
+    return float(max(shares))
+
+
+def require_local_times(store: "SequenceStore") -> None:
+    """Refuse a log whose events have no local hour that could be read.
+
+    Raises:
+        ConfigError: the log carries order alone, gives days without hours, or was prepared without a time
+            zone; one line with the reason and the remedy.
+    """
+    remedy = "train without --clock (encoder.clock = 'off')"
+    if store.timestamps is None:
+        raise ConfigError(
+            f"{store.path}: the log carries order alone, and a clock reads hours: {remedy}, or prepare a log "
+            "with a timestamp column"
+        )
+    time = store.meta.get("time") or {}
+    share = float(time.get("midnight_share", 0.0))
+    if time.get("granularity") in ("day", "week") or share >= MOST_AT_MIDNIGHT:
+        raise ConfigError(
+            f"{store.path}: its timestamps are days without hours ({share:.0%} of events at midnight), and a "
+            f"clock reads hours: {remedy}, or prepare a log with times of day"
+        )
+    if store.utc_offsets is None:
+        raise ConfigError(
+            f"{store.path}: the users' time zone is not known, and a clock reads local hours: prepare the "
+            "log with --time-zone (America/New_York, +05:30 or column:NAME), or " + remedy
+        )

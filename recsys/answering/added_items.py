@@ -1,0 +1,157 @@
+"""Items that came or went after training: their names, and the catalog that is searched for them."""
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from recsys.errors import ArgumentError, RetrievalError
+from recsys.retrieval.changes import Changes
+from recsys.retrieval.live import LiveIndex
+from recsys.retrieval.new_items import blend
+
+if TYPE_CHECKING:
+    import polars
+
+    from recsys.datasets.prepared.vocabulary import Vocabulary
+
+Array = npt.NDArray[np.int64]
+
+
+class AnswerableItems:
+    """Raw ids of everything that may be answered: the log's items, then those added, by index.
+
+    Histories are read by the log's vocabulary alone: an encoder has no vector for an item it was not
+    trained on.
+
+    Args:
+        vocabulary: of the log, V items.
+    """
+
+    def __init__(self, vocabulary: "Vocabulary") -> None:
+        self._vocabulary = vocabulary
+        self._added: list[Any] = []
+        self._rows: dict[Any, int] = {}
+        self._categories: dict[int, tuple[str, ...]] = {}
+
+    def encode(self, ids: Iterable[Any]) -> Array:
+        """(n,) int64 indices, -1 for an id that is neither in the log nor added."""
+        asked = list(ids)
+        rows = np.asarray(self._vocabulary.encode(asked), dtype=np.int64)
+        if self._added:
+            for place in np.flatnonzero(rows < 0).tolist():
+                rows[place] = self._rows.get(self._plain(asked[place]), -1)
+        return rows
+
+    def decode(self, rows: Array) -> "polars.Series":
+        """Raw ids of indices."""
+        import polars as pl
+
+        known = rows < len(self._vocabulary)
+        names = self._vocabulary.decode(np.where(known, rows, 0))
+        if bool(known.all()):
+            return names
+        added = pl.Series(names.name, self._added, dtype=names.dtype)
+        fresh = added.gather(np.where(known, 0, rows - len(self._vocabulary)))
+        return names.zip_with(pl.Series(known), fresh)
+
+    def add(self, ids: Sequence[Any]) -> Array:
+        """Indices of ids, new ones for those that are neither in the log nor added.
+
+        Raises:
+            ArgumentError: an id is not of the log's kind (whole numbers or text).
+        """
+        rows = self.encode(ids)
+        for place in np.flatnonzero(rows < 0).tolist():
+            name = self._plain(ids[place])
+            if name is None:
+                raise ArgumentError(f"item {ids[place]!r} is not a whole number, as the log's items are")
+            if name not in self._rows:
+                self._rows[name] = len(self._vocabulary) + len(self._added)
+                self._added.append(name)
+            rows[place] = self._rows[name]
+        return rows
+
+    def categorize(self, rows: Array, categories: Iterable[Sequence[str]]) -> None:
+        """Say to which categories items belong that the log does not know; the log's own keep theirs."""
+        for row, names in zip(rows.tolist(), categories, strict=True):
+            if row >= len(self._vocabulary):
+                self._categories[row] = tuple(names)
+
+    def of_category(self, wanted: Iterable[str]) -> Array:
+        """(n,) int64 ascending indices of added items that belong to any of some categories."""
+        asked = set(wanted)
+        return np.array(sorted(r for r, own in self._categories.items() if asked & set(own)), dtype=np.int64)
+
+    def changes(self, live: LiveIndex) -> Changes:
+        """What came and went, as it is saved: the added items that are still there, numbered anew."""
+        found = live.changes()
+        size = len(self._vocabulary)
+        new = found.ids >= size
+        labels = tuple(
+            [self._added[row - size], list(self._categories.get(row, ()))] for row in found.ids[new].tolist()
+        )
+        ids = np.concatenate([found.ids[~new], size + np.arange(len(labels))])
+        return Changes(found.gone, ids, found.vectors, labels)
+
+    def restore(self, changes: Changes) -> None:
+        """Take the names of items that were added before the index was saved.
+
+        Raises:
+            RetrievalError: they are not names of such items.
+        """
+        size = len(self._vocabulary)
+        damaged = RetrievalError("the saved changes do not name their items: build the index again")
+        if int((changes.ids >= size).sum()) != len(changes.labels):
+            raise damaged
+        for label in changes.labels:
+            if not isinstance(label, list) or len(label) != 2 or self._plain(label[0]) != label[0]:
+                raise damaged
+            name, categories = label
+            if name in self._rows or self._vocabulary.encode([name])[0] >= 0:
+                raise damaged
+            if not isinstance(categories, list) or not all(isinstance(c, str) for c in categories):
+                raise damaged
+            row = self._rows[name] = size + len(self._added)
+            self._added.append(name)
+            if categories:
+                self._categories[row] = tuple(categories)
+
+    def _plain(self, value: Any) -> Any:
+        """A raw id as the log's kind of ids; None where it is none."""
+        if not self._vocabulary.is_int:
+            return str(value)
+        try:
+            number = int(value)
+        except (TypeError, ValueError):
+            return None
+        return number if isinstance(value, str) or number == value else None
+
+
+def new_vectors(
+    live: LiveIndex,
+    count: int,
+    *,
+    vectors: Any = None,
+    like: Sequence[Array] | None = None,
+) -> npt.NDArray[np.float32]:
+    """Vectors for added items.
+
+    Args:
+        live: the catalog.
+        count: items added.
+        vectors: (count, d) given ones.
+        like: or for each, the known items whose mean it gets.
+
+    Raises:
+        ArgumentError: not one list per item, or an item that is not in the catalog.
+    """
+    if like is None:
+        return np.asarray(vectors, dtype=np.float32)
+    if len(like) != count:
+        raise ArgumentError(
+            f"{count} items are added and {len(like)} lists say what they are like: give one each"
+        )
+    version = live.snapshot()
+    return np.stack([blend(version.vectors(rows)) for rows in like])

@@ -1,0 +1,123 @@
+"""The raw ids, titles and categories of a prepared dataset, and of the items added to it since."""
+
+from collections.abc import Iterable
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from recsys.answering.added_items import AnswerableItems
+from recsys.answering.queries import Array, encode_items
+from recsys.config import nearest
+from recsys.datasets.prepared.store import SequenceStore
+from recsys.errors import DataError, UnknownIdError
+from recsys.retrieval.categories import Categories
+from recsys.retrieval.changes import Changes
+from recsys.retrieval.live import LiveIndex
+
+if TYPE_CHECKING:
+    import polars
+
+    from recsys.datasets.prepared.vocabulary import Vocabulary
+
+# Columns of the catalog that may hold categories, several joined by |.
+CATEGORY_COLUMNS = ("category", "categories", "genre", "genres")
+
+
+class Names:
+    """The raw ids and titles of a prepared dataset, read when first needed."""
+
+    def __init__(self, store: SequenceStore) -> None:
+        self.store = store
+
+    @cached_property
+    def users(self) -> "Vocabulary":
+        """User ids."""
+        from recsys.datasets.prepared.vocabulary import user_vocabulary
+
+        return user_vocabulary(self.store)
+
+    @cached_property
+    def items(self) -> "Vocabulary":
+        """Item ids."""
+        from recsys.datasets.prepared.vocabulary import item_vocabulary
+
+        return item_vocabulary(self.store)
+
+    @cached_property
+    def answerable(self) -> AnswerableItems:
+        """Ids of the log's items and of those added since."""
+        return AnswerableItems(self.items)
+
+    def changes(self, live: LiveIndex | None) -> Changes | None:
+        """What came and went, as it is saved; None for an index that never changed."""
+        return None if live is None else self.answerable.changes(live)
+
+    def answerable_rows(self, ids: Iterable[Any], what: str) -> Array:
+        """Indices of items that may be answered.
+
+        Raises:
+            UnknownIdError: one is in neither the log nor the items added.
+        """
+        rows = encode_items(ids, self.answerable, "raise", what)
+        assert rows is not None
+        return rows
+
+    def titles_of(self, rows: Array) -> "polars.Series | None":
+        """Titles of items, null for those added since; None where the catalog has no titles."""
+        if self.titles is None:
+            return None
+        known = rows < len(self.titles)
+        titles = self.titles.gather(np.where(known, rows, 0))
+        return titles.set(~as_mask(known), None)
+
+    @cached_property
+    def titles(self) -> "polars.Series | None":
+        """Title of each item, or None where the catalog has none."""
+        from recsys.datasets.prepared.vocabulary import item_table
+
+        table = item_table(self.store)
+        return table["title"] if "title" in table.columns else None
+
+    @cached_property
+    def categories(self) -> "tuple[list[str], Categories]":
+        """Names of the categories, and their items.
+
+        Raises:
+            DataError: the catalog has no column of categories.
+        """
+        from recsys.datasets.prepared.vocabulary import item_table
+
+        table = item_table(self.store)
+        column = next((name for name in CATEGORY_COLUMNS if name in table.columns), None)
+        if column is None:
+            raise DataError(
+                f"{self.store.path}: the catalog has no column {', '.join(CATEGORY_COLUMNS)}; prepare the "
+                "log with --items"
+            )
+        listed = [[] if text is None else str(text).split("|") for text in table[column].to_list()]
+        known = sorted({name for names in listed for name in names})
+        number = {name: place for place, name in enumerate(known)}
+        return known, Categories.of_items([[number[n] for n in names] for names in listed], len(known))
+
+    def of_category(self, wanted: str | Iterable[str]) -> Array:
+        """(n,) ascending items of a category, or of any of several, those added since among them.
+
+        Raises:
+            UnknownIdError: no item is of that category.
+        """
+        known, categories = self.categories
+        asked = [wanted] if isinstance(wanted, str) else list(wanted)
+        for name in asked:
+            if name not in known:
+                raise UnknownIdError(f"unknown category {name!r}{nearest(str(name), known)}")
+        own = categories.items([known.index(name) for name in asked])
+        return np.concatenate([own, self.answerable.of_category(asked)])
+
+
+def as_mask(values: npt.NDArray[np.bool_]) -> "polars.Series":
+    """(n,) booleans as a polars series."""
+    import polars as pl
+
+    return pl.Series(values)

@@ -1,0 +1,187 @@
+"""Recommendations for all users of a log as Parquet parts, resumable, of any number of users.
+
+    scoring.json                     what is being scored: model, index, filters, users
+    part-00000-of-00012.parquet      user_id, item_id, score, rank (and title)
+    _SUCCESS                         written last: rows and sha256 of every part
+
+A part is written beside its place and renamed, so one that is there is whole; a call that was cut short finds
+what it did and goes on. Parts do not depend on each other: a cluster may give each worker its own.
+"""
+
+import hashlib
+import shutil
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from recsys.answering.answers import QueryOptions, answer
+from recsys.answering.interests import check_interests
+from recsys.answering.names import Names
+from recsys.answering.queries import Array, encode_items, of_rows
+from recsys.decoding.decoder import Decoder
+from recsys.encoders.base import SequenceEncoder
+from recsys.errors import ArgumentError, RunError
+from recsys.files import read_json, replacing, sha256_of, write_json
+from recsys.progress import track
+from recsys.retrieval.live import LiveIndex
+
+FORMAT = 1
+PLAN = "scoring.json"
+SUCCESS = "_SUCCESS"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ScoringReport:
+    """What a call did.
+
+    Attributes:
+        users: users answered, in all parts.
+        rows: recommendations, in all parts.
+        parts: names of all parts, in order.
+        resumed: parts that were there already.
+    """
+
+    users: int
+    rows: int
+    parts: list[str]
+    resumed: int
+
+
+def score_parts(
+    encoder: SequenceEncoder,
+    decoder: Decoder,
+    names: Names,
+    out: Path,
+    *,
+    users: Iterable[Any] | None,
+    wanted: QueryOptions,
+    part_users: int = 100_000,
+    overwrite: bool = False,
+    progress: bool = False,
+) -> ScoringReport:
+    """Answer users of the log part by part.
+
+    Args:
+        encoder: in evaluation mode.
+        decoder: its index.
+        names: of the log.
+        out: folder of the parts.
+        users: raw ids; None for all.
+        wanted: answers and filters.
+        part_users: users per part.
+        overwrite: begin anew where the folder holds parts of something else.
+        progress: whether a bar may be drawn.
+
+    Raises:
+        ArgumentError: part_users < 1 or k < 1.
+        UnknownIdError: a user or item is not in the log.
+        RunError: the folder holds something else, or cannot be written.
+    """
+    if part_users < 1:
+        raise ArgumentError(f"part_users = {part_users} must be at least 1")
+    if wanted.k < 1:
+        raise ArgumentError(f"k = {wanted.k} must be at least 1")
+    rows = _rows(users, names)
+    # Lists may be iterators: each is read once.
+    check_interests(wanted.interests)
+    category = [wanted.category] if isinstance(wanted.category, str) else _listed(wanted.category)
+    wanted = replace(wanted, allow=_listed(wanted.allow), deny=_listed(wanted.deny), category=category)
+    if category is not None:
+        names.of_category(category)  # refuses names that are not known, before a folder is made
+    count = max(1, -(-len(rows) // part_users))
+    plan = {
+        "format": FORMAT,
+        "model": decoder.index.fingerprint,
+        "decoding": asdict(decoder.decoding),
+        "index": decoder.index.kind,
+        "catalog": None if decoder.live is None else _catalog(names, decoder.live),
+        "k": wanted.k,
+        "exclude_seen": wanted.exclude_seen,
+        "allow": _digest(encode_items(wanted.allow, names.answerable, "raise", "allow")),
+        "deny": _digest(encode_items(wanted.deny, names.answerable, "raise", "deny")),
+        "category": None if category is None else sorted(category),
+        "interests": wanted.interests,
+        "users": _digest(rows),
+        "parts": count,
+    }
+    _claim(out, plan, overwrite)
+    files = [out / f"part-{number:05d}-of-{count:05d}.parquet" for number in range(count)]
+    resumed, total = 0, 0
+    for number in track(range(count), "Scoring", shown=progress):
+        chosen = rows[number * part_users : (number + 1) * part_users]
+        written = _rows_in(files[number])
+        if written is not None:
+            resumed += 1
+        else:
+            labels = names.users.decode(chosen).to_list()
+            queries = of_rows(chosen, labels, names.store)
+            if encoder.reads_request_time:
+                # Each user at the time of the own last event, as `recommend` without `at`.
+                queries = queries.asked(None, None, needs_local=encoder.needs_local_times)
+            frame = answer(encoder, decoder, names, queries, wanted, "raise").frame(names)
+            with replacing(files[number]) as temporary:
+                frame.write_parquet(temporary)
+            written = len(frame)
+        total += written
+    parts = {file.name: sha256_of(file) for file in files}
+    write_json(out / SUCCESS, {"users": len(rows), "rows": total, "sha256": parts})
+    return ScoringReport(users=len(rows), rows=total, parts=list(parts), resumed=resumed)
+
+
+def _rows(users: Iterable[Any] | None, names: Names) -> Array:
+    if users is None:
+        return np.arange(names.store.n_users, dtype=np.int64)
+    rows = names.users.require(users, "user").astype(np.int64)
+    if len(np.unique(rows)) != len(rows):
+        raise ArgumentError("users holds an id twice: name each user once")
+    return rows
+
+
+def _listed(ids: Iterable[Any] | None) -> list[Any] | None:
+    return None if ids is None else list(ids)
+
+
+def _claim(out: Path, plan: dict[str, Any], overwrite: bool) -> None:
+    """Make the folder, or find that it holds parts of the same plan."""
+    if out.exists() and not out.is_dir():
+        raise RunError(f"{out}: is a file; name a folder")
+    if out.exists() and any(out.iterdir()):
+        if not (out / PLAN).exists():
+            raise RunError(f"{out}: holds something that is not a scoring; choose another folder")
+        if read_json(out / PLAN) == plan:
+            return
+        if not overwrite:
+            raise RunError(
+                f"{out}: holds parts of another model, list of users or filter; choose another folder, or "
+                "replace them with overwrite"
+            )
+        shutil.rmtree(out)
+    write_json(out / PLAN, plan)
+
+
+def _rows_in(part: Path) -> int | None:
+    """Rows of a part that is there and can be read, else None."""
+    import pyarrow
+    from pyarrow import parquet
+
+    try:
+        return int(parquet.read_metadata(part).num_rows)
+    except (OSError, pyarrow.ArrowException):
+        return None
+
+
+def _catalog(names: Names, live: LiveIndex) -> str:
+    """Digest of what came and went, the same in every process that opens it."""
+    found = hashlib.sha256()
+    for name, tensor in sorted(names.answerable.changes(live).tensors().items()):
+        found.update(name.encode() + tensor.numpy().tobytes())
+    return found.hexdigest()
+
+
+def _digest(values: Array | None) -> str | None:
+    if values is None:
+        return None
+    return hashlib.sha256(np.ascontiguousarray(values, dtype=np.int64).tobytes()).hexdigest()

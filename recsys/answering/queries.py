@@ -1,0 +1,223 @@
+"""From raw ids, as users know them, to packed item indices, as encoders want them."""
+
+import itertools
+import warnings
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from recsys.answering.request_times import ask_at, is_seconds
+from recsys.datasets.times.time_zones import utc_offsets, zone_column
+from recsys.errors import ArgumentError, UnknownIdError
+from recsys.jagged import flat_ranges
+
+if TYPE_CHECKING:
+    from recsys.datasets.prepared.store import SequenceStore
+    from recsys.datasets.prepared.vocabulary import Vocabulary
+
+OnUnknown = Literal["raise", "warn", "ignore"]
+Array = npt.NDArray[np.int64]
+
+
+class Encoder(Protocol):
+    """What turns raw ids into indices, -1 for those that it does not know."""
+
+    def encode(self, ids: list[Any], /) -> npt.NDArray[Any]:
+        """(n,) indices."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Queries:
+    """Histories of R requests, packed.
+
+    Attributes:
+        labels: R raw user ids, or the position of each history in the call.
+        items: (N,) int64 item indices.
+        timestamps: (N,) int64 unix seconds, or None.
+        offsets: (R+1,) int64; a request whose ids are all unknown has an empty history.
+        utc_offsets: (N,) seconds from UTC to local time at each event, or None.
+        at: (R,) int64 unix seconds at which each is asked; None is its last event's time.
+        local_at: (R,) int64 local seconds of the same, or None.
+    """
+
+    labels: list[Any]
+    items: Array
+    timestamps: Array | None
+    offsets: Array
+    utc_offsets: Array | None = None
+    at: Array | None = None
+    local_at: Array | None = None
+
+    @property
+    def local_times(self) -> Array | None:
+        """(N,) int64 local seconds of every event, or None."""
+        if self.timestamps is None or self.utc_offsets is None:
+            return None
+        return self.timestamps + self.utc_offsets
+
+    def asked(self, at: Any, zone: str | None, *, needs_local: bool) -> "Queries":
+        """The same requests asked at a moment; see :func:`recsys.answering.request_times.ask_at`."""
+        last = _at_last(self.timestamps, self.offsets)
+        unix, local = ask_at(
+            at, last, _at_last(self.utc_offsets, self.offsets), zone, needs_local=needs_local
+        )
+        return replace(self, at=unix, local_at=local)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+def of_users(
+    users: Iterable[Any] | None, store: "SequenceStore", vocabulary: "Vocabulary", on_unknown: OnUnknown
+) -> Queries:
+    """Requests of users of the training log, with everything that the log knows of them.
+
+    Args:
+        users: raw user ids; None for all users of the log, in its order.
+        store: the run's data.
+        vocabulary: of users.
+        on_unknown: what to do with ids that are not in it; "warn" and "ignore" leave them out.
+    """
+    if users is None:
+        rows = np.arange(store.n_users)
+        labels = list(vocabulary.decode(rows))
+    else:
+        asked = _as_list(users, "users")
+        found = np.asarray(vocabulary.encode(asked), dtype=np.int64)
+        _complain("user", [u for u, row in zip(asked, found, strict=True) if row < 0], on_unknown)
+        labels = [u for u, row in zip(asked, found, strict=True) if row >= 0]
+        rows = found[found >= 0]
+    return of_rows(rows, labels, store)
+
+
+def of_rows(rows: Array, labels: list[Any], store: "SequenceStore") -> Queries:
+    """Requests of users by their index in the log.
+
+    Args:
+        rows: (R,) int64.
+        labels: their raw ids.
+        store: the run's data.
+    """
+    starts = np.asarray(store.offsets[:-1], dtype=np.int64)[rows]
+    ends = np.asarray(store.offsets[1:], dtype=np.int64)[rows]
+    flat = flat_ranges(starts, ends)
+    times = None if store.timestamps is None else np.asarray(store.timestamps[flat])
+    items = np.asarray(store.items[flat], dtype=np.int64)
+    zones = None if store.utc_offsets is None else np.asarray(store.utc_offsets[flat], dtype=np.int64)
+    return Queries(labels, items, times, _offsets(ends - starts), zones)
+
+
+def of_histories(
+    histories: Sequence[Iterable[Any]],
+    vocabulary: "Vocabulary",
+    on_unknown: OnUnknown,
+    *,
+    times: Sequence[Iterable[Any]] | None = None,
+    needs_times: bool = False,
+    zone: str | None = None,
+    needs_zone: bool = False,
+) -> Queries:
+    """Requests of anyone, from raw item ids, oldest first.
+
+    Args:
+        histories: one sequence of raw item ids per request.
+        vocabulary: of items.
+        on_unknown: what to do with items that are not in it; "warn" and "ignore" leave them out.
+        times: unix seconds of every event, shaped like `histories`, none earlier than the one before it.
+        needs_times: whether the model cannot do without them.
+        zone: time zone of the histories, IANA name or offset; a column of the log says nothing of them.
+        needs_zone: whether the model has a clock.
+
+    Raises:
+        UnknownIdError: an item is unknown and ``on_unknown="raise"``.
+        ArgumentError: lists of the wrong kind, or times that are missing or do not go with the histories.
+    """
+    if needs_times and times is None:
+        raise ArgumentError(
+            "this model reads the time of every event: pass times= (--times t1,t2,t3, unix seconds) with the "
+            "history"
+        )
+    zone = None if zone is None or zone_column(zone) else zone
+    if needs_zone and zone is None:
+        raise ArgumentError(
+            "this model reads local hours, and the zone of these histories is not known: pass time_zone= "
+            "(--time-zone) with them"
+        )
+    if isinstance(histories, str):
+        raise ArgumentError("histories must be a list of lists of item ids, not a string")
+    sequences = [_as_list(history, "histories") for history in histories]
+    flat = [item for history in sequences for item in history]
+    found = np.asarray(vocabulary.encode(flat), dtype=np.int64) if flat else np.zeros(0, dtype=np.int64)
+    _complain("item", [item for item, row in zip(flat, found, strict=True) if row < 0], on_unknown)
+    owner = np.repeat(np.arange(len(sequences)), [len(history) for history in sequences])[found >= 0]
+    counts = np.bincount(owner, minlength=len(sequences)).astype(np.int64)
+    stamps = None if times is None else _times(times, sequences)[found >= 0]
+    zones = None if stamps is None or zone is None else utc_offsets(stamps, zone).astype(np.int64)
+    return Queries(list(range(len(sequences))), found[found >= 0], stamps, _offsets(counts), zones)
+
+
+def encode_items(
+    ids: Iterable[Any] | None, vocabulary: "Encoder", on_unknown: OnUnknown, what: str
+) -> Array | None:
+    """Item indices of an allow-list, a deny-list or a list of query items; None stays None."""
+    if ids is None:
+        return None
+    asked = _as_list(ids, what)
+    found = np.asarray(vocabulary.encode(asked), dtype=np.int64) if asked else np.zeros(0, dtype=np.int64)
+    _complain("item", [item for item, row in zip(asked, found, strict=True) if row < 0], on_unknown)
+    return found[found >= 0]
+
+
+def _times(times: Sequence[Iterable[Any]], sequences: list[list[Any]]) -> Array:
+    """Pack the times of histories; one line says which history's do not fit."""
+    if isinstance(times, str) or len(times) != len(sequences):
+        raise ArgumentError("times must be a list of lists of unix seconds, one for each history")
+    packed = []
+    for place, (own, history) in enumerate(zip(times, sequences, strict=True)):
+        stamps = _as_list(own, "times")
+        if len(stamps) != len(history):
+            raise ArgumentError(f"history {place} has {len(history)} items and {len(stamps)} times")
+        wrong = [t for t in stamps if not is_seconds(t)]
+        if wrong:
+            raise ArgumentError(f"times of history {place} hold {wrong[0]!r}: give whole unix seconds")
+        late = [b for a, b in itertools.pairwise(stamps) if b < a]
+        if late:
+            raise ArgumentError(f"times of history {place} go back to {late[0]}: give the oldest event first")
+        packed += stamps
+    return np.asarray(packed, dtype=np.int64)
+
+
+def _at_last(values: Array | None, offsets: Array) -> Array | None:
+    """(R,) the value of each history's last event, 0 where there is none."""
+    if values is None:
+        return None
+    found = np.zeros(len(offsets) - 1, dtype=np.int64)
+    filled = np.diff(offsets) > 0
+    found[filled] = values[offsets[1:][filled] - 1]
+    return found
+
+
+def _as_list(ids: Iterable[Any], what: str) -> list[Any]:
+    if isinstance(ids, str | bytes):
+        raise ArgumentError(f"{what} must be a list of ids, not the single string {ids!r}")
+    return ids.tolist() if hasattr(ids, "tolist") else list(ids)
+
+
+def _complain(kind: str, unknown: list[Any], on_unknown: OnUnknown) -> None:
+    if on_unknown not in ("raise", "warn", "ignore"):
+        raise ArgumentError(f"on_unknown = {on_unknown!r} is not raise, warn or ignore")
+    if not unknown or on_unknown == "ignore":
+        return
+    shown = ", ".join(map(repr, unknown[:3])) + (f" and {len(unknown) - 3} more" if len(unknown) > 3 else "")
+    if on_unknown == "raise":
+        raise UnknownIdError(
+            f"unknown {kind} {shown}: not in the training log; on_unknown='warn' leaves it out"
+        )
+    warnings.warn(f"unknown {kind} {shown} left out: not in the training log", stacklevel=4)
+
+
+def _offsets(lengths: Array) -> Array:
+    return np.concatenate((np.zeros(1, dtype=np.int64), np.cumsum(lengths, dtype=np.int64)))

@@ -1,0 +1,55 @@
+"""What a caller asks, as packed queries: known users or histories, and when the answers are wanted."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from recsys.answering.names import Names
+from recsys.answering.queries import OnUnknown, Queries, of_histories, of_users
+from recsys.datasets.prepared.store import SequenceStore
+from recsys.datasets.times.time_zones import check_time_zone
+from recsys.encoders.base import SequenceEncoder
+from recsys.errors import ArgumentError
+
+
+def make_queries(
+    encoder: SequenceEncoder,
+    store: SequenceStore,
+    names: Names,
+    users: Iterable[Any] | None,
+    histories: Sequence[Iterable[Any]] | None,
+    *,
+    times: Sequence[Iterable[int]] | None,
+    at: Any,
+    time_zone: str | None,
+    on_unknown: OnUnknown,
+) -> Queries:
+    """Look up ids, times and zones; the arguments are those of `Recommender.recommend`.
+
+    Raises:
+        UnknownIdError: an id is unknown and ``on_unknown="raise"``.
+        ArgumentError: both users and histories, or times that are missing or do not go with the histories.
+    """
+    if users is not None and histories is not None:
+        raise ArgumentError("pass users or histories, not both")
+    if times is not None and histories is None:
+        raise ArgumentError("times go with histories: those of the log's users are known")
+    zone = time_zone or (store.meta.get("time") or {}).get("time_zone")
+    if time_zone is not None:
+        check_time_zone(time_zone)
+    if histories is not None:
+        queries = of_histories(
+            histories,
+            names.items,
+            on_unknown,
+            times=times,
+            needs_times=encoder.needs_timestamps or encoder.needs_local_times,
+            zone=zone,
+            needs_zone=encoder.needs_local_times,
+        )
+    else:
+        queries = of_users(users, store, names.users, on_unknown)
+    if at is not None and not encoder.reads_request_time:
+        raise ArgumentError("at= has no part in this model's answers; train one with a clock (--clock)")
+    if encoder.reads_request_time:
+        queries = queries.asked(at, zone, needs_local=encoder.needs_local_times)
+    return queries

@@ -1,0 +1,82 @@
+"""Recommendations that may hold what the user's window holds already, whose scores have a learned bias.
+
+An index knows item vectors alone. The window's items are left out of the search, scored here with their bias,
+and put beside what was found.
+"""
+
+import numpy as np
+import numpy.typing as npt
+
+from recsys.answering.queries import Array
+from recsys.decoding.decoder import Decoder
+from recsys.encoders.base import SequenceEncoder
+from recsys.encoders.window_bias import WindowBias
+from recsys.retrieval.item_index import NeighborArrays
+from recsys.retrieval.merging import merge_best
+
+__all__ = ["biased_window", "with_window"]
+
+
+def biased_window(
+    encoder: SequenceEncoder, decoder: Decoder, items: Array, starts: Array, ends: Array
+) -> WindowBias | None:
+    """The items of histories' windows with their biases.
+
+    Args:
+        encoder: of the histories.
+        decoder: what answers.
+        items: (N,) of all histories.
+        starts: (R,).
+        ends: (R,).
+
+    Returns:
+        None where no bias is to be added: the encoder has none, or the decoder's vectors are not those that
+        it was learned beside.
+    """
+    if encoder.repeat_bias is None or decoder.decoding.vectors != "embedding":
+        return None
+    return WindowBias(*encoder.repeat_bias.of_windows(items, starts, ends, encoder.history_length))
+
+
+def with_window(
+    found: NeighborArrays,
+    window: WindowBias,
+    states: npt.NDArray[np.float32],
+    groups: Array,
+    decoder: Decoder,
+    k: int,
+    *,
+    allow: Array | None = None,
+    deny: Array | None = None,
+) -> NeighborArrays:
+    """Put the windows' items beside the answers among all others.
+
+    Args:
+        found: (R, k) answers without them.
+        window: of R requests.
+        states: (s, d) query vectors, a request's together; the best of them scores an item.
+        groups: (R+1,) int64 offsets of the requests' vectors.
+        decoder: that gave the answers.
+        k: answers of each request.
+        allow: ids that may be returned at all.
+        deny: ids that never are.
+    """
+    may = np.ones(len(window.ids), dtype=np.bool_)
+    there = None if decoder.live is None else decoder.live.snapshot().ids
+    for only in (allow, there):
+        if only is not None:
+            may &= np.isin(window.ids, only)
+    if deny is not None:
+        may &= ~np.isin(window.ids, deny)
+    owner = window.rows()
+    vectors = decoder.index.vectors.numpy()
+    best = np.full(len(owner), -np.inf, dtype=np.float32)
+    for place in range(int(np.diff(groups).max(initial=0))):
+        has = np.flatnonzero(groups[owner] + place < groups[owner + 1])
+        queries = states[groups[owner[has]] + place]
+        products = np.einsum("pd,pd->p", queries, vectors[window.ids[has]])
+        best[has] = np.maximum(best[has], products)
+    # What may not be answered scores as the fillers do and goes with them.
+    scores, ids = window.laid_out(np.where(may, best + window.bias, np.float32(-np.inf)))
+    ids[np.isneginf(scores)] = -1
+    return NeighborArrays(*merge_best([(found.scores, found.ids), (scores, ids)], k))

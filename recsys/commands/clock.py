@@ -1,0 +1,112 @@
+"""`recsys clock`: pictures of what the interest clock has learned of a user, and of where it helps."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from recsys.commands.output import AsJson, Run, console, print_json, say
+from recsys.errors import ConfigError
+
+if TYPE_CHECKING:
+    from recsys.answering.user_clock import UserClock
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the command line."""
+    app.command("clock")(clock)
+
+
+def clock(
+    run: Run,
+    user: Annotated[
+        str | None, typer.Option(help="Raw id of a user of the log; without it, NDCG by hour of the test.")
+    ] = None,
+    against: Annotated[
+        list[Path] | None, typer.Option(help="Another run on the same data beside it, e.g. without a clock.")
+    ] = None,
+    most: Annotated[int, typer.Option(help="Categories, or items, of a user to tell apart; 1 to 8.")] = 6,
+    out: Annotated[
+        Path | None, typer.Option(help="Picture: .png, .svg or .pdf; else into the run's plots/.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Draw a user's 24 hours as the interest clock reads them, or NDCG by hour of the day.
+
+    With --user: the share of each category (of each item, where the catalog has no categories) in what the
+    clock pools at every local hour. Without: NDCG@10 of the test requests by local hour, of RUN and of each
+    --against run.
+    """
+    if user is None:
+        _by_hour(run, against or [], out, as_json)
+        return
+    if against:
+        raise ConfigError("--against compares runs by hour: leave out --user")
+    if not 1 <= most <= 8:
+        raise ConfigError(f"--most {most}: between 1 and 8")
+    from recsys.answering.user_clock import read_user_clock
+    from recsys.answering.user_clock_plot import plot_user_clock
+    from recsys.recommender import Recommender
+    from recsys.run_folder import RunFolder
+
+    model = Recommender.load(run, device="cpu", with_index=False)
+    found = read_user_clock(model.encoder_, model.store_, user, most=most)
+    # An id may be a path or hold anything: the file has its own name.
+    path = plot_user_clock(found, out or RunFolder(run).plots / "user-clock.png")
+    say(f"Written: {path}")
+    if as_json:
+        print_json(found.to_json())
+    else:
+        console().print(_table(found))
+
+
+def _table(found: "UserClock") -> Any:
+    from rich.table import Table
+
+    table = Table(box=None, header_style="bold")
+    for column in ("hour", *found.labels, "prior"):
+        table.add_column(column, justify="right")
+    for hour, row in enumerate(found.shares):
+        table.add_row(f"{hour:02d}", *(f"{share:.2f}" for share in row), f"{found.prior[hour]:.2f}")
+    return table
+
+
+def _by_hour(run: Path, against: list[Path], out: Path | None, as_json: bool) -> None:
+    from recsys.datasets.times.local_times import require_local_times
+    from recsys.evaluation.hour_plot import plot_by_hour
+    from recsys.recommender import Recommender
+    from recsys.run_folder import RunFolder
+
+    hours: dict[str, Any] = {}
+    first = None
+    for path in [run, *against]:
+        model = Recommender.load(path, device="cpu", with_index=False)
+        require_local_times(model.store_)
+        if first is not None and model.store_.fingerprint != first.store_.fingerprint:
+            raise ConfigError(f"{path}: trained on other data than {run}, so that hours do not compare")
+        first = first or model
+        hours[str(path)] = model.evaluate(progress=True).slices["hour"]
+    assert first is not None
+    rows = [part["rows"] for part in hours[str(run)].values()]
+    lines = {Path(name).name: [p["ndcg@10"] for p in parts.values()] for name, parts in hours.items()}
+    if len(lines) < len(hours):
+        lines = {name: [p["ndcg@10"] for p in parts.values()] for name, parts in hours.items()}
+    picture = plot_by_hour(
+        {"all items ranked": lines},
+        rows,
+        out or RunFolder(run).plots / "ndcg-by-hour.png",
+        title=f"{first.store_.name}, test: {sum(rows):,} requests",
+    )
+    say(f"Written: {picture}")
+    if as_json:
+        print_json({"hours": hours})
+        return
+    from rich.table import Table
+
+    table = Table(box=None, header_style="bold")
+    for column in ("hour", "requests", *lines):
+        table.add_column(column, justify="right")
+    for hour in range(24):
+        cells = ("" if values[hour] is None else f"{values[hour]:.4f}" for values in lines.values())
+        table.add_row(f"{hour:02d}", str(rows[hour]), *cells)
+    console().print(table)

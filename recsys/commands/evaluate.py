@@ -1,0 +1,82 @@
+"""`recsys evaluate`: every item ranked, for a run or for a baseline on its data."""
+
+from typing import Annotated
+
+import typer
+
+from recsys.commands.output import AsJson, Backend, Run, print_result
+from recsys.errors import ConfigError
+
+
+def evaluate(
+    run: Run,
+    split: Annotated[str, typer.Option(help="test or valid.")] = "test",
+    k: Annotated[str, typer.Option(help="Cut-offs, separated by commas.")] = "1,5,10,20",
+    protocol: Annotated[
+        str, typer.Option(help="default, recbole, rectools, sasrec or gsasrec: measure as they do.")
+    ] = "default",
+    vectors: Annotated[
+        str, typer.Option(help="embedding, latent or mixed: what stands for the items; see `recsys index`.")
+    ] = "embedding",
+    aggregate: Annotated[str, typer.Option(help="global or local, of latent vectors.")] = "global",
+    tie_orders: Annotated[
+        int, typer.Option(help="Average over so many drawn orders of events with equal times.", min=0)
+    ] = 0,
+    floor: Annotated[
+        str | None,
+        typer.Option(
+            help="item-knn, ease, popularity or near-hour: rank by it in the model's place, on its data."
+        ),
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    backend: Backend = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Rank every catalog item for every user of a split, and print the protocol with the figures."""
+    ks = _cutoffs(k)
+    if floor is not None:
+        if (vectors, aggregate) != ("embedding", "global"):
+            raise ConfigError("--floor ranks without a model: leave out --vectors and --aggregate")
+        from recsys.baselines.evaluating import evaluate_baseline
+        from recsys.baselines.registry import baseline_configs
+        from recsys.datasets.prepared.store import SequenceStore
+        from recsys.run_folder import RunFolder
+
+        (config,) = baseline_configs(floor, {})
+        result = evaluate_baseline(
+            SequenceStore.open(RunFolder(run).data),
+            config,
+            split=split,  # type: ignore[arg-type]
+            protocol=protocol,
+            ks=ks,
+            progress=True,
+            tie_orders=tie_orders,
+        )
+        print_result(result, as_json, result.to_json())
+        return
+    from recsys.recommender import Recommender
+
+    model = Recommender.load(run, device=device, backend=backend)
+    result = model.evaluate(
+        split=split,
+        protocol=protocol,
+        ks=ks,
+        progress=True,
+        vectors=vectors,  # type: ignore[arg-type]
+        aggregate=aggregate,  # type: ignore[arg-type]
+        tie_orders=tie_orders,
+    )
+    report = result.to_json()
+    if vectors != "embedding":
+        report |= {"vectors": vectors, "aggregate": aggregate}
+    print_result(result, as_json, report)
+
+
+def _cutoffs(text: str) -> tuple[int, ...]:
+    try:
+        ks = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise ConfigError(f"--k {text!r}: write cut-offs as 1,5,10,20") from None
+    if not ks or min(ks) < 1:
+        raise ConfigError(f"--k {text!r}: cut-offs start at 1")
+    return ks

@@ -1,0 +1,281 @@
+"""Commands of the item index: `recsys index [build|add|remove]` and `recsys score`."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from recsys.commands.output import (
+    AsJson,
+    Backend,
+    Categories,
+    Interests,
+    OrBuild,
+    Run,
+    console,
+    print_json,
+    read_ids,
+    say,
+)
+from recsys.errors import ConfigError, DataError, RetrievalError
+
+index_app = typer.Typer(
+    cls=OrBuild,
+    help="Build a run's item index anew, or change what it answers: `recsys index RUN` is `index build RUN`.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the command line."""
+    index_app.command("build")(build)
+    index_app.command("add")(add)
+    index_app.command("remove")(remove)
+    app.add_typer(index_app, name="index")
+    app.command("score")(score)
+
+
+def build(
+    run: Run,
+    kind: Annotated[
+        str,
+        typer.Option(
+            help="auto (by catalog size), exact, flat, ivf, ivfpq, hnsw; gpu-flat, gpu-ivf, gpu-cagra."
+        ),
+    ] = "auto",
+    vectors: Annotated[
+        str,
+        typer.Option(
+            help="embedding: the tied table; latent: mean states of the histories that an item followed; "
+            "mixed: both, by a weight chosen on validation."
+        ),
+    ] = "embedding",
+    aggregate: Annotated[
+        str,
+        typer.Option(help="latent: global (one vector an item) or local (of the states nearest the query)."),
+    ] = "global",
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="key=value, e.g. ef_search=200, nprobe=64, hnsw_m=16.")
+    ] = None,
+    backend: Backend = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Build a run's item index anew; items added and removed since stay so where the vectors are alike."""
+    options = _options(settings or [])
+    from recsys.decoding.decoder import check_decoding
+    from recsys.recommender import Recommender
+    from recsys.run_folder import RunFolder
+
+    check_decoding(vectors, aggregate)
+    try:
+        model = Recommender.load(run, device="cpu", backend=backend)
+    except RetrievalError as error:
+        # The old index may be the reason for building a new one.
+        say(f"Not taken over: {error}")
+        model = Recommender.load(run, device="cpu", backend=backend, with_index=False)
+    built = model.build_index(
+        kind,
+        vectors=vectors,  # type: ignore[arg-type]
+        aggregate=aggregate,  # type: ignore[arg-type]
+        options=options,
+        notify=say,
+    )
+    folder = RunFolder(run).index
+    model.save_index(folder)
+    facts = {
+        "kind": built.kind,
+        "items": built.n_items,
+        "d_model": built.width,
+        "reason": built.reason,
+        "metric": built.metric,
+        "recall": model.measure_recall(),
+        **built.notes,
+        "bytes": _size(folder),
+    }
+    if as_json:
+        print_json(facts)
+        return
+    console().print(f"{built.kind} index of {built.n_items:,} items: {built.reason}")
+    if not built.exact:
+        console().print(_recall_in_words(facts["recall"], built.kind))
+
+
+_KNOBS = {
+    "hnsw": "ef_search",
+    "ivf": "nprobe",
+    "ivfpq": "nprobe and refine",
+    "gpu-ivf": "nprobe",
+    "gpu-cagra": "ef_search",
+}
+"""What raises the recall of each approximate kind."""
+_LOW_RECALL = 0.9
+
+
+def _recall_in_words(recall: float, kind: str) -> str:
+    """What an approximate index finds, and what to do if that is little."""
+    found = f"It finds {recall:.1%} of the 10 best items, over states of up to 256 users"
+    if recall >= _LOW_RECALL:
+        return f"{found}."
+    return f"{found}: raise {_KNOBS[kind]} with --set, or take --kind flat, which finds all."
+
+
+def add(
+    run: Run,
+    items: Annotated[list[str], typer.Argument(metavar="ITEM...", help="Raw ids.", show_default=False)],
+    like: Annotated[
+        list[str] | None,
+        typer.Option(help="Known items, with commas, whose mean vector it gets; once for each ITEM."),
+    ] = None,
+    category: Annotated[
+        list[str] | None,
+        typer.Option(help="Its category, whose mean vector it gets without --like; once for each ITEM."),
+    ] = None,
+    vectors: Annotated[
+        Path | None, typer.Option(help="NumPy file of their vectors, (ITEMs, d), in the index's space.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Let items be answered that the log does not know, or give known ones another vector."""
+    from recsys.recommender import Recommender
+
+    model = Recommender.load(run, device="cpu")
+    _need_index(model, run)
+    model.add_items(
+        items,
+        vectors=None if vectors is None else _read_vectors(vectors),
+        like=None if like is None else [_listed(text) for text in like],
+        category=category,
+    )
+    _tell_changes(model, as_json)
+
+
+def remove(
+    run: Run,
+    items: Annotated[list[str], typer.Argument(metavar="ITEM...", help="Raw ids.", show_default=False)],
+    as_json: AsJson = False,
+) -> None:
+    """Let items no longer be answered. Histories may still hold them."""
+    from recsys.recommender import Recommender
+
+    model = Recommender.load(run, device="cpu")
+    _need_index(model, run)
+    model.remove_items(items)
+    _tell_changes(model, as_json)
+
+
+def score(
+    run: Run,
+    out: Annotated[Path, typer.Option(help="Folder of the Parquet parts.", show_default=False)],
+    users: Annotated[
+        str, typer.Option(help="all, or a file of user ids: Parquet with a column user_id, or one a line.")
+    ] = "all",
+    k: Annotated[int, typer.Option(help="Answers per user.")] = 10,
+    part_users: Annotated[int, typer.Option(help="Users per part.")] = 100_000,
+    allow: Annotated[Path | None, typer.Option(help="File of item ids, one a line: only these.")] = None,
+    deny: Annotated[Path | None, typer.Option(help="File of item ids, one a line: none of these.")] = None,
+    category: Categories = None,
+    interests: Interests = 1,
+    include_seen: Annotated[bool, typer.Option(help="Let items of the history be answered.")] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    backend: Backend = "auto",
+    overwrite: Annotated[bool, typer.Option(help="Replace parts of another scoring.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Recommend for many users of the log into Parquet parts; called again, it goes on where it stopped."""
+    from recsys.recommender import Recommender
+
+    model: Recommender = Recommender.load(run, device=device, backend=backend)
+    report = model.score(
+        out,
+        None if users == "all" else _read_users(Path(users)),
+        k=k,
+        exclude_seen=not include_seen,
+        allow=read_ids(allow),
+        deny=read_ids(deny),
+        category=category,
+        interests=interests,
+        part_users=part_users,
+        overwrite=overwrite,
+        progress=True,
+    )
+    if report.resumed:
+        say(f"{report.resumed} of {len(report.parts)} parts were there already")
+    if as_json:
+        print_json(
+            {
+                "path": str(out),
+                "users": report.users,
+                "rows": report.rows,
+                "parts": report.parts,
+                "resumed": report.resumed,
+            }
+        )
+    else:
+        console().print(
+            f"{out}: {report.rows:,} rows for {report.users:,} users in {len(report.parts)} parts"
+        )
+
+
+def _need_index(model: Any, run: Path) -> None:
+    if model._decoder is None:
+        raise RetrievalError(f"{run}: holds no index to change; make one with `recsys index {run}`")
+
+
+def _tell_changes(model: Any, as_json: bool) -> None:
+    """Write what came and went, and print how much of it there is now."""
+    folder = model.save_changes()
+    version = model.decoder_.live.snapshot()
+    facts = {
+        "path": str(folder),
+        "items": len(version.ids),
+        "added": len(version.added_ids),
+        "gone": len(version.gone),
+        "bytes": _size(folder),
+    }
+    if as_json:
+        print_json(facts)
+    else:
+        console().print(
+            f"{folder}: {facts['items']:,} items are answered; {facts['added']:,} vectors beside the index, "
+            f"{facts['gone']:,} of its rows gone"
+        )
+
+
+def _listed(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def _read_vectors(path: Path) -> Any:
+    import numpy as np
+
+    try:
+        return np.load(path, allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: cannot be read as a NumPy array ({error})") from None
+
+
+def _options(settings: list[str]) -> Mapping[str, object]:
+    options: dict[str, object] = {}
+    for text in settings:
+        key, equals, value = text.partition("=")
+        if not equals or not key.strip():
+            raise ConfigError(f"--set {text!r}: write it as key=value, e.g. ef_search=200")
+        options[key.strip().removeprefix("index.")] = value.strip()
+    return options
+
+
+def _read_users(path: Path) -> list[Any]:
+    if path.suffix != ".parquet":
+        return read_ids(path) or []
+    import polars as pl
+
+    try:
+        return pl.read_parquet(path, columns=["user_id"])["user_id"].to_list()
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise DataError(f"{path}: cannot be read as Parquet with a column user_id ({error})") from None
+
+
+def _size(folder: Path) -> int:
+    return sum(file.stat().st_size for file in folder.iterdir())

@@ -1,0 +1,90 @@
+"""What the commands share: common options, lists of ids, and where text goes.
+
+Results go to standard output, everything else to standard error.
+"""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from recsys.errors import DataError
+
+if TYPE_CHECKING:
+    from recsys.evaluation.result import EvaluationResult
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
+Run = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run.", show_default=False)]
+
+Backend = Annotated[
+    str, typer.Option(help="Kernels: auto (compiled for the device), reference (plain PyTorch), ...")
+]
+Categories = Annotated[
+    list[str] | None,
+    typer.Option("--category", help="Only items of this category; again for items of any of several."),
+]
+Interests = Annotated[
+    int,
+    typer.Option(
+        help="Query vectors per user: the last state, with a clock also without the hour, and centres of "
+        "recent ones."
+    ),
+]
+
+
+class OrBuild(TyperGroup):
+    """A group whose command is `build` where none is named."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Put the name in front of what belongs to it."""
+        if args and args[0] not in self.commands and args[0] not in ctx.help_option_names:
+            args = ["build", *args]
+        return super().parse_args(ctx, args)
+
+
+def console() -> Any:
+    """A rich console on standard output."""
+    from rich.console import Console
+
+    return Console(highlight=False, soft_wrap=True)
+
+
+def say(text: str) -> None:
+    """Print a line on standard error."""
+    print(text, file=sys.stderr)
+
+
+def print_json(value: dict[str, Any]) -> None:
+    """Print one JSON object on standard output."""
+    from recsys.files import to_json
+
+    print(to_json(value))
+
+
+def print_result(result: "EvaluationResult", as_json: bool, report: dict[str, Any]) -> None:
+    """Print figures and protocol as a table, or the report as JSON."""
+    if as_json:
+        print_json(report)
+        return
+    terminal = console()
+    terminal.print(result.table())
+    terminal.print(result.describe_protocol())
+
+
+def read_ids(path: Path | None) -> list[str] | None:
+    """Ids from a file, one a line; None for no file.
+
+    Raises:
+        DataError: the file cannot be read or holds none.
+    """
+    if path is None:
+        return None
+    try:
+        ids = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: cannot be read as a list of ids ({error})") from None
+    if not ids:
+        raise DataError(f"{path}: holds no ids; write one item id a line")
+    return ids

@@ -1,0 +1,36 @@
+"""What evaluation asks of an encoder over a log: states at the time of the request, and the window's bias."""
+
+from typing import Any
+
+from torch import Tensor
+
+from recsys.datasets.prepared.store import SequenceStore
+from recsys.encoders.base import SequenceEncoder
+from recsys.encoders.window_bias import WindowBias
+from recsys.evaluation.log_states import log_states
+from recsys.evaluation.spans import Ints
+from recsys.evaluation.targets import EvaluationTargets
+from recsys.evaluation.window_bias import BiasFunction
+
+
+def hidden_function(encoder: SequenceEncoder, store: SequenceStore) -> Any:
+    """What `evaluate_hidden` asks for states: each at the time of the first event that is to be predicted."""
+
+    def hidden(rows: Ints, targets: EvaluationTargets) -> Tensor:
+        starts, ends = targets.history_start[rows], targets.history_end[rows]
+        return log_states(encoder, store, starts, ends, asked=targets.request_position[rows])
+
+    return hidden
+
+
+def bias_function(encoder: SequenceEncoder, store: SequenceStore) -> BiasFunction | None:
+    """What `evaluate_hidden` asks for the biases of items in windows; None for an encoder without."""
+    biases = encoder.repeat_bias
+    if biases is None:
+        return None
+
+    def bias(rows: Ints, targets: EvaluationTargets) -> WindowBias:
+        starts, ends = targets.history_start[rows], targets.history_end[rows]
+        return WindowBias(*biases.of_windows(store.items, starts, ends, encoder.history_length))
+
+    return bias

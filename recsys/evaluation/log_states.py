@@ -1,0 +1,60 @@
+"""User states of histories that lie in a prepared log, each asked at the moment of an event of the log."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
+from recsys.datasets.prepared.store import SequenceStore
+from recsys.datasets.times.local_times import local_times, require_local_times
+from recsys.encoders.inference import encode_histories
+
+if TYPE_CHECKING:
+    from recsys.encoders.base import SequenceEncoder
+
+Array = npt.NDArray[np.int64]
+
+
+def log_states(
+    encoder: "SequenceEncoder",
+    store: SequenceStore,
+    starts: Array,
+    ends: Array,
+    *,
+    asked: Array | None = None,
+    batch_events: int = 32_768,
+) -> Tensor:
+    """The state after each history.
+
+    Args:
+        encoder: in evaluation mode.
+        store: prepared data.
+        starts: (R,) int64, first position of each history.
+        ends: (R,) int64, position after its last event; no history is empty.
+        asked: (R,) int64 position of the event whose time is the request's; None is the history's last.
+            Nothing else of that event is read.
+        batch_events: budget of events per forward pass.
+
+    Returns:
+        (R, D) on the encoder's device.
+
+    Raises:
+        ConfigError: the encoder has a clock and the log has no local hours.
+    """
+    local = None
+    if encoder.needs_local_times:
+        require_local_times(store)
+        local = local_times(store)
+    at = None if asked is None or store.timestamps is None else np.asarray(store.timestamps[asked])
+    return encode_histories(
+        encoder,
+        store.items,
+        store.timestamps,
+        starts,
+        ends,
+        local_times=local,
+        at=at,
+        local_at=None if asked is None or local is None else local[asked],
+        batch_events=batch_events,
+    )
