@@ -331,7 +331,7 @@ def test_validation_during_training_takes_at_most_so_many_users(
         seen.append(kwargs["users"])
         return evaluate_hidden(*args, **kwargs)
 
-    monkeypatch.setattr("recsys.recommender.evaluate_hidden", spy)
+    monkeypatch.setattr("recsys.training.validating.evaluate_hidden", spy)
     options = {**QUICK, "validation_users": 10}
     Recommender("sasrec", encoder_options=SMALL, training_options=options).fit(store)
     assert [len(users) for users in seen] == [10, 10]
