@@ -45,7 +45,7 @@ def test_a_stage_passes_fails_or_runs_out_of_time(tmp_path: Path) -> None:
     search = {**training, "benchmark": "exact search", "k": 100, "items": 1_000_000, "speeds": speeds}
     (tmp_path / "retrieval-gpu.json").write_text(json.dumps(search))
     shown = summary(records, tmp_path)
-    assert "100 of 1,000,000 items for 8: ours 0.25 ms, torch 0.5 ms; steps: screen 0.1" in shown
+    assert "100 of 1,000,000 items for 8: ours 0.25 ms, torch 0.5 ms; steps: prefilter 0.1" in shown
     assert shown[0].startswith("good: passed in ")
     assert "training.json:" in shown
     assert any(line.startswith("train on some") for line in shown)
