@@ -2,13 +2,13 @@
 
 For query i and key j of a sequence and head h:
 
-    score = scale * q_i . k_j + time_table[h, bucket(|t_i - t_j|)] + position_table[h, place(i - j)]
+    score = scale * q_i . k_j + time_table[h, bucket(|t_i - t_j|)] + position_table[h, position(i - j)]
 
 Buckets are found with integers alone, so that the CPU, the GPU and this definition agree on every gap,
 edges included: a floating logarithm differs by an ulp between libraries, and that flips buckets.
 Source: the relative attention bias of HSTU (Zhai et al. 2024, arXiv:2402.17152), and of T5 for positions.
 
-Legend: N events, H heads, T time buckets, R relative places.
+Legend: N events, H heads, T time buckets, R relative positions.
 """
 
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from torch import Tensor
 
 from recsys.errors import ArgumentError
 
-__all__ = ["MAX_BUCKETS", "MAX_GAP", "AttentionBias", "added_scores", "relative_place", "time_bucket"]
+__all__ = ["MAX_BUCKETS", "MAX_GAP", "AttentionBias", "added_scores", "relative_position", "time_bucket"]
 
 MAX_GAP = 2**31 - 1
 """Seconds (68 years); longer gaps count as this one."""
@@ -83,8 +83,8 @@ class AttentionBias:
             )
         if self.position_table is not None and not causal and self.position_table.shape[1] % 2 == 0:
             raise ArgumentError(
-                f"jagged_attention: bias.position_table has {self.position_table.shape[1]} places, want an "
-                "odd number: attention is bidirectional and i - j has either sign"
+                f"jagged_attention: bias.position_table has {self.position_table.shape[1]} positions, want "
+                "an odd number: attention is bidirectional and i - j has either sign"
             )
 
 
@@ -107,12 +107,12 @@ def time_bucket(gap: Tensor, buckets: int) -> Tensor:
     return torch.where(small, clipped, 4 * (exponent - 1) + quarter).clamp_max(buckets - 1)
 
 
-def relative_place(query: Tensor, key: Tensor, places: int, causal: bool) -> Tensor:
+def relative_position(query: Tensor, key: Tensor, positions: int, causal: bool) -> Tensor:
     """Return the entry of the position table for query and key indices (int64, of broadcastable shapes)."""
     distance = query - key
     if causal:
-        return distance.clamp(0, places - 1)
-    most = (places - 1) // 2
+        return distance.clamp(0, positions - 1)
+    most = (positions - 1) // 2
     return distance.clamp(-most, most) + most
 
 
@@ -141,7 +141,7 @@ def added_scores(
         parts.append(time_table[:, time_bucket(gap, time_table.shape[1])])
     if position_table is not None and distance is not None:
         zero = torch.zeros_like(distance)
-        parts.append(position_table[:, relative_place(distance, zero, position_table.shape[1], causal)])
+        parts.append(position_table[:, relative_position(distance, zero, position_table.shape[1], causal)])
     if not parts:
         raise ArgumentError("added_scores: give time_table and gap, or position_table and distance")
     return parts[0] if len(parts) == 1 else parts[0] + parts[1]

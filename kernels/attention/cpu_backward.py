@@ -13,8 +13,8 @@ from recsys.kernels.attention.cpu_bias import (
     COPIES,
     Tables,
     add_bias,
+    add_table_gradients,
     clear_diagonals,
-    collect_slopes,
     fold_diagonals,
     read_times,
 )
@@ -84,7 +84,7 @@ def backward_worker(
 ) -> None:
     """Compute dq, dk, dv from g, the gradient of out, until the tasks are used up."""
     weights = np.empty(longest * PANEL, dtype=np.float32)
-    slopes = np.empty(longest * PANEL, dtype=np.float32)
+    d_scores = np.empty(longest * PANEL, dtype=np.float32)
     q_tile = np.empty(width * PANEL, dtype=np.float32)
     g_tile = np.empty(width * PANEL, dtype=np.float32)
     row_words = np.zeros(PANEL, dtype=np.int32)
@@ -151,38 +151,39 @@ def backward_worker(
                 read_times(tables, start + block, count, lanes, times)
                 add_bias(weights, keys, lanes, scale, tables, head, start, block, key0, times, buckets)
             product(
-                slopes, 0, lanes, v, v_at, v_row, 1, g_tile, 0, lanes, keys, lanes, width, False
+                d_scores, 0, lanes, v, v_at, v_row, 1, g_tile, 0, lanes, keys, lanes, width, False
             )  # fmt: skip
             for at in range(0, lanes, LANES):
                 clear = block + at + 1 - key0 if causal else keys
                 best, share, mean = load(top, at), load(part, at), load(delta, at)
                 for key in range(keys):
-                    place = key * lanes + at
-                    weight = multiply(exp2(multiply(subtract(load(weights, place), best), rate)), share)
-                    slope = load(slopes, place)
+                    index = key * lanes + at
+                    weight = multiply(exp2(multiply(subtract(load(weights, index), best), rate)), share)
+                    d_score = load(d_scores, index)
                     if key >= clear:
                         weight = select_le(key0 + key, block + at, weight, splat(_ZERO))
                     if dropping:
-                        kept = multiply(keep_or_zero(row_words, at, key0 + key, threshold, weight), to_boost)
-                        slope = multiply(keep_or_zero(row_words, at, key0 + key, threshold, slope), to_boost)
-                        store(weights, place, kept)
+                        kept = keep_or_zero(row_words, at, key0 + key, threshold, weight)
+                        d_score = keep_or_zero(row_words, at, key0 + key, threshold, d_score)
+                        d_score = multiply(d_score, to_boost)
+                        store(weights, index, multiply(kept, to_boost))
                     else:
-                        store(weights, place, weight)
-                    store(slopes, place, multiply(multiply(weight, subtract(slope, mean)), to_scale))
+                        store(weights, index, weight)
+                    store(d_scores, index, multiply(multiply(weight, subtract(d_score, mean)), to_scale))
             if tables is not None:
                 if all_keys:
-                    collect_slopes(
-                        slopes, keys, lanes, count, causal, tables, block, buckets, sums, diagonals,
+                    add_table_gradients(
+                        d_scores, keys, lanes, count, causal, tables, block, buckets, sums, diagonals,
                         partial, task * tables.n_entries,
                     )  # fmt: skip
-                for place in range(0, keys * lanes, LANES):
-                    store(slopes, place, multiply(load(slopes, place), splat(scale)))
+                for index in range(0, keys * lanes, LANES):
+                    store(d_scores, index, multiply(load(d_scores, index), splat(scale)))
             if all_queries:
                 at = ((start + key0) * heads + head) * width
                 product(dv, at, row, weights, 0, lanes, 1, g, g_at, g_row, keys, width, count, True)
-                product(dk, at, row, slopes, 0, lanes, 1, q, q_at, q_row, keys, width, count, True)
+                product(dk, at, row, d_scores, 0, lanes, 1, q, q_at, q_row, keys, width, count, True)
             if all_keys:
                 at = ((start + block) * heads + head) * width
-                product(dq, at, row, slopes, 0, 1, lanes, k, k_at, k_row, count, width, keys, False)
+                product(dq, at, row, d_scores, 0, 1, lanes, k, k_at, k_row, count, width, keys, False)
         if tables is not None and all_keys:
             fold_diagonals(tables, length, causal, diagonals, partial, task * tables.n_entries)

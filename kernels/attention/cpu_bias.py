@@ -34,10 +34,10 @@ class Tables(NamedTuple):
         entries: (H * TABLE_ENTRIES,) float32, a padded time table per head.
         last: T - 1; -1 without a time table.
         times: (N,) int64.
-        places: (H * row,) float32; head h's entry of distance d lies at h * row + zero + d.
-        row: see `places`; 0 without a position table.
-        zero: see `places`.
-        place_of: (row,) int64, the entry of the position table at each place, counted from `reached`.
+        positions: (H * row,) float32; head h's entry of distance d lies at h * row + zero + d.
+        row: see `positions`; 0 without a position table.
+        zero: see `positions`.
+        entry_of: (row,) int64, the entry of the position table at each index, counted from `reached`.
         reached: first entry of the position table that the batch's longest sequence reaches.
         n_entries: T + the entries reached, what a task's gradients take.
     """
@@ -45,10 +45,10 @@ class Tables(NamedTuple):
     entries: Array
     last: Number
     times: Array
-    places: Array
+    positions: Array
     row: Number
     zero: Number
-    place_of: Array
+    entry_of: Array
     reached: Number
     n_entries: Number
 
@@ -95,22 +95,22 @@ def add_bias(
     middle = head * tables.row + tables.zero
     for at in range(0, lanes, LANES):
         for key in range(keys):
-            place = key * lanes + at
-            score = multiply(load(scores, place), factor)
+            index = key * lanes + at
+            score = multiply(load(scores, index), factor)
             if tables.last >= 0:
                 key_time = tables.times[start + key0 + key]
                 score = add(
                     score,
-                    time_scores(tables.entries, first, tables.last, times, at, key_time, buckets, place),
+                    time_scores(tables.entries, first, tables.last, times, at, key_time, buckets, index),
                 )
             if tables.row > 0:
-                score = add(score, load(tables.places, middle + block + at - key0 - key))
-            store(scores, place, score)
+                score = add(score, load(tables.positions, middle + block + at - key0 - key))
+            store(scores, index, score)
 
 
 @compiled
-def collect_slopes(
-    slopes: Array,
+def add_table_gradients(
+    d_scores: Array,
     keys: Number,
     lanes: Number,
     count: Number,
@@ -126,7 +126,7 @@ def collect_slopes(
     """Add the gradients of a block's scores, of all keys, to those of the tables.
 
     Args:
-        slopes: tile of gradients of the scores; zero where a query does not see a key and in idle lanes.
+        d_scores: tile of gradients of the scores; zero where a query does not see a key and in idle lanes.
         keys: rows of it.
         lanes: columns of it.
         count: lanes that are not idle.
@@ -142,8 +142,8 @@ def collect_slopes(
     if tables.last >= 0:
         for key in range(keys):
             for lane in range(max(0, key - block) if causal else 0, count):
-                place = key * lanes + lane
-                sums[buckets[place] * COPIES + lane % COPIES] += slopes[place]
+                index = key * lanes + lane
+                sums[buckets[index] * COPIES + lane % COPIES] += d_scores[index]
         for bucket in range(tables.last + 1):
             total = _ZERO
             for copy in range(COPIES):
@@ -158,7 +158,7 @@ def collect_slopes(
             window = splat(_ZERO)
             leaving = tables.zero + block + at + LANES - 1
             for key in range(keys):
-                window = add(slide(window), load(slopes, key * lanes + at))
+                window = add(slide(window), load(d_scores, key * lanes + at))
                 diagonals[leaving - key] += last_lane(window)
             store(rest, 0, window)
             for lane in range(LANES - 1):
@@ -179,5 +179,5 @@ def fold_diagonals(
     """Add the sums by distance to the gradients of the position table, that begin at partial[to + T]."""
     if tables.row > 0:
         low = tables.zero - (PANEL if causal else length)
-        for place in range(low, tables.zero + length + PANEL):
-            partial[to + tables.last + 1 + tables.place_of[place]] += diagonals[place]
+        for index in range(low, tables.zero + length + PANEL):
+            partial[to + tables.last + 1 + tables.entry_of[index]] += diagonals[index]

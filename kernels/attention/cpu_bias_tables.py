@@ -1,6 +1,6 @@
 """What the host does for the bias on the CPU: lay the tables out for the loops, add up their gradients.
 
-Legend: H heads, T time buckets, R relative places, P tasks.
+Legend: H heads, T time buckets, R relative positions, P tasks.
 """
 
 import numpy as np
@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from recsys.kernels.attention.bias import relative_place
+from recsys.kernels.attention.bias import relative_position
 from recsys.kernels.attention.cpu_bias import Tables
 from recsys.kernels.attention.cpu_bias_vectors import TABLE_ENTRIES
 from recsys.kernels.shared.vector import PANEL
@@ -33,8 +33,8 @@ def lay_out(
     """
     if time_table is None and position_table is None:
         return None
-    entries, places = np.zeros(0, np.float32), np.zeros(0, np.float32)
-    times, place_of = np.zeros(0, np.int64), np.zeros(0, np.int64)
+    entries, positions = np.zeros(0, np.float32), np.zeros(0, np.float32)
+    times, entry_of = np.zeros(0, np.int64), np.zeros(0, np.int64)
     last, zero, reached, n_entries = -1, 0, 0, 0
     if time_table is not None and timestamps is not None:
         n = time_table.shape[1]
@@ -46,12 +46,12 @@ def lay_out(
         zero = PANEL if causal else longest
         far = max(0, longest - 1)
         distance = torch.arange(-zero, longest + PANEL).clamp(0 if causal else -far, far)
-        index = relative_place(distance, torch.zeros_like(distance), position_table.shape[1], causal)
-        places = position_table.detach()[:, index].contiguous().view(-1).numpy()
+        index = relative_position(distance, torch.zeros_like(distance), position_table.shape[1], causal)
+        positions = position_table.detach()[:, index].contiguous().view(-1).numpy()
         reached = int(index[0])
-        place_of = (index - reached).numpy()
-        n_entries += int(place_of[-1]) + 1
-    return Tables(entries, last, times, places, len(place_of), zero, place_of, reached, n_entries)
+        entry_of = (index - reached).numpy()
+        n_entries += int(entry_of[-1]) + 1
+    return Tables(entries, last, times, positions, len(entry_of), zero, entry_of, reached, n_entries)
 
 
 def sum_partials(

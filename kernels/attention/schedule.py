@@ -16,10 +16,14 @@ from torch import Tensor
 
 from recsys.errors import ArgumentError
 
-__all__ = ["BLOCK", "CLASSES", "AttentionSchedule"]
+__all__ = ["CLASSES", "TASK_ROWS", "AttentionSchedule"]
 
-BLOCK = 64
+TASK_ROWS = 64
 """Events of a block of a long sequence."""
+
+FIELDS = 2
+"""Columns of `AttentionSchedule.tasks`, named as follows."""
+SEQUENCE, BLOCK = range(FIELDS)
 
 CLASSES = (64, 32, 16)
 """Most events of a sequence of each short class, in the order of the list."""
@@ -58,7 +62,7 @@ class AttentionSchedule:
         ordered = sizes[order]
         # Ordered by length, so each class is one range: long, up to 64, up to 32, up to 16, empty.
         ends = [int((ordered > most).sum()) for most in (*CLASSES, 0)]
-        blocks = -(-ordered[: ends[0]].astype(np.int64) // BLOCK)
+        blocks = -(-ordered[: ends[0]].astype(np.int64) // TASK_ROWS)
         last = np.cumsum(blocks)
         pairs = np.zeros((int(blocks.sum()) + ends[-1] - ends[0], 2), dtype=np.int32)
         cut = len(pairs) - (ends[-1] - ends[0])
@@ -92,4 +96,4 @@ def _(offsets: Tensor, events: int) -> tuple[Tensor, Tensor]:
 
 
 def _most_tasks(offsets: Tensor, events: int) -> int:
-    return offsets.shape[0] - 1 + events // BLOCK
+    return offsets.shape[0] - 1 + events // TASK_ROWS

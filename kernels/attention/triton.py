@@ -11,11 +11,16 @@ import torch
 from torch import Tensor
 
 from recsys.errors import ArgumentError
-from recsys.kernels.attention import triton_backward, triton_forward, triton_split
+from recsys.kernels.attention import (
+    triton_backward,
+    triton_backward_keys,
+    triton_backward_queries,
+    triton_forward,
+)
 from recsys.kernels.attention.call import AttentionCall
 from recsys.kernels.attention.checks import MOST_HEAD_SIZE
 from recsys.kernels.attention.dropout import keep_threshold
-from recsys.kernels.attention.schedule import BLOCK, CLASSES, read_schedule
+from recsys.kernels.attention.schedule import CLASSES, TASK_ROWS, read_schedule
 from recsys.kernels.attention.triton_table_gradients import TableGradients
 from recsys.kernels.shared.launching import Config, architecture, choose_config, launch
 
@@ -94,8 +99,9 @@ def forward(
     # Sequences of the class of 64 are long ones of one block here: their softmax has no second part.
     config, constants = _choose("forward_long", q, causal, biased)
     launch(
-        triton_forward.forward_long, (long + short[0]) * _parts(config) * heads, config,
-        q, k, v, out, log_sums, offsets, tasks, *_strides(q, k, v), *numbers, BLOCK=BLOCK, **constants,
+        triton_forward.forward_long, (long + short[0]) * _parts(config, "BLOCK_M") * heads, config,
+        q, k, v, out, log_sums, offsets, tasks, *_strides(q, k, v), *numbers,
+        TASK_ROWS=TASK_ROWS, **constants,
     )  # fmt: skip
     first = long + short[0]
     for length, count in zip(CLASSES[1:], short[1:], strict=True):
@@ -105,7 +111,7 @@ def forward(
         launch(
             triton_forward.forward_short, -(-count // config.blocks["GROUP"]) * heads, config,
             q, k, v, out, log_sums, offsets, tasks, first, first + count, *_strides(q, k, v), *numbers,
-            LENGTH=length, **constants,
+            BLOCK_L=length, **constants,
         )  # fmt: skip
         first += count
     return out, log_sums
@@ -151,16 +157,17 @@ def backward(
     if not _fits_whole(q):
         long, short[0] = long + short[0], 0
     config, constants = _choose("backward_queries", q, causal, biased)
-    for first, last, parts in sums.chunks(0, long, 1, _parts(config)):
+    for first, last, parts in sums.chunks(0, long, 1, _parts(config, "BLOCK_M")):
         launch(
-            triton_split.backward_queries, (last - first) * _parts(config) * heads, config,
-            grad, q, k, v, out, log_sums, means, dq, *parts, offsets, tasks, first, *strides, *numbers,
-            BLOCK=BLOCK, **constants,
+            triton_backward_queries.backward_queries, (last - first) * _parts(config, "BLOCK_M") * heads,
+            config, grad, q, k, v, out, log_sums, means, dq, *parts, offsets, tasks, first, *strides, *numbers,
+            TASK_ROWS=TASK_ROWS, **constants,
         )  # fmt: skip
     config, constants = _choose("backward_keys", q, causal, biased)
     launch(
-        triton_split.backward_keys, long * _parts(config) * heads, config,
-        grad, q, k, v, log_sums, means, dk, dv, offsets, tasks, *strides, *numbers, BLOCK=BLOCK, **constants,
+        triton_backward_keys.backward_keys, long * _parts(config, "BLOCK_N") * heads, config,
+        grad, q, k, v, log_sums, means, dk, dv, offsets, tasks, *strides, *numbers,
+        TASK_ROWS=TASK_ROWS, **constants,
     )  # fmt: skip
     start = long
     for length, count in zip(CLASSES, short, strict=True):
@@ -172,7 +179,7 @@ def backward(
             launch(
                 triton_backward.backward_short, -(-(last - first) // group) * heads, config,
                 grad, q, k, v, log_sums, dq, dk, dv, *parts, offsets, tasks, first, last, *strides, *numbers,
-                LENGTH=length, **constants,
+                BLOCK_L=length, **constants,
             )  # fmt: skip
         start += count
     time_grad, position_grad = sums.totals()
@@ -261,13 +268,13 @@ def _fits_whole(q: Tensor) -> bool:
     return q.dtype != torch.float32 or q.shape[2] <= 32
 
 
-def _parts(config: Config) -> int:
-    """Return how many programs share a block of a long sequence."""
-    return BLOCK // config.blocks["ROWS"]
+def _parts(config: Config, owned: str) -> int:
+    """Return how many programs share a task of a long sequence, each with a block of this name."""
+    return TASK_ROWS // config.blocks[owned]
 
 
 def _choose(
-    kernel: str, q: Tensor, causal: bool, biased: bool, length: int = BLOCK
+    kernel: str, q: Tensor, causal: bool, biased: bool, length: int = TASK_ROWS
 ) -> tuple[Config, dict[str, Any]]:
     """Return the launch configuration, and the constants that the model gives."""
     head = q.shape[2]
@@ -278,4 +285,4 @@ def _choose(
         "length": length,
     }
     config = choose_config("attention", kernel, architecture(q), bias=int(biased), **sizes)
-    return config, {"HEAD": head, "DIM": padded, "CAUSAL": causal}
+    return config, {"HEAD_DIM": head, "BLOCK_D": padded, "CAUSAL": causal}

@@ -64,7 +64,7 @@ def bucket_range(query_times, key_times, query_inside, key_inside, buckets):
 
 @triton.jit
 def position_entries(query, key, entries, CAUSAL: tl.constexpr):
-    """`bias.relative_place`."""
+    """`bias.relative_position`."""
     distance = query - key
     if CAUSAL:
         return tl.minimum(tl.maximum(distance, 0), entries - 1)
@@ -105,33 +105,34 @@ def add_bias(
 
 
 @triton.jit
-def sum_buckets(row, slopes, bucket, lowest, highest):
-    """Add a tile's slopes to a row (BUCKETS,) by time bucket: one masked sum for each in the tile's range."""
+def sum_buckets(row, d_scores, bucket, lowest, highest):
+    """Add a tile's score gradients to a row (BUCKETS,) by time bucket: a masked sum for each in its range."""
     lanes = tl.arange(0, BUCKETS)
     for number in range(lowest, highest + 1):
-        share = tl.sum(tl.where(bucket == number, slopes, 0.0))
+        share = tl.sum(tl.where(bucket == number, d_scores, 0.0))
         row = tl.where(lanes == number, row + share, row)
     return row
 
 
 @triton.jit
-def sum_diagonals(slopes, key, ROWS: tl.constexpr):
-    """Sum a tile (ROWS, C), slopes of queries x keys, along its diagonals; C is at most ROWS, or n squares.
+def sum_diagonals(d_scores, key, BLOCK_M: tl.constexpr):
+    """Sum a tile (BLOCK_M, C), score gradients of queries x keys, along its diagonals.
 
-    The tile is sheared: lane d of a column takes row (key + d) mod ROWS, so that a diagonal becomes a row.
+    C is at most BLOCK_M, or n squares. The tile is sheared: lane d of a column takes row (key + d) mod
+    BLOCK_M, so that a diagonal becomes a row.
 
     Args:
-        slopes: the tile; zeros where nothing is seen.
+        d_scores: the tile; zeros where nothing is seen.
         key: (C,) index of each key, counted like the rows.
-        ROWS: rows of the tile.
+        BLOCK_M: rows of the tile.
 
     Returns:
-        Two (ROWS,) tensors: sums at row - key = d, and at d - ROWS, for d = 0 to ROWS - 1.
+        Two (BLOCK_M,) tensors: sums at row - key = d, and at d - BLOCK_M, for d = 0 to BLOCK_M - 1.
     """
-    place = tl.arange(0, ROWS)[:, None] + key[None, :]
-    sheared = tl.gather(slopes, place % ROWS, 0)
-    ahead = tl.sum(tl.where(place < ROWS, sheared, 0.0), 1)
-    return ahead, tl.sum(tl.where(place < ROWS, 0.0, sheared), 1)
+    lane = tl.arange(0, BLOCK_M)[:, None] + key[None, :]
+    sheared = tl.gather(d_scores, lane % BLOCK_M, 0)
+    ahead = tl.sum(tl.where(lane < BLOCK_M, sheared, 0.0), 1)
+    return ahead, tl.sum(tl.where(lane < BLOCK_M, 0.0, sheared), 1)
 
 
 @triton.jit
@@ -145,14 +146,14 @@ def store_diagonals(row, sums, distance, done, entries, CAUSAL: tl.constexpr):
 
 
 @triton.jit
-def sum_ends(slopes, distance, entries, CAUSAL: tl.constexpr):
-    """Sum a tile's slopes that the last entry stands for, and those that the first one does."""
+def sum_ends(d_scores, distance, entries, CAUSAL: tl.constexpr):
+    """Sum a tile's score gradients that the last entry stands for, and those that the first one does."""
     if CAUSAL:
-        return tl.sum(tl.where(distance >= entries - 1, slopes, 0.0)), 0.0
+        return tl.sum(tl.where(distance >= entries - 1, d_scores, 0.0)), 0.0
     else:
         most = (entries - 1) // 2
-        far = tl.sum(tl.where(distance >= most, slopes, 0.0))
-        return far, tl.sum(tl.where((distance <= -most) & (distance < most), slopes, 0.0))
+        far = tl.sum(tl.where(distance >= most, d_scores, 0.0))
+        return far, tl.sum(tl.where((distance <= -most) & (distance < most), d_scores, 0.0))
 
 
 @triton.jit
@@ -166,8 +167,8 @@ def store_ends(row, far, near, entries, CAUSAL: tl.constexpr):
 
 
 @triton.jit
-def pass_on(sums, behind, KEYS: tl.constexpr):
-    """Move diagonal sums (R,) on to the next KEYS keys, KEYS distances lower, and take in those behind."""
+def pass_on(sums, behind, BLOCK_N: tl.constexpr):
+    """Move diagonal sums (R,) on to the next BLOCK_N keys, as many distances lower; take in those behind."""
     lane = tl.arange(0, sums.shape[0])
-    source = (lane + (sums.shape[0] - KEYS)) % sums.shape[0]
-    return tl.where(lane >= KEYS, tl.gather(sums, source, 0), tl.gather(behind, source, 0))
+    source = (lane + (sums.shape[0] - BLOCK_N)) % sums.shape[0]
+    return tl.where(lane >= BLOCK_N, tl.gather(sums, source, 0), tl.gather(behind, source, 0))

@@ -15,10 +15,12 @@ from recsys.kernels.attention.triton_tile import (
     keep,
     load_masked,
     load_rows,
+    load_sequences,
+    load_task,
     product,
     query_words,
     row_mask,
-    row_places,
+    row_offsets,
 )
 
 _LOWEST = tl.constexpr(-3.0e38)
@@ -53,25 +55,25 @@ def forward_short(
     buckets,
     position_table,
     entries,
-    HEAD: tl.constexpr,
-    DIM: tl.constexpr,
+    HEAD_DIM: tl.constexpr,
+    BLOCK_D: tl.constexpr,
     CAUSAL: tl.constexpr,
-    LENGTH: tl.constexpr,
+    BLOCK_L: tl.constexpr,
     GROUP: tl.constexpr,
 ):
-    """One program: GROUP sequences of at most LENGTH events, one head."""
+    """One program: GROUP sequences of at most BLOCK_L events, one head."""
     head = tl.program_id(0) % heads
     slot = first + tl.program_id(0) // heads * GROUP + tl.arange(0, GROUP)[:, None]
     used = slot < last
-    sequence = tl.load(tasks + 2 * slot, mask=used, other=0)
+    sequence = load_sequences(tasks, slot, used)
     start = tl.load(offsets + sequence, mask=used, other=0)
     length = tl.load(offsets + sequence + 1, mask=used, other=0) - start
-    index = tl.arange(0, LENGTH)[None, :]
-    inside = index < length  # (GROUP, LENGTH)
+    index = tl.arange(0, BLOCK_L)[None, :]
+    inside = index < length  # (GROUP, BLOCK_L)
     rows = start + index
-    q_tile = load_rows(q + head * q_head, rows, q_row, inside, HEAD, DIM, True)
-    k_tile = load_rows(k + head * k_head, rows, k_row, inside, HEAD, DIM, True)
-    v_tile = load_rows(v + head * v_head, rows, v_row, inside, HEAD, DIM, True)
+    q_tile = load_rows(q + head * q_head, rows, q_row, inside, HEAD_DIM, BLOCK_D, True)
+    k_tile = load_rows(k + head * k_head, rows, k_row, inside, HEAD_DIM, BLOCK_D, True)
+    v_tile = load_rows(v + head * v_head, rows, v_row, inside, HEAD_DIM, BLOCK_D, True)
     query, key = tl.expand_dims(index, 2), tl.expand_dims(index, 1)
     scores = product(q_tile, flip(k_tile), None) * rate
     when = None if times is None else tl.load(times + rows, mask=inside, other=0)
@@ -92,11 +94,13 @@ def forward_short(
         weights = tl.where(keep(tl.expand_dims(words, 2), key, threshold), weights, 0.0)
     mixed = product(weights.to(v_tile.dtype), v_tile, None)
     mixed *= tl.expand_dims(boost / total, 2)
-    places = rows.to(tl.int64) * heads + head
+    row_heads = rows.to(tl.int64) * heads + head
     tl.store(
-        out + row_places(places, HEAD, DIM), mixed.to(out.dtype.element_ty), mask=row_mask(inside, HEAD, DIM)
+        out + row_offsets(row_heads, HEAD_DIM, BLOCK_D),
+        mixed.to(out.dtype.element_ty),
+        mask=row_mask(inside, HEAD_DIM, BLOCK_D),
     )
-    tl.store(log_sums + places, top + tl.log2(total), mask=inside)
+    tl.store(log_sums + row_heads, top + tl.log2(total), mask=inside)
 
 
 @triton.jit
@@ -123,17 +127,17 @@ def _absorb(
     buckets,
     position_table,
     entries,
-    HEAD: tl.constexpr,
-    DIM: tl.constexpr,
+    HEAD_DIM: tl.constexpr,
+    BLOCK_D: tl.constexpr,
     CAUSAL: tl.constexpr,
-    KEYS: tl.constexpr,
-    EVERY: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    FMA_EVERY: tl.constexpr,
     EDGE: tl.constexpr,
 ):
-    """Take KEYS keys from `first` on into the running softmax; all are seen by all queries unless EDGE."""
-    key = first + tl.arange(0, KEYS)
+    """Take BLOCK_N keys from `first` on into the running softmax; all are seen by all queries unless EDGE."""
+    key = first + tl.arange(0, BLOCK_N)
     inside = key < length
-    k_tile = load_rows(k, start + key, k_row, inside, HEAD, DIM, EDGE)
+    k_tile = load_rows(k, start + key, k_row, inside, HEAD_DIM, BLOCK_D, EDGE)
     scores = product(q_tile, flip(k_tile), None) * rate
     key_times = None if times is None else load_masked(times + start + key, inside, EDGE)
     scores = add_bias(
@@ -146,12 +150,12 @@ def _absorb(
             visible = visible & (key[None, :] <= query[:, None])
         scores = tl.where(visible, scores, float("-inf"))
     best = tl.maximum(top, tl.max(scores, 1))
-    weights = exponential(scores - best[:, None], first // KEYS, 0 if EDGE else EVERY)
+    weights = exponential(scores - best[:, None], first // BLOCK_N, 0 if EDGE else FMA_EVERY)
     fade = tl.exp2(top - best)
     total = total * fade + tl.sum(weights, 1)
     if words is not None:
         weights = tl.where(keep(words[:, None], key[None, :], threshold), weights, 0.0)
-    v_tile = load_rows(v, start + key, v_row, inside, HEAD, DIM, EDGE)
+    v_tile = load_rows(v, start + key, v_row, inside, HEAD_DIM, BLOCK_D, EDGE)
     mixed = product(weights.to(v_tile.dtype), v_tile, mixed * fade[:, None])
     return best, total, mixed
 
@@ -183,58 +187,59 @@ def forward_long(
     buckets,
     position_table,
     entries,
-    HEAD: tl.constexpr,
-    DIM: tl.constexpr,
+    HEAD_DIM: tl.constexpr,
+    BLOCK_D: tl.constexpr,
     CAUSAL: tl.constexpr,
-    BLOCK: tl.constexpr,
-    ROWS: tl.constexpr,
-    KEYS: tl.constexpr,
-    EVERY: tl.constexpr,
+    TASK_ROWS: tl.constexpr,
+    BLOCK_M: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    FMA_EVERY: tl.constexpr,
 ):
-    """One program: ROWS queries, a block or part of one, and one head; KEYS keys at a time.
+    """One program: BLOCK_M queries, a block or part of one, and one head; BLOCK_N keys at a time.
 
-    KEYS divides ROWS, and ROWS divides BLOCK, the rows of a task.
+    BLOCK_N divides BLOCK_M, and BLOCK_M divides TASK_ROWS, the rows of a task.
 
     The online softmax of Milakov and Gimelshein 2018 (arXiv:1805.02867).
     """
     head = tl.program_id(0) % heads
     part = tl.program_id(0) // heads
-    task = tasks + 2 * (part // (BLOCK // ROWS))
-    sequence = tl.load(task)
-    low = tl.load(task + 1) * BLOCK + part % (BLOCK // ROWS) * ROWS
+    sequence, block = load_task(tasks, part // (TASK_ROWS // BLOCK_M))
+    low = block * TASK_ROWS + part % (TASK_ROWS // BLOCK_M) * BLOCK_M
     start = tl.load(offsets + sequence)
     length = tl.load(offsets + sequence + 1) - start
     if low >= length:
         return
-    query = low + tl.arange(0, ROWS)
+    query = low + tl.arange(0, BLOCK_M)
     rows = start + query
     inside = query < length
-    q_tile = load_rows(q + head * q_head, rows, q_row, inside, HEAD, DIM, True)
+    q_tile = load_rows(q + head * q_head, rows, q_row, inside, HEAD_DIM, BLOCK_D, True)
     k += head * k_head
     v += head * v_head
     words = None if seed is None else query_words(seed, sequence, head, query)
     when = None if times is None else tl.load(times + rows, mask=inside, other=0)
-    top = tl.full((ROWS,), _LOWEST, tl.float32)
-    total = tl.zeros((ROWS,), tl.float32)
-    mixed = tl.zeros((ROWS, DIM), tl.float32)
+    top = tl.full((BLOCK_M,), _LOWEST, tl.float32)
+    total = tl.zeros((BLOCK_M,), tl.float32)
+    mixed = tl.zeros((BLOCK_M, BLOCK_D), tl.float32)
     # Keys before `clear` are seen by every query; those after it need a mask.
-    clear = low if CAUSAL else length // KEYS * KEYS
-    end = tl.minimum(low + ROWS, length) if CAUSAL else length
-    for first in range(0, clear, KEYS):
+    clear = low if CAUSAL else length // BLOCK_N * BLOCK_N
+    end = tl.minimum(low + BLOCK_M, length) if CAUSAL else length
+    for first in range(0, clear, BLOCK_N):
         top, total, mixed = _absorb(
             q_tile, query, top, total, mixed, k, v, start, first, length, k_row, v_row, rate, words,
-            threshold, head, when, time_table, times, buckets, position_table, entries, HEAD, DIM, CAUSAL,
-            KEYS, EVERY, False,
+            threshold, head, when, time_table, times, buckets, position_table, entries, HEAD_DIM, BLOCK_D,
+            CAUSAL, BLOCK_N, FMA_EVERY, False,
         )  # fmt: skip
-    for first in range(clear, end, KEYS):
+    for first in range(clear, end, BLOCK_N):
         top, total, mixed = _absorb(
             q_tile, query, top, total, mixed, k, v, start, first, length, k_row, v_row, rate, words,
-            threshold, head, when, time_table, times, buckets, position_table, entries, HEAD, DIM, CAUSAL,
-            KEYS, EVERY, True,
+            threshold, head, when, time_table, times, buckets, position_table, entries, HEAD_DIM, BLOCK_D,
+            CAUSAL, BLOCK_N, FMA_EVERY, True,
         )  # fmt: skip
     mixed *= (boost / total)[:, None]
-    places = rows.to(tl.int64) * heads + head
+    row_heads = rows.to(tl.int64) * heads + head
     tl.store(
-        out + row_places(places, HEAD, DIM), mixed.to(out.dtype.element_ty), mask=row_mask(inside, HEAD, DIM)
+        out + row_offsets(row_heads, HEAD_DIM, BLOCK_D),
+        mixed.to(out.dtype.element_ty),
+        mask=row_mask(inside, HEAD_DIM, BLOCK_D),
     )
-    tl.store(log_sums + places, top + tl.log2(total), mask=inside)
+    tl.store(log_sums + row_heads, top + tl.log2(total), mask=inside)

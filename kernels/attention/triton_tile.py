@@ -17,7 +17,10 @@ from recsys.kernels.attention.dropout import (
     ROW_STEP,
     SEQUENCE_STEP,
 )
+from recsys.kernels.attention.schedule import BLOCK, FIELDS, SEQUENCE
 from recsys.kernels.shared.triton_math import exp2_fma
+
+_FIELDS, _SEQUENCE, _BLOCK = tl.constexpr(FIELDS), tl.constexpr(SEQUENCE), tl.constexpr(BLOCK)
 
 _MIX_FIRST = tl.constexpr(MIX_FIRST)
 _MIX_SECOND = tl.constexpr(MIX_SECOND)
@@ -25,6 +28,19 @@ _SEQUENCE_STEP = tl.constexpr(SEQUENCE_STEP)
 _HEAD_STEP = tl.constexpr(HEAD_STEP)
 _ROW_STEP = tl.constexpr(ROW_STEP)
 _KEY_STEP = tl.constexpr(KEY_STEP)
+
+
+@triton.jit
+def load_task(tasks, i):
+    """Sequence and block of task i of a schedule."""
+    task = tasks + i * _FIELDS
+    return tl.load(task + _SEQUENCE), tl.load(task + _BLOCK)
+
+
+@triton.jit
+def load_sequences(tasks, slot, used):
+    """Sequences of short tasks `slot`, 0 where not `used`."""
+    return tl.load(tasks + slot * _FIELDS + _SEQUENCE, mask=used, other=0)
 
 
 @triton.jit
@@ -50,34 +66,34 @@ def product(a, b, into):
 
 
 @triton.jit
-def row_places(rows, step, DIM: tl.constexpr):
-    """Offsets (..., DIM) of whole rows that lie `step` elements apart."""
-    return tl.expand_dims(rows.to(tl.int64) * step, -1) + tl.arange(0, DIM)
+def row_offsets(rows, step, BLOCK_D: tl.constexpr):
+    """Offsets (..., BLOCK_D) of whole rows that lie `step` elements apart."""
+    return tl.expand_dims(rows.to(tl.int64) * step, -1) + tl.arange(0, BLOCK_D)
 
 
 @triton.jit
-def row_mask(inside, HEAD: tl.constexpr, DIM: tl.constexpr):
+def row_mask(inside, HEAD_DIM: tl.constexpr, BLOCK_D: tl.constexpr):
     """Which entries of a tile exist: rows inside the sequence, columns inside the head."""
-    return tl.expand_dims(inside, -1) & (tl.arange(0, DIM) < HEAD)
+    return tl.expand_dims(inside, -1) & (tl.arange(0, BLOCK_D) < HEAD_DIM)
 
 
 @triton.jit
-def load_rows(base, rows, step, inside, HEAD: tl.constexpr, DIM: tl.constexpr, MASKED: tl.constexpr):
-    """Load a tile (..., DIM), with zeros outside; without MASKED all rows are known to exist."""
-    places = base + row_places(rows, step, DIM)
+def load_rows(base, rows, step, inside, HEAD_DIM: tl.constexpr, BLOCK_D: tl.constexpr, MASKED: tl.constexpr):
+    """Load a tile (..., BLOCK_D), with zeros outside; without MASKED all rows are known to exist."""
+    pointers = base + row_offsets(rows, step, BLOCK_D)
     if MASKED:
-        return tl.load(places, mask=row_mask(inside, HEAD, DIM), other=0.0)
-    elif HEAD < DIM:
+        return tl.load(pointers, mask=row_mask(inside, HEAD_DIM, BLOCK_D), other=0.0)
+    elif HEAD_DIM < BLOCK_D:
         every = tl.full(rows.shape, 1, tl.int1)
-        return tl.load(places, mask=row_mask(every, HEAD, DIM), other=0.0)
+        return tl.load(pointers, mask=row_mask(every, HEAD_DIM, BLOCK_D), other=0.0)
     else:
-        return tl.load(places)
+        return tl.load(pointers)
 
 
 @triton.jit
-def load_masked(places, inside, MASKED: tl.constexpr):
+def load_masked(pointers, inside, MASKED: tl.constexpr):
     """Load one number per row, 0 outside; without MASKED all rows are known to exist."""
-    return tl.load(places, mask=inside, other=0) if MASKED else tl.load(places)
+    return tl.load(pointers, mask=inside, other=0) if MASKED else tl.load(pointers)
 
 
 @triton.jit
@@ -117,11 +133,11 @@ def keep(words, key, threshold):
 
 
 @triton.jit
-def exponential(x, index, EVERY: tl.constexpr):
-    """2^x; of blocks counted by `index`, each EVERY-th on the multiply-add pipes (0: none). x is finite."""
-    if EVERY == 0:
+def exponential(x, index, FMA_EVERY: tl.constexpr):
+    """2^x, x finite; of blocks counted by `index`, each FMA_EVERY-th on the multiply-add pipes (0: none)."""
+    if FMA_EVERY == 0:
         y = tl.exp2(x)
-    elif index % EVERY == 0:
+    elif index % FMA_EVERY == 0:
         y = exp2_fma(x)
     else:
         y = tl.exp2(x)

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from recsys.kernels.scan.cpu_states import EVERY
+from recsys.kernels.scan.cpu_states import KEEP
 from recsys.kernels.shared.arrays import flat, rows
 from recsys.kernels.shared.vector import LANES
 
@@ -19,7 +19,7 @@ def allocate_outputs(
     (events, channels), states = u.shape, A.shape[1]
     vectors = -(-channels // LANES)
     final = (offsets.shape[0] - 1, channels, states) if with_state else (0, channels, states)
-    kept = (events // EVERY if trained else 0, vectors, states, LANES)
+    kept = (events // KEEP if trained else 0, vectors, states, LANES)
     return u.new_empty(events, channels), u.new_empty(final), u.new_empty(kept)
 
 

@@ -3,7 +3,7 @@
 With g[t] the gradient of the output before the gate and a[t] = exp(dt[t] A), the gradient l[t] of the state
 runs backwards, l[t] = C[t] g[t] + a[t+1] l[t+1], and with q[t] = a[t] h[t-1] the others follow:
 dC[t] = g h, dB[t] = dt u l, du[t] = D g + dt (B.l), ddt[t] = u (B.l) + A.(l q), dA = sum of dt l q over t.
-Of the forward pass only the state before every EVERY-th event is kept; a chunk's a and q stay in cache.
+Of the forward pass only the state before every KEEP-th event is kept; a chunk's a and q stay in cache.
 """
 
 import numpy as np
@@ -29,7 +29,7 @@ from recsys.kernels.scan.cpu_chunk import (
 )
 from recsys.kernels.scan.cpu_states import (
     BLOCK,
-    EVERY,
+    KEEP,
     PAIR,
     clear_states,
     load_rates,
@@ -71,7 +71,7 @@ _ONE = np.float32(1)
 @compiled
 def backward_scratch(states: Number) -> Number:
     """Return the float32 elements of scratch space that one worker needs."""
-    return BLOCK // PAIR * states * RECORD + _EDGE + EVERY * (STRIP + states * (STEP + SUMS))
+    return BLOCK // PAIR * states * RECORD + _EDGE + KEEP * (STRIP + states * (STEP + SUMS))
 
 
 @compiled
@@ -124,8 +124,8 @@ def backward_worker(
     space = scratch[slot * size : (slot + 1) * size]
     edge = BLOCK // PAIR * states * RECORD
     strips = edge + _EDGE
-    steps = strips + EVERY * STRIP
-    sums = steps + EVERY * states * STEP
+    steps = strips + KEEP * STRIP
+    sums = steps + KEEP * states * STEP
     while True:
         task = next_task(queue)
         if task >= len(order) * blocks:
@@ -146,13 +146,13 @@ def backward_worker(
             clear_states(space, count, states, RECORD, CARRY)
             if len(dfinal):
                 load_states(dfinal, state_at, count, states, space, RECORD, CARRY)
-            for back in range((end - begin + EVERY - 1) // EVERY):
-                start = begin + ((end - begin - 1) // EVERY - back) * EVERY
-                events: Number = min(EVERY, end - start)
+            for back in range((end - begin + KEEP - 1) // KEEP):
+                start = begin + ((end - begin - 1) // KEEP - back) * KEEP
+                events: Number = min(KEEP, end - start)
                 # Lanes without a channel too: a NaN of another sequence would reach the sums across lanes.
                 clear_states(space, count, states, RECORD, STATE)
                 if start > begin:
-                    from_ = (start // EVERY - 1) * kept_row + channel * states
+                    from_ = (start // KEEP - 1) * kept_row + channel * states
                     restore_states(kept, from_, count, states, space, RECORD, STATE)
                 elif len(initial):
                     load_states(initial, state_at, count, states, space, RECORD, STATE)

@@ -4,7 +4,7 @@ import numpy as np
 
 from recsys.kernels.scan.cpu_states import (
     BLOCK,
-    EVERY,
+    KEEP,
     PAIR,
     clear_states,
     load_rates,
@@ -41,7 +41,7 @@ _INFLOW, _OUT, _GATE, _STRIP = BLOCK, 2 * BLOCK, 3 * BLOCK, 4 * BLOCK
 @compiled
 def forward_scratch(states: Number) -> Number:
     """Return the float32 elements of scratch space that one worker needs."""
-    return BLOCK // PAIR * states * _RECORD + 2 * BLOCK + EVERY * _STRIP
+    return BLOCK // PAIR * states * _RECORD + 2 * BLOCK + KEEP * _STRIP
 
 
 @compiled
@@ -75,8 +75,8 @@ def forward_worker(
 ) -> None:
     """Draw tasks and scan them; float32 arrays seen as 1-D, empty ones are absent.
 
-    `kept` (rows, vectors, states, LANES) receives the state before each EVERY-th event of a sequence, in row
-    event // EVERY - 1: two such events are never less than EVERY apart, so that rows do not collide.
+    `kept` (rows, vectors, states, LANES) receives the state before each KEEP-th event of a sequence, in row
+    event // KEEP - 1: two such events are never less than KEEP apart, so that rows do not collide.
     """
     blocks = (channels + BLOCK - 1) // BLOCK
     kept_row = (channels + LANES - 1) // LANES * LANES * states
@@ -100,10 +100,10 @@ def forward_worker(
             clear_states(space, count, states, _RECORD, _STATE)
             if len(initial):
                 load_states(initial, state_at, count, states, space, _RECORD, _STATE)
-            for start in range(begin, end, EVERY):
-                stop: Number = min(start + EVERY, end)
+            for start in range(begin, end, KEEP):
+                stop: Number = min(start + KEEP, end)
                 if len(kept) and start > begin:
-                    to = (start // EVERY - 1) * kept_row + channel * states
+                    to = (start // KEEP - 1) * kept_row + channel * states
                     save_states(space, _RECORD, _STATE, count, states, kept, to)
                 # Steps and gates of a whole chunk first: their long chains of operations then overlap.
                 for t in range(start, stop):

@@ -14,7 +14,7 @@ from recsys.kernels.shared.vector.activation import LOG2_E
 
 __all__ = [
     "BLOCK",
-    "EVERY",
+    "KEEP",
     "PAIR",
     "clear_states",
     "load_rates",
@@ -30,7 +30,7 @@ PAIR = 2 * LANES
 BLOCK = 64
 """Channels of a task: their states and rates fill a quarter of a 32 KB cache where d_state is 16."""
 
-EVERY = 16
+KEEP = 16
 """Events, counted from a sequence's start, between states kept for the backward pass."""
 
 _ZERO = np.float32(0)

@@ -28,6 +28,11 @@ MOST_GROUPS = 1024
 MOST_STATES = 64
 """The largest d_state that the GPU kernels take."""
 
+FIELDS = 4
+"""Columns of `ScanSchedule.tasks`, `chunks` and `chains`, named as follows."""
+FIRST_EVENT, EVENTS, SEQUENCE, SLOT = range(FIELDS)  # of a task or a chunk
+FIRST_SLOT, SLOTS = range(2)  # of a chain, whose third is SEQUENCE too
+
 _ALIGNMENT = 4  # int32 elements: 16 bytes, which Triton's generated code knows of
 
 

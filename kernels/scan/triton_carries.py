@@ -4,7 +4,15 @@
 import triton
 import triton.language as tl
 
-from recsys.kernels.scan.triton_steps import load_states, point_states, state_index
+from recsys.kernels.scan.triton_steps import (
+    FIRST_SLOT,
+    SEQUENCE,
+    SLOTS,
+    load_field,
+    load_states,
+    locate,
+    point_states,
+)
 from recsys.kernels.shared.triton_math import LOG2_E
 
 
@@ -17,12 +25,12 @@ def carry_chunks(
     chains,
     start,
     result,
-    channels,
-    states,
+    d_inner,
+    d_state,
     REVERSE: tl.constexpr,
     WHOLE: tl.constexpr,
-    CHANNELS: tl.constexpr,
-    STATES: tl.constexpr,
+    BLOCK_D: tl.constexpr,
+    BLOCK_S: tl.constexpr,
     SPLIT: tl.constexpr,
 ):
     """Turn what leaves each chunk alone (`ends`) into what enters it (`carries`), along one sequence.
@@ -31,24 +39,19 @@ def carry_chunks(
     would round once per event. `start` enters the first chunk (the last, in reverse) and `result` receives
     what leaves the other end; both (B, d_inner, d_state) or None.
     """
-    blocks = tl.cdiv(channels, CHANNELS)
-    chain = tl.program_id(0) // blocks
-    c = tl.program_id(0) % blocks * CHANNELS + tl.arange(0, CHANNELS)
-    s = state_index(SPLIT, STATES)
-    own = (c * states)[None, :, None]
-    inside = (c < channels)[None, :, None] & (s < states)
+    chain, c, s, own, _, inside = locate(d_inner, d_state, SPLIT, BLOCK_D, BLOCK_S)
     rates = load_states(A, own, s, inside, WHOLE) * LOG2_E
-    first = tl.load(chains + chain * 4).to(tl.int64)
-    count = tl.load(chains + chain * 4 + 1)
-    state_at = tl.load(chains + chain * 4 + 2).to(tl.int64) * channels * states
-    carry = tl.zeros((SPLIT, CHANNELS, STATES // SPLIT), tl.float32)
+    first = load_field(chains, chain, FIRST_SLOT).to(tl.int64)
+    count = load_field(chains, chain, SLOTS)
+    state_at = load_field(chains, chain, SEQUENCE).to(tl.int64) * d_inner * d_state
+    carry = tl.zeros((SPLIT, BLOCK_D, BLOCK_S // SPLIT), tl.float32)
     if start is not None:
         carry += tl.load(point_states(start + state_at, own, s), mask=inside, other=0.0)
     for i in range(count):
         slot = first + (count - 1 - i if REVERSE else i)
-        end = tl.load(point_states(ends + slot * channels * states, own, s), mask=inside, other=0.0)
-        span = tl.load(spans + slot * channels + c, mask=c < channels, other=0.0)
-        tl.store(point_states(carries + slot * channels * states, own, s), carry, mask=inside)
+        end = tl.load(point_states(ends + slot * d_inner * d_state, own, s), mask=inside, other=0.0)
+        span = tl.load(spans + slot * d_inner + c, mask=c < d_inner, other=0.0)
+        tl.store(point_states(carries + slot * d_inner * d_state, own, s), carry, mask=inside)
         carry = tl.exp2(span[None, :, None] * rates) * carry + end
     if result is not None:
         tl.store(point_states(result + state_at, own, s), carry, mask=inside)

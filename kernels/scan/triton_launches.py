@@ -87,12 +87,12 @@ class Inputs:
         return self.u.shape[0]
 
     @property
-    def channels(self) -> int:
+    def d_inner(self) -> int:
         """d_inner."""
         return self.u.shape[1]
 
     @property
-    def states(self) -> int:
+    def d_state(self) -> int:
         """d_state."""
         return self.A.shape[1]
 
@@ -106,8 +106,8 @@ class Inputs:
             kernel,
             architecture(self.u),
             dtype=str(self.u.dtype).removeprefix("torch."),
-            states=self.states,
-            padded=int(self.states not in (16, 32, 64) or self.channels % 32 != 0),
+            d_state=self.d_state,
+            padded=int(self.d_state not in (16, 32, 64) or self.d_inner % 32 != 0),
         )
 
     def constants(self, config: Config) -> dict[str, Any]:
@@ -117,11 +117,11 @@ class Inputs:
 
     def whole(self, config: Config) -> bool:
         """Whether no channel and no state of a block is padding."""
-        return self.states == config.blocks["STATES"] and self.channels % config.blocks["CHANNELS"] == 0
+        return self.d_state == config.blocks["BLOCK_S"] and self.d_inner % config.blocks["BLOCK_D"] == 0
 
     def blocks(self, config: Config) -> int:
         """Blocks of channels."""
-        return -(-self.channels // config.blocks["CHANNELS"])
+        return -(-self.d_inner // config.blocks["BLOCK_D"])
 
 
 def _rows(x: Tensor) -> Tensor:
@@ -142,12 +142,12 @@ def allocate_outputs(
     u: Tensor, A: Tensor, offsets: Tensor, with_state: bool, trained: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Make y, the final states and the kept states; the last two are empty unless wanted."""
-    (events, channels), states = u.shape, A.shape[1]
+    (events, d_inner), d_state = u.shape, A.shape[1]
     sequences = offsets.shape[0] - 1 if with_state else 0
     return (
-        u.new_empty(events, channels),
-        u.new_empty(sequences, channels, states, dtype=torch.float32),
-        u.new_empty(events // KEEP if trained else 0, channels, states, dtype=torch.float32),
+        u.new_empty(events, d_inner),
+        u.new_empty(sequences, d_inner, d_state, dtype=torch.float32),
+        u.new_empty(events // KEEP if trained else 0, d_inner, d_state, dtype=torch.float32),
     )
 
 
@@ -180,8 +180,8 @@ def scan(x: Inputs, schedule: WorkList, y: Tensor, final: Tensor | None, kept: T
         _row(x.B),
         _row(x.C),
         _row(x.z),
-        x.channels,
-        x.states,
+        x.d_inner,
+        x.d_state,
         KEEP=KEEP,
         **x.constants(config),
     )
@@ -192,8 +192,8 @@ def _forward_carries(x: Inputs, schedule: WorkList) -> Tensor | None:
     slots = schedule.chunks.shape[0]
     if slots == 0:
         return None
-    ends = x.A.new_empty(slots, x.channels, x.states)
-    spans = x.A.new_empty(slots, x.channels)
+    ends = x.A.new_empty(slots, x.d_inner, x.d_state)
+    spans = x.A.new_empty(slots, x.d_inner)
     config = x.config("chunk_ends")
     launch(
         scan_chunk_ends,
@@ -210,8 +210,8 @@ def _forward_carries(x: Inputs, schedule: WorkList) -> Tensor | None:
         _row(x.u),
         _row(x.delta),
         _row(x.B),
-        x.channels,
-        x.states,
+        x.d_inner,
+        x.d_state,
         **x.constants(config),
     )
     return _carry(x, schedule, ends, spans, x.initial_state, None, reverse=False)
@@ -240,8 +240,8 @@ def _carry(
         schedule.chains,
         start,
         result,
-        x.channels,
-        x.states,
+        x.d_inner,
+        x.d_state,
         REVERSE=reverse,
         WHOLE=x.whole(config),
     )
@@ -267,13 +267,13 @@ def scan_backward(
     carries = _backward_carries(x, schedule, dy, dfinal, dinitial)
 
     config = x.config("tasks_backward")
-    blocks, tile = x.blocks(config), config.blocks["CHANNELS"] * config.blocks["STATES"]
+    blocks, tile = x.blocks(config), config.blocks["BLOCK_D"] * config.blocks["BLOCK_S"]
     groups = schedule.bounds.shape[0] - 1
     programs = min(groups, max(1, _RESIDENT // (tile * max(blocks, 1))))
     new = x.A.new_empty
-    part_A = new(programs, x.channels, x.states)
-    part_B, part_C = new(blocks, x.events, x.states), new(blocks, x.events, x.states)
-    part_D, part_bias = (None if p is None else new(programs, x.channels) for p in (x.D, x.delta_bias))
+    part_A = new(programs, x.d_inner, x.d_state)
+    part_B, part_C = new(blocks, x.events, x.d_state), new(blocks, x.events, x.d_state)
+    part_D, part_bias = (None if p is None else new(programs, x.d_inner) for p in (x.D, x.delta_bias))
     launch(
         scan_tasks_backward,
         programs * blocks,
@@ -303,14 +303,14 @@ def scan_backward(
         part_C,
         part_D,
         part_bias,
-        new(programs, KEEP // config.blocks["TIME"], x.channels, x.states),
+        new(programs, KEEP // config.blocks["BLOCK_T"], x.d_inner, x.d_state),
         _row(x.u),
         _row(x.delta),
         _row(x.B),
         _row(x.C),
         _row(x.z),
-        x.channels,
-        x.states,
+        x.d_inner,
+        x.d_state,
         groups,
         programs,
         x.events,
@@ -330,8 +330,8 @@ def _backward_carries(
     slots = schedule.chunks.shape[0]
     if slots == 0:
         return None
-    starts = x.A.new_empty(slots, x.channels, x.states)
-    spans = x.A.new_empty(slots, x.channels)
+    starts = x.A.new_empty(slots, x.d_inner, x.d_state)
+    spans = x.A.new_empty(slots, x.d_inner)
     config = x.config("chunk_starts")
     launch(
         scan_chunk_starts,
@@ -349,8 +349,8 @@ def _backward_carries(
         _row(x.delta),
         _row(x.C),
         _row(x.z),
-        x.channels,
-        x.states,
+        x.d_inner,
+        x.d_state,
         **x.constants(config),
     )
     return _carry(x, schedule, starts, spans, dfinal, dinitial, reverse=True)

@@ -15,7 +15,7 @@ from recsys.kernels.attention import (
     cpu_tasks,
     jagged_attention,
 )
-from recsys.kernels.attention.bias import MAX_BUCKETS, MAX_GAP, relative_place, time_bucket
+from recsys.kernels.attention.bias import MAX_BUCKETS, MAX_GAP, relative_position, time_bucket
 
 LENGTHS = (3, 0, 1, 63, 64, 0, 65, 2, 180)
 EDGES = sorted({max(0, n * 2**e // 4 + d) for e in range(33) for n in (4, 5, 6, 7) for d in (-1, 0, 1)})
@@ -35,7 +35,7 @@ class _Case:
         heads: int = 2,
         width: int = 16,
         buckets: int = 64,
-        places: int = 15,
+        positions: int = 15,
         seed: int = 0,
     ) -> None:
         generator = torch.Generator().manual_seed(seed)
@@ -45,7 +45,7 @@ class _Case:
         spread = (2 ** (torch.rand(n, generator=generator) * 20)).long()
         self.stamps = 2**31 + spread * torch.randint(-1, 2, (n,), generator=generator)
         self.tables: list[Tensor | None] = [
-            torch.randn(heads, size, generator=generator) if size else None for size in (buckets, places)
+            torch.randn(heads, size, generator=generator) if size else None for size in (buckets, positions)
         ]
 
     def run(
@@ -108,10 +108,10 @@ def test_buckets_never_fall_and_miss_none() -> None:
     assert set(found) == set(range(MAX_BUCKETS))
 
 
-def test_places_are_clipped_distances() -> None:
+def test_positions_are_clipped_distances() -> None:
     query, key = torch.tensor([5, 5, 5, 5]), torch.tensor([5, 4, 0, 9])
-    assert relative_place(query, key, 3, True).tolist() == [0, 1, 2, 0]
-    assert relative_place(query, key, 5, False).tolist() == [2, 3, 4, 0]
+    assert relative_position(query, key, 3, True).tolist() == [0, 1, 2, 0]
+    assert relative_position(query, key, 5, False).tolist() == [2, 3, 4, 0]
 
 
 def test_the_reference_equals_a_hand_worked_case() -> None:
@@ -148,13 +148,13 @@ def test_the_reference_has_right_gradients_tables_included(causal: bool) -> None
 @pytest.mark.parametrize("dropout_p", [0.0, 0.3])
 @pytest.mark.parametrize("causal", [True, False])
 @pytest.mark.parametrize(
-    ("heads", "width", "buckets", "places"),
+    ("heads", "width", "buckets", "positions"),
     [(2, 16, 64, 15), (1, 33, 120, 0), (3, 8, 0, 401), (2, 32, 2, 3)],
 )
 def test_compiled_output_and_gradients_equal_the_reference(
-    heads: int, width: int, buckets: int, places: int, causal: bool, dropout_p: float
+    heads: int, width: int, buckets: int, positions: int, causal: bool, dropout_p: float
 ) -> None:
-    case = _Case(LENGTHS, heads=heads, width=width, buckets=buckets, places=places)
+    case = _Case(LENGTHS, heads=heads, width=width, buckets=buckets, positions=positions)
     exact = case.run(causal=causal, dropout_p=dropout_p, backend="reference")
     _assert_close(case.run(causal=causal, dropout_p=dropout_p), exact)
 
@@ -264,12 +264,12 @@ def test_batches_without_events_have_gradients_of_zero(lengths: tuple[int, ...],
     assert [x.tolist() for x in found[4:]] == [torch.zeros(2, n).tolist() for n in (64, 15)]
 
 
-@pytest.mark.parametrize(("buckets", "places"), [(9, 5), (9, 0), (0, 5)])
-def test_the_registered_operation_passes_torch_checks(buckets: int, places: int) -> None:
-    case = _Case((5, 0, 3), width=32, buckets=buckets, places=places)
+@pytest.mark.parametrize(("buckets", "positions"), [(9, 5), (9, 0), (0, 5)])
+def test_the_registered_operation_passes_torch_checks(buckets: int, positions: int) -> None:
+    case = _Case((5, 0, 3), width=32, buckets=buckets, positions=positions)
     q, k, v = (x.requires_grad_() for x in case.events[:3])
-    times, positions = (None if x is None else x.requires_grad_() for x in case.tables)
-    bias = (times, None if times is None else case.stamps, positions)
+    by_time, by_position = (None if x is None else x.requires_grad_() for x in case.tables)
+    bias = (by_time, None if by_time is None else case.stamps, by_position)
     torch.library.opcheck(cpu.forward, (q, k, v, _offsets((5, 0, 3)), True, 0.25, 0.0, 0, *bias))
 
 
@@ -288,9 +288,9 @@ def test_a_compiled_call_gives_the_same_bits() -> None:
 def test_steps_equal_the_whole() -> None:
     generator = torch.Generator().manual_seed(0)
     q, k, v = (torch.randn(7, 3, 8, generator=generator) for _ in range(3))
-    times, places = (torch.randn(3, n, generator=generator) for n in (40, 4))
+    times, positions = (torch.randn(3, n, generator=generator) for n in (40, 4))
     stamps = torch.randint(0, 100_000, (7,), generator=generator)
-    bias = AttentionBias(times, stamps, places)
+    bias = AttentionBias(times, stamps, positions)
     whole = jagged_attention(q, k, v, _offsets([7]), causal=True, max_length=7, bias=bias)
     cache_length = 9
     k_cache, v_cache = (torch.full((1, cache_length, 3, 8), math.nan) for _ in range(2))
@@ -299,7 +299,7 @@ def test_steps_equal_the_whole() -> None:
         k_cache[0, step], v_cache[0, step], cached[0, step] = k[step], v[step], stamps[step]
         gap = (stamps[step] - cached).abs()
         distance = (step - torch.arange(cache_length))[None]
-        added = added_scores(times, places, gap=gap, distance=distance, causal=True).transpose(0, 1)
+        added = added_scores(times, positions, gap=gap, distance=distance, causal=True).transpose(0, 1)
         found = attention_step(q[step, None], k_cache, v_cache, torch.tensor([step + 1]), added=added)
         torch.testing.assert_close(found[0], whole[step], rtol=1e-5, atol=1e-6)
 
@@ -322,7 +322,7 @@ def test_a_step_refuses_added_scores_of_another_shape() -> None:
         (AttentionBias(torch.zeros(1, 4), torch.zeros(4).long()), r"want int64 \(5,\)"),
         (AttentionBias(torch.zeros(1, 4), torch.zeros(5)), "bias.timestamps is torch.float32"),
         (AttentionBias(position_table=torch.zeros(1, 0)), r"bias.position_table has shape \(1, 0\)"),
-        (AttentionBias(position_table=torch.zeros(1, 4)), "4 places, want an odd number"),
+        (AttentionBias(position_table=torch.zeros(1, 4)), "4 positions, want an odd number"),
     ],
 )
 def test_a_wrong_bias_is_named_in_one_line(bias: AttentionBias, message: str) -> None:

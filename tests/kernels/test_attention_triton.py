@@ -24,7 +24,7 @@ from recsys.kernels.attention import triton as backend
 from recsys.kernels.attention.bias import MAX_BUCKETS, MAX_GAP, time_bucket
 from recsys.kernels.attention.call import AttentionCall
 from recsys.kernels.attention.dropout import draw_seed, keep_mask
-from recsys.kernels.attention.schedule import BLOCK, CLASSES, read_schedule
+from recsys.kernels.attention.schedule import CLASSES, TASK_ROWS, read_schedule
 from recsys.kernels.shared.launching import Config, choose_config
 
 MIXED = (5, 0, 16, 17, 1, 32, 33, 64, 65)
@@ -336,7 +336,8 @@ def test_smaller_blocks_and_polynomial_exponentials_are_right(
 ) -> None:
     def choose(operation: str, kernel: str, chip: str, **sizes: Any) -> Config:
         config = choose_config(operation, kernel, chip, **sizes)
-        smaller = {"ROWS": 32, "KEYS": 16, "QUERIES": 16, "EVERY": 2, "GROUP": 2}
+        owned, other = ("BLOCK_N", "BLOCK_M") if kernel == "backward_keys" else ("BLOCK_M", "BLOCK_N")
+        smaller = {owned: 32, other: 16, "FMA_EVERY": 2, "GROUP": 2}
         return replace(config, blocks={name: smaller[name] for name in config.blocks})
 
     monkeypatch.setattr(backend, "choose_config", choose)
@@ -354,7 +355,7 @@ def test_the_schedule_covers_each_event_once_longest_first() -> None:
     ranges = np.split(schedule.tasks.numpy(), np.cumsum(counts)[:-1])
     seen = {(int(b), int(block)) for b, block in schedule.tasks}
     assert len(seen) == len(schedule.tasks)
-    assert seen == {(b, i) for b, length in enumerate(lengths) for i in range(-(-int(length) // BLOCK))}
+    assert seen == {(b, i) for b, length in enumerate(lengths) for i in range(-(-int(length) // TASK_ROWS))}
     for tasks, most, least in zip(ranges, (8192, *CLASSES), (*CLASSES, 0), strict=True):
         assert len(tasks)
         sizes = lengths[tasks[:, 0]]
