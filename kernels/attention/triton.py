@@ -160,8 +160,8 @@ def backward(
     for first, last, parts in sums.chunks(0, long, 1, _parts(config, "BLOCK_M")):
         launch(
             triton_backward_queries.backward_queries, (last - first) * _parts(config, "BLOCK_M") * heads,
-            config, grad, q, k, v, out, log_sums, means, dq, *parts, offsets, tasks, first, *strides, *numbers,
-            TASK_ROWS=TASK_ROWS, **constants,
+            config, grad, q, k, v, out, log_sums, means, dq, *parts, offsets, tasks, first, *strides,
+            *numbers, TASK_ROWS=TASK_ROWS, **constants,
         )  # fmt: skip
     config, constants = _choose("backward_keys", q, causal, biased)
     launch(

@@ -58,7 +58,7 @@ def decayed_products(
     padded = next(size for size in FEATURES if size >= features)
     config = choose_config("clock", "products", architecture(c), features=padded)
     sequences = len(offsets) - 1
-    slices = -(-width // config.blocks["WIDTH"])
+    slices = -(-width // config.blocks["BLOCK_W"])
     # Longest first, so that one long history does not hold up the rest at the end.
     order = offsets.diff().neg().argsort(stable=True).to(torch.int32)
     launch(
@@ -78,7 +78,7 @@ def decayed_products(
         slices,
         REVERSE=reverse,
         DECAYING=decaying,
-        FEATURES=padded,
+        BLOCK_F=padded,
     )
     return out
 

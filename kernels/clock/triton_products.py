@@ -1,7 +1,7 @@
 # mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-decorators, allow-untyped-calls
 """The clock's causal products on the GPU: a program walks one sequence, chunk by chunk, state in registers.
 
-Legend: F features, W columns of the values, C rows of a chunk; see `cpu.decayed_products`.
+Legend: F features, W columns of the values, BLOCK_T rows of a chunk; see `cpu.decayed_products`.
 """
 
 import triton
@@ -25,9 +25,9 @@ def products_kernel(
     slices,
     REVERSE: tl.constexpr,
     DECAYING: tl.constexpr,
-    CHUNK: tl.constexpr,
-    FEATURES: tl.constexpr,
-    WIDTH: tl.constexpr,
+    BLOCK_T: tl.constexpr,
+    BLOCK_F: tl.constexpr,
+    BLOCK_W: tl.constexpr,
 ):
     """out_i = sum over j <= i of 2^(b_log_j - a_log_i) (a_i . b_j) c_j, one slice of columns of a sequence.
 
@@ -38,18 +38,18 @@ def products_kernel(
     i_slice = tl.program_id(0) % slices
     bos = tl.load(offsets + i_sequence).to(tl.int64)
     eos = tl.load(offsets + i_sequence + 1).to(tl.int64)
-    o_row = tl.arange(0, CHUNK)
-    o_feature = tl.arange(0, FEATURES)
-    o_column = i_slice * WIDTH + tl.arange(0, WIDTH)
+    o_row = tl.arange(0, BLOCK_T)
+    o_feature = tl.arange(0, BLOCK_F)
+    o_column = i_slice * BLOCK_W + tl.arange(0, BLOCK_W)
     m_feature = o_feature < features
     m_column = o_column < width
     sign = -1.0 if REVERSE else 1.0
-    b_state = tl.zeros((FEATURES, WIDTH), tl.float32)
+    b_state = tl.zeros((BLOCK_F, BLOCK_W), tl.float32)
     reached = tl.full((), -1e30, tl.float64)
-    for begin in range(0, (eos - bos).to(tl.int32), CHUNK):
-        place = begin + o_row
-        m_row = place < eos - bos
-        rows = (eos - 1 - place) if REVERSE else (bos + place)
+    for begin in range(0, (eos - bos).to(tl.int32), BLOCK_T):
+        position = begin + o_row
+        m_row = position < eos - bos
+        rows = (eos - 1 - position) if REVERSE else (bos + position)
         rows = tl.where(m_row, rows, bos)
         m_rf = m_row[:, None] & m_feature[None, :]
         m_rw = m_row[:, None] & m_column[None, :]

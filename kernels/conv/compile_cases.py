@@ -38,7 +38,7 @@ def _record(
     x = torch.zeros(2, 2 * channels, dtype=dtype)[:, :channels]  # half of a projection
     weight, bias = torch.zeros(channels, width), torch.zeros(channels) if biased else None
     state = torch.zeros(2, channels, width - 1) if stated else None
-    places, sequences = triton.find_places(offsets, 2)
-    inputs = (x, weight, bias, offsets, places, sequences if stated else None, gated, state)
+    positions, sequences = triton.find_positions(offsets, 2)
+    inputs = (x, weight, bias, offsets, positions, sequences if stated else None, gated, state)
     y, _ = triton.forward(*inputs, stated)
     triton.backward(y, state, *inputs)

@@ -13,7 +13,7 @@ from recsys.kernels.conv import triton_backward, triton_forward
 from recsys.kernels.conv.call import ConvCall
 from recsys.kernels.shared.launching import Config, architecture, choose_config, launch
 
-__all__ = ["causal_conv", "find_places"]
+__all__ = ["causal_conv", "find_positions"]
 
 
 def causal_conv(call: ConvCall) -> tuple[Tensor, Tensor]:
@@ -22,7 +22,7 @@ def causal_conv(call: ConvCall) -> tuple[Tensor, Tensor]:
     offsets = c.offsets.to(torch.int32).contiguous()
     positions, sequences = c.positions, None
     if positions is None or c.initial_state is not None or c.return_state:
-        positions, sequences = find_places(offsets, c.x.shape[0])
+        positions, sequences = find_positions(offsets, c.x.shape[0])
     positions = positions.to(torch.int32).contiguous()
     gated = c.activation == "silu"
     y, state = forward(
@@ -31,26 +31,34 @@ def causal_conv(call: ConvCall) -> tuple[Tensor, Tensor]:
     return y, state
 
 
-@torch.library.custom_op("recsys::find_places", mutates_args=(), device_types=("cuda", "cpu"))
-def find_places(offsets: Tensor, events: int) -> tuple[Tensor, Tensor]:
+@torch.library.custom_op("recsys::find_positions", mutates_args=(), device_types=("cuda", "cpu"))
+def find_positions(offsets: Tensor, events: int) -> tuple[Tensor, Tensor]:
     """Return each event's index inside its sequence and its sequence's number, (events,) int32 both.
 
     The index is -1 for events beyond the last sequence. Reads `offsets` (B + 1,) int32 on its device.
     """
     sequences = offsets.shape[0] - 1
-    places, numbers = _places(offsets, events)
-    config = choose_config("conv", "places", architecture(offsets))
-    programs = -(-events // config.blocks["EVENTS"])
+    positions, numbers = _positions(offsets, events)
+    config = choose_config("conv", "positions", architecture(offsets))
+    programs = -(-events // config.blocks["BLOCK_N"])
     halvings = sequences.bit_length()
     launch(
-        triton_forward.places_kernel, programs, config, offsets, places, numbers, events, sequences, halvings
+        triton_forward.positions_kernel,
+        programs,
+        config,
+        offsets,
+        positions,
+        numbers,
+        events,
+        sequences,
+        halvings,
     )
-    return places, numbers
+    return positions, numbers
 
 
-@find_places.register_fake
+@find_positions.register_fake
 def _(offsets: Tensor, events: int) -> tuple[Tensor, Tensor]:
-    return _places(offsets, events)
+    return _positions(offsets, events)
 
 
 @torch.library.custom_op("recsys::causal_conv_triton", mutates_args=(), device_types=("cuda", "cpu"))
@@ -59,7 +67,7 @@ def forward(
     weight: Tensor,
     bias: Tensor | None,
     offsets: Tensor,
-    places: Tensor,
+    positions: Tensor,
     sequences: Tensor | None,
     gated: bool,
     initial_state: Tensor | None,
@@ -73,9 +81,9 @@ def forward(
     config = _config("forward", x)
     launch(
         triton_forward.forward_kernel,
-        _programs(config, "ROWS", events, channels),
+        _programs(config, "BLOCK_N", events, channels),
         config,
-        *(x, weight, bias, places, sequences, initial_state, y, events, channels, x.stride(0)),
+        *(x, weight, bias, positions, sequences, initial_state, y, events, channels, x.stride(0)),
         WIDTH=width,
         GATED=gated,
     )
@@ -83,7 +91,7 @@ def forward(
         config = _config("state", x)
         launch(
             triton_forward.final_state_kernel,
-            _programs(config, "SEQUENCES", len(state), channels),
+            _programs(config, "BLOCK_B", len(state), channels),
             config,
             *(x, offsets, initial_state, state, len(state), channels, x.stride(0)),
             WIDTH=width,
@@ -97,7 +105,7 @@ def _(
     weight: Tensor,
     bias: Tensor | None,
     offsets: Tensor,
-    places: Tensor,
+    positions: Tensor,
     sequences: Tensor | None,
     gated: bool,
     initial_state: Tensor | None,
@@ -114,7 +122,7 @@ def backward(
     weight: Tensor,
     bias: Tensor | None,
     offsets: Tensor,
-    places: Tensor,
+    positions: Tensor,
     sequences: Tensor | None,
     gated: bool,
     initial_state: Tensor | None,
@@ -126,14 +134,14 @@ def backward(
     initial_state, dfinal = _contiguous(initial_state), _contiguous(dfinal)
     stated = initial_state is not None or dfinal is not None
     config = _config("backward", x, stated=int(stated))
-    lane = config.blocks["STEPS"] - width + 1
+    lane = config.blocks["BLOCK_T"] - width + 1
     tiles = -(-events // (config.blocks["LANES"] * lane))
     parts = x.new_empty((tiles, width + 1, channels), dtype=torch.float32)
     launch(
         triton_backward.backward_kernel,
-        tiles * -(-channels // config.blocks["COLUMNS"]),
+        tiles * -(-channels // config.blocks["BLOCK_D"]),
         config,
-        *(x, weight, bias, places, sequences, offsets, initial_state, dy, dfinal, dx, parts),
+        *(x, weight, bias, positions, sequences, offsets, initial_state, dy, dfinal, dx, parts),
         *(events, channels, x.stride(0), dy.stride(0)),
         WIDTH=width,
         GATED=gated,
@@ -141,7 +149,7 @@ def backward(
     config = _config("add_parts", x)
     launch(
         triton_backward.add_parts_kernel,
-        (width + (bias is not None)) * -(-channels // config.blocks["COLUMNS"]),
+        (width + (bias is not None)) * -(-channels // config.blocks["BLOCK_D"]),
         config,
         *(parts, dweight, None if bias is None else dbias, tiles, channels),
         WIDTH=width,
@@ -150,7 +158,7 @@ def backward(
         config, sequence_count = _config("state", x), offsets.shape[0] - 1
         launch(
             triton_backward.initial_state_kernel,
-            _programs(config, "SEQUENCES", sequence_count, channels),
+            _programs(config, "BLOCK_B", sequence_count, channels),
             config,
             *(x, weight, bias, offsets, initial_state, dy, dfinal, dinitial),
             *(sequence_count, channels, x.stride(0), dy.stride(0)),
@@ -168,7 +176,7 @@ def _(
     weight: Tensor,
     bias: Tensor | None,
     offsets: Tensor,
-    places: Tensor,
+    positions: Tensor,
     sequences: Tensor | None,
     gated: bool,
     initial_state: Tensor | None,
@@ -177,20 +185,20 @@ def _(
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    x, weight, bias, offsets, places, sequences, gated, initial_state, with_state = inputs
-    ctx.save_for_backward(x, weight, bias, offsets, places, sequences, initial_state)
+    x, weight, bias, offsets, positions, sequences, gated, initial_state, with_state = inputs
+    ctx.save_for_backward(x, weight, bias, offsets, positions, sequences, initial_state)
     ctx.gated, ctx.with_state = gated, with_state
     ctx.set_materialize_grads(False)
 
 
 def _differentiate(ctx: Any, dy: Tensor | None, dfinal: Tensor | None) -> tuple[Tensor | None, ...]:
-    x, weight, bias, offsets, places, sequences, initial_state = ctx.saved_tensors
+    x, weight, bias, offsets, positions, sequences, initial_state = ctx.saved_tensors
     if dy is None:
         dy = torch.zeros_like(x)
     if not ctx.with_state:
         dfinal = None
     dx, dweight, dbias, dinitial = backward(
-        dy, dfinal, x, weight, bias, offsets, places, sequences, ctx.gated, initial_state
+        dy, dfinal, x, weight, bias, offsets, positions, sequences, ctx.gated, initial_state
     )
     bias_grad = None if bias is None else dbias
     initial_grad = None if initial_state is None else dinitial
@@ -200,7 +208,7 @@ def _differentiate(ctx: Any, dy: Tensor | None, dfinal: Tensor | None) -> tuple[
 forward.register_autograd(_differentiate, setup_context=_save)
 
 
-def _places(offsets: Tensor, events: int) -> tuple[Tensor, Tensor]:
+def _positions(offsets: Tensor, events: int) -> tuple[Tensor, Tensor]:
     return offsets.new_empty(events), offsets.new_empty(events)
 
 
@@ -223,7 +231,7 @@ def _config(kernel: str, x: Tensor, **sizes: int) -> Config:
 
 
 def _programs(config: Config, rows: str, count: int, channels: int) -> int:
-    return -(-count // config.blocks[rows]) * -(-channels // config.blocks["COLUMNS"])
+    return -(-count // config.blocks[rows]) * -(-channels // config.blocks["BLOCK_D"])
 
 
 def _rows(x: Tensor) -> Tensor:

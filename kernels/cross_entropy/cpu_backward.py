@@ -101,9 +101,9 @@ def items_worker(
             target = targets[row] - item0
             if 0 <= target < size:
                 hit = scale[row] * rate * (smoothing - np.float32(1.0))
-                place = (item0 + target) * width
+                index = (item0 + target) * width
                 for d in range(0, width, LANES):
-                    slope = load(d_items, place + d)
-                    store(d_items, place + d, fma(splat(hit), load(hidden, row * width + d), slope))
+                    gradient = load(d_items, index + d)
+                    store(d_items, index + d, fma(splat(hit), load(hidden, row * width + d), gradient))
                 if biased:
                     d_bias[item0 + target] += hit

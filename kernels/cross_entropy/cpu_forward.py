@@ -1,7 +1,7 @@
 """The first compiled pass of CPU cross-entropy, over groups of rows: losses and their gradients.
 
 A group's logits lie transposed, items x lanes with one row per lane, so that softmax runs lane by lane, the
-item table is read in place and every sum has one order. The pass goes through the catalog with a running
+item table is read in index and every sum has one order. The pass goes through the catalog with a running
 maximum: a block's exponentials refer to the maximum up to that block, which is kept with them.
 
 Legend: V items, d width (a multiple of LANES), `lanes` rows per group.
@@ -113,8 +113,8 @@ def rows_worker(
                 best = old
                 if biased:
                     for item in range(size):
-                        place = at + item * lanes + lane
-                        store(tile, place, add(load(tile, place), splat(bias[item0 + item])))
+                        index = at + item * lanes + lane
+                        store(tile, index, add(load(tile, index), splat(bias[item0 + item])))
                 for item in range(size):
                     best = maximum(best, load(tile, at + item * lanes + lane))
                 if smoothed:
@@ -132,9 +132,9 @@ def rows_worker(
                 best = load(top, lane)
                 sum_ = splat(_ZERO)
                 for item in range(size):
-                    place = at + item * lanes + lane
-                    power = exp2(multiply(subtract(load(tile, place), best), speed))
-                    store(tile, place, power)
+                    index = at + item * lanes + lane
+                    power = exp2(multiply(subtract(load(tile, index), best), speed))
+                    store(tile, index, power)
                     sum_ = add(sum_, power)
                 store(total, lane, fma(load(total, lane), load(shrink, lane), sum_))
                 if keep:
@@ -145,8 +145,8 @@ def rows_worker(
                         factor = shrink[lane]
                         if factor != np.float32(1.0):
                             for d in range(0, width, LANES):
-                                place = lane * width + d
-                                store(sums, place, multiply(load(sums, place), splat(factor)))
+                                index = lane * width + d
+                                store(sums, index, multiply(load(sums, index), splat(factor)))
                 product(
                     sums, 0, width, tile, at, 1, lanes, items, item0 * width, width, count, width, size,
                     block > 0,
@@ -165,7 +165,7 @@ def rows_worker(
                 hit = splat(smoothing - np.float32(1.0))
                 target = targets[row] * width
                 for d in range(0, width, LANES):
-                    slope = fma(hit, load(items, target + d), multiply(load(sums, lane * width + d), part))
+                    gradient = fma(hit, load(items, target + d), multiply(load(sums, lane * width + d), part))
                     if smoothed:
-                        slope = subtract(slope, multiply(splat(smoothing), load(mean_item, d)))
-                    store(d_hidden, row * width + d, multiply(slope, factor))
+                        gradient = subtract(gradient, multiply(splat(smoothing), load(mean_item, d)))
+                    store(d_hidden, row * width + d, multiply(gradient, factor))

@@ -78,7 +78,7 @@ def items_worker(
     speed = splat(rate * _LOG2_E)
     logits = scratch(BLOCK * SPAN)
     shares = narrow_scratch(BLOCK * SPAN)
-    slopes = np.empty(BLOCK, dtype=np.float32)
+    share_sums = np.empty(BLOCK, dtype=np.float32)
     sums = scratch(BLOCK * width)
     before = begin_tiles()
     while True:
@@ -86,9 +86,9 @@ def items_worker(
         if item0 >= items:
             break
         size = min(BLOCK, items - item0)
-        slopes[:] = _ZERO
-        for place in range(0, BLOCK * width, LANES):
-            store(sums, place, splat(_ZERO))
+        share_sums[:] = _ZERO
+        for index in range(0, BLOCK * width, LANES):
+            store(sums, index, splat(_ZERO))
         for row0 in range(0, count, SPAN):
             padded = (min(SPAN, count - row0) + BLOCK - 1) // BLOCK * BLOCK
             block_logits(logits, item_rows, item0, hidden_columns, row0, padded, width)
@@ -103,11 +103,11 @@ def items_worker(
                     share = multiply(narrow_exp2(exponent), load(factors, row0 + row))
                     sum_ = add(sum_, share)
                     store_narrow(shares, item * SPAN + row, share)
-                slopes[item] += sum_lanes(sum_)
+                share_sums[item] += sum_lanes(sum_)
             block_gradients(sums, shares, hidden_pairs, row0, padded, width)
-        for place in range(0, size * width, LANES):
-            store(d_items, item0 * width + place, load(sums, place))
+        for index in range(0, size * width, LANES):
+            store(d_items, item0 * width + index, load(sums, index))
         if biased:
             for item in range(size):
-                d_bias[item0 + item] = slopes[item]
+                d_bias[item0 + item] = share_sums[item]
     end_tiles(before)

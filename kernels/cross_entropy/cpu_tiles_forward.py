@@ -108,8 +108,8 @@ def rows_worker(
         rows = min(BLOCK, count - row0)
         top[:] = _LOWEST
         total[:] = _ZERO
-        for place in range(0, BLOCK * width, LANES):
-            store(sums, place, splat(_ZERO))
+        for index in range(0, BLOCK * width, LANES):
+            store(sums, index, splat(_ZERO))
         for item0 in range(0, items, SPAN):
             size = min(SPAN, items - item0)
             padded = (size + BLOCK - 1) // BLOCK * BLOCK
@@ -135,8 +135,8 @@ def rows_worker(
                     total[row] *= factor
                     if keep:
                         for d in range(0, width, LANES):
-                            place = row * width + d
-                            store(sums, place, multiply(load(sums, place), splat(factor)))
+                            index = row * width + d
+                            store(sums, index, multiply(load(sums, index), splat(factor)))
                     top[row] = best
                 shift = splat(-top[row] * speed)
                 sum_ = splat(_ZERO)
@@ -149,15 +149,15 @@ def rows_worker(
             if keep:
                 block_gradients(sums, shares, item_pairs, item0, padded, width)
         for row in range(rows):
-            place = row0 + row
+            index = row0 + row
             normalizer = top[row] * speed + np.float32(math.log2(total[row]))
-            normalizers[place] = normalizer
+            normalizers[index] = normalizer
             loss = (top[row] - at_target[row]) * rate + np.float32(math.log(total[row]))
             if smoothing > _ZERO:
-                loss += smoothing * (at_target[row] - whole[place] / np.float32(items)) * rate
-            losses[place] = loss
+                loss += smoothing * (at_target[row] - whole[index] / np.float32(items)) * rate
+            losses[index] = loss
             if keep:
-                factor = splat(scale[place] * rate / total[row])
+                factor = splat(scale[index] * rate / total[row])
                 for d in range(0, width, LANES):
-                    store(d_hidden, place * width + d, multiply(load(sums, row * width + d), factor))
+                    store(d_hidden, index * width + d, multiply(load(sums, row * width + d), factor))
     end_tiles(before)

@@ -3,7 +3,7 @@
 Three passes over the logits have two exponentials each per logit between them: the forward pass also sums
 the gradient of the hidden rows (unscaled, so that any upstream gradient can follow), the backward pass
 recomputes the softmax for the gradient of the items. Doing both gradients in one pass would save the second
-exponential and send 8 d / ROWS bytes per logit through memory instead: several times its price.
+exponential and send 8 d / BLOCK_N bytes per logit through memory instead: several times its price.
 
 Legend: N rows, V items, d width.
 """
@@ -75,9 +75,9 @@ def row_losses(
 
     `rate` is 1 / temperature. All float32: (N,), (N,), (N, d) or empty.
     """
-    losses, normalizers, slopes = _outputs(hidden, wanted)
+    losses, normalizers, gradients = _outputs(hidden, wanted)
     if len(hidden) == 0:
-        return losses, normalizers, slopes
+        return losses, normalizers, gradients
     hidden, item_weight, targets = hidden.contiguous(), item_weight.contiguous(), targets.contiguous()
     rows, (items, width) = len(hidden), item_weight.shape
     config, merging = (_config(kernel, hidden) for kernel in ("softmax", "merge"))
@@ -91,13 +91,13 @@ def row_losses(
     tops, sums = losses.new_empty(splits * most), losses.new_empty(splits * most)
     goals = losses.new_full((most,), math.nan)
     sections = losses.new_empty(splits * most * width if wanted else 0)
-    options = {"WIDTH": width, "SHIFT": _shift(hidden), "GRADIENT": wanted}
+    options = {"D": width, "SHIFT": _shift(hidden), "GRADIENT": wanted}
     for first in range(0, rows, slab):
         part = slice(first, first + slab)
         count = min(slab, rows - first)
         if first > 0:
             goals.fill_(math.nan)
-        blocks = -(-count // config.blocks["ROWS"])
+        blocks = -(-count // config.blocks["BLOCK_N"])
         launch(
             split_softmax,
             blocks * splits * (_groups(config, width) if wanted else 1),
@@ -121,7 +121,7 @@ def row_losses(
         )
         launch(
             merge_splits,
-            -(-count // merging.blocks["ROWS"]),
+            -(-count // merging.blocks["BLOCK_N"]),
             merging,
             hidden[part],
             item_weight,
@@ -134,7 +134,7 @@ def row_losses(
             mean_bias,
             losses[part],
             normalizers[part],
-            slopes[part],
+            gradients[part],
             count,
             items,
             splits,
@@ -143,7 +143,7 @@ def row_losses(
             smoothing,
             **options,
         )
-    return losses, normalizers, slopes
+    return losses, normalizers, gradients
 
 
 @row_losses.register_fake
@@ -184,8 +184,8 @@ def summed_item_gradients(
     hidden, item_weight, targets = hidden.contiguous(), item_weight.contiguous(), targets.contiguous()
     rows, (items, width) = len(hidden), item_weight.shape
     config = _config("items", hidden)
-    blocks = -(-items // config.blocks["ITEMS"])
-    length, pieces = split_rows(rows, blocks, config.blocks["ROWS"])
+    blocks = -(-items // config.blocks["BLOCK_V"])
+    length, parts = split_rows(rows, blocks, config.blocks["BLOCK_N"])
     # Gains of at most 1, so that float16 can hold a tile of softmax times gain; `factor` gives the size back.
     largest = upstream.abs().amax(keepdim=True)
     gains = upstream / torch.where(largest == 0.0, 1.0, largest)
@@ -196,12 +196,12 @@ def summed_item_gradients(
         whole_gain = gains.sum(0, keepdim=True)
     share = smoothing / items
     sums, bias_sums = d_items, d_bias
-    if pieces > 1:
-        sums = upstream.new_empty(pieces, items, width)
-        bias_sums = upstream.new_empty(pieces, 0 if bias is None else items)
+    if parts > 1:
+        sums = upstream.new_empty(parts, items, width)
+        bias_sums = upstream.new_empty(parts, 0 if bias is None else items)
     launch(
         item_gradients,
-        blocks * pieces * _groups(config, width),
+        blocks * parts * _groups(config, width),
         config,
         hidden,
         item_weight,
@@ -222,12 +222,12 @@ def summed_item_gradients(
         1.0 - smoothing,
         share,
         _limit(hidden),
-        WIDTH=width,
+        D=width,
         SHIFT=_shift(hidden),
-        FINAL=pieces == 1,
+        FINAL=parts == 1,
         SKIP=skip,
     )
-    if pieces > 1:
+    if parts > 1:
         down = 0.5 ** _shift(hidden)
         total, bias_total = sums.sum(0) * down, bias_sums.sum(0) * down
         if whole_hidden is not None and whole_gain is not None:
@@ -254,20 +254,20 @@ def _(
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    _, normalizers, slopes = output
-    ctx.save_for_backward(*inputs[:4], normalizers, slopes)
+    _, normalizers, gradients = output
+    ctx.save_for_backward(*inputs[:4], normalizers, gradients)
     ctx.options = inputs[4:7]
-    ctx.mark_non_differentiable(normalizers, slopes)
+    ctx.mark_non_differentiable(normalizers, gradients)
     ctx.set_materialize_grads(False)
 
 
 def _differentiate(ctx: Any, upstream: Tensor | None, *_: Any) -> tuple[Tensor | None, ...]:
     d_hidden = d_items = d_bias = None
     if upstream is not None:
-        hidden, item_weight, bias, targets, normalizers, slopes = ctx.saved_tensors
+        hidden, item_weight, bias, targets, normalizers, gradients = ctx.saved_tensors
         upstream = upstream.contiguous()
         if ctx.needs_input_grad[0]:
-            d_hidden = (slopes * upstream[:, None]).to(hidden.dtype)
+            d_hidden = (gradients * upstream[:, None]).to(hidden.dtype)
         if any(ctx.needs_input_grad[1:3]):
             d_items, d_bias = summed_item_gradients(
                 hidden, item_weight, bias, targets, normalizers, upstream, *ctx.options
@@ -290,13 +290,13 @@ def split_items(items: int) -> tuple[int, int]:
 
 
 def split_rows(rows: int, item_blocks: int, tile: int) -> tuple[int, int]:
-    """Cut rows for the backward kernel: rows per piece (a multiple of the tile) and pieces.
+    """Cut rows for the backward kernel: rows per part (a multiple of the tile) and parts.
 
-    Pieces times V is bounded by `PROGRAMS` blocks of items and V: the workspace is one gradient's size or
+    Parts times V is bounded by `PROGRAMS` blocks of items and V: the workspace is one gradient's size or
     that of a small constant catalog.
     """
-    pieces = max(1, min(PROGRAMS // item_blocks, rows // (4 * tile)))
-    length = -(-rows // pieces)
+    parts = max(1, min(PROGRAMS // item_blocks, rows // (4 * tile)))
+    length = -(-rows // parts)
     length += -length % tile
     return length, -(-rows // length)
 
@@ -312,7 +312,7 @@ def _config(kernel: str, hidden: Tensor) -> Config:
 
 
 def _groups(config: Config, width: int) -> int:
-    return -(-width // config.blocks["COLUMNS"])
+    return -(-width // config.blocks["BLOCK_D"])
 
 
 def _shift(hidden: Tensor) -> int:

@@ -15,27 +15,27 @@ from recsys.kernels.shared.triton_tiles import load_tile, products
 
 
 @triton.jit
-def _slopes(
+def _score_gradients(
     x,
     gain,
     item,
     target,
     kept,
     hit,
-    ROWS: tl.constexpr,
-    ITEMS: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    BLOCK_V: tl.constexpr,
     POLYNOMIAL: tl.constexpr,
     SHIFT: tl.constexpr,
 ):
     """The loss's derivative in a tile of logits, times 2^SHIFT; `hit`: whether a target lies in it."""
-    slope = powers(x + SHIFT, ITEMS, ROWS, POLYNOMIAL) * gain[None, :]
+    d_scores = powers(x + SHIFT, BLOCK_V, BLOCK_N, POLYNOMIAL) * gain[None, :]
     if hit:
         own = kept * gain * (1 << SHIFT)
-        slope -= tl.where(item[:, None] == target[None, :], own[None, :], 0.0)
-    return slope
+        d_scores -= tl.where(item[:, None] == target[None, :], own[None, :], 0.0)
+    return d_scores
 
 
-@triton.jit(do_not_specialize=["rows", "items", "length", "item_blocks"])
+@triton.jit(do_not_specialize=["n_rows", "n_items", "length", "item_blocks"])
 def item_gradients(
     hidden,
     item_weight,
@@ -48,63 +48,63 @@ def item_gradients(
     whole_gain,
     d_items,
     d_bias,
-    rows,
-    items,
+    n_rows,
+    n_items,
     length,
     item_blocks,
     speed,
     kept,
     share,
     limit,
-    WIDTH: tl.constexpr,
-    ROWS: tl.constexpr,
-    ITEMS: tl.constexpr,
-    DEPTH: tl.constexpr,
-    COLUMNS: tl.constexpr,
+    D: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    BLOCK_V: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+    BLOCK_D: tl.constexpr,
     POLYNOMIAL: tl.constexpr,
     SHIFT: tl.constexpr,
     FINAL: tl.constexpr,
     SKIP: tl.constexpr,
 ):
-    """Sum (softmax - kept at the target) * gain * hidden over one piece of `length` rows.
+    """Sum (softmax - kept at the target) * gain * hidden over one part of `length` rows.
 
-    gains (N,): row weights, at most 1 in size. With FINAL (one piece) the results are finished here: minus
+    gains (N,): row weights, at most 1 in size. With FINAL (one part) the results are finished here: minus
     share * whole_hidden, the part of label smoothing that all items take alike, times factor; otherwise
-    d_items (piece, V, WIDTH) and d_bias (piece, V) take float32 sums, times 2^SHIFT. SHIFT and `limit` as in
+    d_items (part, V, D) and d_bias (part, V) take float32 sums, times 2^SHIFT. SHIFT and `limit` as in
     `split_softmax`. `bias` and `d_bias` are None together or not.
     """
     program = tl.program_id(0)
     block = program % item_blocks
-    groups = tl.cdiv(WIDTH, COLUMNS)
-    piece = program // item_blocks // groups
+    groups = tl.cdiv(D, BLOCK_D)
+    part = program // item_blocks // groups
     group = program // item_blocks % groups
-    first_item = block * ITEMS
-    item = first_item + tl.arange(0, ITEMS)
-    real = item < items
-    if DEPTH >= WIDTH:
-        w = load_tile(item_weight, item, real, 0, WIDTH, DEPTH)
+    first_item = block * BLOCK_V
+    item = first_item + tl.arange(0, BLOCK_V)
+    real = item < n_items
+    if BLOCK_K >= D:
+        w = load_tile(item_weight, item, real, 0, D, BLOCK_K)
     if bias is not None:
         offset = tl.load(bias + item, mask=real, other=0.0).to(tl.float32) * speed
-        slope_sum = tl.zeros((ITEMS,), tl.float32)
-    sums = tl.zeros((ITEMS, COLUMNS), tl.float32)
-    begin = piece * length
-    for start in range(begin, tl.minimum(begin + length, rows), ROWS):
-        row = start + tl.arange(0, ROWS)
-        inside = row < rows
-        if DEPTH >= WIDTH:
-            h = load_tile(hidden, row, inside, 0, WIDTH, DEPTH)
+        bias_sum = tl.zeros((BLOCK_V,), tl.float32)
+    sums = tl.zeros((BLOCK_V, BLOCK_D), tl.float32)
+    begin = part * length
+    for start in range(begin, tl.minimum(begin + length, n_rows), BLOCK_N):
+        row = start + tl.arange(0, BLOCK_N)
+        inside = row < n_rows
+        if BLOCK_K >= D:
+            h = load_tile(hidden, row, inside, 0, D, BLOCK_K)
             z = tl.dot(w, tl.trans(h), input_precision="ieee")
         else:
-            z = products(item_weight, item, real, hidden, row, inside, ITEMS, ROWS, WIDTH, DEPTH)
-        if DEPTH < WIDTH or COLUMNS < WIDTH:
-            h = load_tile(hidden, row, inside, group * COLUMNS, WIDTH, COLUMNS)
+            z = products(item_weight, item, real, hidden, row, inside, BLOCK_V, BLOCK_N, D, BLOCK_K)
+        if BLOCK_K < D or BLOCK_D < D:
+            h = load_tile(hidden, row, inside, group * BLOCK_D, D, BLOCK_D)
         target = tl.load(targets + row, mask=inside, other=-1)
         gain = tl.load(gains + row, mask=inside, other=0.0)
         normalizer = tl.load(normalizers + row, mask=inside, other=float("inf"))
         x = z * speed - normalizer[None, :]
         if bias is not None:
             x += offset[:, None]
-        hit = tl.max(((target >= first_item) & (target < first_item + ITEMS)).to(tl.int32), 0) > 0
+        hit = tl.max(((target >= first_item) & (target < first_item + BLOCK_V)).to(tl.int32), 0) > 0
         if SKIP:
             largest = tl.max(tl.where(real[:, None], x, float("-inf")))
             needed = (hit | (largest >= limit)).to(tl.int32)
@@ -112,30 +112,32 @@ def item_gradients(
             # Once or not at all, written as a loop: Triton 3.7 fails on a product under `if` for sm_100, and
             # on a maximum taken in two steps.
             for _ in range(needed):
-                slope = _slopes(x, gain, item, target, kept, hit, ROWS, ITEMS, POLYNOMIAL, SHIFT)
+                d_scores = _score_gradients(
+                    x, gain, item, target, kept, hit, BLOCK_N, BLOCK_V, POLYNOMIAL, SHIFT
+                )
                 if bias is not None:
-                    slope_sum += tl.sum(slope, 1)
-                sums = tl.dot(slope.to(h.dtype), h, sums, input_precision="ieee")
+                    bias_sum += tl.sum(d_scores, 1)
+                sums = tl.dot(d_scores.to(h.dtype), h, sums, input_precision="ieee")
         else:
-            slope = _slopes(x, gain, item, target, kept, hit, ROWS, ITEMS, POLYNOMIAL, SHIFT)
+            d_scores = _score_gradients(x, gain, item, target, kept, hit, BLOCK_N, BLOCK_V, POLYNOMIAL, SHIFT)
             if bias is not None:
-                slope_sum += tl.sum(slope, 1)
-            sums = tl.dot(slope.to(h.dtype), h, sums, input_precision="ieee")
-    column = group * COLUMNS + tl.arange(0, COLUMNS)
-    mask = real[:, None] & (column < WIDTH)[None, :]
+                bias_sum += tl.sum(d_scores, 1)
+            sums = tl.dot(d_scores.to(h.dtype), h, sums, input_precision="ieee")
+    column = group * BLOCK_D + tl.arange(0, BLOCK_D)
+    mask = real[:, None] & (column < D)[None, :]
     if FINAL:
         last = tl.load(factor)
         sums = sums * (1.0 / (1 << SHIFT))
         if whole_hidden is not None:
-            whole = tl.load(whole_hidden + column, mask=column < WIDTH, other=0.0)
+            whole = tl.load(whole_hidden + column, mask=column < D, other=0.0)
             sums -= share * whole[None, :]
         sums = sums * last
         if bias is not None:
-            slope_sum = slope_sum * (1.0 / (1 << SHIFT))
+            bias_sum = bias_sum * (1.0 / (1 << SHIFT))
             if whole_hidden is not None:
-                slope_sum -= share * tl.load(whole_gain)
-            slope_sum = slope_sum * last
-    at = piece * items.to(tl.int64) + item
-    tl.store(d_items + at[:, None] * WIDTH + column[None, :], sums.to(d_items.dtype.element_ty), mask=mask)
+                bias_sum -= share * tl.load(whole_gain)
+            bias_sum = bias_sum * last
+    at = part * n_items.to(tl.int64) + item
+    tl.store(d_items + at[:, None] * D + column[None, :], sums.to(d_items.dtype.element_ty), mask=mask)
     if bias is not None:
-        tl.store(d_bias + at, slope_sum.to(d_bias.dtype.element_ty), mask=real & (group == 0))
+        tl.store(d_bias + at, bias_sum.to(d_bias.dtype.element_ty), mask=real & (group == 0))

@@ -156,7 +156,7 @@ def scan_tasks_backward(
     size = d_inner * d_state
     if D is not None:
         skip = load_channels(D, c, d_inner)
-    slope = tl.zeros((SPLIT, BLOCK_D, INNER), tl.float32)
+    sum_A = tl.zeros((SPLIT, BLOCK_D, INNER), tl.float32)
     sum_D = tl.zeros((BLOCK_D,), tl.float32)
     sum_bias = tl.zeros((BLOCK_D,), tl.float32)
     for group in range(program, groups, programs):
@@ -260,7 +260,7 @@ def scan_tasks_backward(
                             rates = load_states(A, own, s, inside, WHOLE) * LOG2_E
                             carry *= decay(step_k, rates, k, FMA_EVERY)
                             along = carry * h
-                            slope += along * step_k[None, :, None]
+                            sum_A += along * step_k[None, :, None]
                             rise_k = value_k * through + LN_2 * sum_states(along * rates)
                             if SOFTPLUS:
                                 rise_k *= pick(rise, rows, k)
@@ -277,7 +277,7 @@ def scan_tasks_backward(
                 # Of a chunked sequence, `carry_chunks` writes it.
                 tl.store(point_states(dinitial + state_at, own, s), carry, mask=inside & (slot < 0))
     part = program.to(tl.int64) * d_inner
-    tl.store(point_states(part_A + part * d_state, own, s), slope, mask=inside)
+    tl.store(point_states(part_A + part * d_state, own, s), sum_A, mask=inside)
     if D is not None:
         tl.store(part_D + part + c, sum_D, mask=c < d_inner)
     if bias is not None:

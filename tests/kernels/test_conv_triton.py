@@ -238,8 +238,8 @@ def test_given_positions_are_taken_and_found_ones_are_right(device: torch.device
 
     offsets = _offsets(LENGTHS, device)
     wanted = torch.cat([torch.arange(n) for n in LENGTHS]).to(device)
-    places, sequences = triton.find_places(offsets, sum(LENGTHS))
-    assert torch.equal(places.long(), wanted)
+    positions, sequences = triton.find_positions(offsets, sum(LENGTHS))
+    assert torch.equal(positions.long(), wanted)
     numbers = torch.arange(len(LENGTHS)).repeat_interleave(torch.tensor(LENGTHS)).to(device)
     assert torch.equal(sequences.long(), numbers)
 
@@ -309,10 +309,10 @@ def test_the_operations_are_registered_soundly(stated: bool, device: torch.devic
     lengths = (3, 0, 4)
     inputs = {name: x.to(device).requires_grad_() for name, x in _inputs(lengths, channels=3).items()}
     offsets = _offsets(lengths, device)
-    places, sequences = triton.find_places(offsets, 7)
-    torch.library.opcheck(triton.find_places, (offsets, 7))
+    positions, sequences = triton.find_positions(offsets, 7)
+    torch.library.opcheck(triton.find_positions, (offsets, 7))
     initial = inputs["initial_state"] if stated else None
-    arguments = (inputs["x"], inputs["weight"], inputs["bias"], offsets, places, sequences, True, initial)
+    arguments = (inputs["x"], inputs["weight"], inputs["bias"], offsets, positions, sequences, True, initial)
     torch.library.opcheck(triton.forward, (*arguments, stated))
 
 

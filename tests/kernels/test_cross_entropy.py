@@ -230,10 +230,10 @@ def test_skipping_small_values_changes_the_gradient_by_no_more_than_them() -> No
     shares = (inputs[0].detach() @ weight.detach().T).softmax(1)
     kept = shares.masked_fill(shares < limit, 0.0)
     assert 100 < int((kept == 0).sum()) < kept.numel()
-    slopes = kept - 0.1 / 400
-    slopes[torch.arange(50), targets] -= 0.9
+    d_logits = kept - 0.1 / 400
+    d_logits[torch.arange(50), targets] -= 0.9
     assert inputs[1].grad is not None
-    torch.testing.assert_close(inputs[1].grad, slopes.T @ inputs[0].detach() / 50, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(inputs[1].grad, d_logits.T @ inputs[0].detach() / 50, rtol=1e-5, atol=1e-6)
     with pytest.raises(ArgumentError, match="skip_small"):
         linear_cross_entropy(hidden, weight, targets, skip_small=True, backend="cpu")
 

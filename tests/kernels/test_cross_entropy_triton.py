@@ -150,7 +150,7 @@ def test_slabs_of_rows_change_no_bit(device: torch.device, monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize("programs", [1, 512])
-def test_pieces_of_rows_add_up(device: torch.device, programs: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_parts_of_rows_add_up(device: torch.device, programs: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(triton, "PROGRAMS", programs)
     assert (triton.split_rows(600, 2, 32)[1] > 1) == (programs > 1)
     bias = torch.linspace(-1, 1, 100, device=device)
