@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from recsys.benchmarks.accuracy.places import alone, prepared_log
+from recsys.benchmarks.accuracy.places import locked, prepared_log
 from recsys.benchmarks.accuracy.recipes import FOLDER, Recipe, read_recipes
 from recsys.benchmarks.accuracy.records import compare, current, record_path
 from recsys.benchmarks.accuracy.running import run_one
@@ -65,7 +65,7 @@ def run(
                 store = prepared_log(recipe, data, runs, say)
                 say(f"{recipe.id}, seed {seed}:")
                 place = runs / recipe.dataset.name / recipe.run_name(seed)
-                with alone(place):
+                with locked(place):
                     record = run_one(recipe, seed, store, place, device=device, backend=backend, say=say)
                 write_json(record_path(results, recipe, seed), record)
             else:

@@ -12,7 +12,7 @@ from recsys.datasets.prepared.store import SequenceStore
 from recsys.datasets.preparing.options import PrepareOptions
 from recsys.errors import RunError
 
-__all__ = ["alone", "prepared_log"]
+__all__ = ["locked", "prepared_log"]
 
 _DECIDED = ("split", "min_user_events", "min_item_events")
 _LEFT_OPEN = [field.name for field in fields(PrepareOptions) if field.name not in _DECIDED]
@@ -57,7 +57,7 @@ def _is_prepared(folder: Path, dataset: DatasetFile) -> bool:
 
 
 @contextlib.contextmanager
-def alone(folder: Path) -> Iterator[None]:
+def locked(folder: Path) -> Iterator[None]:
     """Hold a folder's lock: two processes on one checkpoint would spoil it.
 
     Raises:

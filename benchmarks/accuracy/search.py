@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from recsys.benchmarks.accuracy.places import alone, prepared_log
+from recsys.benchmarks.accuracy.places import locked, prepared_log
 from recsys.benchmarks.accuracy.recipes import Recipe, read_recipes
 from recsys.benchmarks.accuracy.running import train
 from recsys.benchmarks.machine import stamp
@@ -137,7 +137,7 @@ def search(
     store = prepared_log(space.recipe, data, runs, say)
     folder = runs / "search" / space.name
     path = results / f"{space.name}.json"
-    with alone(folder):
+    with locked(folder):
         study = optuna.create_study(
             study_name=space.name,
             storage=f"sqlite:///{folder / 'study.db'}",
@@ -156,7 +156,7 @@ def search(
             )
             say(f"{space.name}, trial {finished + 1} of {trials}: {trial.params}")
             place = folder / recipe.run_name(space.seed)
-            with alone(place):
+            with locked(place):
                 _, facts = train(recipe, space.seed, store, place, device=device, backend=backend, say=say)
             trial.set_user_attr("facts", facts)
             study.tell(trial, facts["valid"]["ndcg@10"])

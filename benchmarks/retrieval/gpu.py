@@ -45,7 +45,7 @@ def checks() -> dict[str, Any]:
             "filter_violations": int((answer.ids % 2 == 1).sum()),
             "agreement": float((answer.ids == truth.ids).mean()),
             "threads_agree": all(np.array_equal(a, again[0]) for a in again),
-            "tallies": index.tallies,
+            "counters": index.counters,
         }
     return {"cuvs": has_cuvs(faiss), "classic_drops_selectors": dropped, "kinds": found}
 

@@ -178,7 +178,7 @@ def _build(folder: Path, source: Source, options: PrepareOptions, items_path: Pa
             f"{source.file}: no event is left after keeping users with {options.min_user_events}"
             f" and items with {options.min_item_events} events; pass a smaller --min-events"
         )
-    events, marks, split_facts = _split(events, options)
+    events, bounds, split_facts = _split(events, options)
     offsets = events.offsets()
     timestamps = events.timestamps
     arrays: dict[str, NDArray[Any]] = {"items": events.items, "offsets": offsets}
@@ -186,8 +186,8 @@ def _build(folder: Path, source: Source, options: PrepareOptions, items_path: Pa
         arrays["timestamps"] = timestamps
         if options.time_zone is not None:
             arrays["utc_offsets"] = _utc_offsets(timestamps, events, options.time_zone)
-    arrays |= {"valid_start": marks.valid_start, "test_start": marks.test_start}
-    training = splitting.training_events(marks, offsets)
+    arrays |= {"valid_start": bounds.valid_start, "test_start": bounds.test_start}
+    training = splitting.training_events(bounds, offsets)
     counts = np.bincount(events.items[training], minlength=events.item_ids.len())
     table, titled = item_rows(events.item_ids, counts, metadata)
     meta = {
@@ -214,8 +214,8 @@ def _build(folder: Path, source: Source, options: PrepareOptions, items_path: Pa
             "users": core.removed_users,
             "items": core.removed_items,
         },
-        "split": {"name": options.split, **split_facts, **splitting.describe(marks, offsets)},
-        "tie_share": marks.tie_share,
+        "split": {"name": options.split, **split_facts, **splitting.describe(bounds, offsets)},
+        "tie_share": bounds.tie_share,
         "lengths": describe_lengths(offsets),
         "time": describe_time(timestamps, options.time_zone, arrays.get("utc_offsets")),
     }
@@ -230,7 +230,7 @@ def _utc_offsets(timestamps: NDArray[np.int64], events: Events, zone: str) -> ND
     return offsets_of_column(timestamps, events.zones, list(events.zone_names), column)
 
 
-def _split(events: Events, options: PrepareOptions) -> tuple[Events, splitting.SplitMarks, dict[str, Any]]:
+def _split(events: Events, options: PrepareOptions) -> tuple[Events, splitting.SplitBounds, dict[str, Any]]:
     if options.split == "leave-one-out":
         keys = events.keys if events.per_second is not None else None
         return events, splitting.leave_one_out(events.offsets(), keys), {}

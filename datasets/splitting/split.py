@@ -17,7 +17,7 @@ Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class SplitMarks:
+class SplitBounds:
     """A split of U users' events.
 
     Attributes:
@@ -40,7 +40,7 @@ class TemporalCuts:
     test_time: int
 
 
-def leave_one_out(offsets: Ints, keys: Ints | None) -> SplitMarks:
+def leave_one_out(offsets: Ints, keys: Ints | None) -> SplitBounds:
     """Test each user on the last event and validate on the one before it.
 
     Users with fewer than three events only train, so that every tested user has something to learn from.
@@ -57,7 +57,7 @@ def leave_one_out(offsets: Ints, keys: Ints | None) -> SplitMarks:
     if keys is not None:
         last = test_start[tested]
         tie_share = float(np.mean(keys[last] == keys[last - 1])) if len(last) else 0.0
-    return SplitMarks(valid_start, test_start, tie_share)
+    return SplitBounds(valid_start, test_start, tie_share)
 
 
 def temporal_cuts(
@@ -128,7 +128,7 @@ def cold_events(
     return ~known[items]
 
 
-def temporal(offsets: Ints, timestamps: Ints, cuts: TemporalCuts) -> SplitMarks:
+def temporal(offsets: Ints, timestamps: Ints, cuts: TemporalCuts) -> SplitBounds:
     """Place a global cut in each user's sequence.
 
     Args:
@@ -136,27 +136,27 @@ def temporal(offsets: Ints, timestamps: Ints, cuts: TemporalCuts) -> SplitMarks:
         timestamps: (N,) int64 unix seconds, not decreasing within a user.
         cuts: from `temporal_cuts`.
     """
-    return SplitMarks(
+    return SplitBounds(
         offsets[:-1] + _events_before(offsets, timestamps, cuts.valid_time),
         offsets[:-1] + _events_before(offsets, timestamps, cuts.test_time),
         0.0,
     )
 
 
-def training_events(marks: SplitMarks, offsets: Ints) -> NDArray[np.bool_]:
+def training_events(bounds: SplitBounds, offsets: Ints) -> NDArray[np.bool_]:
     """(N,) bool, whether each event trains."""
     steps = np.zeros(int(offsets[-1]) + 1, dtype=np.int8)
     # A user without training events opens and closes at one place, so places are counted, not set.
     np.add.at(steps, offsets[:-1], 1)
-    np.add.at(steps, marks.valid_start, -1)
+    np.add.at(steps, bounds.valid_start, -1)
     return np.cumsum(steps[:-1], dtype=np.int8).astype(bool)
 
 
-def describe(marks: SplitMarks, offsets: Ints) -> dict[str, Any]:
+def describe(bounds: SplitBounds, offsets: Ints) -> dict[str, Any]:
     """Counts of a split's parts, for meta.json."""
-    train = int((marks.valid_start - offsets[:-1]).sum())
-    valid = marks.test_start - marks.valid_start
-    test = offsets[1:] - marks.test_start
+    train = int((bounds.valid_start - offsets[:-1]).sum())
+    valid = bounds.test_start - bounds.valid_start
+    test = offsets[1:] - bounds.test_start
     return {
         "train_events": train,
         "valid_events": int(valid.sum()),

@@ -87,8 +87,8 @@ def read_user_clock(
     items, local = queries.items[-encoder.history_length :], queries.local_times
     assert local is not None
     local = local[-encoder.history_length :]
-    kind, labels, marks = _marks(names, items, most)
-    values = torch.from_numpy(np.concatenate((marks, np.ones((len(items), 1))), axis=1))
+    kind, labels, shares = _shares(names, items, most)
+    values = torch.from_numpy(np.concatenate((shares, np.ones((len(items), 1))), axis=1))
     first = -(-(int(local[-1]) + 1) // 3600) * 3600
     asked = torch.arange(first, first + HOURS * 3600, 3600)
     with torch.no_grad():
@@ -104,20 +104,20 @@ def read_user_clock(
     return UserClock(user, kind, labels, sums[:, :-1] / total, prior / total[:, 0], len(items))
 
 
-def _marks(names: Names, items: NDArray[np.int64], most: int) -> tuple[str, list[str], Floats]:
+def _shares(names: Names, items: NDArray[np.int64], most: int) -> tuple[str, list[str], Floats]:
     """Kind, C labels and (L, C) share of each label in each event; rows add up to at most one."""
     try:
         known, categories = names.categories
     except DataError:
-        return "item", *_item_marks(names, items, most)
+        return "item", *_item_shares(names, items, most)
     belongs = np.zeros((len(items), len(known)))
     for number in range(len(known)):
         belongs[:, number] = np.isin(items, categories.items(number))
-    marks = belongs / np.maximum(belongs.sum(axis=1, keepdims=True), 1)
-    return "category", *_top(known, marks, most)
+    shares = belongs / np.maximum(belongs.sum(axis=1, keepdims=True), 1)
+    return "category", *_top(known, shares, most)
 
 
-def _item_marks(names: Names, items: NDArray[np.int64], most: int) -> tuple[list[str], Floats]:
+def _item_shares(names: Names, items: NDArray[np.int64], most: int) -> tuple[list[str], Floats]:
     rows, place = np.unique(items, return_inverse=True)
     titles = names.titles_of(rows)
     ids = names.items.decode(rows)
@@ -128,12 +128,14 @@ def _item_marks(names: Names, items: NDArray[np.int64], most: int) -> tuple[list
     return _top(shown, np.eye(len(rows))[place], most)
 
 
-def _top(labels: Sequence[str], marks: Floats, most: int) -> tuple[list[str], Floats]:
+def _top(labels: Sequence[str], shares: Floats, most: int) -> tuple[list[str], Floats]:
     """The labels with the greatest sums, and the rest as one."""
-    order = np.argsort(-marks.sum(axis=0), kind="stable")
-    order = order[marks.sum(axis=0)[order] > 0]
+    order = np.argsort(-shares.sum(axis=0), kind="stable")
+    order = order[shares.sum(axis=0)[order] > 0]
     kept, rest = order[:most], order[most:]
     found = [labels[place] for place in kept]
     if len(rest):
-        return [*found, OTHER], np.concatenate((marks[:, kept], marks[:, rest].sum(1, keepdims=True)), axis=1)
-    return found, marks[:, kept]
+        return [*found, OTHER], np.concatenate(
+            (shares[:, kept], shares[:, rest].sum(1, keepdims=True)), axis=1
+        )
+    return found, shares[:, kept]

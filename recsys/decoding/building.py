@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from recsys.datasets.prepared.store import SequenceStore
-from recsys.decoding.datastore import collect_memory
-from recsys.decoding.decoder import Aggregate, Decoder, Decoding, Vectors, check_decoding, memory_index
-from recsys.decoding.latent import LatentMemory, latent_vectors, mix, spread_ratio
+from recsys.decoding.datastore import collect_datastore
+from recsys.decoding.decoder import Aggregate, Decoder, Decoding, Vectors, check_decoding, datastore_index
+from recsys.decoding.latent import Datastore, latent_vectors, mix, spread_ratio
 from recsys.decoding.local_latent import LocalLatent
 from recsys.decoding.local_ranking import local_ndcgs
 from recsys.decoding.validation import Validation
@@ -70,7 +70,7 @@ def build_decoder(
         return Decoder(index, decoding)
 
     tell = notify or (lambda _: None)
-    whole = collect_memory(encoder, store, seed=seed)
+    whole = collect_datastore(encoder, store, seed=seed)
     tell(f"Memory: {len(whole):,} states of {int((whole.counts() > 0).sum()):,} items")
     validation = Validation(encoder, store, seed)
     if vectors == "mixed":
@@ -85,7 +85,7 @@ def build_decoder(
     memory = whole.capped(decoding.cap, seed)
     extra, states = {}, None
     if aggregate == "local":
-        states = memory_index(memory.states)
+        states = datastore_index(memory.states)
         decoding = choose_local(memory, states, decoding, validation, tell)
         extra = {"states": states.vectors, "items": torch.from_numpy(memory.items)}
     index = ItemIndex.build(
@@ -95,7 +95,7 @@ def build_decoder(
     return Decoder(index, decoding, local=local)
 
 
-def choose_latent(memory: LatentMemory, validation: Validation, seed: int, tell: Notify) -> Decoding:
+def choose_latent(memory: Datastore, validation: Validation, seed: int, tell: Notify) -> Decoding:
     """Choose the cap of a global latent index by NDCG@10 on the validation events."""
     if not validation.possible:
         tell("No validation events: every state is kept")
@@ -113,7 +113,7 @@ def choose_latent(memory: LatentMemory, validation: Validation, seed: int, tell:
 
 
 def choose_mixture(
-    embedding: Tensor, memory: LatentMemory, validation: Validation, seed: int, tell: Notify
+    embedding: Tensor, memory: Datastore, validation: Validation, seed: int, tell: Notify
 ) -> Decoding:
     """Choose the cap and the weight of a mixture by NDCG@10 on the validation events."""
     if not validation.possible:
@@ -135,7 +135,7 @@ def choose_mixture(
 
 
 def choose_local(
-    memory: LatentMemory, states: ItemIndex, decoding: Decoding, validation: Validation, tell: Notify
+    memory: Datastore, states: ItemIndex, decoding: Decoding, validation: Validation, tell: Notify
 ) -> Decoding:
     """Choose the number of neighbours of a local index by NDCG@10 on the validation events.
 
@@ -160,7 +160,7 @@ def choose_local(
     return best
 
 
-def _caps(memory: LatentMemory) -> list[int | None]:
+def _caps(memory: Datastore) -> list[int | None]:
     """Caps that take something away, and none."""
     most = int(memory.counts().max(initial=0))
     return [cap for cap in CAPS if cap is None or cap < most]

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from recsys.datasets.prepared.store import SequenceStore
 from recsys.datasets.times.local_times import local_times
-from recsys.decoding.latent import LatentMemory, reservoir
+from recsys.decoding.latent import Datastore, reservoir
 from recsys.encoders.base import SequenceEncoder
 from recsys.evaluation.log_states import log_states
 from recsys.jagged import SequenceBatch, flat_ranges
@@ -21,7 +21,7 @@ PREFIX_CAP = 32
 """Most states per item of an encoder that is not causal: each costs the encoding of a whole history."""
 
 
-def collect_memory(
+def collect_datastore(
     encoder: SequenceEncoder,
     store: SequenceStore,
     *,
@@ -29,7 +29,7 @@ def collect_memory(
     seed: int = 0,
     batch_events: int = 32_768,
     progress: Callable[[int, int], None] | None = None,
-) -> LatentMemory:
+) -> Datastore:
     """Encode the training sequences and keep their states.
 
     Causal encoders give the states of a whole sequence at once. A sequence longer than the encoder's window
@@ -61,7 +61,7 @@ def collect_memory(
         states = _causal_states(encoder, store, first, last, places, batch_events, progress)
     else:
         states = _prefix_states(encoder, store, first[users], places, batch_events, progress)
-    return LatentMemory(states, items, store.n_items)
+    return Datastore(states, items, store.n_items)
 
 
 def _causal_states(

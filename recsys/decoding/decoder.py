@@ -248,12 +248,12 @@ def local_of(index: ItemIndex, neighbours: int) -> LocalLatent:
         KeyError: the index carries none.
     """
     states, items = index.extra["states"], index.extra["items"].numpy()
-    memory = memory_index(states)
+    memory = datastore_index(states)
     index.extra["states"] = memory.vectors  # the same numbers, held once
     return LocalLatent(memory, items, index, neighbours)
 
 
-def memory_index(states: Tensor) -> ItemIndex:
+def datastore_index(states: Tensor) -> ItemIndex:
     """An index over (M, d) states, scanned exactly.
 
     A graph would have to be built whenever the index is opened, and thousands of neighbours are asked for. Of

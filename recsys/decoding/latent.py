@@ -26,8 +26,8 @@ _ROOM = 1.25
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class LatentMemory:
-    """Hidden states and the items that followed them.
+class Datastore:
+    """Hidden states and the items that followed them: what a kNN language model calls a datastore.
 
     Attributes:
         states: (M, d) float32.
@@ -42,12 +42,12 @@ class LatentMemory:
     def __len__(self) -> int:
         return len(self.items)
 
-    def capped(self, cap: int | None, seed: int = 0) -> "LatentMemory":
+    def capped(self, cap: int | None, seed: int = 0) -> "Datastore":
         """At most `cap` states of each item, drawn at random; None keeps all, and copies nothing."""
         if cap is None:
             return self
         kept = reservoir(self.items, cap, np.random.default_rng(seed))
-        return LatentMemory(self.states[torch.from_numpy(kept)], self.items[kept], self.n_items)
+        return Datastore(self.states[torch.from_numpy(kept)], self.items[kept], self.n_items)
 
     def counts(self) -> Ints:
         """(V,) int64 states of each item."""
@@ -95,7 +95,7 @@ def reservoir(items: NDArray[np.integer], cap: int | None, generator: np.random.
     return np.sort(order[rank < cap]).astype(np.int64)
 
 
-def latent_vectors(memory: LatentMemory) -> Tensor:
+def latent_vectors(memory: Datastore) -> Tensor:
     """(V, d) item vectors for an L2 index: mean states.
 
     Items that followed no history have no place in this space: they stand far off, behind all others, so that
@@ -135,7 +135,7 @@ def with_column(states: Tensor, column: float) -> Tensor:
     return torch.cat([states, states.new_full((len(states), 1), column)], dim=1)
 
 
-def spread_ratio(embedding: Tensor, memory: LatentMemory, states: Tensor) -> float:
+def spread_ratio(embedding: Tensor, memory: Datastore, states: Tensor) -> float:
     """c: standard deviation of the embedding's scores over that of the latent ones, for some states.
 
     Args:
@@ -151,7 +151,7 @@ def spread_ratio(embedding: Tensor, memory: LatentMemory, states: Tensor) -> flo
     return float(inner.std(dim=1).mean() / near.std(dim=1).mean().clamp_min(1e-12))
 
 
-def mix(embedding: Tensor, memory: LatentMemory, weight: float, ratio: float) -> Mixture:
+def mix(embedding: Tensor, memory: Datastore, weight: float, ratio: float) -> Mixture:
     """Mix the tied embedding and the latent vectors.
 
     Args:

@@ -57,8 +57,8 @@ def ranks_with_bias(
 
     def without(ids: Ints, offsets: Ints) -> Ranks:
         """Ranks among all but some items."""
-        barred = torch.from_numpy(ids).to(device), torch.from_numpy(offsets).to(device)
-        found: Ranks = rank_of_target(states, item_weight, wanted, barred, ties=ties).removed.cpu().numpy()
+        excluded = torch.from_numpy(ids).to(device), torch.from_numpy(offsets).to(device)
+        found: Ranks = rank_of_target(states, item_weight, wanted, excluded, ties=ties).removed.cpu().numpy()
         return found
 
     owner = window.rows()
@@ -90,8 +90,8 @@ def top_ids_with_bias(states: Tensor, item_weight: Tensor, window: WindowBias, k
     from recsys.kernels.ranking import top_k
 
     device = item_weight.device
-    barred = torch.from_numpy(window.ids).to(device), torch.from_numpy(window.offsets).to(device)
-    rest = top_k(states, item_weight, k, barred)
+    excluded = torch.from_numpy(window.ids).to(device), torch.from_numpy(window.offsets).to(device)
+    rest = top_k(states, item_weight, k, excluded)
     laid, ids = window.laid_out(_window_scores(states, item_weight, window).double().cpu().numpy())
     every = np.concatenate((rest.scores.double().cpu().numpy(), laid), axis=1)
     names = np.concatenate((rest.ids.cpu().numpy(), ids), axis=1)

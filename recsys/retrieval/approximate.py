@@ -11,13 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from recsys.retrieval.counters import Counters
 from recsys.retrieval.faiss_library import bitmap_selector, load_faiss, searching
 from recsys.retrieval.filters import Filters, Ints
 from recsys.retrieval.flat import FlatBackend
 from recsys.retrieval.metric import Floats32, Metric, Proposals, order_exactly
 from recsys.retrieval.options import IndexOptions
 from recsys.retrieval.planner import Engine, Step, plan
-from recsys.retrieval.tallies import Tallies
 
 
 class Proposer(Protocol):
@@ -61,7 +61,7 @@ class ApproximateBackend:
         self._proposer = proposer
         self._metric = metric
         self._threads = options.threads
-        self.tallies = Tallies()
+        self.counters = Counters()
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -96,7 +96,7 @@ class ApproximateBackend:
         steps = plan(filters, k, self._proposer.engine)
         if len(steps) == 1 and steps[0].how not in ("gather", "scan"):
             scores, ids = self._ask(steps[0], asked, k, filters)
-            self.tallies.add(steps[0].how, len(asked))
+            self.counters.add(steps[0].how, len(asked))
             left = self._unfinished(steps[0].rows, ids, filters)
             return self._completed(asked, k, filters, scores, ids, left)
         scores = np.empty((len(asked), k), dtype=np.float32)
@@ -104,7 +104,7 @@ class ApproximateBackend:
         short = []
         for step in steps:
             rows = step.rows
-            self.tallies.add(step.how, len(rows))
+            self.counters.add(step.how, len(rows))
             if step.how in ("gather", "scan"):
                 scores[rows], ids[rows] = self._flat.search_rows(asked, k, filters, rows)
                 continue
@@ -118,7 +118,7 @@ class ApproximateBackend:
     ) -> tuple[Floats32, Ints]:
         """Answers, after an exact scan for the queries that were left short."""
         if len(left):
-            self.tallies.add("completed", len(left))
+            self.counters.add("completed", len(left))
             scores[left], ids[left] = self._flat.search_rows(asked, k, filters, left)
         return scores, ids
 
@@ -141,7 +141,7 @@ class ApproximateBackend:
             rows=step.rows,
         )
         if selector is not None:
-            self.tallies.add("refused", refused)
+            self.counters.add("refused", refused)
         return scores, ids
 
     def _unfinished(self, rows: Ints, ids: Ints, filters: Filters) -> Ints:

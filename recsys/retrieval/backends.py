@@ -8,7 +8,7 @@ from torch import Tensor
 
 from recsys.errors import ArgumentError, MissingDependencyError
 from recsys.retrieval.filters import Filters
-from recsys.retrieval.guide import advise
+from recsys.retrieval.kind_choice import kind_for
 from recsys.retrieval.metric import Metric
 from recsys.retrieval.options import IndexOptions
 
@@ -91,8 +91,8 @@ def choose_kind(kind: str, vectors: Tensor) -> tuple[str, str]:
         faiss = load_faiss()
     except MissingDependencyError as error:
         return "exact", str(error)
-    advised, reason = advise(len(vectors))
-    return advised, f"{reason}; FAISS {faiss.__version__} is installed"
+    chosen, reason = kind_for(len(vectors))
+    return chosen, f"{reason}; FAISS {faiss.__version__} is installed"
 
 
 def build_backend(

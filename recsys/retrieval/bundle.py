@@ -127,12 +127,12 @@ def amend_bundle(folder: str | Path, state: str, name: str, tensors: dict[str, T
 
 @contextmanager
 def _writing(target: Path) -> Iterator[None]:
-    """Alone in a folder that is there; what cannot be written is said in one line."""
+    """Hold the lock of a folder that is there; what cannot be written is said in one line."""
     from safetensors import SafetensorError
 
     try:
         target.mkdir(parents=True, exist_ok=True)
-        with _alone_in(target):
+        with _locked(target):
             yield
     except (OSError, SafetensorError) as error:
         raise _write_error(target, error) from None
@@ -153,7 +153,7 @@ def _write_file(target: Path, name: str, tensors: dict[str, Tensor]) -> dict[str
 
 
 def _publish(target: Path, record: dict[str, Any]) -> str:
-    """Put the manifest in place, which makes the new state the folder's, and sweep what it does not name."""
+    """Put the manifest in place, which makes the new state the folder's, and remove what it does not name."""
     raw = _encode(record)
     with _temporary(target) as fresh:
         fresh.write_bytes(raw)
@@ -161,7 +161,7 @@ def _publish(target: Path, record: dict[str, Any]) -> str:
         _sync_folder(target)
         fresh.replace(target / MANIFEST)
     _sync_folder(target)
-    _sweep(target, {entry["file"] for entry in record["files"].values()})
+    _remove_unnamed(target, {entry["file"] for entry in record["files"].values()})
     return str(json.loads(raw)["sha256"])
 
 
@@ -284,7 +284,7 @@ def _replaceable(target: Path) -> bool:
 
 
 @contextmanager
-def _alone_in(folder: Path) -> Iterator[None]:
+def _locked(folder: Path) -> Iterator[None]:
     """Wait until nobody else writes this folder; the lock goes with the process that holds it."""
     handle = os.open(folder, os.O_RDONLY)
     try:
@@ -308,7 +308,7 @@ def _temporary(folder: Path) -> Iterator[Path]:
         path.unlink(missing_ok=True)
 
 
-def _sweep(folder: Path, kept: set[str]) -> None:
+def _remove_unnamed(folder: Path, kept: set[str]) -> None:
     """Remove the files of earlier indexes and of saves that were killed."""
     for entry in folder.iterdir():
         if entry.name not in kept and entry.name != MANIFEST:

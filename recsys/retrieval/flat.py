@@ -18,6 +18,7 @@ from torch import Tensor
 from recsys.errors import RetrievalError
 from recsys.kernels.rescoring import LANES, SLACK, rescore_gathered
 from recsys.retrieval.backends import Parts
+from recsys.retrieval.counters import Counters
 from recsys.retrieval.faiss_library import bitmap_selector, load_faiss, lower_blas_threshold, searching
 from recsys.retrieval.filters import Filters, Ints
 from recsys.retrieval.gathered import GatheredIndexes
@@ -32,11 +33,10 @@ from recsys.retrieval.metric import (
 )
 from recsys.retrieval.options import IndexOptions
 from recsys.retrieval.planner import Engine, Step, plan
-from recsys.retrieval.tallies import Tallies
 
 # A scan of gathered items with up to so many multiply-adds, about two milliseconds, is our kernel's, on the
 # calling thread; beyond, FAISS may use all of its threads.
-_PRODUCTS_ALONE = 2**25
+_PRODUCTS_ON_ONE_THREAD = 2**25
 
 
 class FlatBackend:
@@ -83,7 +83,7 @@ class FlatBackend:
         lower_blas_threshold(self._faiss, index.d)
         self.longest = longest(self.array)
         self._gathered = GatheredIndexes(self._gather, index.d * 4)
-        self.tallies = Tallies()
+        self.counters = Counters()
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -122,13 +122,14 @@ class FlatBackend:
             queries: (b, d) float32, the whole batch.
             k: answers per query.
             filters: of the whole batch.
-            chosen: (r,) int64 queries to answer.
+            chosen: (r,) int64 queries to answer, each once, in any order.
 
         Returns:
-            (r, k) scores and ids.
+            (r, k) scores and ids, in the order of `chosen`.
         """
         if len(chosen) == len(queries):
-            return self.search_arrays(queries, k, filters)
+            scores, ids = self.search_arrays(queries, k, filters)
+            return scores[chosen], ids[chosen]
         return self._search_steps(plan(filters, k, self._engine), queries, k, filters, chosen)
 
     def _search_steps(
@@ -149,13 +150,13 @@ class FlatBackend:
         self, step: Step, queries: Floats32, k: int, filters: Filters, rows: Ints
     ) -> tuple[Floats32, Ints]:
         """Answer (r, d) queries, which stand in these rows of the filters, in one way."""
-        self.tallies.add(step.how, len(rows))
+        self.counters.add(step.how, len(rows))
         gathered, index, selector = None, self._index, None
         if step.how == "gather":
             assert filters.candidates is not None
             index, table = self._gathered.get(filters.candidates)
-            if self._metric != "l2" and len(table) * queries.size <= _PRODUCTS_ALONE:
-                return self._answer_alone(table, queries, k, step.excluded, filters, rows)
+            if self._metric != "l2" and len(table) * queries.size <= _PRODUCTS_ON_ONE_THREAD:
+                return self._answer_on_this_thread(table, queries, k, step.excluded, filters, rows)
             gathered = filters.candidates, table
         elif step.how == "selector":
             assert filters.candidates is not None
@@ -179,10 +180,10 @@ class FlatBackend:
             rows=rows,
         )
         if selector is not None:
-            self.tallies.add("refused", refused)
+            self.counters.add("refused", refused)
         return scores, ids
 
-    def _answer_alone(
+    def _answer_on_this_thread(
         self, table: Floats32, queries: Floats32, k: int, excluded: int, filters: Filters, rows: Ints
     ) -> tuple[Floats32, Ints]:
         """Scan gathered items and order what is found, in one compiled call on this thread."""

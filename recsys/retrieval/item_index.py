@@ -155,10 +155,15 @@ class ItemIndex:
         return self.backend.exact
 
     @property
+    def counters(self) -> dict[str, int]:
+        """What searches did so far, by `recsys.retrieval.counters.Counters`' names; empty for "exact"."""
+        counters = getattr(self.backend, "counters", None)
+        return {} if counters is None else counters.as_dict()
+
+    @property
     def tallies(self) -> dict[str, int]:
-        """What searches did so far, by `recsys.retrieval.tallies.Tallies`' names; empty for "exact"."""
-        tallies = getattr(self.backend, "tallies", None)
-        return {} if tallies is None else tallies.as_dict()
+        """The earlier name of `counters`."""
+        return self.counters
 
     @property
     def vectors(self) -> Tensor:

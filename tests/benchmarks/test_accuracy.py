@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from recsys.benchmarks import accuracy
-from recsys.benchmarks.accuracy.places import alone
+from recsys.benchmarks.accuracy.places import locked
 from recsys.benchmarks.accuracy.recipes import find_log, read_recipes
 from recsys.benchmarks.accuracy.records import compare, current
 from recsys.benchmarks.accuracy.running import read_ranks
@@ -159,7 +159,7 @@ def test_figures_are_averaged_over_tie_orders_where_the_dataset_says_so(place: P
 def test_two_processes_do_not_share_a_run(place: Path) -> None:
     recipe = read_recipes(["toy/knn"], place / "recipes")[0]
     with (
-        alone(place / "runs" / "toy" / recipe.run_name(0)),
+        locked(place / "runs" / "toy" / recipe.run_name(0)),
         pytest.raises(RunError, match="another process"),
     ):
         _run(place, "toy/knn")

@@ -7,7 +7,7 @@ from hypothesis import assume, given
 from numpy.typing import NDArray
 
 from recsys.datasets.splitting.split import (
-    SplitMarks,
+    SplitBounds,
     TemporalCuts,
     cold_events,
     describe,
@@ -28,10 +28,10 @@ def jagged(sequences: list[list[int]]) -> tuple[Ints, Ints]:
     return offsets, np.concatenate([sorted(times) for times in sequences]).astype(np.int64)
 
 
-def check_order(marks: SplitMarks, offsets: Ints) -> None:
-    assert (offsets[:-1] <= marks.valid_start).all()
-    assert (marks.valid_start <= marks.test_start).all()
-    assert (marks.test_start <= offsets[1:]).all()
+def check_order(bounds: SplitBounds, offsets: Ints) -> None:
+    assert (offsets[:-1] <= bounds.valid_start).all()
+    assert (bounds.valid_start <= bounds.test_start).all()
+    assert (bounds.test_start <= offsets[1:]).all()
 
 
 @given(SEQUENCES)
@@ -39,18 +39,18 @@ def test_leave_one_out_tests_the_last_event_and_validates_on_the_one_before(
     sequences: list[list[int]],
 ) -> None:
     offsets, times = jagged(sequences)
-    marks = leave_one_out(offsets, times)
-    check_order(marks, offsets)
+    bounds = leave_one_out(offsets, times)
+    check_order(bounds, offsets)
     for user in range(len(sequences)):
         length = offsets[user + 1] - offsets[user]
         parts = (
-            marks.valid_start[user] - offsets[user],
-            marks.test_start[user] - marks.valid_start[user],
-            offsets[user + 1] - marks.test_start[user],
+            bounds.valid_start[user] - offsets[user],
+            bounds.test_start[user] - bounds.valid_start[user],
+            offsets[user + 1] - bounds.test_start[user],
         )
         assert parts == ((length - 2, 1, 1) if length >= 3 else (length, 0, 0))
-        history = times[offsets[user] : marks.test_start[user]]
-        assert (history <= times[marks.test_start[user] : offsets[user + 1]].min(initial=99)).all()
+        history = times[offsets[user] : bounds.test_start[user]]
+        assert (history <= times[bounds.test_start[user] : offsets[user + 1]].min(initial=99)).all()
 
 
 def test_the_tie_share_counts_tested_users_whose_last_two_events_are_simultaneous() -> None:
@@ -69,18 +69,18 @@ def test_temporal_parts_do_not_overlap_in_time(
         cuts = temporal_cuts(times, valid_fraction=valid_fraction, test_fraction=test_fraction)
     except DataError:
         assume(False)
-    marks = temporal(offsets, times, cuts)
-    check_order(marks, offsets)
-    training = training_events(marks, offsets)
+    bounds = temporal(offsets, times, cuts)
+    check_order(bounds, offsets)
+    training = training_events(bounds, offsets)
     place = np.arange(len(times))
     user = np.repeat(np.arange(len(sequences)), np.diff(offsets))
-    testing = place >= marks.test_start[user]
+    testing = place >= bounds.test_start[user]
     assert (times[training] < cuts.valid_time).all()
     assert (times[testing] >= cuts.test_time).all()
     middle = times[~training & ~testing]
     assert ((middle >= cuts.valid_time) & (middle < cuts.test_time)).all()
-    assert marks.tie_share == 0.0
-    counts = describe(marks, offsets)
+    assert bounds.tie_share == 0.0
+    counts = describe(bounds, offsets)
     assert counts["train_events"] == training.sum()
     assert counts["test_events"] == testing.sum()
     assert counts["train_events"] + counts["valid_events"] + counts["test_events"] == len(times)
@@ -94,8 +94,8 @@ def test_the_fractions_are_those_of_events_not_of_time() -> None:
 
 def test_events_at_a_cut_belong_to_the_later_part() -> None:
     times = np.array([1, 1, 2, 2, 2, 3], dtype=np.int64)
-    marks = temporal(np.array([0, 6]), times, TemporalCuts(2, 3))
-    assert (marks.valid_start.tolist(), marks.test_start.tolist()) == ([2], [5])
+    bounds = temporal(np.array([0, 6]), times, TemporalCuts(2, 3))
+    assert (bounds.valid_start.tolist(), bounds.test_start.tolist()) == ([2], [5])
 
 
 def test_explicit_cuts_are_taken_as_they_are() -> None:

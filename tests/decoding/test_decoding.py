@@ -17,7 +17,7 @@ from recsys.answering.window_answers import with_window
 from recsys.datasets.prepared.store import SequenceStore
 from recsys.decoding import building as decoder_building
 from recsys.decoding import local_ranking as local_evaluation
-from recsys.decoding.datastore import collect_memory
+from recsys.decoding.datastore import collect_datastore
 from recsys.decoding.local_latent import LocalLatent
 from recsys.decoding.local_ranking import local_ranks, ranks_by_neighbours
 from recsys.decoding.validation import Validation
@@ -51,7 +51,7 @@ def model(store: SequenceStore) -> Recommender:
 @pytest.mark.parametrize("name", ["sasrec", "bert4rec", "mamba"])
 def test_the_memory_holds_the_state_before_every_training_event(name: str, store: SequenceStore) -> None:
     encoder = fitted(name, store).encoder_
-    memory = collect_memory(encoder, store, cap=10**6, batch_events=200)
+    memory = collect_datastore(encoder, store, cap=10**6, batch_events=200)
     events = int((store.valid_start - store.offsets[:-1]).sum())
     assert len(memory) == events - store.n_users
     # Where a window holds the whole past, the state is that of the history.
@@ -68,12 +68,12 @@ def test_the_memory_holds_the_state_before_every_training_event(name: str, store
                 checked += 1
             row += 1
     assert checked > 20
-    capped = collect_memory(encoder, store, cap=3)
+    capped = collect_datastore(encoder, store, cap=3)
     assert capped.counts().max() == 3
 
 
 def test_long_sequences_are_read_in_overlapping_windows(model: Recommender, store: SequenceStore) -> None:
-    memory = collect_memory(model.encoder_, store)
+    memory = collect_datastore(model.encoder_, store)
     assert int((store.valid_start - store.offsets[:-1]).max()) > 2 * SMALL["max_length"]
     assert bool(torch.isfinite(memory.states).all())
     user = int(np.argmax(store.valid_start - store.offsets[:-1]))

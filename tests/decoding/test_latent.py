@@ -3,21 +3,21 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from recsys.decoding.latent import LatentMemory, latent_vectors, mix, reservoir, spread_ratio
+from recsys.decoding.latent import Datastore, latent_vectors, mix, reservoir, spread_ratio
 from recsys.decoding.local_latent import LocalLatent
 from recsys.errors import ArgumentError
 from recsys.retrieval.item_index import ItemIndex
 
 
-def memory(n_items: int = 6, n: int = 40, d: int = 4, seed: int = 0) -> LatentMemory:
+def memory(n_items: int = 6, n: int = 40, d: int = 4, seed: int = 0) -> Datastore:
     rng = np.random.default_rng(seed)
     states = rng.standard_normal((n, d)).astype(np.float32)
-    return LatentMemory(torch.from_numpy(states), rng.integers(0, n_items - 1, n), n_items)
+    return Datastore(torch.from_numpy(states), rng.integers(0, n_items - 1, n), n_items)
 
 
 def test_the_global_vector_of_an_item_is_the_mean_of_its_states() -> None:
     states = torch.tensor([[1.0, 0], [3, 0], [0, 5]])
-    small = LatentMemory(states, np.array([2, 2, 0]), 3)
+    small = Datastore(states, np.array([2, 2, 0]), 3)
     assert small.means().tolist() == [[0, 5], [0, 0], [2, 0]]
     assert small.counts().tolist() == [1, 0, 2]
     vectors = latent_vectors(small)
@@ -28,7 +28,7 @@ def test_the_global_vector_of_an_item_is_the_mean_of_its_states() -> None:
     queries *= 5 / np.linalg.norm(queries, axis=1, keepdims=True)
     assert np.all(index.search(queries, 3).ids[:, 2] == 1)
     with pytest.raises(ArgumentError, match="no states"):
-        latent_vectors(LatentMemory(states[:0], np.zeros(0, dtype=np.int64), 3))
+        latent_vectors(Datastore(states[:0], np.zeros(0, dtype=np.int64), 3))
 
 
 def test_a_reservoir_keeps_a_fair_sample_of_each_item() -> None:
@@ -54,7 +54,7 @@ def test_a_capped_memory_keeps_whole_pairs() -> None:
 
 
 def mixed_scores(
-    embedding: torch.Tensor, kept: LatentMemory, queries: torch.Tensor, weight: float, ratio: float
+    embedding: torch.Tensor, kept: Datastore, queries: torch.Tensor, weight: float, ratio: float
 ) -> NDArray[np.float64]:
     near = torch.cdist(queries.double(), kept.means().double()).square()
     scores = (1 - weight) * queries.double() @ embedding.double().T - weight * ratio * near
@@ -96,7 +96,7 @@ def test_the_ratio_brings_both_parts_to_one_spread() -> None:
     )
 
 
-def local_oracle(kept: LatentMemory, query: NDArray[np.float32], neighbours: int) -> dict[int, float]:
+def local_oracle(kept: Datastore, query: NDArray[np.float32], neighbours: int) -> dict[int, float]:
     distance = np.linalg.norm(kept.states.double().numpy() - query.astype(np.float64), axis=1)
     near = np.argsort(distance, kind="stable")[:neighbours]
     scores = {}
@@ -108,7 +108,7 @@ def local_oracle(kept: LatentMemory, query: NDArray[np.float32], neighbours: int
     return scores
 
 
-def local(neighbours: int) -> tuple[LocalLatent, LatentMemory]:
+def local(neighbours: int) -> tuple[LocalLatent, Datastore]:
     kept = memory(n_items=30, n=200)
     states = ItemIndex.build(kept.states, kind="exact", metric="l2", fingerprint="f")
     behind = ItemIndex.build(latent_vectors(kept), kind="exact", metric="l2", fingerprint="f")

@@ -125,7 +125,7 @@ def test_classic_gpu_indexes_never_meet_a_selector(
     even = np.arange(0, 4000, 2)
     for filters in ({}, {"allow": even}, {"allow": np.arange(50)}, {"deny": np.arange(2000)}):
         index = compare(kind, **filters)
-        assert "selector" not in index.tallies
+        assert "selector" not in index.counters
     seen = np.tile(np.arange(2500), 20), np.arange(21) * 2500
     compare(kind, exclude=seen)
     assert max(copy.deepest for copy in library.copies) <= 2048
@@ -163,8 +163,8 @@ def test_cuvs_honours_selectors_and_gets_them(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(planner, "FETCH_DEPTH", 100)
     allow = np.arange(0, 4000 * 4 // 5)
     index = compare("gpu-ivf", allow=allow)
-    assert index.tallies["selector"] == 20
-    assert index.tallies.get("refused", 0) == 0
+    assert index.counters["selector"] == 20
+    assert index.counters.get("refused", 0) == 0
 
 
 def test_cagra_answers_under_filters(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -172,8 +172,8 @@ def test_cagra_answers_under_filters(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(planner, "GATHER_ITEMS", 100)
     monkeypatch.setattr(planner, "FETCH_DEPTH", 100)
     compare("gpu-cagra")
-    assert compare("gpu-cagra", allow=np.arange(3200)).tallies["selector"] == 20
-    assert compare("gpu-cagra", allow=np.arange(1500)).tallies == {"scan": 20}
+    assert compare("gpu-cagra", allow=np.arange(3200)).counters["selector"] == 20
+    assert compare("gpu-cagra", allow=np.arange(1500)).counters == {"scan": 20}
 
 
 def test_what_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from recsys.errors import ArgumentError, ConfigError, RetrievalError
 from recsys.retrieval import planner
-from recsys.retrieval.guide import advise
 from recsys.retrieval.item_index import ItemIndex
+from recsys.retrieval.kind_choice import kind_for
 from recsys.retrieval.options import IndexOptions
 
 if importlib.util.find_spec("faiss") is None:
@@ -97,7 +97,7 @@ def test_no_kind_ever_breaks_a_filter_and_all_answer_as_many_as_exist(
         if kind == "flat" and metric != "cosine":
             best = sorted(pool, key=lambda i: (-truth[row, i], i))[:k]
             assert found == best
-    assert index.tallies.get("refused", 0) == 0
+    assert index.counters.get("refused", 0) == 0
 
 
 @pytest.mark.parametrize("metric", METRICS)
@@ -111,7 +111,7 @@ def test_approximate_kinds_find_most_of_the_best(kind: str, metric: str) -> None
     best = np.argsort(-true_scores(vectors, queries, metric), axis=1)[:, :10]
     recall = np.mean([len(set(f) & set(b)) / 10 for f, b in zip(found.tolist(), best.tolist(), strict=True)])
     assert recall > 0.9
-    assert index.tallies == {"fetch": 40}
+    assert index.counters == {"fetch": 40}
 
 
 @pytest.mark.parametrize(
@@ -200,7 +200,7 @@ def test_each_filter_is_met_in_the_cheapest_safe_way(
     index = ItemIndex.build(vectors, kind=kind, fingerprint="f", options={"nprobe": 70})
     denied = np.arange(deny)
     found = index.search(vectors[:rows], 10, allow=np.arange(allow) if allow else None, deny=denied)
-    assert {way for way in index.tallies if way in ("gather", "fetch", "selector", "scan")} == {how}
+    assert {way for way in index.counters if way in ("gather", "fetch", "selector", "scan")} == {how}
     assert found.ids.min() >= deny
     assert not allow or found.ids.max() < allow
 
@@ -210,7 +210,7 @@ def test_many_seen_items_send_a_graph_to_the_scan() -> None:
     index = ItemIndex.build(vectors, kind="hnsw", fingerprint="f")
     seen = [list(range(2000)), [5]]
     found = index.search(vectors[:2], 10, exclude=jagged(seen))
-    assert index.tallies == {"scan": 1, "fetch": 1}
+    assert index.counters == {"scan": 1, "fetch": 1}
     assert found.ids[0].min() >= 2000
     assert 5 not in found.ids[1]
 
@@ -227,8 +227,21 @@ def test_an_index_that_ignores_its_selector_breaks_no_filter_and_is_counted() ->
         patch.setattr(planner, "FETCH_DEPTH", 0)
         found = index.search(vectors[1501:1541:2], 10, allow=allowed)
     assert np.isin(found.ids, allowed).all()
-    assert index.tallies["refused"] > 0
-    assert index.tallies["completed"] > 0
+    assert index.counters["refused"] > 0
+    assert index.counters["completed"] > 0
+
+
+def test_a_batch_that_is_completed_as_a_whole_keeps_its_order() -> None:
+    # Its longer list puts the first query into the second step: to be completed, the two stand the other way.
+    vectors = clustered(3000, 8, 1)
+    index = ItemIndex.build(vectors, kind="hnsw", fingerprint="f")
+    proposer: Any = index.backend._proposer  # type: ignore[attr-defined]
+    proposer.propose = lambda queries, count, selector: np.full((len(queries), count), -1)
+    exclude = jagged([[5, 7, 9, 11, 2000], [6]])
+    found = index.search(vectors[:2], 3, exclude=exclude)
+    wanted = ItemIndex.build(vectors, kind="flat", fingerprint="f").search(vectors[:2], 3, exclude=exclude)
+    assert index.counters["completed"] == 2
+    np.testing.assert_array_equal(found.ids, wanted.ids)
 
 
 def test_a_category_is_gathered_once_and_others_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -310,16 +323,16 @@ def test_a_batch_too_large_for_one_call_is_answered_alike(
     allowed = np.arange(0, 2000, 3)
     exclude = jagged([list(range(0, 3 * row, 3)) for row in range(20)])
     alone = index.search(queries, 10, allow=allowed, exclude=exclude)
-    monkeypatch.setattr("recsys.retrieval.flat._PRODUCTS_ALONE", 0)
+    monkeypatch.setattr("recsys.retrieval.flat._PRODUCTS_ON_ONE_THREAD", 0)
     by_faiss = index.search(queries, 10, allow=allowed, exclude=exclude)
     np.testing.assert_array_equal(alone.ids, by_faiss.ids)
     np.testing.assert_array_equal(alone.scores, by_faiss.scores)
 
 
 def test_the_guide_changes_kind_with_the_catalog_and_says_why() -> None:
-    kinds = [advise(n)[0] for n in (10, 100_000, 100_001, 1_000_000, 1_000_001)]
+    kinds = [kind_for(n)[0] for n in (10, 100_000, 100_001, 1_000_000, 1_000_001)]
     assert kinds == ["flat", "flat", "hnsw", "hnsw", "ivf"]
-    assert "100,001 items" in advise(100_001)[1]
+    assert "100,001 items" in kind_for(100_001)[1]
 
 
 def test_saved_parts_that_do_not_fit_are_refused() -> None:

@@ -14,7 +14,7 @@ docs/retrieval.md says where it does not pay. An eighth of the lists holds 0.97 
 vectors of few directions; 4-bit codes propose less than half of those, 40 candidates an answer."""
 
 
-def advise(n_items: int) -> tuple[str, str]:
+def kind_for(n_items: int) -> tuple[str, str]:
     """The FAISS kind for a catalog on a CPU.
 
     Returns:

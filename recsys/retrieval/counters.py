@@ -4,7 +4,7 @@ import threading
 from collections import Counter
 
 
-class Tallies:
+class Counters:
     """Named counts, safe to share by threads.
 
     "gather", "fetch", "selector" and "scan" count queries by the way they were answered; "refused" counts
