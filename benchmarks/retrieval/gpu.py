@@ -5,7 +5,7 @@
 Also the four checks that only a GPU can make: that a classic index drops selectors (and our kinds do not),
 that cuVS honours them, and that threads on one index take turns. Fractions of bandwidth count one reading
 of the item table. Without FAISS there are no checks, and the speeds are ours and torch's. Our kernel's steps
-are timed one by one as well: screen, choice of tiles, scores, choice of answers.
+are timed one by one as well: prefilter, choice of tiles, scores, choice of answers.
 """
 
 import argparse

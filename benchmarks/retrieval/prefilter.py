@@ -1,4 +1,4 @@
-"""How often the GPU's top-k needs a second round: rows that a screen leaves in doubt, computed on a CPU.
+"""How often the GPU's top-k needs a second round: rows that a prefilter leaves in doubt, computed on a CPU.
 
     python -m recsys.benchmarks.retrieval.prefilter --items 200000
 
@@ -15,7 +15,7 @@ from recsys.kernels.ranking.triton_top_k_launch import TILE, picks_of, relative_
 
 
 def doubts(vectors: Floats, queries: Floats, k: int, precision: str) -> float:
-    """The share of queries whose answer one screen does not prove.
+    """The share of queries whose answer one prefilter does not prove.
 
     Args:
         vectors: (V, d).

@@ -213,7 +213,7 @@ def rescore_gathered(
     out_ids: Array,
     doubtful: Array,
 ) -> tuple[Number, Number]:
-    """Scan a table of gathered items by inner product on this thread and refine what it proposes.
+    """Read a table of gathered items by inner product on this thread and rescore what it proposes.
 
     Args:
         queries: (b, d), two-dimensional as the other matrices here: each view is work for the interpreter.

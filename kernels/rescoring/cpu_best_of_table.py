@@ -1,4 +1,4 @@
-"""A scan of a short table for one query: all scores, then the best of them, with no threshold on the way.
+"""All scores of a short table for one query, then the best of them, with no threshold on the way.
 
 Where a tenth of the items or so is wanted, nearly every tile of `ranking` holds one that passes its
 threshold, and would be scored twice. Sums are joined lane by lane, in one order for every item.

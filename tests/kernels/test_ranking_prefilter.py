@@ -123,7 +123,7 @@ def test_nothing_depends_on_the_catalog_being_cut(monkeypatch: pytest.MonkeyPatc
 def _score_roughly(
     hidden: Array, weight: Array, width: Number, depth: Number, rough: Array, norms: Array, largest: Array
 ) -> None:
-    """Round and multiply 32 rows and 32 items as the screening does; norms of the rows, then of the items."""
+    """Round and multiply 32 rows and 32 items as the prefilter does; norms of the rows, then of the items."""
     left, packed = narrow_scratch(32 * depth), narrow_scratch(BLOCK_V * depth)
     lines, line = narrow_scratch(16 * depth), scratch(16)
     tile = scratch(32 * cpu_rank_prefilter._ROW)

@@ -100,7 +100,7 @@ def _whole(rng: np.random.Generator, device: torch.device, b: int, v: int, d: in
 def test_top_k_equals_a_stable_sort(
     device: torch.device, case: int, every: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """k below about two fifths of the tiles has them screened, above it all scores are made."""
+    """k below about two fifths of the tiles has them prefiltered, above it all scores are made."""
     monkeypatch.setattr(triton_top_k_launch, "SPARE", 1)
     monkeypatch.setattr(triton_top_k_launch, "_TOGETHER", 2)
     rng = np.random.default_rng(case)

@@ -127,7 +127,7 @@ def test_the_hardest_positives_of_gbce_still_learn() -> None:
     hidden, table = torch.tensor([[-30.0]]), torch.tensor([[1.0], [0.0]], requires_grad=True)
     loss = gbce_loss(hidden, table, torch.tensor([0]), torch.tensor([[1]]), n_items=101, t=0.75)
     (gradient,) = torch.autograd.grad(loss, table)
-    # Slope of the score: -beta / (K + 1); of the item: times hidden.
+    # Gradient of the score: -beta / (K + 1); of the item: times hidden.
     assert float(gradient[0]) == pytest.approx(30 * gbce_beta(1, 101, 0.75) / 2, rel=1e-5)
 
 

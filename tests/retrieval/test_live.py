@@ -1,4 +1,5 @@
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -16,12 +17,12 @@ Catalog = dict[int, NDArray[np.float32]]
 
 
 def brute(
-    catalog: Catalog, queries: NDArray[np.float32], k: int, barred: list[set[int]]
+    catalog: Catalog, queries: NDArray[np.float32], k: int, excluded: list[set[int]]
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     scores = np.full((len(queries), k), -np.inf, dtype=np.float32)
     ids = np.full((len(queries), k), -1, dtype=np.int64)
     for row, query in enumerate(queries):
-        scored = {i: float(query @ v) for i, v in catalog.items() if i not in barred[row]}
+        scored = {i: float(query @ v) for i, v in catalog.items() if i not in excluded[row]}
         best = sorted(scored, key=lambda i: (-scored[i], i))[:k]
         ids[row, : len(best)] = best
         scores[row, : len(best)] = [scored[i] for i in best]
@@ -57,8 +58,8 @@ def test_any_run_of_updates_answers_as_a_fresh_index_would(seed: int) -> None:
         deny, allow = rng.choice(60, 5).tolist(), rng.choice(60, 50).tolist()
         exclude = np.concatenate([np.array(s, dtype=np.int64) for s in seen]), np.cumsum([0, *map(len, seen)])
         found = live.search(queries, 8, exclude=exclude, deny=deny, allow=allow)
-        barred = [set(s) | set(deny) | (set(range(60)) - set(allow)) for s in seen]
-        scores, ids = brute(catalog, queries, 8, barred)
+        excluded = [set(s) | set(deny) | (set(range(60)) - set(allow)) for s in seen]
+        scores, ids = brute(catalog, queries, 8, excluded)
         np.testing.assert_array_equal(found.ids, ids)
         np.testing.assert_array_equal(found.scores, scores)
         assert live.snapshot().ids.tolist() == sorted(catalog)
@@ -69,14 +70,19 @@ def test_searches_during_two_hundred_updates_and_rebuilds_each_see_one_version()
     rng = np.random.default_rng(7)
     contents = {0: dict(catalog)}
     bases = {live.snapshot().number}
-    done = threading.Event()
+    done, met = threading.Event(), list[int]()
     queries = whole(rng, 2)
 
     def search_until_done() -> list[Any]:
         replies = []
         while not done.is_set():
             replies.append(live.search(queries, 10))
+            met.append(replies[-1].version)
         return replies
+
+    def wait_for_a_search_of(number: int) -> None:
+        while max(met, default=-1) < number and not any(future.done() for future in searching):
+            time.sleep(0.001)
 
     def record(number: int) -> None:
         # A rebuild makes a version with the same contents.
@@ -87,13 +93,15 @@ def test_searches_during_two_hundred_updates_and_rebuilds_each_see_one_version()
 
     with ThreadPoolExecutor(4) as pool:
         searching = [pool.submit(search_until_done) for _ in range(4)]
-        for _ in range(200):
+        for turn in range(200):
             new = rng.choice(60, 3, replace=False)
             old = np.setdiff1d(rng.choice(60, 3, replace=False), new)
             vectors = whole(rng, 3)
             catalog |= dict(zip(new.tolist(), vectors, strict=True))
             catalog = {i: v for i, v in catalog.items() if i not in set(old.tolist())}
             record(live.update(add=(new, vectors), remove=old))
+            if turn % 8 == 0:
+                wait_for_a_search_of(max(contents))
         live.wait()
         done.set()
         replies = [reply for future in searching for reply in future.result()]
@@ -235,7 +243,7 @@ def test_a_category_of_a_changing_catalog_never_answers_what_is_gone() -> None:
             live.rebuild()
         for allow in (allowed, others):
             found = live.search(queries, 8, allow=allow)
-            barred = set(range(200)) - set(allow.tolist())
-            scores, ids = brute(catalog, queries, 8, [barred, barred])
+            excluded = set(range(200)) - set(allow.tolist())
+            scores, ids = brute(catalog, queries, 8, [excluded, excluded])
             np.testing.assert_array_equal(found.ids, ids)
             np.testing.assert_array_equal(found.scores, scores)

@@ -8,7 +8,7 @@
 In `when`, text must be equal, a number is an upper bound, and a list names all values that fit; what is
 left out fits everything. Keys are properties of the model or of one sequence (type, width, length bucket),
 never of the batch: the number of events or sequences changes neither the configuration nor, with it, the bits
-of a result. The screen of top-k alone goes by the rows of a call too, for no bit of a result comes from it.
+of a result. Only the prefilter of top-k goes by the rows of a call too, for no bit of a result comes from it.
 """
 
 import json
