@@ -32,6 +32,7 @@ from recsys.kernels.shared.backends import prefer_backend
 from recsys.retrieval.bundle import bundle_exists
 from recsys.retrieval.item_index import ItemIndex
 from recsys.run_folder import RunFolder, fingerprint, read_run, write_config, write_model
+from recsys.training.callbacks import Callback, check_callbacks, run_settings, told
 from recsys.training.config import TrainingConfig
 from recsys.training.losses import plan_loss
 from recsys.training.plots import plot_training
@@ -113,6 +114,7 @@ class Recommender:
         resume: bool = False,
         quiet: bool = True,
         notify: Callable[[str], None] | None = None,
+        callbacks: Sequence[Callback] = (),
     ) -> "Recommender":
         """Train on a log and build the item index.
 
@@ -123,11 +125,14 @@ class Recommender:
             resume: go on from the checkpoint in ``out`` as if never interrupted.
             quiet: show no estimate, progress or result on standard error.
             notify: told where a known log came from and what was noticed in the data.
+            callbacks: told of the start, of every epoch and of the end; loggers are in
+                :mod:`recsys.training.loggers`.
 
         Raises:
             DataError, ConfigError, RunError: see the message.
         """
         encoder_settings, training = self.configs()
+        check_callbacks(callbacks)
         device = choose_device(self.device)
         run = None if out is None else RunFolder(Path(out))
         self._open(data, run, notify)
@@ -140,14 +145,16 @@ class Recommender:
             write_config(run, encoder_settings, training)
         encoder = build_encoder(self.encoder, self.store_.n_items, encoder_settings, seed=training.seed)
         encoder.to(device)
-        with prefer_backend(self.backend):
+        said = SilentReporter() if quiet else ConsoleReporter(training.select)
+        settings = run_settings(encoder, self.store_, training, preset=self.preset)
+        with prefer_backend(self.backend), told(callbacks, settings, said) as reporter:
             trainer = Trainer(
                 encoder,
                 self.store_,
                 training,
                 validate=validation_metrics(self.store_, training),
                 folder=None if run is None else run.path,
-                reporter=SilentReporter() if quiet else ConsoleReporter(),
+                reporter=reporter,
             )
             progress = trainer.run(resume=resume)
         self.encoder_, self.training_ = encoder, training

@@ -19,10 +19,11 @@ from recsys.evaluation.evaluate import evaluate_hidden
 from recsys.kernels.shared.vector.tiles import tiles_available
 from recsys.recommender import Recommender
 from recsys.training.checkpoint import Progress
+from recsys.training.config import SELECTION_METRIC
 from recsys.training.estimate import Estimate
 from recsys.training.losses import plan_loss
 from recsys.training.reporting import SilentReporter
-from recsys.training.trainer import SELECTION_METRIC, Trainer
+from recsys.training.trainer import Trainer
 
 from .ours import open_log
 from .pace import Pace, serve_quality

@@ -19,7 +19,7 @@ from recsys.evaluation.protocol import Ties
 from recsys.evaluation.spans import Ints
 from recsys.evaluation.targets import EvaluationTargets
 
-__all__ = ["BiasFunction", "ranks_with_bias", "top_ids_with_bias"]
+__all__ = ["BiasFunction", "ranks_with_bias", "top_ids_with_bias", "window_scores"]
 
 _SCORES = 1 << 24
 """Scores of whole rows that are held at once."""
@@ -62,7 +62,7 @@ def ranks_with_bias(
         return found
 
     owner = window.rows()
-    scores = _window_scores(states, item_weight, window)
+    scores = window_scores(states, item_weight, window)
     own = _pair_scores(states, item_weight, torch.arange(len(states), device=device), wanted)
     own = own[torch.from_numpy(owner).to(device)]
     mine = window.ids == target[owner]
@@ -92,7 +92,7 @@ def top_ids_with_bias(states: Tensor, item_weight: Tensor, window: WindowBias, k
     device = item_weight.device
     excluded = torch.from_numpy(window.ids).to(device), torch.from_numpy(window.offsets).to(device)
     rest = top_k(states, item_weight, k, excluded)
-    laid, ids = window.laid_out(_window_scores(states, item_weight, window).double().cpu().numpy())
+    laid, ids = window.laid_out(window_scores(states, item_weight, window).double().cpu().numpy())
     every = np.concatenate((rest.scores.double().cpu().numpy(), laid), axis=1)
     names = np.concatenate((rest.ids.cpu().numpy(), ids), axis=1)
     # Fillers last, then by score, then by id.
@@ -100,7 +100,7 @@ def top_ids_with_bias(states: Tensor, item_weight: Tensor, window: WindowBias, k
     return np.take_along_axis(names, order, axis=1)
 
 
-def _window_scores(states: Tensor, item_weight: Tensor, window: WindowBias) -> Tensor:
+def window_scores(states: Tensor, item_weight: Tensor, window: WindowBias) -> Tensor:
     """(P,) scores of the windows' items with their biases."""
     device = item_weight.device
     rows, ids = (torch.from_numpy(x).to(device) for x in (window.rows(), window.ids))

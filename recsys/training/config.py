@@ -1,5 +1,6 @@
 """How a run is trained."""
 
+import re
 from dataclasses import dataclass
 from typing import Literal
 
@@ -7,6 +8,11 @@ from recsys.config import require
 
 OWN_NEGATIVES = {"sampled_softmax": 2048, "gbce": 256, "bce": 1, "bpr": 1}
 """Negatives of each sampled loss where `negatives` leaves it open: published ones but for softmax."""
+
+
+SELECTION_METRIC = "ndcg@10"
+"""By which weights are kept unless the configuration names another."""
+_SELECTION = re.compile(r"(hr|recall|ndcg|mrr)@([1-9][0-9]{0,3})")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,8 +64,11 @@ class TrainingConfig:
     """Scores are divided by it in the loss, in training only; above 0."""
     ema_decay: float = 0.0
     """Averaging factor per step of the weights that are evaluated and kept; 0 keeps the last weights."""
+    select: str = SELECTION_METRIC
+    """Validation metric by which weights are kept and training stops: hr, recall, ndcg or mrr, then @ and a
+    cut-off from 1 to 9999."""
     patience: int = 10
-    """Evaluations without a better validation NDCG@10 before training stops; 1 or more."""
+    """Evaluations without a better validation metric (`select`) before training stops; 1 or more."""
     evaluate_every: int = 1
     """Epochs between evaluations on the validation events; 1 or more."""
     validation_users: int = 10_000
@@ -100,6 +109,17 @@ class TrainingConfig:
         )
         require(self.temperature > 0, "training.temperature", self.temperature, "above 0")
         require(0 <= self.ema_decay < 1, "training.ema_decay", self.ema_decay, "at least 0 and below 1")
+        require(
+            _SELECTION.fullmatch(self.select) is not None,
+            "training.select",
+            self.select,
+            "hr, recall, ndcg or mrr at a cut-off, for example ndcg@10",
+        )
         require(self.patience >= 1, "training.patience", self.patience, "1 or more")
         require(self.evaluate_every >= 1, "training.evaluate_every", self.evaluate_every, "1 or more")
         require(self.validation_users >= 1, "training.validation_users", self.validation_users, "1 or more")
+
+    @property
+    def selection_cutoff(self) -> int:
+        """The cut-off of `select`."""
+        return int(self.select.partition("@")[2])

@@ -4,6 +4,7 @@ import sys
 from typing import Any
 
 from recsys.training.checkpoint import Progress
+from recsys.training.config import SELECTION_METRIC
 from recsys.training.estimate import Estimate
 
 
@@ -27,12 +28,17 @@ class SilentReporter:
 
 
 class ConsoleReporter(SilentReporter):
-    """Writes to standard error: a progress bar on a terminal, one line per evaluation elsewhere."""
+    """Writes to standard error: a progress bar on a terminal, one line per evaluation elsewhere.
 
-    def __init__(self) -> None:
+    Args:
+        select: name of the validation metric by which weights are kept.
+    """
+
+    def __init__(self, select: str = SELECTION_METRIC) -> None:
         from rich.console import Console
 
         self._console = Console(stderr=True, highlight=False, soft_wrap=True)
+        self._select = select
         self._bar: Any = None
         self._task: Any = None
         self._epochs = 0
@@ -65,7 +71,7 @@ class ConsoleReporter(SilentReporter):
     def stepped(self, progress: Progress, n_steps: int) -> None:
         """Move the bar on."""
         if self._bar is not None:
-            best = "" if progress.best is None else f", best ndcg@10 {progress.best:.4f}"
+            best = "" if progress.best is None else f", best {self._select} {progress.best:.4f}"
             loss = progress.loss_sum / max(progress.n_targets, 1)
             description = f"epoch {progress.epoch + 1}/{self._epochs}, loss {loss:.3f}{best}"
             self._bar.update(self._task, completed=progress.step / n_steps, description=description)
@@ -75,10 +81,12 @@ class ConsoleReporter(SilentReporter):
         if "valid" in record and (progress.best_epoch == progress.epoch or progress.epoch % 10 == 0):
             valid = record["valid"]
             star = " *" if progress.best_epoch == progress.epoch else ""
+            shown = dict.fromkeys(("hr@10", "ndcg@10", self._select))
+            metrics = [f"loss {record['validation_loss']:.4f}"] if "validation_loss" in record else []
+            metrics += [f"{name} {valid[name]:.4f}" for name in shown]
             self._console.print(
-                f"epoch {record['epoch']:>3}  loss {record['loss']:.4f}  "
-                f"valid hr@10 {valid['hr@10']:.4f}  ndcg@10 {valid['ndcg@10']:.4f}  "
-                f"{record['events_per_second']:,.0f} events/s{star}"
+                f"epoch {record['epoch']:>3}  loss {record['loss']:.4f}  valid {'  '.join(metrics)}  "
+                f"{record['seconds']:.1f} s  {record['events_per_second']:,.0f} events/s{star}"
             )
 
     def finished(self, progress: Progress) -> None:
@@ -90,7 +98,7 @@ class ConsoleReporter(SilentReporter):
         best = (
             ""
             if progress.best is None
-            else f", best ndcg@10 {progress.best:.4f} in epoch {progress.best_epoch}"
+            else f", best {self._select} {progress.best:.4f} in epoch {progress.best_epoch}"
         )
         self._console.print(f"Trained {progress.epoch} epochs in {seconds:.0f} s{best}")
         sys.stderr.flush()

@@ -33,10 +33,10 @@ from recsys.training.optimizer import clip_gradients, make_optimizer, set_learni
 from recsys.training.precision import MixedPrecision
 from recsys.training.prefetch import prefetched
 from recsys.training.reporting import SilentReporter
+from recsys.training.validating import VALIDATION_LOSS
 
-SELECTION_METRIC = "ndcg@10"
 ITEM_TABLE = "item_embedding.weight"
-LATER_SETTINGS = frozenset({"tie_items", "norm", "feed_forward", "schedule", "repeat_bias"})
+LATER_SETTINGS = frozenset({"tie_items", "norm", "feed_forward", "schedule", "repeat_bias", "select"})
 """Settings that came after the first checkpoints, which have them at their defaults."""
 RESUMABLE = ("epochs", "patience", "prefetch")
 """Settings that may change when a run goes on: the first two say how far, the last changes nothing."""
@@ -64,7 +64,8 @@ class Trainer:
         encoder: on the device to train on; holds the best weights after :meth:`run`.
         store: prepared data; only training events are learned from.
         config: optimization and stopping.
-        validate: metrics of the encoder on the validation events, by name; must hold ``ndcg@10``.
+        validate: metrics of the encoder on the validation events, by name; must hold ``config.select``, and
+            may hold the loss as ``loss``.
             None trains for ``config.epochs`` and keeps the last weights.
         folder: run folder for ``checkpoint/`` and ``metrics.jsonl``; None keeps all in memory.
         reporter: told of every step and epoch.
@@ -256,9 +257,11 @@ class Trainer:
         due = progress.epoch % self.config.evaluate_every == 0 or progress.epoch == self.config.epochs
         if self._validate is not None and due:
             started = time.perf_counter()
-            metrics = self._evaluate()
-            record |= {"valid": dict(metrics), "validation_seconds": time.perf_counter() - started}
-            self._select(metrics[SELECTION_METRIC])
+            metrics = dict(self._evaluate())
+            if VALIDATION_LOSS in metrics:
+                record["validation_loss"] = metrics.pop(VALIDATION_LOSS)
+            record |= {"valid": metrics, "validation_seconds": time.perf_counter() - started}
+            self._select(metrics[self.config.select])
         progress.history.append(record)
         progress.step, progress.loss_sum, progress.n_targets = 0, 0.0, 0
         self._checkpoint()

@@ -8,7 +8,12 @@ from recsys.datasets.prepared.store import SequenceStore
 from recsys.encoders.base import SequenceEncoder
 from recsys.evaluation.encoder_functions import bias_function, hidden_function
 from recsys.evaluation.evaluate import evaluate_hidden
+from recsys.evaluation.target_loss import TargetLoss
 from recsys.training.config import TrainingConfig
+from recsys.training.losses import plan_loss
+
+VALIDATION_LOSS = "loss"
+"""Name of the validation loss among the metrics."""
 
 
 def validation_metrics(
@@ -16,7 +21,9 @@ def validation_metrics(
 ) -> Callable[[SequenceEncoder], Mapping[str, float]] | None:
     """What the trainer calls for metrics on the validation events; None for a log without any.
 
-    At most `validation_users` users are asked, drawn once.
+    At most `validation_users` users are asked, drawn once. Metrics are at 10 and at the cut-off of
+    `training.select`. A run with the full softmax is told the validation loss, too: a sampled loss cannot be
+    set beside it, and over a large catalog it would take long.
     """
     if not (np.asarray(store.test_start) > np.asarray(store.valid_start)).any():
         return None
@@ -26,17 +33,23 @@ def validation_metrics(
         drawn = np.sort(rng.choice(store.n_users, training.validation_users, replace=False))
 
     def validate(encoder: SequenceEncoder) -> Mapping[str, float]:
-        return evaluate_hidden(
-            hidden_function(encoder, store),
-            encoder.item_vectors(),
+        weight, bias_fn = encoder.item_vectors(), bias_function(encoder, store)
+        states = hidden_function(encoder, store)
+        loss = None
+        if not plan_loss(training, encoder.n_items, encoder.device).sampled:
+            states = loss = TargetLoss(states, weight, bias_fn)
+        metrics = evaluate_hidden(
+            states,
+            weight,
             store,
-            bias_fn=bias_function(encoder, store),
+            bias_fn=bias_fn,
             split="valid",
-            ks=(10,),
+            ks=(10, training.selection_cutoff),
             progress=False,
             users=drawn,
             lists=False,
             resamples=0,
         ).metrics
+        return metrics if loss is None else {**metrics, VALIDATION_LOSS: loss.mean}
 
     return validate

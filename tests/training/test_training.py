@@ -551,6 +551,7 @@ def test_every_training_field_changes_the_run(store: SequenceStore, field: str, 
 
 def test_no_field_is_without_a_test_of_its_effect() -> None:
     covered = set(TRAINING_CHANGES) | {
+        "select",  # tests/training/test_callbacks.py
         "patience",  # test_early_stopping_keeps_the_best_weights
         "evaluate_every",  # test_validation_is_due_every_so_many_epochs_and_at_the_end
         "validation_users",  # tests/test_recommender.py
