@@ -60,9 +60,14 @@ def write_json(path: str | Path, value: Mapping[str, Any]) -> None:
     write_text(path, to_json(value) + "\n")
 
 
-def to_json(value: Mapping[str, Any]) -> str:
-    """Indented JSON; numpy scalars and arrays become plain values."""
-    return json.dumps(value, indent=2, ensure_ascii=False, default=_plain)
+def to_json(value: Mapping[str, Any], *, ascii_only: bool = False) -> str:
+    """Indented JSON; numpy scalars and arrays become plain values.
+
+    Args:
+        value: what to write.
+        ascii_only: write other characters as escapes.
+    """
+    return json.dumps(value, indent=2, ensure_ascii=ascii_only, default=_plain)
 
 
 def read_json(path: str | Path) -> dict[str, Any]:

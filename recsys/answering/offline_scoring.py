@@ -21,11 +21,11 @@ from recsys.answering.answers import QueryOptions, answer
 from recsys.answering.interests import check_interests
 from recsys.answering.names import Names
 from recsys.answering.queries import Array, encode_items, of_rows
+from recsys.console.progress import track
 from recsys.decoding.decoder import Decoder
 from recsys.encoders.base import SequenceEncoder
 from recsys.errors import ArgumentError, RunError
 from recsys.files import read_json, replacing, sha256_of, write_json
-from recsys.progress import track
 from recsys.retrieval.live import LiveIndex
 
 FORMAT = 1

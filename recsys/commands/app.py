@@ -1,7 +1,7 @@
 """The command line: thin over the library.
 
 Results go to standard output (one JSON object with ``--json``), everything else to standard error.
-Exit codes: 0 done, 2 something the user can mend, 130 interrupted.
+Exit codes: see `recsys.commands.failures`.
 """
 
 import os
@@ -13,13 +13,16 @@ import typer
 
 from recsys import __version__
 from recsys.commands import bench, clock, evaluate, index, prepare, recommend, train
+from recsys.commands.failures import ending_on_signals, exit_code
+from recsys.commands.usage import UsageError
+from recsys.console.streams import ReaderLeftError, standard_streams
+from recsys.console.text import one_line
 from recsys.errors import RecsysError
 
 app = typer.Typer(
     name="recsys",
     help="Sequential recommendation: train an encoder on an interaction log, ask what comes next.",
-    no_args_is_help=True,
-    add_completion=False,
+    add_completion=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -37,34 +40,64 @@ app.add_typer(bench.bench)
 
 
 def main() -> None:
-    """Run the command line; user errors become one line and exit code 2."""
-    warnings.showwarning = _show_warning
+    """Run the command line: whatever happens becomes one line and an exit code."""
     # Threads that spin while they wait starve each other where another process keeps a core busy: training
     # then ran at a twentieth of its speed. Read when torch is loaded, so it has to be set before.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if "_RECSYS_COMPLETE" in os.environ:
+        app(prog_name="recsys")  # a shell asks how a word goes on
+    code = 0
     try:
-        app()
-    except RecsysError as error:
-        print(f"Error: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
-    except KeyboardInterrupt:
-        print("Interrupted; a training run goes on with --resume.", file=sys.stderr)
-        raise SystemExit(130) from None
-    except BrokenPipeError:
-        # The reader of our output left, as `| head` does.
-        sys.stderr.close()
-        raise SystemExit(0) from None
+        with warnings.catch_warnings(), standard_streams(), ending_on_signals():
+            warnings.showwarning = _show_warning
+            code = _run(sys.argv[1:])
+    except ReaderLeftError:
+        pass
+    except (RecsysError, OSError) as error:
+        code = exit_code(error)
+    raise SystemExit(code)
+
+
+def _run(arguments: list[str]) -> int:
+    """Run a command and return its exit code.
+
+    Not by Click's own `main`, which has other ideas of exit codes and of what to say.
+    """
+    root = typer.main.get_command(app)
+    try:
+        with root.make_context("recsys", list(arguments)) as context:
+            root.invoke(context)
+    except SystemExit:
+        raise
+    except BaseException as error:
+        return exit_code(error, _reached(root, arguments), arguments)
+    return 0
+
+
+def _reached(command: Any, arguments: list[str]) -> Any:
+    """The command that the arguments name, as far as they name one."""
+    for word in arguments:
+        inner = getattr(command, "commands", {})
+        if not inner:
+            break
+        if not word.startswith("-"):
+            command = inner.get(word) or inner.get("build") or command
+    return command
 
 
 @app.callback(invoke_without_command=True)
 def version(
+    context: typer.Context,
     show: Annotated[bool, typer.Option("--version", help="Print the version and leave.")] = False,
 ) -> None:
     """Print the version if asked."""
     if show:
         print(f"recsys {__version__}")
         raise typer.Exit
+    if context.invoked_subcommand is None:
+        known = ", ".join(context.command.commands)  # type: ignore[attr-defined]
+        raise UsageError(f"name a command: {known}", ctx=context)
 
 
 def _show_warning(message: Any, *_: Any, **__: Any) -> None:
-    print(f"Warning: {message}", file=sys.stderr)
+    print(f"Warning: {one_line(str(message))}", file=sys.stderr)

@@ -14,7 +14,6 @@ from recsys.errors import ConfigError, DataError, MissingDependencyError
 bench = typer.Typer(
     name="bench",
     help="Time kernels, training and retrieval; compile every kernel; train and test recipes.",
-    no_args_is_help=True,
     rich_markup_mode=None,
 )
 

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from recsys.commands.output import AsJson, Run, console, print_json, say
+from recsys.commands.output import AsJson, Run, print_json, say, tell
+from recsys.console.text import keyed_table
 from recsys.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -57,18 +58,16 @@ def clock(
     if as_json:
         print_json(found.to_json())
     else:
-        console().print(_table(found))
+        tell(_table(found))
 
 
-def _table(found: "UserClock") -> Any:
-    from rich.table import Table
-
-    table = Table(box=None, header_style="bold")
-    for column in ("hour", *found.labels, "prior"):
-        table.add_column(column, justify="right")
-    for hour, row in enumerate(found.shares):
-        table.add_row(f"{hour:02d}", *(f"{share:.2f}" for share in row), f"{found.prior[hour]:.2f}")
-    return table
+def _table(found: "UserClock") -> str:
+    rows = [
+        [f"{hour:02d}", *(f"{share:.2f}" for share in row), f"{found.prior[hour]:.2f}"]
+        for hour, row in enumerate(found.shares)
+    ]
+    headers = ("hour", *found.labels, "prior")
+    return keyed_table(headers, rows, fixed=("hour", "prior"), meaning="share of column")
 
 
 def _by_hour(run: Path, against: list[Path], out: Path | None, as_json: bool) -> None:
@@ -101,12 +100,13 @@ def _by_hour(run: Path, against: list[Path], out: Path | None, as_json: bool) ->
     if as_json:
         print_json({"hours": hours})
         return
-    from rich.table import Table
-
-    table = Table(box=None, header_style="bold")
-    for column in ("hour", "requests", *lines):
-        table.add_column(column, justify="right")
-    for hour in range(24):
-        cells = ("" if values[hour] is None else f"{values[hour]:.4f}" for values in lines.values())
-        table.add_row(f"{hour:02d}", str(rows[hour]), *cells)
-    console().print(table)
+    table = [
+        [
+            f"{hour:02d}",
+            rows[hour],
+            *("" if values[hour] is None else f"{values[hour]:.4f}" for values in lines.values()),
+        ]
+        for hour in range(24)
+    ]
+    fixed = ("hour", "requests")
+    tell(keyed_table((*fixed, *lines), table, fixed=fixed, meaning="NDCG@10 of column"))

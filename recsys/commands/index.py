@@ -13,17 +13,16 @@ from recsys.commands.output import (
     Interests,
     OrBuild,
     Run,
-    console,
     print_json,
     read_ids,
     say,
+    tell,
 )
 from recsys.errors import ConfigError, DataError, RetrievalError
 
 index_app = typer.Typer(
     cls=OrBuild,
     help="Build a run's item index anew, or change what it answers: `recsys index RUN` is `index build RUN`.",
-    no_args_is_help=True,
     rich_markup_mode=None,
 )
 
@@ -97,9 +96,9 @@ def build(
     if as_json:
         print_json(facts)
         return
-    console().print(f"{built.kind} index of {built.n_items:,} items: {built.reason}")
+    tell(f"{built.kind} index of {built.n_items:,} items: {built.reason}")
     if not built.exact:
-        console().print(_recall_in_words(facts["recall"], built.kind))
+        tell(_recall_in_words(facts["recall"], built.kind))
 
 
 _KNOBS = {
@@ -213,9 +212,7 @@ def score(
             }
         )
     else:
-        console().print(
-            f"{out}: {report.rows:,} rows for {report.users:,} users in {len(report.parts)} parts"
-        )
+        tell(f"{out}: {report.rows:,} rows for {report.users:,} users in {len(report.parts)} parts")
 
 
 def _need_index(model: Any, run: Path) -> None:
@@ -237,7 +234,7 @@ def _tell_changes(model: Any, as_json: bool) -> None:
     if as_json:
         print_json(facts)
     else:
-        console().print(
+        tell(
             f"{folder}: {facts['items']:,} items are answered; {facts['added']:,} vectors beside the index, "
             f"{facts['gone']:,} of its rows gone"
         )

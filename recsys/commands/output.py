@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from recsys.console.text import one_line, printable
 from recsys.errors import DataError
 
 if TYPE_CHECKING:
@@ -39,28 +40,27 @@ class OrBuild(TyperGroup):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Put the name in front of what belongs to it."""
-        if args and args[0] not in self.commands and args[0] not in ctx.help_option_names:
+        if not args or (args[0] not in self.commands and args[0] not in ctx.help_option_names):
             args = ["build", *args]
         return super().parse_args(ctx, args)
 
 
-def console() -> Any:
-    """A rich console on standard output."""
-    from rich.console import Console
-
-    return Console(highlight=False, soft_wrap=True)
-
-
 def say(text: str) -> None:
     """Print a line on standard error."""
-    print(text, file=sys.stderr)
+    print(one_line(text), file=sys.stderr)
+
+
+def tell(text: str) -> None:
+    """Print lines of a result on standard output, as they are."""
+    print("\n".join(printable(line) for line in text.splitlines()))
 
 
 def print_json(value: dict[str, Any]) -> None:
-    """Print one JSON object on standard output."""
+    """Print one JSON object on standard output, in ASCII where that is not UTF-8."""
     from recsys.files import to_json
 
-    print(to_json(value))
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    print(to_json(value, ascii_only=not encoding.lower().replace("-", "").startswith("utf")))
 
 
 def print_result(result: "EvaluationResult", as_json: bool, report: dict[str, Any]) -> None:
@@ -68,9 +68,8 @@ def print_result(result: "EvaluationResult", as_json: bool, report: dict[str, An
     if as_json:
         print_json(report)
         return
-    terminal = console()
-    terminal.print(result.table())
-    terminal.print(result.describe_protocol())
+    tell(result.table())
+    tell(result.describe_protocol())
 
 
 def read_ids(path: Path | None) -> list[str] | None:

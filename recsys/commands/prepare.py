@@ -5,7 +5,8 @@ from typing import Annotated, Any
 
 import typer
 
-from recsys.commands.output import AsJson, console, print_json, say
+from recsys.commands.output import AsJson, print_json, say, tell
+from recsys.console.text import table
 
 
 def list_datasets(as_json: AsJson = False) -> None:
@@ -16,15 +17,13 @@ def list_datasets(as_json: AsJson = False) -> None:
     if as_json:
         print_json({"datasets": [_known_as_json(dataset) for dataset in known]})
         return
-    from rich.table import Table
-
-    table = Table(box=None, header_style="bold")
-    for column in ("name", "users", "items", "events", "here", "licence"):
-        table.add_column(column)
-    for d in known:
-        here = "yes" if d.cached else "no"
-        table.add_row(d.name, f"{d.users:,}", f"{d.items:,}", f"{d.rows:,}", here, d.licence)
-    console().print(table)
+    rows = [
+        [d.name, f"{d.users:,}", f"{d.items:,}", f"{d.rows:,}", "yes" if d.cached else "no", d.licence]
+        for d in known
+    ]
+    tell(
+        table(("name", "users", "items", "events", "here", "licence"), rows, left=("name", "here", "licence"))
+    )
 
 
 def prepare(
@@ -83,7 +82,7 @@ def prepare(
     if as_json:
         print_json({"path": str(store.path), **store.meta})
     else:
-        console().print(_describe_store(store))
+        tell(_describe_store(store))
 
 
 def _describe_store(store: Any) -> str:

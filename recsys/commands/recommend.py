@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from recsys.commands.output import AsJson, Backend, Categories, Interests, Run, console, print_json, read_ids
+from recsys.commands.output import AsJson, Backend, Categories, Interests, Run, print_json, read_ids, tell
+from recsys.console.text import table
 from recsys.errors import ConfigError
 
 
@@ -63,15 +64,9 @@ def recommend(
         names = {"item_id": "item"}
         print_json({"user": user, "items": [{names.get(n, n): row[n] for n in keys} for row in rows]})
         return
-    from rich.table import Table
-
-    table = Table(box=None, header_style="bold")
     columns = [c for c in ("rank", "item_id", "score", "title") if c in found.columns]
-    for column in columns:
-        table.add_column(column, justify="right" if column in ("rank", "score") else "left")
-    for row in rows:
-        table.add_row(*(f"{row[c]:.3f}" if c == "score" else str(row[c]) for c in columns))
-    console().print(table)
+    cells = [[f"{row[c]:.3f}" if c == "score" else row[c] for c in columns] for row in rows]
+    tell(table(columns, cells, left=("item_id", "title")))
 
 
 def _seconds(text: str) -> list[int]:

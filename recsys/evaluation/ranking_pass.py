@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from recsys.console.progress import track
 from recsys.errors import ArgumentError
 from recsys.evaluation.list_metrics import ListMetrics
 from recsys.evaluation.metrics import Ranks
@@ -19,7 +20,6 @@ from recsys.evaluation.sampled import draw_negatives, rank_first, ranks_among
 from recsys.evaluation.spans import Ints
 from recsys.evaluation.targets import EvaluationTargets, PreparedLog
 from recsys.evaluation.window_bias import BiasFunction, ranks_with_bias, top_ids_with_bias
-from recsys.progress import track
 
 HiddenFunction = Callable[[Ints, EvaluationTargets], Tensor]
 

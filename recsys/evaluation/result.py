@@ -1,17 +1,15 @@
 """What an evaluation hands back: figures, how sure they are, where they hold, and how they were made."""
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys.console.text import table
 from recsys.evaluation.card import render_card
 from recsys.evaluation.metrics import Ranks
 from recsys.evaluation.slices import Slices
-
-if TYPE_CHECKING:
-    from rich.table import Table
 
 Metrics = dict[str, float]
 
@@ -78,33 +76,33 @@ class EvaluationResult:
             "seconds": self.seconds,
         }
 
-    def table(self) -> "Table":
-        """Return a rich table: one line per metric, seen items removed and kept, popularity beside.
+    def table(self) -> str:
+        """Return the figures as text: a line per metric, seen items kept and removed, popularity beside.
 
         recall@k is left out where every user has one target, as it is then hr@k.
         """
-        from rich.table import Table
-
-        table = Table(title=f"{self.encoder} on {self.dataset}, {self.split}, {self.users:,} users")
-        table.add_column("metric")
-        columns = self._columns()
-        for name in columns:
-            table.add_column(name, justify="right")
-        if self.confidence:
-            table.add_column("95% interval", justify="right")
-        for metric in self._shown_metrics():
-            cells = [f"{values[metric]:.4f}" for values in columns.values()]
-            if self.confidence:
-                low, high = self.confidence[metric]
-                cells.append(f"{low:.4f} to {high:.4f}")
-            table.add_row(metric, *cells)
+        names = [("" if model else "pop. ") + self._rule(seen) for seen, model in self._column_kinds()]
+        rows = [
+            [metric, *(f"{values[metric]:.4f}" for values in self._columns())]
+            for metric in self._shown_metrics()
+        ]
         for metric in next(iter(self.lists.values()), {}):
-            cells = [
-                f"{self.lists[seen][metric]:.4f}" if seen in self.lists and model else ""
+            figures = [
+                self.lists.get(seen, {}).get(metric) if model else None
                 for seen, model in self._column_kinds()
             ]
-            table.add_row(metric, *cells, *([""] if self.confidence else []))
-        return table
+            rows.append([metric, *("" if figure is None else f"{figure:.4f}" for figure in figures)])
+        if self.confidence:
+            # Beside the figures that it belongs to.
+            names.insert(1, f"95% of {names[0]}")
+            for row in rows:
+                low, high = self.confidence.get(row[0], (None, None))
+                row.insert(2, "" if low is None else f"{low:.4f}-{high:.4f}")
+        names = [f"seen {name}" if name in ("kept", "removed") else name for name in names]
+        title = (
+            f"{self.encoder} on {self.dataset}, {self.split}, {self.users:,} users; pop.: popularity baseline"
+        )
+        return f"{title}\n{table(('metric', *names), rows, left=('metric',))}"
 
     def describe_protocol(self) -> str:
         """Return the protocol card as text."""
@@ -119,15 +117,13 @@ class EvaluationResult:
         order = sorted(self.popularity, key=lambda seen: self._metrics_of(seen) != self.metrics)
         return [(seen, True) for seen in order] + [(seen, False) for seen in order]
 
-    def _columns(self) -> dict[str, Metrics]:
-        sampled = not self.metrics_seen_kept
-        columns = {}
-        for seen, model in self._column_kinds():
-            name = "sampled" if sampled else f"seen {seen}"
-            columns[name if model else f"popularity, {name}"] = (
-                self._metrics_of(seen) if model else self.popularity[seen]
-            )
-        return columns
+    def _columns(self) -> list[Metrics]:
+        return [
+            self._metrics_of(seen) if model else self.popularity[seen] for seen, model in self._column_kinds()
+        ]
+
+    def _rule(self, seen: str) -> str:
+        return seen if self.metrics_seen_kept else "sampled"
 
     def _metrics_of(self, seen: str) -> Metrics:
         return self.metrics_seen_kept if seen == "kept" else self.metrics_seen_removed

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys.console.progress import track
 from recsys.errors import ArgumentError
 from recsys.evaluation.popularity import combine_ranks, popularity_ranks
 from recsys.evaluation.protocol import Protocol
@@ -12,7 +13,6 @@ from recsys.evaluation.ranking_pass import RankTable, empty_ranks, user_batches
 from recsys.evaluation.sampled import draw_negatives, rank_first
 from recsys.evaluation.spans import Ints, distinct_items
 from recsys.evaluation.targets import EvaluationTargets, PreparedLog
-from recsys.progress import track
 
 Scores = NDArray[np.float64]
 ScoreFunction = Callable[[Ints, EvaluationTargets], Scores]

@@ -136,3 +136,6 @@ class _Telling(SilentReporter):
             "stopped_early": progress.stopped,
             "seconds": sum(r["seconds"] + r.get("validation_seconds", 0.0) for r in progress.history),
         }
+
+    def closed(self) -> None:
+        self._beside.closed()

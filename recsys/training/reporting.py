@@ -26,6 +26,9 @@ class SilentReporter:
     def finished(self, progress: Progress) -> None:
         """Training has ended."""
 
+    def closed(self) -> None:
+        """Training has ended or was broken off; called in any case."""
+
 
 class ConsoleReporter(SilentReporter):
     """Writes to standard error: a progress bar on a terminal, one line per evaluation elsewhere.
@@ -45,14 +48,14 @@ class ConsoleReporter(SilentReporter):
 
     def explained(self, line: str) -> None:
         """Print the line."""
-        self._console.print(line)
+        self._say(line)
 
     def started(self, estimate: Estimate, progress: Progress, epochs: int) -> None:
         """Print the estimate and, on a terminal, start the bar."""
         self._epochs = epochs
-        self._console.print(f"Training: {estimate.line()}, at most {epochs} epochs")
+        self._say(f"Training: {estimate.line()}, at most {epochs} epochs")
         if progress.epoch or progress.step:
-            self._console.print(f"Resuming after epoch {progress.epoch}, step {progress.step}")
+            self._say(f"Resuming after epoch {progress.epoch}, step {progress.step}")
         if self._console.is_terminal:
             from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
             from rich.progress import Progress as Bar
@@ -84,21 +87,29 @@ class ConsoleReporter(SilentReporter):
             shown = dict.fromkeys(("hr@10", "ndcg@10", self._select))
             metrics = [f"loss {record['validation_loss']:.4f}"] if "validation_loss" in record else []
             metrics += [f"{name} {valid[name]:.4f}" for name in shown]
-            self._console.print(
+            self._say(
                 f"epoch {record['epoch']:>3}  loss {record['loss']:.4f}  valid {'  '.join(metrics)}  "
                 f"{record['seconds']:.1f} s  {record['events_per_second']:,.0f} events/s{star}"
             )
 
     def finished(self, progress: Progress) -> None:
         """Take the bar away and say what was reached."""
-        if self._bar is not None:
-            self._bar.stop()
-            self._bar = None
+        self.closed()
         seconds = sum(r["seconds"] + r.get("validation_seconds", 0.0) for r in progress.history)
         best = (
             ""
             if progress.best is None
             else f", best {self._select} {progress.best:.4f} in epoch {progress.best_epoch}"
         )
-        self._console.print(f"Trained {progress.epoch} epochs in {seconds:.0f} s{best}")
+        self._say(f"Trained {progress.epoch} epochs in {seconds:.0f} s{best}")
         sys.stderr.flush()
+
+    def closed(self) -> None:
+        """Take the bar away, so that the cursor is back."""
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+    def _say(self, line: str) -> None:
+        # Names of the data are no markup.
+        self._console.print(line, markup=False)

@@ -138,9 +138,12 @@ class Trainer:
         if self._precision.line is not None:
             self._reporter.explained(self._precision.line)
         self._reporter.started(self._estimate(plan), self.progress, self.config.epochs)
-        while self.progress.epoch < self.config.epochs and not self.progress.stopped:
-            self._run_epoch(plan)
-            plan = self._plan(self.progress.epoch)
+        try:
+            while self.progress.epoch < self.config.epochs and not self.progress.stopped:
+                self._run_epoch(plan)
+                plan = self._plan(self.progress.epoch)
+        finally:
+            self._reporter.closed()
         if self._best:
             self.encoder.load_state_dict(self._best)
         elif self._average:

@@ -1,5 +1,5 @@
 import json
-from io import StringIO
+import re
 from pathlib import Path
 from typing import Any
 
@@ -175,19 +175,25 @@ def test_the_report_is_plain_json_with_the_promised_keys(random_store: Any) -> N
 
 @pytest.mark.parametrize("protocol", ["default", "recbole", "rectools"])
 def test_the_table_shows_the_headline_first(random_store: Any, protocol: str) -> None:
-    from rich.console import Console
-
     store = random_store(7, segment=2)
     model = Model(store)
     result = evaluate_hidden(model, model.weight, store, protocol=protocol)
-    console = Console(width=200, record=True, file=StringIO())
-    console.print(result.table())
-    text = console.export_text()
-    line = next(line for line in text.splitlines() if "hr@10" in line)
-    assert f"{result.metrics['hr@10']:.4f}" == line.split("│")[2].strip()
+    text = result.table()
+    headers, line = (next(x for x in text.splitlines() if x.startswith(word)) for word in ("metric", "hr@10"))
+    low, high = result.confidence["hr@10"]
+    figures = line.split()
+    assert figures[1:3] == [f"{result.metrics['hr@10']:.4f}", f"{low:.4f}-{high:.4f}"]
+    rule = {"default": "kept", "recbole": "kept", "rectools": "removed"}[protocol]
+    assert re.split("  +", headers)[1:3] == [f"seen {rule}", f"95% of {rule}"]
+    assert figures[-2:] == [f"{result.popularity[seen]['hr@10']:.4f}" for seen in _rules_of(rule)]
     assert ("recall@10" in text) == (protocol == "rectools")
     assert "coverage@10" in text
+    assert max(map(len, text.splitlines())) <= 80
     assert PROTOCOLS[protocol].name in result.describe_protocol()
+
+
+def _rules_of(first: str) -> list[str]:
+    return [first, "removed" if first == "kept" else "kept"]
 
 
 def test_intervals_and_lists_can_be_left_out(random_store: Any) -> None:
@@ -196,7 +202,7 @@ def test_intervals_and_lists_can_be_left_out(random_store: Any) -> None:
     result = evaluate_hidden(model, model.weight, store, lists=False, resamples=0)
     assert result.confidence == {}
     assert result.lists == {}
-    assert result.table().row_count == 12
+    assert len(result.table().splitlines()) == 14  # title, headers, 3 metrics at 4 cut-offs
 
 
 def test_scores_are_computed_in_the_vectors_dtype_and_without_gradients(random_store: Any) -> None:

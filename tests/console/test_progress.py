@@ -3,7 +3,7 @@ from io import StringIO
 
 import pytest
 
-from recsys import progress
+from recsys.console import progress
 
 
 class Terminal(StringIO):

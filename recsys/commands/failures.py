@@ -1,0 +1,128 @@
+"""How a command ends: every exception as one line on standard error, and its exit code.
+
+0 done, or nobody reads the output any more; 1 a fault of the program; 2 something the user can mend;
+130 interrupted; 143 terminated. With `RECSYS_DEBUG=1` the traceback comes before the line.
+"""
+
+import errno
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import typer
+
+from recsys.commands.usage import UsageError, explain, options_of
+from recsys.console.streams import ReaderLeftError, output_error
+from recsys.console.text import one_line
+from recsys.errors import RecsysError
+
+DEBUG = "RECSYS_DEBUG"
+
+_GOES_ON = {
+    "train": "the same command with --resume goes on from the last checkpoint",
+    "score": "the same command goes on where it stopped",
+    "tune": "the same command goes on where it stopped",
+    "accuracy": "the same command goes on where it stopped",
+    "search": "the same command goes on where it stopped",
+    "prepare": "nothing was written",
+}
+"""What becomes of a command that was interrupted, by its name; others left nothing to say."""
+
+
+class Terminated(KeyboardInterrupt):
+    """A signal asks this process to end: what an interrupt cleans up is cleaned up."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+@contextmanager
+def ending_on_signals() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP raise `Terminated` inside the block, where nobody else handles them."""
+
+    def end(number: int, _: Any) -> None:
+        # A second one ends the process at once.
+        signal.signal(number, signal.SIG_DFL)
+        raise Terminated(number)
+
+    changed = []
+    for number in (signal.SIGTERM, getattr(signal, "SIGHUP", None)):
+        if number is not None and signal.getsignal(number) == signal.SIG_DFL:
+            with suppress(ValueError):  # not the main thread
+                signal.signal(number, end)
+                changed.append(number)
+    try:
+        yield
+    finally:
+        for number in changed:
+            signal.signal(number, signal.SIG_DFL)
+
+
+def exit_code(error: BaseException, command: Any = None, arguments: Sequence[str] = ()) -> int:
+    """Say on standard error what happened, in one line, and return the exit code.
+
+    Args:
+        error: what a command raised.
+        command: Click's command, None if none was reached.
+        arguments: the command line.
+    """
+    if isinstance(error, typer.Exit):
+        return int(error.exit_code)
+    if isinstance(error, ReaderLeftError | BrokenPipeError):
+        return 0
+    if os.environ.get(DEBUG, "0") not in ("", "0"):
+        traceback.print_exception(error)
+    if isinstance(error, KeyboardInterrupt | typer.Abort):
+        return _interrupted(error, command)
+    line, code = _explained(error, command, arguments)
+    print(f"Error: {one_line(line)}", file=sys.stderr)
+    return code
+
+
+def _interrupted(error: BaseException, command: Any) -> int:
+    number = error.number if isinstance(error, Terminated) else signal.SIGINT
+    word = "Interrupted" if number == signal.SIGINT else "Terminated"
+    after = _GOES_ON.get(getattr(command, "name", None) or "")
+    # A terminal shows ^C: the line begins below it.
+    start = "\n" if number == signal.SIGINT and sys.stderr.isatty() else ""
+    print(f"{start}{word}{f'; {after}' if after else ''}.", file=sys.stderr)
+    return 128 + number
+
+
+def _explained(error: BaseException, command: Any, arguments: Sequence[str]) -> tuple[str, int]:
+    """The line and the exit code of an error."""
+    if isinstance(error, UsageError):
+        return explain(error, arguments), 2
+    if isinstance(error, RecsysError):
+        return error.for_command(options_of(command) if command is not None else ()), 2
+    if isinstance(error, MemoryError) or _is_out_of_memory(error):
+        return "out of memory; close other programs, or take less at a time", 2
+    if isinstance(error, OSError):
+        return _explain_os_error(error), 2
+    said = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    return (
+        f"this is a fault of recsys, not of yours ({said}); set {DEBUG}=1 for the traceback and report it",
+        1,
+    )
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    """Whether torch or polars found no memory: neither raises MemoryError."""
+    if type(error).__name__ in ("OutOfMemoryError", "_ArrayMemoryError"):
+        return True
+    return isinstance(error, RuntimeError) and "not enough memory" in str(error)
+
+
+def _explain_os_error(error: OSError) -> str:
+    """A fault of the system that no function named better."""
+    if error.filename is None and error.errno in (errno.ENOSPC, errno.EIO):
+        return str(output_error(error))
+    where = f"{error.filename}: " if error.filename is not None else ""
+    if error.errno == errno.ENOSPC:
+        return f"{where}the disk is full; free some space and run again"
+    return f"{where}{error.strerror or error}; see to the file or folder and run again"
