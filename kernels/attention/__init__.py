@@ -1,5 +1,9 @@
 """Softmax attention over a batch of sequences packed without padding.
 
+Read `reference` first, then `call` (what every backend takes), `bias` and `dropout`; `cpu` with `cpu_forward`
+and `cpu_backward`; `schedule` (the GPU's work list) and `triton` with `triton_forward` (short and long
+sequences), `triton_backward` (short ones), `triton_backward_queries` and `triton_backward_keys` (long ones).
+
 Legend: N events, B sequences, H heads, Dh head size, L cache length.
 """
 

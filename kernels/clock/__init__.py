@@ -1,4 +1,8 @@
-"""The interest clock: causal pooling of a user's past events by time of day.
+"""The interest clock, time-of-day pooling: causal sums of a user's past events by hour and age.
+
+Read `reference` first, then `circle` (kernels on the 24-hour circle) and `ages`; `cpu` with `cpu_products`,
+or `triton` with `triton_products`: one kernel, which `gradients` uses for the backward pass too; `streaming`
+for one event at a time.
 
 Legend: N events, B sequences, d width of values, M degree of the kernel on the 24-hour circle.
 """

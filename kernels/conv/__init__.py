@@ -1,5 +1,8 @@
 """The short causal convolution of Mamba over a batch of sequences packed without padding.
 
+Read `reference` first, then `call` (what every backend takes) and `cpu_forward` with `cpu_rows`, or
+`triton_forward`; the backward passes are beside them.
+
 Legend: N events, B sequences, d channels.
 """
 
@@ -8,9 +11,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from recsys.errors import ArgumentError
 from recsys.kernels.conv import reference
 from recsys.kernels.conv.call import ConvCall
+from recsys.kernels.conv.checks import check_events, check_positions
 from recsys.kernels.shared.arguments import check_offsets, check_shape
 from recsys.kernels.shared.backends import BackendTable
 
@@ -18,9 +21,6 @@ __all__ = ["causal_conv", "causal_conv_step"]
 
 Conv = Callable[[ConvCall], tuple[Tensor, Tensor]]
 """A backend: y in the dtype of `x`, and the last inputs, which the call may not return."""
-
-WIDTHS = (2, 3, 4)
-"""Numbers of taps that the kernels are built for (those of causal-conv1d)."""
 
 
 def _cpu() -> Conv:
@@ -84,14 +84,14 @@ def causal_conv(
     Source: Gu and Dao 2023 (arXiv:2312.00752), figure 3; the conventions are causal-conv1d's.
     """
     name = "causal_conv"
-    _check(name, x, weight, bias, activation)
+    check_events(name, x, weight, bias, activation)
     offsets = check_offsets(name, offsets, x.device)
     if initial_state is not None:
         shape = (offsets.shape[0] - 1, x.shape[1], weight.shape[1] - 1)
         like = f"offsets {tuple(offsets.shape)} and weight {tuple(weight.shape)}"
         check_shape(name, "initial_state", initial_state, "(B, d, width - 1)", shape, like)
     if positions is not None:
-        _check_positions(name, positions, x)
+        check_positions(name, positions, x)
     call = ConvCall(x, weight, bias, offsets, activation, initial_state, return_state, positions)
     y, state = BACKENDS.load(BACKENDS.choose(backend, x))(call)
     return (y, state) if return_state else y
@@ -116,7 +116,7 @@ def causal_conv_step(
         ArgumentError: an argument does not fit; the message names it and the shapes.
     """
     name = "causal_conv_step"
-    _check(name, x, weight, bias, activation)
+    check_events(name, x, weight, bias, activation)
     shape = (x.shape[0], x.shape[1], weight.shape[1] - 1)
     like = f"x {tuple(x.shape)} and weight {tuple(weight.shape)}"
     check_shape(name, "state", state, "(B, d, width - 1)", shape, like)
@@ -124,33 +124,3 @@ def causal_conv_step(
     cast_bias = None if bias is None else bias.to(dtype)
     y, new = reference.causal_conv_step(state.to(dtype), x.to(dtype), weight.to(dtype), cast_bias, activation)
     return y.to(x.dtype), new.to(state.dtype)
-
-
-def _check(name: str, x: Tensor, weight: Tensor, bias: Tensor | None, activation: str | None) -> None:
-    if activation not in ("silu", None):
-        raise ArgumentError(f"{name}: activation is {activation!r}, use 'silu' or None")
-    if x.dim() != 2:
-        raise ArgumentError(f"{name}: x has shape {tuple(x.shape)}, want (N, d)")
-    channels = x.shape[1]
-    like = f"x {tuple(x.shape)}"
-    check_shape(name, "x", x, "(N, d)", (x.shape[0], channels), like)
-    if weight.dim() != 2 or weight.shape[1] not in WIDTHS:
-        raise ArgumentError(
-            f"{name}: weight has shape {tuple(weight.shape)}, want (d, width) = ({channels}, 2 to 4) to go "
-            f"with {like}; of a Conv1d give weight[:, 0]"
-        )
-    check_shape(name, "weight", weight, "(d, width)", (channels, weight.shape[1]), like)
-    check_shape(name, "bias", bias, "(d,)", (channels,), like)
-    for label, other in (("weight", weight), ("bias", bias)):
-        if other is not None and other.device != x.device:
-            raise ArgumentError(f"{name}: {label} is on {other.device}, want {x.device} like x")
-
-
-def _check_positions(name: str, positions: Tensor, x: Tensor) -> None:
-    if positions.shape != x.shape[:1] or positions.dtype not in (torch.int32, torch.int64):
-        raise ArgumentError(
-            f"{name}: positions has shape {tuple(positions.shape)} and dtype {positions.dtype}, want (N,) = "
-            f"{tuple(x.shape[:1])} int32 or int64 to go with x {tuple(x.shape)}"
-        )
-    if positions.device != x.device:
-        raise ArgumentError(f"{name}: positions is on {positions.device}, want {x.device} like x")

@@ -1,5 +1,8 @@
 """Softmax cross-entropy over the whole catalog, fused with the item projection.
 
+Read `reference` first, then `cpu` with `cpu_forward` (rows) and `cpu_backward` (items), the same by matrix
+tiles in `cpu_tiles`, or `triton` with `triton_forward` and `triton_backward`.
+
 Legend: N rows, V items, d width.
 """
 
@@ -9,13 +12,14 @@ import torch
 from torch import Tensor
 
 from recsys.kernels.cross_entropy import reference
+from recsys.kernels.cross_entropy.call import LossCall
 from recsys.kernels.cross_entropy.checks import check_options, check_targets, check_tensors
 from recsys.kernels.shared.backends import BackendTable
 
 __all__ = ["linear_cross_entropy"]
 
-Loss = Callable[..., Tensor]
-"""A backend: arguments as of `reference.linear_cross_entropy`."""
+Loss = Callable[[LossCall], Tensor]
+"""A backend: a scalar, or (N,) for "none"."""
 
 _CAST = (torch.float32, torch.bfloat16, torch.float16)
 """What autocast casts; it leaves float64 alone."""
@@ -100,14 +104,8 @@ def linear_cross_entropy(
     if targets.device.type == "cpu":
         check_targets(targets, item_weight.shape[0])
     loss = compute(
-        hidden,
-        item_weight,
-        targets,
-        weight=weight,
-        label_smoothing=label_smoothing,
-        temperature=temperature,
-        bias=bias,
-        reduction=reduction,
-        skip_small=skip_small,
+        LossCall(
+            hidden, item_weight, targets, weight, label_smoothing, temperature, bias, reduction, skip_small
+        )
     )
     return loss.to(result or hidden.dtype)

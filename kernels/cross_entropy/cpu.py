@@ -15,6 +15,7 @@ from torch import Tensor
 
 from recsys.errors import ArgumentError
 from recsys.kernels.cross_entropy import cpu_backward, cpu_forward, cpu_tiles
+from recsys.kernels.cross_entropy.call import LossCall
 from recsys.kernels.cross_entropy.checks import check_targets
 from recsys.kernels.shared.arrays import flat
 from recsys.kernels.shared.threads import launch, threads_for
@@ -27,36 +28,30 @@ CHUNK_LOGITS = 1 << 22
 MOST_ROWS = 1024
 
 
-def linear_cross_entropy(
-    hidden: Tensor,
-    item_weight: Tensor,
-    targets: Tensor,
-    *,
-    weight: Tensor | None,
-    label_smoothing: float,
-    temperature: float,
-    bias: Tensor | None,
-    reduction: str,
-    skip_small: bool,
-) -> Tensor:
-    """Compute the loss, float32; arguments as in the public function, which has checked them."""
-    if skip_small:
+def linear_cross_entropy(call: LossCall) -> Tensor:
+    """Compute the loss in float32.
+
+    Raises:
+        ArgumentError: `skip_small` is wanted.
+    """
+    if call.skip_small:
         raise ArgumentError("linear_cross_entropy: skip_small saves nothing on the CPU: leave it off")
-    narrow = hidden.dtype == torch.bfloat16 and tiles_available()
-    h, w = (x if narrow else x.float() for x in (hidden, item_weight))
-    b = None if bias is None else bias.float()
+    narrow = call.hidden.dtype == torch.bfloat16 and tiles_available()
+    h, w = (x if narrow else x.float() for x in (call.hidden, call.item_weight))
+    b = None if call.bias is None else call.bias.float()
     pad = -h.shape[1] % (tiles.BLOCK if narrow else LANES)
     if pad:
         h, w = (torch.nn.functional.pad(x, (0, pad)) for x in (h, w))
-    scale = torch.ones(h.shape[0]) if weight is None else weight.float()
-    if reduction == "none":
-        losses: Tensor = row_losses(h, w, b, targets, scale, label_smoothing, 1.0 / temperature)
+    rate = 1.0 / call.temperature
+    scale = torch.ones(h.shape[0]) if call.weight is None else call.weight.float()
+    if call.reduction == "none":
+        losses: Tensor = row_losses(h, w, b, call.targets, scale, call.label_smoothing, rate)
         return losses
-    if reduction == "mean":
+    if call.reduction == "mean":
         mass = scale.sum(dtype=torch.float64)
         scale = (scale / torch.where(mass == 0.0, 1.0, mass)).float()
     wanted = torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in (h, w, b))
-    loss: Tensor = summed_loss(h, w, b, targets, scale, label_smoothing, 1.0 / temperature, wanted)[0]
+    loss: Tensor = summed_loss(h, w, b, call.targets, scale, call.label_smoothing, rate, wanted)[0]
     return loss
 
 

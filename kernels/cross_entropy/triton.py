@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from recsys.kernels.cross_entropy.call import LossCall
 from recsys.kernels.cross_entropy.triton_backward import item_gradients
 from recsys.kernels.cross_entropy.triton_forward import merge_splits, split_softmax
 from recsys.kernels.shared.launching import Config, architecture, choose_config, launch
@@ -30,24 +31,21 @@ PROGRAMS = 512
 _LOG2_E = 1.4426950408889634
 
 
-def linear_cross_entropy(
-    hidden: Tensor,
-    item_weight: Tensor,
-    targets: Tensor,
-    *,
-    weight: Tensor | None,
-    label_smoothing: float,
-    temperature: float,
-    bias: Tensor | None,
-    reduction: str,
-    skip_small: bool,
-) -> Tensor:
-    """Compute the loss in float32; arguments as in the public function, which has checked them."""
-    wanted = torch.is_grad_enabled() and hidden.requires_grad
+def linear_cross_entropy(call: LossCall) -> Tensor:
+    """Compute the loss in float32."""
+    wanted = torch.is_grad_enabled() and call.hidden.requires_grad
     losses: Tensor
     losses, _, _ = row_losses(
-        hidden, item_weight, bias, targets, label_smoothing, 1.0 / temperature, skip_small, wanted
+        call.hidden,
+        call.item_weight,
+        call.bias,
+        call.targets,
+        call.label_smoothing,
+        1.0 / call.temperature,
+        call.skip_small,
+        wanted,
     )
+    weight, reduction = call.weight, call.reduction
     if reduction == "none":
         return losses if weight is None else losses * weight.float()
     if weight is None:

@@ -13,7 +13,6 @@ from torch import Tensor
 
 from recsys.errors import ArgumentError
 from recsys.kernels.shared.random_words import LARGEST
-from recsys.kernels.shared.vector.compiling import Array, compiled
 
 __all__ = ["NegativeSampler", "popularity_sampler", "uniform_sampler"]
 
@@ -90,6 +89,8 @@ def popularity_sampler(counts: NDArray[np.integer] | Tensor, power: float = 1.0)
 
 
 def _from_mass(mass: NDArray[np.float64]) -> NegativeSampler:
+    from recsys.kernels.sampling.cpu_alias_table import fill_alias_table
+
     n = len(mass)
     threshold, alias = np.empty(n, np.int64), np.empty(n, np.int64)
     fill_alias_table(mass * (n / mass.sum()), np.empty(n, np.int64), threshold, alias)
@@ -102,37 +103,3 @@ def _from_mass(mass: NDArray[np.float64]) -> NegativeSampler:
 def _check_items(n_items: int) -> None:
     if not 1 <= n_items <= LARGEST:
         raise ArgumentError(f"negative sampler: {n_items} items, want 1 to {LARGEST}")
-
-
-@compiled
-def fill_alias_table(share: Array, stack: Array, threshold: Array, alias: Array) -> None:
-    """Give each slot to one item and an alias, so that item i gets share[i] slots in all.
-
-    `share` (float64, mean 1) is used up. `stack` is scratch: slots below one from its front, others from its
-    back.
-    """
-    n = len(share)
-    small, large = 0, n
-    for item in range(n - 1, -1, -1):
-        alias[item] = item
-        if share[item] < 1.0:
-            stack[small] = item
-            small += 1
-        else:
-            large -= 1
-            stack[large] = item
-    while small > 0 and large < n:
-        small -= 1
-        slot, giver = stack[small], stack[large]
-        threshold[slot] = np.int64(np.floor(share[slot] * 4294967296.0 + 0.5))
-        alias[slot] = giver
-        share[giver] = (share[giver] + share[slot]) - 1.0
-        if share[giver] < 1.0:
-            large += 1
-            stack[small] = giver
-            small += 1
-    # What is left differs from one by rounding alone.
-    for place in range(small):
-        threshold[stack[place]] = 4294967296
-    for place in range(large, n):
-        threshold[stack[place]] = 4294967296

@@ -1,6 +1,9 @@
 """The selective scan of Mamba over a batch of sequences packed without padding.
 
-Shapes are lower-case in this room because A, B, C and D are the paper's parameters.
+Read `reference` first, then `call` (what every backend takes) and `cpu_states` with `cpu_forward`, or
+`schedule` (the GPU's work list), `triton_steps` and `triton_forward`; the backward passes are beside them.
+
+Shapes are lower-case in this folder because A, B, C and D are the paper's parameters.
 Legend: N events, B sequences, d_inner channels, d_state states per channel.
 """
 
