@@ -1,4 +1,7 @@
-"""Explicit SIMD for the numba kernels: vectors of float32, a small matrix product, a work counter.
+"""Explicit SIMD for the numba kernels: vectors of float32, a small matrix product, the threads' work queue.
+
+A lane is one float32 of a vector register; LANES is the machine's number of them. A panel is two registers,
+the widest tile of the small product. A task is what a thread draws from the queue at once.
 
 LLVM's auto-vectorizer gives up on loops with selects, bit tricks or short trip counts, silently and by a
 factor of ten. The kernels therefore name their vectors. Nothing here uses fast-math: every result has one
