@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from recsys.errors import DataError
+from recsys.forks import need_polars
 
 
 @contextmanager
@@ -23,9 +24,11 @@ def reading(label: str, path: Path | None = None, separator: str | None = None) 
     Raises:
         DataError: the file cannot be read or decoded, or has a row of another width than the others.
         OSError: the disk is full (ENOSPC).
+        RunError: a forked process, in which polars would wait for ever.
     """
     import polars as pl
 
+    need_polars(label)
     try:
         yield
     except pl.exceptions.PolarsError as error:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from recsys.datasets.collecting import reading
 from recsys.datasets.schema import ITEM, USER
 from recsys.errors import DataError, UnknownIdError
+from recsys.forks import polars_is_lost
 
 if TYPE_CHECKING:
     import polars as pl
@@ -128,7 +129,8 @@ class Vocabulary:
     def _encode_text(self, asked: "pl.Series") -> NDArray[np.int32]:
         import polars as pl
 
-        if asked.len() <= _FEW:
+        # A join needs polars' threads, which a forked process lacks.
+        if asked.len() <= _FEW or polars_is_lost():
             return np.array([self._place(value) for value in asked.to_list()], dtype=np.int32)
         table = pl.DataFrame({"id": self.ids, "place": np.arange(len(self), dtype=np.int32)})
         joined = asked.alias("id").to_frame().join(table, on="id", how="left", maintain_order="left")

@@ -9,14 +9,15 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
+from recsys.answering.arguments import check_room, whole_number
 from recsys.answering.interests import interest_states
 from recsys.answering.names import Names
-from recsys.answering.queries import Array, OnUnknown, Queries, encode_items
+from recsys.answering.queries import Array, OnUnknown, Queries, encode_denied, encode_items
 from recsys.answering.window_answers import biased_window, with_window
 from recsys.datasets.prepared.store import SequenceStore
 from recsys.decoding.decoder import Decoder
 from recsys.encoders.base import SequenceEncoder
-from recsys.errors import ArgumentError
+from recsys.forks import need_device
 from recsys.jagged import flat_ranges
 from recsys.retrieval.item_index import ItemIndex
 
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 # Requests encoded and searched at once.
 REQUESTS_PER_BATCH = 4096
+# And fewer where so many answers are wanted that sorting them would take the memory.
+ANSWERS_PER_BATCH = 2**24
 Scores = npt.NDArray[np.float32]
 
 
@@ -98,18 +101,20 @@ def answer(
         ArgumentError: k < 1.
         UnknownIdError: an allowed or denied id is unknown and ``on_unknown="raise"``.
     """
-    if options.k < 1:
-        raise ArgumentError(f"k = {options.k} must be at least 1")
+    need_device(encoder.device.type)
+    k = min(whole_number(options.k, "k"), decoder.n_answerable)
+    check_room(len(queries), k)
     allow = encode_items(options.allow, names.answerable, on_unknown, "allow")
-    deny = encode_items(options.deny, names.answerable, on_unknown, "deny")
+    deny = encode_denied(options.deny, names.answerable, on_unknown)
     if options.category is not None:
         within = names.of_category(options.category)
         allow = within if allow is None else np.intersect1d(within, allow)
-    scores = np.full((len(queries), options.k), -np.inf, dtype=np.float32)
-    ids = np.full((len(queries), options.k), -1, dtype=np.int64)
+    scores = np.full((len(queries), k), -np.inf, dtype=np.float32)
+    ids = np.full((len(queries), k), -1, dtype=np.int64)
     known = np.flatnonzero(np.diff(queries.offsets) > 0)
-    for start in range(0, len(known), REQUESTS_PER_BATCH):
-        rows = known[start : start + REQUESTS_PER_BATCH]
+    batch = max(1, min(REQUESTS_PER_BATCH, ANSWERS_PER_BATCH // k))
+    for start in range(0, len(known), batch):
+        rows = known[start : start + batch]
         first, last = queries.offsets[rows], queries.offsets[rows + 1]
         states, groups = interest_states(
             encoder,
@@ -131,11 +136,11 @@ def answer(
             exclude = (biased.ids, biased.offsets)
         filters: dict[str, Any] = {"exclude": exclude, "allow": allow, "deny": deny}
         if options.interests == 1:
-            found = decoder.search(states, options.k, **filters)
+            found = decoder.search(states, k, **filters)
         else:
-            found = decoder.search_groups(states, groups, options.k, **filters)
+            found = decoder.search_groups(states, groups, k, **filters)
         if biased is not None:
-            found = with_window(found, biased, states, groups, decoder, options.k, allow=allow, deny=deny)
+            found = with_window(found, biased, states, groups, decoder, k, allow=allow, deny=deny)
         scores[rows], ids[rows] = found.scores, found.ids
     unknown = np.diff(queries.offsets) == 0
     if unknown.any():
@@ -144,7 +149,7 @@ def answer(
             stacklevel=4,
         )
         there = None if decoder.live is None else decoder.live.snapshot().ids
-        scores[unknown], ids[unknown] = _most_popular(names.store, options.k, allow, deny, there)
+        scores[unknown], ids[unknown] = _most_popular(names.store, k, allow, deny, there)
     return Recommendations(queries.labels, scores, ids)
 
 

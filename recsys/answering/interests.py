@@ -10,6 +10,7 @@ training: the centres are k-means over states that the encoder gives anyway.
 import numpy as np
 import numpy.typing as npt
 
+from recsys.answering.arguments import whole_number
 from recsys.encoders.base import SequenceEncoder
 from recsys.encoders.inference import encode_histories
 from recsys.errors import ArgumentError
@@ -102,7 +103,7 @@ def check_interests(count: int) -> None:
     Raises:
         ArgumentError: it is not between 1 and 16.
     """
-    if not 1 <= count <= MOST:
+    if whole_number(count, "interests") > MOST:
         raise ArgumentError(f"interests = {count} must be between 1 and {MOST}")
 
 

@@ -26,24 +26,28 @@ CATEGORY_COLUMNS = ("category", "categories", "genre", "genres")
 
 
 class Names:
-    """The raw ids and titles of a prepared dataset, read when first needed."""
+    """The raw ids and titles of a prepared dataset.
+
+    They are read at once: a process that changes its folder, or is forked from this one, answers from them
+    without the files.
+
+    Attributes:
+        store: the dataset.
+        users: user ids.
+        items: item ids.
+        titles: title of each item, or None where the catalog has none.
+    """
 
     def __init__(self, store: SequenceStore) -> None:
+        from recsys.datasets.prepared.vocabulary import item_table, item_vocabulary, user_vocabulary
+
         self.store = store
-
-    @cached_property
-    def users(self) -> "Vocabulary":
-        """User ids."""
-        from recsys.datasets.prepared.vocabulary import user_vocabulary
-
-        return user_vocabulary(self.store)
-
-    @cached_property
-    def items(self) -> "Vocabulary":
-        """Item ids."""
-        from recsys.datasets.prepared.vocabulary import item_vocabulary
-
-        return item_vocabulary(self.store)
+        self.users: Vocabulary = user_vocabulary(store)
+        self.items: Vocabulary = item_vocabulary(store)
+        table = item_table(store)
+        self.titles: polars.Series | None = table["title"] if "title" in table.columns else None
+        column = next((name for name in CATEGORY_COLUMNS if name in table.columns), None)
+        self._listed: list[Any] | None = None if column is None else table[column].to_list()
 
     @cached_property
     def answerable(self) -> AnswerableItems:
@@ -73,30 +77,18 @@ class Names:
         return titles.set(~as_mask(known), None)
 
     @cached_property
-    def titles(self) -> "polars.Series | None":
-        """Title of each item, or None where the catalog has none."""
-        from recsys.datasets.prepared.vocabulary import item_table
-
-        table = item_table(self.store)
-        return table["title"] if "title" in table.columns else None
-
-    @cached_property
     def categories(self) -> "tuple[list[str], Categories]":
         """Names of the categories, and their items.
 
         Raises:
             DataError: the catalog has no column of categories.
         """
-        from recsys.datasets.prepared.vocabulary import item_table
-
-        table = item_table(self.store)
-        column = next((name for name in CATEGORY_COLUMNS if name in table.columns), None)
-        if column is None:
+        if self._listed is None:
             raise DataError(
                 f"{self.store.path}: the catalog has no column {', '.join(CATEGORY_COLUMNS)}; prepare the "
                 "log with --items"
             )
-        listed = [[] if text is None else str(text).split("|") for text in table[column].to_list()]
+        listed = [[] if text is None else str(text).split("|") for text in self._listed]
         known = sorted({name for names in listed for name in names})
         number = {name: place for place, name in enumerate(known)}
         return known, Categories.of_items([[number[n] for n in names] for names in listed], len(known))

@@ -18,9 +18,10 @@ from typing import Any
 import numpy as np
 
 from recsys.answering.answers import QueryOptions, answer
+from recsys.answering.arguments import id_list, whole_number
 from recsys.answering.interests import check_interests
 from recsys.answering.names import Names
-from recsys.answering.queries import Array, encode_items, of_rows
+from recsys.answering.queries import Array, encode_denied, encode_items, of_rows
 from recsys.console.progress import track
 from recsys.decoding.decoder import Decoder
 from recsys.encoders.base import SequenceEncoder
@@ -80,15 +81,15 @@ def score_parts(
         UnknownIdError: a user or item is not in the log.
         RunError: the folder holds something else, or cannot be written.
     """
-    if part_users < 1:
-        raise ArgumentError(f"part_users = {part_users} must be at least 1")
-    if wanted.k < 1:
-        raise ArgumentError(f"k = {wanted.k} must be at least 1")
+    part_users = whole_number(part_users, "part_users")
+    wanted = replace(wanted, k=whole_number(wanted.k, "k"))
     rows = _rows(users, names)
     # Lists may be iterators: each is read once.
     check_interests(wanted.interests)
-    category = [wanted.category] if isinstance(wanted.category, str) else _listed(wanted.category)
-    wanted = replace(wanted, allow=_listed(wanted.allow), deny=_listed(wanted.deny), category=category)
+    category = [wanted.category] if isinstance(wanted.category, str) else _listed(wanted.category, "category")
+    wanted = replace(
+        wanted, allow=_listed(wanted.allow, "allow"), deny=_listed(wanted.deny, "deny"), category=category
+    )
     if category is not None:
         names.of_category(category)  # refuses names that are not known, before a folder is made
     count = max(1, -(-len(rows) // part_users))
@@ -101,7 +102,7 @@ def score_parts(
         "k": wanted.k,
         "exclude_seen": wanted.exclude_seen,
         "allow": _digest(encode_items(wanted.allow, names.answerable, "raise", "allow")),
-        "deny": _digest(encode_items(wanted.deny, names.answerable, "raise", "deny")),
+        "deny": _digest(encode_denied(wanted.deny, names.answerable, "warn")),
         "category": None if category is None else sorted(category),
         "interests": wanted.interests,
         "users": _digest(rows),
@@ -121,7 +122,7 @@ def score_parts(
             if encoder.reads_request_time:
                 # Each user at the time of the own last event, as `recommend` without `at`.
                 queries = queries.asked(None, None, needs_local=encoder.needs_local_times)
-            frame = answer(encoder, decoder, names, queries, wanted, "raise").frame(names)
+            frame = answer(encoder, decoder, names, queries, wanted, "ignore").frame(names)
             with replacing(files[number]) as temporary:
                 frame.write_parquet(temporary)
             written = len(frame)
@@ -134,14 +135,14 @@ def score_parts(
 def _rows(users: Iterable[Any] | None, names: Names) -> Array:
     if users is None:
         return np.arange(names.store.n_users, dtype=np.int64)
-    rows = names.users.require(users, "user").astype(np.int64)
+    rows = names.users.require(id_list(users, "users"), "user").astype(np.int64)
     if len(np.unique(rows)) != len(rows):
         raise ArgumentError("users holds an id twice: name each user once")
     return rows
 
 
-def _listed(ids: Iterable[Any] | None) -> list[Any] | None:
-    return None if ids is None else list(ids)
+def _listed(ids: Iterable[Any] | None, what: str) -> list[Any] | None:
+    return None if ids is None else id_list(ids, what)
 
 
 def _claim(out: Path, plan: dict[str, Any], overwrite: bool) -> None:

@@ -1,6 +1,5 @@
 """From raw ids, as users know them, to packed item indices, as encoders want them."""
 
-import itertools
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -9,8 +8,9 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from recsys.answering.request_times import ask_at, is_seconds
-from recsys.datasets.times.time_zones import utc_offsets, zone_column
+from recsys.answering.arguments import id_list
+from recsys.answering.request_times import ask_at, moment_list, read_moment
+from recsys.datasets.times.time_zones import local_to_unix, utc_offsets, zone_column
 from recsys.errors import ArgumentError, UnknownIdError
 from recsys.jagged import flat_ranges
 
@@ -34,7 +34,7 @@ class Queries:
     """Histories of R requests, packed.
 
     Attributes:
-        labels: R raw user ids, or the position of each history in the call.
+        labels: R raw user ids as the log has them, or the position of each history in the call.
         items: (N,) int64 item indices.
         timestamps: (N,) int64 unix seconds, or None.
         offsets: (R+1,) int64; a request whose ids are all unknown has an empty history.
@@ -83,13 +83,14 @@ def of_users(
     """
     if users is None:
         rows = np.arange(store.n_users)
-        labels = list(vocabulary.decode(rows))
+        labels = vocabulary.decode(rows).to_list()
     else:
-        asked = _as_list(users, "users")
+        asked = id_list(users, "users")
         found = np.asarray(vocabulary.encode(asked), dtype=np.int64)
         _complain("user", [u for u, row in zip(asked, found, strict=True) if row < 0], on_unknown)
-        labels = [u for u, row in zip(asked, found, strict=True) if row >= 0]
         rows = found[found >= 0]
+        # As the log spells them, so that answers to "1" and 1 can be joined to it.
+        labels = vocabulary.decode(rows).to_list()
     return of_rows(rows, labels, store)
 
 
@@ -126,7 +127,8 @@ def of_histories(
         histories: one sequence of raw item ids per request.
         vocabulary: of items.
         on_unknown: what to do with items that are not in it; "warn" and "ignore" leave them out.
-        times: unix seconds of every event, shaped like `histories`, none earlier than the one before it.
+        times: unix seconds or datetimes of every event, shaped like `histories`, none earlier than the one
+            before it.
         needs_times: whether the model cannot do without them.
         zone: time zone of the histories, IANA name or offset; a column of the log says nothing of them.
         needs_zone: whether the model has a clock.
@@ -146,48 +148,97 @@ def of_histories(
             "this model reads local hours, and the zone of these histories is not known: pass time_zone= "
             "(--time-zone) with them"
         )
-    if isinstance(histories, str):
-        raise ArgumentError("histories must be a list of lists of item ids, not a string")
-    sequences = [_as_list(history, "histories") for history in histories]
+    sequences = _sequences(histories)
     flat = [item for history in sequences for item in history]
     found = np.asarray(vocabulary.encode(flat), dtype=np.int64) if flat else np.zeros(0, dtype=np.int64)
     _complain("item", [item for item, row in zip(flat, found, strict=True) if row < 0], on_unknown)
     owner = np.repeat(np.arange(len(sequences)), [len(history) for history in sequences])[found >= 0]
     counts = np.bincount(owner, minlength=len(sequences)).astype(np.int64)
-    stamps = None if times is None else _times(times, sequences)[found >= 0]
+    stamps = None if times is None else _times(times, sequences, zone)[found >= 0]
     zones = None if stamps is None or zone is None else utc_offsets(stamps, zone).astype(np.int64)
     return Queries(list(range(len(sequences))), found[found >= 0], stamps, _offsets(counts), zones)
+
+
+def _sequences(histories: Any) -> list[list[Any]]:
+    """The histories as lists; a flat list of ids, the history of one, is told from a list of histories."""
+    if isinstance(histories, str | bytes):
+        raise ArgumentError("histories must be a list of lists of item ids, not a string")
+    # A column of lists gives its lists, a matrix its rows.
+    rows = id_list(histories, "histories") if getattr(histories, "ndim", 1) < 2 else list(histories)
+    for row in rows:
+        if isinstance(row, str | bytes):
+            raise ArgumentError(
+                "histories must be a list of lists of item ids, which hold not the single string "
+                f"{row!r}: histories=[[{row!r}]]"
+            )
+        if not isinstance(row, Iterable) or getattr(row, "ndim", 1) == 0:
+            shown = ", ".join(map(repr, rows[:3])) + (", ..." if len(rows) > 3 else "")
+            raise ArgumentError(
+                f"histories must be a list of lists of item ids, one for each request: histories=[[{shown}]]"
+            )
+    return [id_list(row, "histories") for row in rows]
 
 
 def encode_items(
     ids: Iterable[Any] | None, vocabulary: "Encoder", on_unknown: OnUnknown, what: str
 ) -> Array | None:
-    """Item indices of an allow-list, a deny-list or a list of query items; None stays None."""
+    """Item indices of an allow-list or a list of query items; None stays None."""
     if ids is None:
         return None
-    asked = _as_list(ids, what)
+    asked = id_list(ids, what)
     found = np.asarray(vocabulary.encode(asked), dtype=np.int64) if asked else np.zeros(0, dtype=np.int64)
     _complain("item", [item for item, row in zip(asked, found, strict=True) if row < 0], on_unknown)
     return found[found >= 0]
 
 
-def _times(times: Sequence[Iterable[Any]], sequences: list[list[Any]]) -> Array:
+def encode_denied(ids: Iterable[Any] | None, vocabulary: "Encoder", on_unknown: OnUnknown) -> Array | None:
+    """Item indices of a deny-list; None stays None.
+
+    An id that the catalog lacks is denied already, and the deny-lists of a shop hold many: they are left out,
+    with a warning that counts them unless ``on_unknown="ignore"``.
+    """
+    if ids is None:
+        return None
+    found = np.asarray(vocabulary.encode(id_list(ids, "deny")), dtype=np.int64)
+    unknown = int((found < 0).sum())
+    if unknown and on_unknown != "ignore":
+        warnings.warn(
+            f"deny: {unknown} of {len(found)} ids are not in the catalog: nothing to leave out", stacklevel=4
+        )
+    return found[found >= 0]
+
+
+def _times(times: Any, sequences: list[list[Any]], zone: str | None) -> Array:
     """Pack the times of histories; one line says which history's do not fit."""
-    if isinstance(times, str) or len(times) != len(sequences):
+    rows = moment_list(times)
+    if rows is None or len(rows) != len(sequences):
         raise ArgumentError("times must be a list of lists of unix seconds, one for each history")
-    packed = []
-    for place, (own, history) in enumerate(zip(times, sequences, strict=True)):
-        stamps = _as_list(own, "times")
-        if len(stamps) != len(history):
-            raise ArgumentError(f"history {place} has {len(history)} items and {len(stamps)} times")
-        wrong = [t for t in stamps if not is_seconds(t)]
-        if wrong:
-            raise ArgumentError(f"times of history {place} hold {wrong[0]!r}: give whole unix seconds")
-        late = [b for a, b in itertools.pairwise(stamps) if b < a]
-        if late:
-            raise ArgumentError(f"times of history {place} go back to {late[0]}: give the oldest event first")
-        packed += stamps
-    return np.asarray(packed, dtype=np.int64)
+    packed = [_history_times(place, own, len(sequences[place]), zone) for place, own in enumerate(rows)]
+    return np.concatenate([*packed, np.zeros(0, dtype=np.int64)])
+
+
+def _history_times(place: int, times: Any, length: int, zone: str | None) -> Array:
+    """(L,) unix seconds of a history's events."""
+    stamps = moment_list(times)
+    if stamps is None:
+        raise ArgumentError(f"times of history {place} must be a list of unix seconds, one for each item")
+    if len(stamps) != length:
+        raise ArgumentError(f"history {place} has {length} items and {len(stamps)} times")
+    read = [read_moment(moment, f"times of history {place} hold {moment!r}") for moment in stamps]
+    seconds = np.array([value for value, _ in read], dtype=np.int64)
+    naive = np.array([local for _, local in read], dtype=np.bool_)
+    if naive.any():
+        if zone is None:
+            raise ArgumentError(
+                f"times of history {place} name no zone: pass time_zone= (--time-zone), or unix seconds"
+            )
+        seconds = np.where(naive, local_to_unix(seconds, zone), seconds)
+    late = np.flatnonzero(np.diff(seconds) < 0)
+    if len(late):
+        raise ArgumentError(
+            f"times of history {place} go back to {stamps[late[0] + 1]}: give the oldest event first"
+        )
+    return seconds
 
 
 def _at_last(values: Array | None, offsets: Array) -> Array | None:
@@ -198,12 +249,6 @@ def _at_last(values: Array | None, offsets: Array) -> Array | None:
     filled = np.diff(offsets) > 0
     found[filled] = values[offsets[1:][filled] - 1]
     return found
-
-
-def _as_list(ids: Iterable[Any], what: str) -> list[Any]:
-    if isinstance(ids, str | bytes):
-        raise ArgumentError(f"{what} must be a list of ids, not the single string {ids!r}")
-    return ids.tolist() if hasattr(ids, "tolist") else list(ids)
 
 
 def _complain(kind: str, unknown: list[Any], on_unknown: OnUnknown) -> None:

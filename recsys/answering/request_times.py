@@ -1,23 +1,29 @@
 """When answers are wanted: moments as people write them, in unix seconds and in each user's local seconds."""
 
-from collections.abc import Sequence
-from datetime import UTC, datetime
-from numbers import Integral
+import itertools
+import math
+import re
+import warnings
+from collections.abc import Iterable, Mapping
+from datetime import UTC, date, datetime
+from numbers import Real
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from recsys.answering.arguments import MOST_IDS
 from recsys.datasets.times.time_zones import COLUMN, local_to_unix, utc_offsets
 from recsys.errors import ArgumentError
 
 Array = npt.NDArray[np.int64]
-_LATEST = 2**60
 
-
-def is_seconds(value: Any) -> bool:
-    """Whether a value is whole unix seconds that leave room for sums in int64."""
-    return isinstance(value, Integral) and abs(int(value)) < _LATEST
+DAY = 86_400
+EARLIEST = -62_135_596_800 + 2 * DAY
+"""The year 1, with room for any zone."""
+LATEST = 10**11
+"""The year 5138: what lies beyond counts milliseconds or less, or means "never"."""
+_UNITS = ((10**14, "milliseconds", 10**3), (10**17, "microseconds", 10**6), (10**20, "nanoseconds", 10**9))
 
 
 def parse_moment(text: str) -> int | datetime:
@@ -27,15 +33,68 @@ def parse_moment(text: str) -> int | datetime:
         ArgumentError: the text is neither.
     """
     try:
-        return int(text)
-    except ValueError:
+        return math.floor(float(text)) if "." in text else int(text)
+    except (ValueError, OverflowError):
         pass
     try:
         return datetime.fromisoformat(text)
     except ValueError:
+        if re.match(r"^\s*\d{1,2}:\d\d", text):
+            raise ArgumentError(f"{text!r} names no day: write 2026-03-01T08:30") from None
         raise ArgumentError(
             f"{text!r} is no moment: write unix seconds, or a date and time as 2026-03-01T08:30"
         ) from None
+
+
+def read_moment(moment: Any, said: str) -> tuple[int, bool]:
+    """Seconds of a moment, and whether they count local time, the moment naming no offset.
+
+    Args:
+        moment: seconds as a whole number or a float, a date, a datetime, `np.datetime64` or
+            `pandas.Timestamp`.
+        said: what an error begins with.
+
+    Raises:
+        ArgumentError: it is none of these, or lies before the year 1 or beyond 5138.
+    """
+    if type(moment) is int and EARLIEST <= moment < LATEST:
+        return moment, False
+    if isinstance(moment, np.datetime64):
+        moment = moment.astype("datetime64[us]").item()
+    if isinstance(moment, date) and not isinstance(moment, datetime):
+        moment = datetime(moment.year, moment.month, moment.day)
+    naive = False
+    # A missing time of pandas is a datetime whose parts are not numbers.
+    if isinstance(moment, datetime) and moment == moment:
+        naive = moment.tzinfo is None
+        seconds = math.floor((moment.replace(tzinfo=UTC) if naive else moment).timestamp())
+    elif isinstance(moment, Real) and moment is not True and moment is not False and math.isfinite(moment):
+        seconds = int(math.floor(moment))
+    else:
+        raise ArgumentError(f"{said}: give unix seconds, ISO text or a datetime")
+    if EARLIEST <= seconds < LATEST:
+        return seconds, naive
+    if not isinstance(moment, datetime):
+        for limit, unit, per_second in _UNITS:
+            if LATEST <= seconds < limit:
+                raise ArgumentError(f"{said}: looks like {unit}: give seconds, {seconds // per_second}")
+    raise ArgumentError(
+        f"{said}: lies outside the years 1 to 5138: give unix seconds, ISO text or a datetime"
+    )
+
+
+def moment_list(moments: Any) -> list[Any] | None:
+    """The moments of a list, an array or a series; None for a single moment."""
+    if isinstance(moments, np.ndarray) and moments.ndim and moments.dtype.kind == "M":
+        moments = moments.astype("datetime64[us]")
+    if isinstance(moments, str | bytes | np.generic | date) or getattr(moments, "ndim", 1) == 0:
+        return None
+    for name in ("tolist", "to_list", "to_pylist"):
+        if hasattr(moments, name):
+            return getattr(moments, name)()  # type: ignore[no-any-return]
+    if not isinstance(moments, Iterable) or isinstance(moments, Mapping):
+        return None
+    return list(itertools.islice(moments, MOST_IDS))
 
 
 def ask_at(
@@ -47,6 +106,9 @@ def ask_at(
     needs_local: bool,
 ) -> tuple[Array | None, Array | None]:
     """When each of R requests is asked, in unix seconds and in local seconds.
+
+    A moment before a history's last event stands for its hour alone: the request is asked at the next such
+    hour after that event, and a warning says so. Ages of events are then never negative, whatever reads them.
 
     Args:
         at: unix seconds, ISO text or a datetime, for all requests or a list of one each; None is the time of
@@ -71,37 +133,54 @@ def ask_at(
         return last, None if offsets is None else last + offsets
     if last is None:
         raise ArgumentError("at= needs events with times: the log carries order alone, or times= is missing")
-    moments = list(at) if _is_list(at) else [at] * len(last)
-    if len(moments) != len(last):
+    listed = moment_list(at)
+    moments = [at] if listed is None else listed
+    if listed is not None and len(moments) != len(last):
         raise ArgumentError(f"at holds {len(moments)} moments for {len(last)} requests: one, or one each")
-    naive = np.zeros(len(last), dtype=bool)
-    seconds = np.zeros(len(last), dtype=np.int64)
-    for place, moment in enumerate(moments):
-        seconds[place], naive[place] = _seconds(moment)
+    read = [_asked(moment) for moment in moments]
+    seconds = np.broadcast_to(np.array([value for value, _ in read], dtype=np.int64), last.shape)
+    naive = np.broadcast_to(np.array([local for _, local in read], dtype=np.bool_), last.shape)
+    _refuse_dates(moments, seconds, last)
     if named:
         unix: Array = np.where(naive, local_to_unix(seconds, str(zone)), seconds)
-        return unix, unix + utc_offsets(unix, str(zone)).astype(np.int64)
+        return _not_before(last, unix, unix + utc_offsets(unix, str(zone)).astype(np.int64))
     if last_offsets is not None:
         unix = np.where(naive, seconds - last_offsets, seconds)
-        return unix, unix + last_offsets
+        return _not_before(last, unix, unix + last_offsets)
     if naive.any() or needs_local:
         raise ArgumentError(
             "the users' time zone is not known: pass time_zone= (--time-zone), or prepare the log with one"
         )
-    return seconds, None
+    return _not_before(last, np.array(seconds), None)
 
 
-def _is_list(at: Any) -> bool:
-    return isinstance(at, Sequence | np.ndarray) and not isinstance(at, str | bytes)
+def _asked(moment: Any) -> tuple[int, bool]:
+    said = f"at={moment!r}".splitlines()[0][:80]
+    return read_moment(parse_moment(moment) if isinstance(moment, str) else moment, said)
 
 
-def _seconds(moment: Any) -> tuple[int, bool]:
-    """Seconds of a moment, and whether they count local time, the moment naming no offset."""
-    if isinstance(moment, str):
-        moment = parse_moment(moment)
-    if isinstance(moment, datetime):
-        naive = moment.tzinfo is None
-        return int((moment.replace(tzinfo=UTC) if naive else moment).timestamp()), naive
-    if is_seconds(moment):
-        return int(moment), False
-    raise ArgumentError(f"at={moment!r} is no moment: give unix seconds, ISO text or a datetime")
+def _refuse_dates(moments: list[Any], seconds: Array, last: Array) -> None:
+    """A number before all events that reads as a date is one: 20260301 lies in August 1970."""
+    for moment, value in zip(moments, seconds.tolist(), strict=False):
+        text = str(moment).strip()
+        if not re.match(r"^(19|20)\d{6}$", text) or value >= last.min(initial=value):
+            continue
+        try:
+            day = datetime.strptime(text, "%Y%m%d").date()
+        except ValueError:
+            continue
+        raise ArgumentError(
+            f"at={text} looks like a date: write {day}T08:30, or unix seconds after the log's"
+        )
+
+
+def _not_before(last: Array, unix: Array, local: Array | None) -> tuple[Array, Array | None]:
+    """The same hours, moved by whole days to after the last events."""
+    days = np.maximum(-((unix - last) // DAY), 0)
+    early = int((days > 0).sum())
+    if early:
+        warnings.warn(
+            f"at= lies before the last event of {early} request(s): asked at the next such hour after it",
+            stacklevel=6,
+        )
+    return unix + DAY * days, None if local is None else local + DAY * days

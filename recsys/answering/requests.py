@@ -1,6 +1,7 @@
 """What a caller asks, as packed queries: known users or histories, and when the answers are wanted."""
 
 from collections.abc import Iterable, Sequence
+from numbers import Number
 from typing import Any
 
 from recsys.answering.names import Names
@@ -29,6 +30,10 @@ def make_queries(
         UnknownIdError: an id is unknown and ``on_unknown="raise"``.
         ArgumentError: both users and histories, or times that are missing or do not go with the histories.
     """
+    if users is not None and isinstance(histories, Number):
+        raise ArgumentError(
+            f"histories={histories!r} is no list of histories: the number of answers is k={histories!r}"
+        )
     if users is not None and histories is not None:
         raise ArgumentError("pass users or histories, not both")
     if times is not None and histories is None:

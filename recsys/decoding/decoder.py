@@ -93,6 +93,11 @@ class Decoder:
         """What had come and gone when the index was opened."""
         self._saved: tuple[Path, str] | None = None
 
+    @property
+    def n_answerable(self) -> int:
+        """How many items there are to be answered."""
+        return self.index.n_items if self.live is None else self.live.snapshot().n_items
+
     def queries(self, states: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """(b, d') what the index is asked for (b, d) states."""
         if self.column is None:

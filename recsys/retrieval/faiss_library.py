@@ -15,7 +15,7 @@ import numpy as np
 # torch first: the two then share one OpenMP setting; the other way round they run two pools.
 import torch  # noqa: F401
 
-from recsys.errors import MissingDependencyError, RetrievalError
+from recsys.errors import MissingDependencyError
 from recsys.retrieval.filters import Ints
 
 _DISTRIBUTIONS = (
@@ -86,28 +86,24 @@ def lower_blas_threshold(faiss: Any, width: int) -> None:
 
 @contextmanager
 def searching(faiss: Any, threads: int) -> Iterator[None]:
-    """Hold FAISS's thread number for a search by the calling thread, and refuse to hang.
+    """Hold FAISS's thread number for a search by the calling thread.
 
     FAISS's setting holds for the thread that made it: a number set at start does not reach the threads of a
-    server's pool. So it is set here, each time.
+    server's pool. So it is set here, each time. A process that was forked after its parent had searched with
+    several threads searches with one: with several it would wait for threads that it does not have.
 
     Args:
         faiss: the library.
         threads: of the search; 0 leaves the setting.
-
-    Raises:
-        RetrievalError: this process was forked from one that had already searched with several threads.
     """
     global _pool_owner
     before = faiss.omp_get_max_threads()
     wanted = threads or before
     if wanted > 1:
-        if _pool_owner not in (None, os.getpid()):
-            raise RetrievalError(
-                "this process was forked after its parent had searched with several threads, and would hang: "
-                "start workers by spawn, or search with threads=1"
-            )
-        _pool_owner = os.getpid()
+        if _pool_owner in (None, os.getpid()):
+            _pool_owner = os.getpid()
+        else:
+            wanted = 1
     if wanted != before:
         faiss.omp_set_num_threads(wanted)
     try:

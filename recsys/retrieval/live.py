@@ -60,6 +60,11 @@ class Version:
     added_ids: Ints = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
 
     @property
+    def n_items(self) -> int:
+        """n, items that may be answered."""
+        return len(self.base_ids) - len(self.gone) + len(self.added_ids)
+
+    @property
     def ids(self) -> Ints:
         """(n,) int64 ascending ids of all items."""
         return np.union1d(np.delete(self.base_ids, self.gone), self.added_ids)
