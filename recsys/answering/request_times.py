@@ -6,7 +6,6 @@ import re
 import warnings
 from collections.abc import Iterable, Mapping
 from datetime import UTC, date, datetime
-from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ from recsys.datasets.times.time_zones import COLUMN, local_to_unix, utc_offsets
 from recsys.errors import ArgumentError
 
 Array = npt.NDArray[np.int64]
+_NUMBERS = (int, float, np.integer, np.floating)
 
 DAY = 86_400
 EARLIEST = -62_135_596_800 + 2 * DAY
@@ -68,8 +68,8 @@ def read_moment(moment: Any, said: str) -> tuple[int, bool]:
     if isinstance(moment, datetime) and moment == moment:
         naive = moment.tzinfo is None
         seconds = math.floor((moment.replace(tzinfo=UTC) if naive else moment).timestamp())
-    elif isinstance(moment, Real) and moment is not True and moment is not False and math.isfinite(moment):
-        seconds = int(math.floor(moment))
+    elif isinstance(moment, _NUMBERS) and not isinstance(moment, bool) and math.isfinite(moment):
+        seconds = math.floor(moment)
     else:
         raise ArgumentError(f"{said}: give unix seconds, ISO text or a datetime")
     if EARLIEST <= seconds < LATEST:
