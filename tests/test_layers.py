@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 ARCHITECTURE = ROOT / "docs" / "architecture.md"
 MAPPED = ("kernels", "datasets", "benchmarks")
 LOOSE = {
-    *("__init__", "__main__", "errors", "config", "files"),
+    *("__init__", "__main__", "errors", "config", "files", "forks"),
     *("jagged", "recommender", "run_folder"),
 }
 BEGIN, END = "<!-- rooms -->\n", "<!-- /rooms -->\n"
