@@ -46,31 +46,30 @@ def main() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if "_RECSYS_COMPLETE" in os.environ:
         app(prog_name="recsys")  # a shell asks how a word goes on
-    code = 0
+    code, root = 0, typer.main.get_command(app)
     try:
         with warnings.catch_warnings(), standard_streams(), ending_on_signals():
             warnings.showwarning = _show_warning
-            code = _run(sys.argv[1:])
+            code = _run(root, sys.argv[1:])
     except ReaderLeftError:
         pass
     except (RecsysError, OSError) as error:
-        code = exit_code(error)
+        code = exit_code(error, root)
     raise SystemExit(code)
 
 
-def _run(arguments: list[str]) -> int:
+def _run(root: Any, arguments: list[str]) -> int:
     """Run a command and return its exit code.
 
     Not by Click's own `main`, which has other ideas of exit codes and of what to say.
     """
-    root = typer.main.get_command(app)
     try:
         with root.make_context("recsys", list(arguments)) as context:
             root.invoke(context)
     except SystemExit:
         raise
     except BaseException as error:
-        return exit_code(error, _reached(root, arguments), arguments)
+        return exit_code(error, root, _reached(root, arguments), arguments)
     return 0
 
 

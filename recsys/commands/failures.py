@@ -15,7 +15,8 @@ from typing import Any
 
 import typer
 
-from recsys.commands.usage import UsageError, explain, options_of
+from recsys.commands.usage import UsageError, explain
+from recsys.commands.wording import for_command
 from recsys.console.streams import ReaderLeftError, output_error
 from recsys.console.text import one_line
 from recsys.errors import RecsysError
@@ -63,12 +64,13 @@ def ending_on_signals() -> Iterator[None]:
             signal.signal(number, signal.SIG_DFL)
 
 
-def exit_code(error: BaseException, command: Any = None, arguments: Sequence[str] = ()) -> int:
+def exit_code(error: BaseException, root: Any, command: Any = None, arguments: Sequence[str] = ()) -> int:
     """Say on standard error what happened, in one line, and return the exit code.
 
     Args:
         error: what a command raised.
-        command: Click's command, None if none was reached.
+        root: Click's group of all commands.
+        command: the command at hand, None if none was reached.
         arguments: the command line.
     """
     if isinstance(error, typer.Exit):
@@ -79,7 +81,7 @@ def exit_code(error: BaseException, command: Any = None, arguments: Sequence[str
         traceback.print_exception(error)
     if isinstance(error, KeyboardInterrupt | typer.Abort):
         return _interrupted(error, command)
-    line, code = _explained(error, command, arguments)
+    line, code = _explained(error, root, command, arguments)
     print(f"Error: {one_line(line)}", file=sys.stderr)
     return code
 
@@ -94,12 +96,12 @@ def _interrupted(error: BaseException, command: Any) -> int:
     return 128 + number
 
 
-def _explained(error: BaseException, command: Any, arguments: Sequence[str]) -> tuple[str, int]:
+def _explained(error: BaseException, root: Any, command: Any, arguments: Sequence[str]) -> tuple[str, int]:
     """The line and the exit code of an error."""
     if isinstance(error, UsageError):
         return explain(error, arguments), 2
     if isinstance(error, RecsysError):
-        return error.for_command(options_of(command) if command is not None else ()), 2
+        return for_command(str(error), command, root), 2
     if isinstance(error, MemoryError) or _is_out_of_memory(error):
         return "out of memory; close other programs, or take less at a time", 2
     if isinstance(error, OSError):

@@ -7,6 +7,7 @@ from typing import Any
 
 import typer
 
+from recsys.commands.wording import commands_of, options_of
 from recsys.config import nearest
 
 UsageError: Any = typer.BadParameter.__mro__[1]
@@ -124,13 +125,9 @@ def _hint(context: Any, option: str) -> str:
     near = difflib.get_close_matches(option, options, n=1, cutoff=0.75)
     if near:
         return f"; {near[0]} is meant"
-    others = [path for path, found in _commands(context.find_root()) if option in options_of(found)]
-    return f"; it is an option of {' and '.join(f'`{path}`' for path in others[:2])}" if others else ""
-
-
-def options_of(command: Any) -> list[str]:
-    """All spellings of a command's options."""
-    return [name for p in command.params for name in (*p.opts, *p.secondary_opts) if name.startswith("-")]
+    every = commands_of(context.find_root().command)
+    others = [f"`recsys {name}`" for name, found in every.items() if option in options_of(found)]
+    return f"; it is an option of {' and '.join(others[:2])}" if others else ""
 
 
 def _setting(name: str) -> str:
@@ -148,11 +145,3 @@ def _setting(name: str) -> str:
         return f"training.{name}"
     known = {field.name for encoder in encoder_names() for field in fields(registration(encoder).config)}
     return f"encoder.{name}" if name in known else ""
-
-
-def _commands(root: Any) -> list[tuple[str, Any]]:
-    found = []
-    for name, command in root.command.commands.items():
-        inner = getattr(command, "commands", None) or {"": command}
-        found += [(f"{root.info_name} {name} {sub}".strip(), each) for sub, each in inner.items()]
-    return found
