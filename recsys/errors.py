@@ -1,7 +1,8 @@
 """The project's exceptions: one line each, saying what is wrong, where, and the remedy.
 
-What to pass is named as Python writes it (``overwrite=True``, ``time_unit='ms'``, ``out=``); the command line,
-which prints the line and leaves with exit code 2, says ``--overwrite`` for it. This module imports nothing.
+What to pass is named as Python writes it (``overwrite=True``, ``time_unit='ms'``, ``out=``); the command
+line, which prints the line and leaves with exit code 2, says ``--overwrite`` for it.
+This module imports nothing.
 """
 
 

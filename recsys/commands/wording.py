@@ -1,8 +1,9 @@
 """The library's remedies in the words of the command line.
 
 The library says what to pass as Python writes it: ``time_unit='ms'``, ``overwrite=True``, ``out=``. A command
-says ``--time-unit ms``, ``--overwrite``, ``--out``: one form is made from the other, so that a remedy is written
-once and names what the place at hand has. An option that only another command has is shown with that command.
+says ``--time-unit ms``, ``--overwrite``, ``--out``: one form is made from the other, so that a remedy
+is written once and names what the place at hand has. An option that only another command has
+is shown with that command.
 """
 
 import re
