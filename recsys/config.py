@@ -7,6 +7,7 @@ text into instances and back, with one-line errors. It imports nothing heavy.
 
 import dataclasses
 import difflib
+import inspect
 import math
 import tomllib
 import types
@@ -41,6 +42,43 @@ RECBOLE_ALIASES = {
     "weight_decay": "training.weight_decay",
 }
 
+OTHER_NAMES = {
+    "batch_size": "training.batch_events",
+    "clip_grad_norm": "training.gradient_clip",
+    "dropout_prob": "encoder.dropout",
+    "dropout_rate": "encoder.dropout",
+    "early_stopping": "training.patience",
+    "embedding_dim": "encoder.d_model",
+    "embedding_size": "encoder.d_model",
+    "enable_amp": "training.amp",
+    "eval_step": "training.evaluate_every",
+    "hidden_dim": "encoder.d_model",
+    "hidden_units": "encoder.d_model",
+    "l2_reg": "training.weight_decay",
+    "loss_function": "training.loss",
+    "loss_type": "training.loss",
+    "lr": "training.learning_rate",
+    "max_epochs": "training.epochs",
+    "max_len": "encoder.max_length",
+    "max_seq_len": "encoder.max_length",
+    "maxlen": "encoder.max_length",
+    "n_blocks": "encoder.n_layers",
+    "n_epochs": "training.epochs",
+    "n_factors": "encoder.d_model",
+    "n_negatives": "training.negatives",
+    "num_blocks": "encoder.n_layers",
+    "num_epochs": "training.epochs",
+    "num_heads": "encoder.n_heads",
+    "num_hidden_layers": "encoder.n_layers",
+    "num_negatives": "training.negatives",
+    "random_state": "training.seed",
+    "session_max_len": "encoder.max_length",
+    "train_batch_size": "training.batch_events",
+    "valid_metric": "training.select",
+}
+"""Names of RecTools, RecBole, SASRec.pytorch and others that are refused with a hint: what they are counted
+in, or how a value is written, differs."""
+
 
 def require(condition: bool, field: str, value: object, allowed: str) -> None:
     """Raise a one-line ConfigError naming the field, its value and what is allowed, unless it holds."""
@@ -52,6 +90,32 @@ def nearest(word: str, known: Sequence[str]) -> str:
     """A hint `; did you mean 'x'?` for the closest known word, or the list of known words."""
     close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
     return f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(sorted(known))}"
+
+
+def own_names(section: str, values: Mapping[str, object]) -> dict[str, object]:
+    """The settings of a section with RecBole's names mapped to ours, as in TOML.
+
+    Raises:
+        ConfigError: a setting is given under both names.
+    """
+    found: dict[str, object] = {}
+    for key, value in values.items():
+        other, _, field = RECBOLE_ALIASES.get(key, "").partition(".")
+        own = field if other == section else key
+        if own in found or (own != key and own in values):
+            raise ConfigError(f"{section}.{own} is given twice, as {own} and as {key}")
+        found[own] = value
+    return found
+
+
+def _hint(key: str, section: str, known: Sequence[str]) -> str:
+    """A hint at what an unknown key may mean; `known` are the keys of the section."""
+    place, _, field = (OTHER_NAMES.get(key) or RECBOLE_ALIASES.get(key) or "").partition(".")
+    if field and place == section and field in known:
+        return f"; did you mean {field!r}?"
+    if field and place != section and section in ("encoder", "training"):
+        return f"; did you mean '{place}.{field}'?"
+    return nearest(key, known)
 
 
 def convert(value: object, annotation: Any, field: str) -> object:
@@ -91,7 +155,8 @@ def convert(value: object, annotation: Any, field: str) -> object:
             return value
     except (KeyError, ValueError):
         pass
-    raise ConfigError(f"{field} = {value!r} is not a {annotation.__name__}")
+    kind = annotation.__name__
+    raise ConfigError(f"{field} = {value!r} is not {'an' if kind[0] in 'aeiou' else 'a'} {kind}")
 
 
 def build(cls: type[T], values: Mapping[str, object], *, where: str) -> T:
@@ -110,7 +175,7 @@ def build(cls: type[T], values: Mapping[str, object], *, where: str) -> T:
     converted = {}
     for key, value in values.items():
         if key not in names:
-            raise ConfigError(f"unknown key {where}.{key}{nearest(key, names)}")
+            raise ConfigError(f"unknown key {where}.{key}{_hint(key, where, names)}")
         converted[key] = convert(value, hints[key], f"{where}.{key}")
     return cls(**converted)
 
@@ -121,6 +186,45 @@ def to_dict(config: Any) -> dict[str, Any]:
         key: list(value) if isinstance(value, tuple) else value
         for key, value in dataclasses.asdict(config).items()
     }
+
+
+def parameters_of(thing: object, *, deep: bool = True) -> dict[str, Any]:
+    """The constructor's parameters of an object that keeps each under its name, as scikit-learn reads them.
+
+    Args:
+        thing: the object.
+        deep: add the entries of parameters that are mappings, as ``name__key``.
+    """
+    names = [name for name in inspect.signature(type(thing).__init__).parameters if name != "self"]
+    found = {name: getattr(thing, name) for name in names}
+    if deep:
+        for name in names:
+            if isinstance(found[name], Mapping):
+                found |= {f"{name}__{key}": value for key, value in found[name].items()}
+    return found
+
+
+def set_parameters(thing: object, values: Mapping[str, object]) -> None:
+    """Set parameters by name, or entries of those that are mappings by ``name__key``.
+
+    Raises:
+        ConfigError: the constructor has no such parameter, or it cannot hold entries; nothing is then set.
+    """
+    own = parameters_of(thing, deep=False)
+    mappings = [name for name in own if name.endswith("_options")]
+    changed: dict[str, Any] = {}
+    for name, value in values.items():
+        base, nested, key = name.partition("__")
+        if base not in own:
+            raise ConfigError(f"{type(thing).__name__} has no parameter {base!r}{nearest(base, list(own))}")
+        if not nested:
+            changed[base] = value
+        elif base in mappings:
+            changed[base] = {**(changed.get(base, own[base]) or {}), key: value}
+        else:
+            raise ConfigError(f"parameter {name!r}: {base} has no entries; only {', '.join(mappings)} have")
+    for name, value in changed.items():
+        setattr(thing, name, value)
 
 
 def read_toml(path: str | Path) -> dict[str, dict[str, object]]:
@@ -162,7 +266,12 @@ def apply_settings(sections: dict[str, dict[str, object]], settings: Sequence[st
 def _place(sections: dict[str, dict[str, object]], key: str, value: object, prefix: str) -> None:
     section, dot, field = RECBOLE_ALIASES.get(key, key).partition(".")
     if not dot:
-        raise ConfigError(f"{prefix}unknown key {key!r}{nearest(key, list(RECBOLE_ALIASES))}")
+        meant = OTHER_NAMES.get(key)
+        close = difflib.get_close_matches(key, RECBOLE_ALIASES, n=1, cutoff=0.5)
+        hint = "write it as section.key, for example training.epochs"
+        if meant or close:
+            hint = f"did you mean {meant or close[0]!r}?"
+        raise ConfigError(f"{prefix}unknown key {key!r}; {hint}")
     if section not in sections:
         raise ConfigError(f"{prefix}unknown section {section!r}{nearest(section, list(sections))}")
     sections[section][field] = value

@@ -14,7 +14,7 @@ from recsys.answering.names import Names
 from recsys.answering.offline_scoring import ScoringReport, score_parts
 from recsys.answering.queries import OnUnknown
 from recsys.answering.requests import make_queries
-from recsys.config import build, to_dict
+from recsys.config import build, own_names, parameters_of, set_parameters, to_dict
 from recsys.datasets.prepared.link import link_or_copy
 from recsys.datasets.prepared.store import SequenceStore, is_prepared, open_store
 from recsys.datasets.preparing.prepare import prepare
@@ -29,11 +29,13 @@ from recsys.errors import ArgumentError, NotFittedError
 from recsys.evaluation.protocol import Protocol
 from recsys.evaluation.result import EvaluationResult
 from recsys.kernels.shared.backends import prefer_backend
+from recsys.notebook.model import describe, describe_html
 from recsys.retrieval.bundle import bundle_exists
 from recsys.retrieval.item_index import ItemIndex
 from recsys.run_folder import RunFolder, fingerprint, read_run, write_config, write_model
 from recsys.training.callbacks import Callback, check_callbacks, run_settings, told
 from recsys.training.config import TrainingConfig
+from recsys.training.history import History, read_history
 from recsys.training.losses import plan_loss
 from recsys.training.plots import plot_training
 from recsys.training.reporting import ConsoleReporter, SilentReporter
@@ -94,6 +96,29 @@ class Recommender:
         self.index = index
         self.backend = backend
 
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """The constructor's parameters by name, as scikit-learn's `clone` and searches read them.
+
+        Args:
+            deep: add the entries of the options, as ``encoder_options__dropout``.
+        """
+        return parameters_of(self, deep=deep)
+
+    def set_params(self, **params: Any) -> "Recommender":
+        """Set parameters for the next `fit`; ``training_options__epochs=5`` sets one entry of the options.
+
+        Raises:
+            ConfigError: there is no such parameter; nothing is then set.
+        """
+        set_parameters(self, params)
+        return self
+
+    def __repr__(self) -> str:
+        return describe(self)
+
+    def _repr_html_(self) -> str:
+        return describe_html(self)
+
     def configs(self) -> tuple[EncoderConfig, TrainingConfig]:
         """The full configuration that `fit` will use, less a preset's repeat bias where the loss samples.
 
@@ -102,8 +127,10 @@ class Recommender:
         """
         base = preset_values(self.encoder, self.preset)
         on = {"clock": "pool"} if self.clock else {}
-        encoder = {**base.get("encoder", {}), **on, **(self.encoder_options or {})}
-        training = {**base.get("training", {}), "seed": self.seed, **(self.training_options or {})}
+        options = own_names("encoder", self.encoder_options or {})
+        encoder = {**base.get("encoder", {}), **on, **options}
+        options = own_names("training", self.training_options or {})
+        training = {**base.get("training", {}), "seed": self.seed, **options}
         return encoder_config(self.encoder, encoder), build(TrainingConfig, training, where="training")
 
     def fit(
@@ -158,7 +185,7 @@ class Recommender:
             )
             progress = trainer.run(resume=resume)
         self.encoder_, self.training_ = encoder, training
-        self.history_ = progress.history
+        self.history_ = History(progress.history, training.select)
         if run is not None:
             write_model(run, encoder, preset=self.preset)
             plot_training(progress.history, run.plots)
@@ -526,7 +553,7 @@ class Recommender:
         model.store_ = SequenceStore.open(run.data)
         model.encoder_ = encoder.to(choose_device(device))
         model.training_ = training
-        model.history_ = []
+        model.history_ = read_history(run.metrics, training.select)
         model._decoder = None
         model._names = Names(model.store_)
         if with_index and bundle_exists(run.index):

@@ -16,7 +16,13 @@ from typing import TYPE_CHECKING
 
 from recsys import __version__
 from recsys.config import build, read_toml, to_dict
-from recsys.encoders.registry import build_encoder, encoder_config, encoder_name
+from recsys.encoders.registry import (
+    build_encoder,
+    encoder_config,
+    encoder_module,
+    encoder_name,
+    registration,
+)
 from recsys.errors import ConfigError, RunError
 from recsys.files import read_json, replacing, sha256_of, write_json
 from recsys.training.config import TrainingConfig
@@ -97,6 +103,9 @@ def write_model(run: RunFolder, encoder: "SequenceEncoder", *, preset: str) -> N
         "n_items": encoder.n_items,
         "sha256": sha256_of(run.weights),
     }
+    module = encoder_module(encoder)
+    if module is not None:
+        manifest["encoder_module"] = module
     write_json(run.manifest, manifest)
 
 
@@ -127,6 +136,7 @@ def read_run(path: str | Path) -> "tuple[SequenceEncoder, TrainingConfig, str]":
         raise RunError(f"{run.manifest}: not a run's manifest; the file is damaged") from None
     if not run.weights.exists() or sha256_of(run.weights) != expected:
         raise RunError(f"{run.weights}: missing or damaged (its sha256 is not the recorded one); train anew")
+    _require_encoder(run, name, manifest.get("encoder_module"))
     try:
         sections = read_toml(run.config)
         config = encoder_config(name, sections["encoder"])
@@ -139,6 +149,19 @@ def read_run(path: str | Path) -> "tuple[SequenceEncoder, TrainingConfig, str]":
     except RuntimeError:
         raise RunError(f"{run.config}: does not fit {run.weights.name}; one of them was edited") from None
     return encoder.eval(), training, preset
+
+
+def _require_encoder(run: RunFolder, name: str, module: object) -> None:
+    """Say what an encoder that is not built in needs; nothing is imported because a folder names it."""
+    try:
+        registration(name)
+    except ConfigError as error:
+        if not isinstance(module, str):
+            raise RunError(f"{run.path}: {error}; import the module that registers it first") from None
+        raise RunError(
+            f"{run.path}: its encoder {name!r} is not built in: pass --plugin {module}, or in Python "
+            f"import {module} before recsys.load"
+        ) from None
 
 
 def fingerprint(encoder: "SequenceEncoder") -> str:

@@ -37,14 +37,14 @@ def test_text_becomes_the_annotated_type() -> None:
     ("values", "message"),
     [
         ({"coumt": 3}, "unknown key x.coumt; did you mean 'count'?"),
-        ({"count": 2.5}, "x.count = 2.5 is not a int"),
-        ({"count": True}, "x.count = True is not a int"),
+        ({"count": 2.5}, "x.count = 2.5 is not an int"),
+        ({"count": True}, "x.count = True is not an int"),
         ({"rate": "fast"}, "x.rate = 'fast' is not a float"),
         ({"rate": "nan"}, "x.rate = 'nan' is not a float"),
         ({"flag": "yes"}, "x.flag = 'yes' is not a bool"),
         ({"kind": "c"}, "x.kind = 'c' is not one of a, b"),
         ({"pair": [1]}, "x.pair = [1]: 2 numbers are needed"),
-        ({"count": "none"}, "x.count = 'none' is not a int"),
+        ({"count": "none"}, "x.count = 'none' is not an int"),
     ],
 )
 def test_a_wrong_value_is_named(values: dict[str, object], message: str) -> None:

@@ -1,7 +1,13 @@
-"""Names to encoders: the one place that knows which encoders exist, and where others can join."""
+"""Names to encoders: the one place that knows which encoders exist, and where others can join.
+
+An encoder of somebody else's joins by :func:`register_encoder` when its module is imported: by the program,
+by `--plugin` on the command line (:func:`load_plugin`), or by an entry point of the group ``recsys.encoders``
+of an installed package, whose name is the encoder's and which is imported when that name is asked for.
+"""
 
 import dataclasses
 import importlib
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -17,6 +23,8 @@ BUILT_IN = {
     "bert4rec": "recsys.encoders.bert4rec",
     "mamba": "recsys.encoders.mamba",
 }
+ENTRY_POINTS = "recsys.encoders"
+"""Group of the entry points by which installed packages announce encoders."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,20 +72,86 @@ def register_encoder(
 
 def encoder_names() -> list[str]:
     """All known encoder names, sorted."""
-    return sorted({*BUILT_IN, *_REGISTRY})
+    return sorted({*BUILT_IN, *_REGISTRY, *_entry_points()})
 
 
 def registration(name: str) -> Registration:
-    """The registration of ``name``; built-in encoders are imported on first use.
+    """The registration of ``name``; encoders that are built in or installed are imported on first use.
+
+    Args:
+        name: as registered, or in other letters and with other separators: ``"SASRec"``, ``"BERT-4-Rec"``.
 
     Raises:
         ConfigError: no encoder has that name; the message gives the nearest one.
     """
+    return _REGISTRY[canonical_name(name)]
+
+
+def canonical_name(name: str) -> str:
+    """The registered spelling of an encoder's name; its module is then imported.
+
+    Raises:
+        ConfigError: no encoder has that name, or the package that announces it does not register it.
+    """
+    if not isinstance(name, str):
+        raise ConfigError(f"encoder = {name!r} must be a name; known: {', '.join(encoder_names())}")
+    if name in _REGISTRY:
+        return name
+    known = encoder_names()
+    if name not in known:
+        alike = [other for other in known if _bare(other) == _bare(name)]
+        if len(alike) != 1:
+            raise ConfigError(f"unknown encoder {name!r}{nearest(name, known)}")
+        (name,) = alike
     if name not in _REGISTRY and name in BUILT_IN:
         importlib.import_module(BUILT_IN[name])
+    elif name not in _REGISTRY:
+        _load_entry_point(name)
+    return name
+
+
+def load_plugin(text: str) -> None:
+    """Import the module of an encoder of one's own, which registers it.
+
+    Args:
+        text: ``package.module``, or ``package.module:NAME`` to ask that it holds that name.
+
+    Raises:
+        ConfigError: there is no such module or name in it, or importing it fails.
+    """
+    module, colon, attribute = text.partition(":")
+    try:
+        found = importlib.import_module(module)
+    except Exception as error:
+        if isinstance(error, ModuleNotFoundError) and module.startswith(error.name or "\0"):
+            raise ConfigError(
+                f"no module {module!r} to load encoders from: is it installed, or in the current folder?"
+            ) from None
+        what = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise ConfigError(f"the module {module!r} cannot be imported ({what})") from None
+    if colon and not hasattr(found, attribute):
+        raise ConfigError(f"the module {module!r} has no {attribute!r}")
+
+
+def _entry_points() -> dict[str, Any]:
+    """What installed packages announce, by encoder name."""
+    from importlib.metadata import entry_points
+
+    return {point.name: point for point in entry_points(group=ENTRY_POINTS)}
+
+
+def _load_entry_point(name: str) -> None:
+    point = _entry_points()[name]
+    load_plugin(point.value.replace(" ", "").partition("[")[0])
     if name not in _REGISTRY:
-        raise ConfigError(f"unknown encoder {name!r}{nearest(name, encoder_names())}")
-    return _REGISTRY[name]
+        raise ConfigError(
+            f"{point.value} is announced as the encoder {name!r} but registers none of that name: "
+            "its entry point and @register_encoder must say the same"
+        )
+
+
+def _bare(name: str) -> str:
+    return re.sub(r"[\W_]", "", name).casefold()
 
 
 def preset(name: str, which: str) -> Mapping[str, Mapping[str, Any]]:
@@ -88,7 +162,7 @@ def preset(name: str, which: str) -> Mapping[str, Mapping[str, Any]]:
     """
     presets = registration(name).presets
     if which not in presets:
-        raise ConfigError(f"{name} has no preset {which!r}{nearest(which, list(presets))}")
+        raise ConfigError(f"{canonical_name(name)} has no preset {which!r}{nearest(which, list(presets))}")
     return presets[which]
 
 
@@ -110,7 +184,8 @@ def build_encoder(name: str, n_items: int, config: "EncoderConfig", *, seed: int
 
     entry = registration(name)
     if not isinstance(config, entry.config):
-        raise ConfigError(f"{name} needs a {entry.config.__name__}, got {type(config).__name__}")
+        needed, given = entry.config.__name__, type(config).__name__
+        raise ConfigError(f"{canonical_name(name)} needs a {needed}, got {given}")
     encoder = entry.encoder(config, n_items)
     encoder.initialize(torch.Generator().manual_seed(seed))
     return encoder
@@ -122,6 +197,18 @@ def encoder_name(encoder: "SequenceEncoder") -> str:
         if type(encoder) is entry.encoder:
             return name
     raise ConfigError(f"{type(encoder).__qualname__} is not registered; decorate it with @register_encoder")
+
+
+def encoder_module(encoder: "SequenceEncoder") -> str | None:
+    """The module to import for an encoder that is not built in; None for one that is."""
+    module = type(encoder).__module__
+    return None if module in BUILT_IN.values() else module
+
+
+def differing_from_preset(name: str, which: str, values: Mapping[str, object]) -> dict[str, object]:
+    """Those of some field values that the preset, over the class's defaults, has otherwise."""
+    base = encoder_config(name, preset(name, which).get("encoder", {}))
+    return {key: value for key, value in values.items() if getattr(base, key, None) != value}
 
 
 def changed_fields(config: "EncoderConfig") -> dict[str, object]:
