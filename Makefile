@@ -4,14 +4,15 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 # One FAISS per environment: the GPU build where there is an NVIDIA driver, the CPU build elsewhere.
-EXTRAS := $(shell command -v nvidia-smi >/dev/null 2>&1 && echo gpu || echo faiss),dev
+EXTRAS := $(shell command -v nvidia-smi >/dev/null 2>&1 && echo gpu || echo faiss),dev,docs
 
-.PHONY: help install demo test lint types check compiled bench accuracy peers gpu table clean
+.PHONY: help install demo test lint types check docs compiled bench accuracy peers gpu table clean
 
 help:
 	@echo "make demo      train SASRec on MovieLens 100K, test it, list ten titles for one user"
 	@echo "make test      run the tests, two at a time: make test WORKERS=2"
 	@echo "make check     lint, types and tests"
+	@echo "make docs      the site, into build/site"
 	@echo "make table     write the README's table, training on MovieLens 100K what has no record"
 	@echo "make accuracy  do what is not done of the recipes: make accuracy RECIPES=ml-100k RUNS=runs DATA=logs"
 	@echo "make compiled  compile every GPU kernel for every chip, and write the table that is checked"
@@ -42,11 +43,16 @@ test: $(INSTALLED)
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/codespell README.md CHANGELOG.md CONTRIBUTING.md SECURITY.md .ci benchmarks/*.py datasets docs kernels recsys tests
 
 types: $(INSTALLED)
 	$(BIN)/mypy
 
 check: lint types test
+
+docs: $(INSTALLED)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	@echo "Open build/site/index.html"
 
 table: $(INSTALLED)
 	$(BIN)/recsys bench accuracy ml-100k/sasrec-tuned ml-100k/bert4rec-tuned ml-100k/mamba-tuned \

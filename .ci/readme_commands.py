@@ -1,4 +1,6 @@
-"""Run every command and Python block of the README, as a reader would, in an empty folder.
+"""Run every command and Python block of pages as a reader would, one after the other, in one empty folder.
+
+    python .ci/readme_commands.py README.md docs/tutorials/*.md
 
 ``make`` and ``pip`` lines are left out: the caller has just made the environment. Training stops after three
 epochs: what is shown is that the commands work and fit together, not the figures.
@@ -14,20 +16,24 @@ from pathlib import Path
 
 def main() -> int:
     """Run the blocks in order; the first failure ends the run."""
-    readme = Path(sys.argv[1]).resolve()
-    blocks = re.findall(r"^```(sh|python)\n(.*?)^```", readme.read_text(), flags=re.S | re.M)
+    pages = [Path(name).resolve() for name in sys.argv[1:]]
+    blocks = [
+        (page.name, kind, text)
+        for page in pages
+        for kind, text in re.findall(r"^```(sh|python)\n(.*?)^```", page.read_text(), flags=re.S | re.M)
+    ]
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     ran = 0
     with tempfile.TemporaryDirectory() as folder:
-        for kind, text in blocks:
+        for name, kind, text in blocks:
             for command in _commands(kind, text):
-                print(f"README: {command if kind == 'sh' else 'python block'}", flush=True)
+                print(f"{name}: {command if kind == 'sh' else 'python block'}", flush=True)
                 argv = ["bash", "-euc", command] if kind == "sh" else [sys.executable, "-c", command]
                 if subprocess.run(argv, cwd=folder, env=environment, check=False).returncode:
-                    print(f"README: failed: {command}", file=sys.stderr)
+                    print(f"{name}: failed: {command}", file=sys.stderr)
                     return 1
                 ran += 1
-    print(f"README: {ran} commands ran")
+    print(f"{len(pages)} pages: {ran} commands ran")
     return 0 if ran else 1
 
 
@@ -38,7 +44,7 @@ def _commands(kind: str, text: str) -> list[str]:
     commands = [line.split("  #")[0].strip() for line in lines]
     skipped = ("make ", "pip ", "git ", "#", "cd ")
     return [
-        f"{c} --set training.epochs=3" if c.startswith("recsys train ") else c
+        f"{c} --set training.epochs=3" if c.startswith("recsys train ") and "epochs=" not in c else c
         for c in commands
         if c and not c.startswith(skipped)
     ]
