@@ -2,12 +2,12 @@
 
 import csv
 import errno
-import gzip
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
 
+from recsys.datasets.reading.contents import open_text
+from recsys.datasets.reading.text_formats import not_utf8
 from recsys.errors import DataError
 from recsys.forks import need_polars
 
@@ -41,28 +41,42 @@ def reading(label: str, path: Path | None = None, separator: str | None = None) 
         raise DataError(_explain(label, str(error), path, separator)) from None
 
 
-def open_text(path: Path) -> BinaryIO | gzip.GzipFile:
-    """Open a text log for bytes, through gzip where its name ends in ``.gz``."""
-    return gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")
-
-
 def _explain(label: str, message: str, path: Path | None, separator: str | None) -> str:
     first_line = message.strip().splitlines()[0] if message.strip() else "unknown failure"
     if path is not None and "utf" in message.lower():
         row = _undecodable_line(path)
-        where = f"line {row} is" if row else "it is"
-        return f"{label}: {where} not UTF-8 text; convert the file, for example with iconv -f latin1 -t utf-8"
+        return not_utf8(label, f"line {row}" if row else "it")
     if path is not None and separator is not None and "more fields" in message:
         found = _wide_row(path, separator)
         if found:
             line, fields, expected = found
             return (
                 f"{label}: line {line} has {fields} fields, the first line {expected};"
-                f" quote fields that hold {separator!r} or name another --separator"
+                f" quote fields that hold {separator!r} or name another separator="
             )
+    if path is not None and separator is not None and ("malformed" in message or "parse" in message):
+        stray = _stray_quote(path, separator)
+        where = f"line {stray} has" if stray else "there is"
+        return (
+            f"{label}: {where} a quotation mark that opens or closes no field;"
+            " pass quotes=False if the file quotes nothing"
+        )
+    if "schema" in message.lower() or "column" in message.lower():
+        return f"{label}: its parts do not have the same columns ({first_line}); pass those alike"
     if "parquet" in message.lower():
         return f"{label}: the Parquet file is damaged or cut off ({first_line}); fetch or write it again"
     return f"{label}: cannot be read ({first_line})"
+
+
+def _stray_quote(path: Path, separator: str) -> int | None:
+    """The first line in which a quotation mark stands elsewhere than around a field."""
+    with open_text(path) as file:
+        for number, line in enumerate(file, start=1):
+            for field in line.decode("utf-8", "replace").strip("\r\n").split(separator):
+                inside = field[1:-1] if len(field) > 1 and field[0] == field[-1] == '"' else field
+                if '"' in inside.replace('""', ""):
+                    return number
+    return None
 
 
 def _undecodable_line(path: Path) -> int | None:

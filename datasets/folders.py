@@ -45,7 +45,7 @@ def write_error(path: Path, error: OSError) -> DataError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return DataError(f"{path}: the disk is full; free some space and run again")
     if error.errno in (errno.EEXIST, errno.ENOTEMPTY) and path.exists():
-        return DataError(f"{path}: already exists; choose another folder or pass --overwrite")
+        return DataError(f"{path}: already exists; choose another folder or pass overwrite=True")
     return DataError(f"{path}: cannot be written ({error.strerror or error}); choose another folder")
 
 

@@ -3,8 +3,8 @@
 import contextlib
 import fcntl
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, fields
 from pathlib import Path
+from typing import Any
 
 from recsys.benchmarks.accuracy.recipes import DatasetFile, Recipe, find_log
 from recsys.datasets.prepared.files import read_meta
@@ -13,9 +13,6 @@ from recsys.datasets.preparing.options import PrepareOptions
 from recsys.errors import RunError
 
 __all__ = ["locked", "prepared_log"]
-
-_DECIDED = ("split", "min_user_events", "min_item_events")
-_LEFT_OPEN = [field.name for field in fields(PrepareOptions) if field.name not in _DECIDED]
 
 
 def prepared_log(recipe: Recipe, data: Path | None, runs: Path, say: Callable[[str], None]) -> SequenceStore:
@@ -44,16 +41,11 @@ def _is_prepared(folder: Path, dataset: DatasetFile) -> bool:
     if not folder.is_dir():
         return False
     meta = read_meta(folder)
-    wanted = dict(dataset.prepare)
-    least = wanted.pop("min_events", 0)
-    options = PrepareOptions(
-        split="leave-one-out",
-        min_user_events=least,
-        min_item_events=least,
-        **{name: wanted.get(name) for name in _LEFT_OPEN},
-    )
+    options: Any = dict(dataset.prepare)
+    time_zone = options.pop("time_zone", None)
     found = {**meta.get("options", {}), "items_sha256": None}
-    return meta.get("source", {}).get("sha256") == dataset.sha256 and found == asdict(options)
+    wanted = PrepareOptions.of(options, time_zone=time_zone).record()
+    return meta.get("source", {}).get("sha256") == dataset.sha256 and found == wanted
 
 
 @contextlib.contextmanager

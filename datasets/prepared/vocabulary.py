@@ -56,7 +56,7 @@ class Vocabulary:
         if not Path(path).is_file():
             raise DataError(f"{path}: the file is missing; prepare the log again")
         with reading(str(path)):
-            return cls(pl.read_parquet(path, columns=[column])[column])
+            return cls(pl.read_parquet(path, columns=[column], glob=False)[column])
 
     def __len__(self) -> int:
         return self.ids.len()
@@ -164,7 +164,7 @@ def item_table(store: "SequenceStore") -> "pl.DataFrame":
     import polars as pl
 
     with reading(str(store.path / "items.parquet")):
-        return pl.read_parquet(store.path / "items.parquet")
+        return pl.read_parquet(store.path / "items.parquet", glob=False)
 
 
 def _read_sized(path: Path, column: str, expected: int) -> Vocabulary:

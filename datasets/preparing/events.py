@@ -1,6 +1,6 @@
 """A log's events as arrays of indices: encode ids, sort, drop, renumber. Memory is a few words an event."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -8,9 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys.datasets.collecting import reading
-from recsys.datasets.reading.logs import ZONE, convert
+from recsys.datasets.reading.logs import PART, ZONE, convert
 from recsys.datasets.reading.validate import CheckedLog
 from recsys.datasets.schema import ITEM, POSITION, TIMESTAMP, USER
+from recsys.datasets.splitting.parts import Parts
+from recsys.datasets.splitting.stated import parts_of
 from recsys.errors import DataError
 
 if TYPE_CHECKING:
@@ -31,6 +33,7 @@ class Events:
         user_ids, item_ids: series of the distinct ids in rising order, int64 or string.
         zones: (N,) int32, index into ``zone_names``; None unless a column of time zones was asked for.
         zone_names: the distinct values of that column.
+        parts: (N,) int8, the part of a split that the log states; None where it states none.
     """
 
     users: NDArray[np.int32]
@@ -41,6 +44,7 @@ class Events:
     item_ids: "pl.Series"
     zones: NDArray[np.int32] | None = None
     zone_names: tuple[str, ...] = ()
+    parts: Parts | None = None
 
     @property
     def timestamps(self) -> NDArray[np.int64] | None:
@@ -56,13 +60,16 @@ class Events:
         return offsets
 
 
-def load_events(checked: CheckedLog, scratch: Path, *, zone_column: str | None = None) -> Events:
+def load_events(
+    checked: CheckedLog, scratch: Path, *, zone_column: str | None = None, part_column: str | None = None
+) -> Events:
     """Read a checked log into arrays, in the log's order.
 
     Args:
         checked: from `recsys.datasets.reading.logs.open_log`.
         scratch: folder for a temporary Parquet copy of a text log, so that it is parsed only once more.
         zone_column: name of a column with each event's time zone, to be kept as codes.
+        part_column: name of a column that says train, valid or test.
 
     Raises:
         DataError: the log cannot be read any more, or has no such column, or an event without a zone.
@@ -71,13 +78,15 @@ def load_events(checked: CheckedLog, scratch: Path, *, zone_column: str | None =
     import polars as pl
 
     raw = checked.raw
-    frame = convert(checked, key=_KEY, zone=zone_column).drop(TIMESTAMP if checked.has_times else POSITION)
-    asked = ["user", "item", _KEY, *([] if zone_column is None else [ZONE])]
+    frame = convert(checked, key=_KEY, zone=zone_column, part=part_column)
+    frame = frame.drop(TIMESTAMP if checked.has_times else POSITION)
+    further = [name for name, column in ((ZONE, zone_column), (PART, part_column)) if column is not None]
+    asked = ["user", "item", _KEY, *further]
     with reading(raw.label, raw.path, raw.separator):
-        if raw.separator is not None or (raw.path is not None and raw.path.suffix != ".parquet"):
+        if raw.text:
             copy = scratch / "columns.parquet"
             frame.sink_parquet(copy, compression="lz4")
-            frame = pl.scan_parquet(copy)
+            frame = pl.scan_parquet(copy, glob=False)
         user_ids = frame.select(pl.col(USER).unique()).collect(engine="streaming")[USER].sort()
         item_ids = frame.select(pl.col(ITEM).unique()).collect(engine="streaming")[ITEM].sort()
         coded = (
@@ -86,13 +95,14 @@ def load_events(checked: CheckedLog, scratch: Path, *, zone_column: str | None =
             .select(asked)
             .collect(engine="streaming")
         )
-    zones, zone_names = None, ()
+    zones, parts = None, None
+    zone_names: tuple[str, ...] = ()
     if zone_column is not None:
-        distinct = coded[ZONE].unique().sort()
-        if distinct.null_count():
-            raise DataError(f"{raw.label}: column {zone_column!r} has events without a zone; fill them in")
-        zone_names = tuple(distinct.to_list())
-        zones = distinct.search_sorted(coded[ZONE]).to_numpy().astype(np.int32)
+        zones, zone_names = _coded(coded[ZONE], f"{raw.label}: column {zone_column!r}", "a zone")
+    if part_column is not None:
+        where = f"{raw.label}: column {part_column!r}"
+        codes, words = _coded(coded[PART], where, "a part (train, valid or test)")
+        parts = parts_of(list(words), codes, where)
     return Events(
         users=coded["user"].to_numpy(),
         items=coded["item"].to_numpy(),
@@ -102,12 +112,14 @@ def load_events(checked: CheckedLog, scratch: Path, *, zone_column: str | None =
         item_ids=item_ids,
         zones=zones,
         zone_names=zone_names,
+        parts=parts,
     )
 
 
 def sort_events(events: Events) -> Events:
-    """Order events by user, then time, then place in the log."""
-    order = np.lexsort((events.keys, events.users))  # stable, as merge sort is
+    """Order events by user, then the part that the log states, then time, then place in the log."""
+    keys = (events.keys, events.users) if events.parts is None else (events.keys, events.parts, events.users)
+    order = np.lexsort(keys)  # stable, as merge sort is
     return _take(events, order)
 
 
@@ -118,16 +130,7 @@ def keep_events(events: Events, keep: NDArray[np.bool_]) -> Events:
     kept = _take(events, np.flatnonzero(keep))
     users, user_ids = _renumber(kept.users, events.user_ids)
     items, item_ids = _renumber(kept.items, events.item_ids)
-    return Events(
-        users=users,
-        items=items,
-        keys=kept.keys,
-        per_second=events.per_second,
-        user_ids=user_ids,
-        item_ids=item_ids,
-        zones=kept.zones,
-        zone_names=kept.zone_names,
-    )
+    return replace(kept, users=users, items=items, user_ids=user_ids, item_ids=item_ids)
 
 
 def count_duplicates(events: Events) -> int:
@@ -149,16 +152,22 @@ def _numbered(ids: "pl.Series", name: str) -> "pl.LazyFrame":
     return pl.LazyFrame([ids, pl.Series(name, np.arange(ids.len(), dtype=np.int32))])
 
 
+def _coded(values: "pl.Series", where: str, what: str) -> tuple[NDArray[np.int32], tuple[str, ...]]:
+    """Codes of a text column and its distinct values in order."""
+    distinct = values.unique().sort()
+    if distinct.null_count():
+        raise DataError(f"{where} has events without {what}; fill them in")
+    return distinct.search_sorted(values).to_numpy().astype(np.int32), tuple(distinct.to_list())
+
+
 def _take(events: Events, order: NDArray[np.int64]) -> Events:
-    return Events(
+    return replace(
+        events,
         users=events.users[order],
         items=events.items[order],
         keys=events.keys[order],
-        per_second=events.per_second,
-        user_ids=events.user_ids,
-        item_ids=events.item_ids,
         zones=None if events.zones is None else events.zones[order],
-        zone_names=events.zone_names,
+        parts=None if events.parts is None else events.parts[order],
     )
 
 

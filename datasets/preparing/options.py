@@ -2,60 +2,138 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
+from recsys.datasets.keywords import option
 from recsys.datasets.prepared.files import sha256_of
+from recsys.datasets.reading.options import ReadKeywords, ReadOptions
+from recsys.datasets.splitting.options import SplitKeywords, SplitOptions
+from recsys.datasets.splitting.registry import split_config
 from recsys.errors import ArgumentError, DataError
 
-SPLITS = ("leave-one-out", "temporal")
+__all__ = ["FilterOptions", "PrepareKeywords", "PrepareOptions", "file_sha256"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FilterOptions:
+    """Which users and items a log keeps.
+
+    Attributes:
+        min_events: events that every user and every item must have, dropping and counting again until all
+            do (k-core); None keeps all.
+        min_user_events: the same for users alone; overrides ``min_events``.
+        min_item_events: the same for items alone; overrides ``min_events``.
+
+    Raises:
+        ArgumentError: a number is negative.
+    """
+
+    min_events: int | None = option(None, "Drop users and items with fewer events, repeatedly (k-core).")
+    min_user_events: int | None = option(None, "The same for users alone; overrides --min-events.")
+    min_item_events: int | None = option(None, "The same for items alone; overrides --min-events.")
+
+    def __post_init__(self) -> None:
+        for name in ("min_events", "min_user_events", "min_item_events"):
+            value = getattr(self, name)
+            if value is not None and value < 0:
+                raise ArgumentError(f"{name}={value} is negative: pass 0 to keep all")
+
+    def least(self, side: str) -> int:
+        """Events that each "user" or each "item" needs; 0 keeps all."""
+        own: int | None = getattr(self, f"min_{side}_events")
+        return (own if own is not None else self.min_events) or 0
+
+
+class FilterKeywords(TypedDict, total=False):
+    """The fields of `FilterOptions` as keywords."""
+
+    min_events: int | None
+    min_user_events: int | None
+    min_item_events: int | None
+
+
+class PrepareKeywords(ReadKeywords, SplitKeywords, FilterKeywords, total=False):
+    """The keywords of all three."""
+
+
+OPTIONS = (SplitOptions, FilterOptions, ReadOptions)
+"""The dataclasses whose fields `prepare` takes as keywords."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PrepareOptions:
-    """All that decides the result besides the log's bytes; recorded in meta.json."""
+    """All that decides the result besides the log's bytes; recorded in meta.json.
 
+    Attributes:
+        read: how the log is read.
+        filters: who is kept.
+        split: name of the split.
+        split_by: the split's own configuration.
+        time_zone: of the users.
+        sha256: of further files by role (items, valid, test), where there are such.
+    """
+
+    read: ReadOptions
+    filters: FilterOptions
     split: str
-    min_user_events: int
-    min_item_events: int
-    valid_fraction: float | None
-    test_fraction: float | None
-    valid_time: int | None
-    test_time: int | None
+    split_by: Any
     time_zone: str | None
-    items_sha256: str | None
-    format: str | None
-    user_column: str | None
-    item_column: str | None
-    timestamp_column: str | None
-    time_unit: str | None
-    separator: str | None
-    header: bool | None
+    sha256: dict[str, str | None]
 
-    def reading(self) -> dict[str, Any]:
-        """The options of `open_log`."""
+    @classmethod
+    def of(
+        cls,
+        keywords: PrepareKeywords,
+        *,
+        time_zone: str | None = None,
+        sha256: dict[str, str | None] | None = None,
+    ) -> "PrepareOptions":
+        """Sort keywords into their places.
+
+        Raises:
+            ArgumentError: a keyword is unknown, out of range, or does not belong to the split.
+        """
+        taken: list[dict[str, Any]] = []
+        left: dict[str, Any] = dict(keywords)
+        for kind in OPTIONS:
+            names = [name for name in kind.__dataclass_fields__ if name in left]
+            taken.append({name: left.pop(name) for name in names})
+        if left:
+            raise ArgumentError(f"unexpected keyword {min(left)!r}: see help(recsys.prepare)")
+        split, split_by = split_config(SplitOptions(**taken[0]))
+        return cls(
+            read=ReadOptions(**taken[2]),
+            filters=FilterOptions(**taken[1]),
+            split=split,
+            split_by=split_by,
+            time_zone=time_zone,
+            sha256=sha256 or {},
+        )
+
+    def record(self) -> dict[str, Any]:
+        """As meta.json holds it.
+
+        What the first version recorded always stands there, and the rest only where it was asked for, so
+        that data of earlier versions compare equal.
+        """
         return {
-            "format": self.format,
-            "user_column": self.user_column,
-            "item_column": self.item_column,
-            "timestamp_column": self.timestamp_column,
-            "time_unit": self.time_unit,
-            "separator": self.separator,
-            "header": self.header,
+            "split": self.split,
+            "min_user_events": self.filters.least("user"),
+            "min_item_events": self.filters.least("item"),
+            **self._split_record(),
+            "time_zone": self.time_zone,
+            "items_sha256": self.sha256.get("items"),
+            **{f"{role}_sha256": self.sha256[role] for role in ("valid", "test") if role in self.sha256},
+            **self.read.record(),
         }
 
-
-def least(name: str, own: int | None, both: int | None) -> int:
-    """The minimum that holds for one side: its own, else the one for both, else 0.
-
-    Raises:
-        ArgumentError: it is negative.
-    """
-    value = own if own is not None else both
-    if value is not None and value < 0:
-        raise ArgumentError(
-            f"{name if own is not None else 'min_events'}={value} is negative: pass 0 to keep all"
-        )
-    return value or 0
+    def _split_record(self) -> dict[str, Any]:
+        chosen: dict[str, Any] = dict.fromkeys(("valid_fraction", "test_fraction", "valid_time", "test_time"))
+        names = (name for name in self.split_by.__dataclass_fields__ if name not in ("valid", "test"))
+        chosen |= {name: getattr(self.split_by, name) for name in names}
+        if self.split == "temporal" and chosen["valid_time"] is None:
+            chosen["valid_fraction"], chosen["test_fraction"] = self.split_by.shares
+        return chosen
 
 
 def file_sha256(path: Path | None) -> str | None:

@@ -1,56 +1,52 @@
 """Turn a log into a prepared dataset: read, check, encode, filter, split, write; all or nothing."""
 
-from collections.abc import Callable
-from dataclasses import asdict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
 
 from recsys.datasets.folders import replacing_folder
+from recsys.datasets.keywords import takes
 from recsys.datasets.prepared.files import read_meta
 from recsys.datasets.prepared.store import SequenceStore
 from recsys.datasets.prepared.writer import write_dataset
 from recsys.datasets.preparing.description import describe_events, describe_lengths, describe_time
+from recsys.datasets.preparing.dividing import divide_events
 from recsys.datasets.preparing.events import Events, count_duplicates, keep_events, load_events, sort_events
 from recsys.datasets.preparing.filters import k_core
-from recsys.datasets.preparing.options import SPLITS, PrepareOptions, file_sha256, least
+from recsys.datasets.preparing.options import OPTIONS, PrepareKeywords, PrepareOptions, file_sha256
 from recsys.datasets.reading.item_metadata import item_rows, read_item_metadata
-from recsys.datasets.reading.logs import open_log
+from recsys.datasets.reading.logs import PART, open_log, open_parts
+from recsys.datasets.reading.validate import CheckedLog
 from recsys.datasets.sources.finding import Source, find_source
-from recsys.datasets.splitting import split as splitting
+from recsys.datasets.splitting.parts import describe, training_events
 from recsys.datasets.times.time_zones import check_time_zone, offsets_of_column, utc_offsets, zone_column
 from recsys.errors import ArgumentError, DataError
 
-if TYPE_CHECKING:
-    import polars as pl
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Sources:
+    """All that a preparation reads: the log, further parts of it by name, and the item file."""
+
+    log: Source
+    parts: Mapping[str, Source]
+    items: Path | None
 
 
+@takes(*OPTIONS)
 def prepare(
-    log: "str | Path | pl.DataFrame | pl.LazyFrame",
+    log: Any,
     out: str | Path,
     *,
     name: str | None = None,
-    split: str = "leave-one-out",
-    min_events: int | None = None,
-    min_user_events: int | None = None,
-    min_item_events: int | None = None,
-    valid_fraction: float = 0.1,
-    test_fraction: float = 0.1,
-    valid_time: int | None = None,
-    test_time: int | None = None,
     items: str | Path | None = None,
     time_zone: str | None = None,
-    format: str | None = None,
-    user_column: str | None = None,
-    item_column: str | None = None,
-    timestamp_column: str | None = None,
-    time_unit: str | None = None,
-    separator: str | None = None,
-    header: bool | None = None,
     overwrite: bool = False,
     notify: Callable[[str], None] | None = None,
+    **options: Unpack[PrepareKeywords],
 ) -> SequenceStore:
     """Prepare a log into a folder.
 
@@ -58,31 +54,19 @@ def prepare(
     log prepared with the same options, it is opened and nothing is done.
 
     Args:
-        log: path, known name (``ml-100k``), or polars frame.
+        log: path of a file or of a folder of Parquet parts, known name (``ml-100k``), or a log in memory:
+            polars, pandas, Arrow, numpy, a mapping of columns, a list of rows (see
+            `recsys.datasets.reading.frames.as_frame`).
         out: folder to write; it appears whole or not at all.
         name: of the dataset in reports; None for the known name, the folder or the file of the log.
-        split: "leave-one-out" (each user's last event tests, the one before validates) or "temporal" (two
-            moments cut all users alike).
-        min_events: events that every user and every item must have, dropping and counting again until all
-            do (k-core); None keeps all.
-        min_user_events: the same for users alone; overrides ``min_events``.
-        min_item_events: the same for items alone; overrides ``min_events``.
-        valid_fraction: share of events that validate under the temporal split.
-        test_fraction: share of events that test under the temporal split.
-        valid_time: unix seconds of the first cut instead; an event at or after it belongs to the later part.
-        test_time: unix seconds of the second cut.
         items: file with item titles and other columns, see `read_item_metadata`; known logs bring theirs.
         time_zone: of the users, IANA name or ``+HH:MM``, or ``column:NAME`` where a column of the log has
             each event's, as one of these or as whole minutes east of UTC; None if unknown.
-        format: of the log, see `recsys.datasets.reading.logs.open_log` for this and the next six.
-        user_column: name of the user column.
-        item_column: name of the item column.
-        timestamp_column: name of the time column.
-        time_unit: "s", "ms", "us", "ns" or "order".
-        separator: between fields of a text log.
-        header: whether the first line names columns.
         overwrite: whether to replace a prepared dataset that was made otherwise.
         notify: receives lines worth showing, such as where a known log was fetched from.
+        options: the fields of `recsys.datasets.splitting.options.SplitOptions` (how the log is split),
+            `recsys.datasets.preparing.options.FilterOptions` (who is kept) and
+            `recsys.datasets.reading.options.ReadOptions` (how the log is read).
 
     Returns:
         The opened dataset.
@@ -91,36 +75,25 @@ def prepare(
         ArgumentError: an option is unknown or out of range.
         DataError: the log is bad, nothing is left of it, ``out`` holds something else, or the disk is full.
     """
-    if split not in SPLITS:
-        raise ArgumentError(f"split={split!r} is not known: choose {' or '.join(SPLITS)}")
+    PrepareOptions.of(options, time_zone=time_zone)  # refused before anything is fetched
     if time_zone is not None:
         check_time_zone(time_zone)
     folder = Path(out).expanduser()
     source = find_source(log, notify)
-    items_path = Path(items).expanduser() if items is not None else source.items
-    by_time = split == "temporal"
-    options = PrepareOptions(
-        split=split,
-        min_user_events=least("min_user_events", min_user_events, min_events),
-        min_item_events=least("min_item_events", min_item_events, min_events),
-        valid_fraction=valid_fraction if by_time and valid_time is None else None,
-        test_fraction=test_fraction if by_time and test_time is None else None,
-        valid_time=valid_time if by_time else None,
-        test_time=test_time if by_time else None,
-        time_zone=time_zone,
-        items_sha256=file_sha256(items_path),
-        format=format,
-        user_column=user_column,
-        item_column=item_column,
-        timestamp_column=timestamp_column,
-        time_unit=time_unit,
-        separator=separator,
-        header=header,
+    parts = {
+        role: find_source(options[role], notify)
+        for role in ("valid", "test")
+        if options.get(role) is not None
+    }
+    sources = _Sources(
+        log=source, parts=parts, items=Path(items).expanduser() if items is not None else source.items
     )
-    if folder.exists() and not _may_replace(folder, source, options, overwrite):
+    sha256 = {"items": file_sha256(sources.items), **{role: part.sha256 for role, part in parts.items()}}
+    chosen = PrepareOptions.of(options, time_zone=time_zone, sha256=sha256)
+    if folder.exists() and not _may_replace(folder, source, chosen, overwrite):
         return SequenceStore.open(folder)
     with replacing_folder(folder, overwrite=overwrite) as temporary:
-        _build(temporary, source, options, items_path, name or source.name)
+        _build(temporary, sources, chosen, name or source.name, notify)
     return SequenceStore.open(folder)
 
 
@@ -135,7 +108,7 @@ def _may_replace(folder: Path, source: Source, options: PrepareOptions, overwrit
     except DataError:
         # Never delete what is not ours, whatever was asked.
         raise DataError(f"{folder}: exists and is not a prepared dataset; choose another folder") from None
-    same = meta.get("source", {}).get("sha256") == source.sha256 and meta.get("options") == asdict(options)
+    same = meta.get("source", {}).get("sha256") == source.sha256 and meta.get("options") == options.record()
     if same:
         try:
             SequenceStore.open(folder)
@@ -146,39 +119,41 @@ def _may_replace(folder: Path, source: Source, options: PrepareOptions, overwrit
     if not overwrite:
         raise DataError(
             f"{folder}: holds a dataset made from another log or with other options;"
-            " choose another folder or pass --overwrite"
+            " choose another folder or pass overwrite=True"
         )
     return True
 
 
-def _build(folder: Path, source: Source, options: PrepareOptions, items_path: Path | None, name: str) -> None:
-    column = zone_column(options.time_zone)
-    checked = open_log(source.log, **options.reading(), zone_column=column)
-    if options.split == "temporal" and not checked.has_times:
-        raise ArgumentError(
-            f"{source.file}: split='temporal' needs times; this log has the order of events alone"
-        )
+def _build(
+    folder: Path,
+    sources: _Sources,
+    options: PrepareOptions,
+    name: str,
+    notify: Callable[[str], None] | None,
+) -> None:
+    source = sources.log
+    checked, part_column = _open(sources, options)
     if options.time_zone is not None and not checked.has_times:
         raise ArgumentError(f"{source.file}: time_zone needs times; this log has the order of events alone")
-    metadata = read_item_metadata(items_path) if items_path is not None else None
-    events = load_events(checked, folder, zone_column=column)
+    if notify is not None and not source.known:
+        for notice in checked.notices:
+            notify(notice)
+    metadata = read_item_metadata(sources.items) if sources.items is not None else None
+    column = zone_column(options.time_zone)
+    events = load_events(checked, folder, zone_column=column, part_column=part_column)
     (folder / "columns.parquet").unlink(missing_ok=True)
     before = {"users": events.user_ids.len(), "items": events.item_ids.len(), "events": len(events.users)}
     events = sort_events(events)
     duplicates = count_duplicates(events)
-    core = k_core(
-        events.users,
-        events.items,
-        min_user_events=options.min_user_events,
-        min_item_events=options.min_item_events,
-    )
+    least_user, least_item = options.filters.least("user"), options.filters.least("item")
+    core = k_core(events.users, events.items, min_user_events=least_user, min_item_events=least_item)
     events = keep_events(events, core.keep)
     if not len(events.users):
         raise DataError(
-            f"{source.file}: no event is left after keeping users with {options.min_user_events}"
-            f" and items with {options.min_item_events} events; pass a smaller --min-events"
+            f"{source.file}: no event is left after keeping users with {least_user} and items with"
+            f" {least_item} events; pass a smaller min_events="
         )
-    events, bounds, split_facts = _split(events, options)
+    events, bounds, split_facts = divide_events(events, options.split, options.split_by)
     offsets = events.offsets()
     timestamps = events.timestamps
     arrays: dict[str, NDArray[Any]] = {"items": events.items, "offsets": offsets}
@@ -187,7 +162,7 @@ def _build(folder: Path, source: Source, options: PrepareOptions, items_path: Pa
         if options.time_zone is not None:
             arrays["utc_offsets"] = _utc_offsets(timestamps, events, options.time_zone)
     arrays |= {"valid_start": bounds.valid_start, "test_start": bounds.test_start}
-    training = splitting.training_events(bounds, offsets)
+    training = training_events(bounds, offsets)
     counts = np.bincount(events.items[training], minlength=events.item_ids.len())
     table, titled = item_rows(events.item_ids, counts, metadata)
     meta = {
@@ -201,7 +176,7 @@ def _build(folder: Path, source: Source, options: PrepareOptions, items_path: Pa
             "origin": source.origin,
             "columns": {"user": checked.raw.user, "item": checked.raw.item, "time": checked.raw.time},
         },
-        "options": asdict(options),
+        "options": options.record(),
         "counts": {
             **describe_events(events, offsets),
             "duplicate_events": duplicates,
@@ -214,12 +189,25 @@ def _build(folder: Path, source: Source, options: PrepareOptions, items_path: Pa
             "users": core.removed_users,
             "items": core.removed_items,
         },
-        "split": {"name": options.split, **split_facts, **splitting.describe(bounds, offsets)},
+        "split": {"name": options.split, **split_facts, **describe(bounds, offsets)},
         "tie_share": bounds.tie_share,
         "lengths": describe_lengths(offsets),
         "time": describe_time(timestamps, options.time_zone, arrays.get("utc_offsets")),
     }
     write_dataset(folder, arrays=arrays, users=events.user_ids, items=table, meta=meta)
+
+
+def _open(sources: _Sources, options: PrepareOptions) -> tuple[CheckedLog, str | None]:
+    """Open the log, and the column that states the parts of its split if there is one."""
+    zone = zone_column(options.time_zone)
+    columns = {} if zone is None else {"zone": zone}
+    if sources.parts:
+        logs = {"train": sources.log.log, **{part: source.log for part, source in sources.parts.items()}}
+        return open_parts(logs, options.read, columns=columns), PART
+    part = getattr(options.split_by, "split_column", None)
+    if part is not None:
+        columns["part"] = part
+    return open_log(sources.log.log, options.read, columns=columns), part
 
 
 def _utc_offsets(timestamps: NDArray[np.int64], events: Events, zone: str) -> NDArray[np.int32]:
@@ -228,29 +216,3 @@ def _utc_offsets(timestamps: NDArray[np.int64], events: Events, zone: str) -> ND
         return utc_offsets(timestamps, zone)
     assert events.zones is not None
     return offsets_of_column(timestamps, events.zones, list(events.zone_names), column)
-
-
-def _split(events: Events, options: PrepareOptions) -> tuple[Events, splitting.SplitBounds, dict[str, Any]]:
-    if options.split == "leave-one-out":
-        keys = events.keys if events.per_second is not None else None
-        return events, splitting.leave_one_out(events.offsets(), keys), {}
-    timestamps = events.timestamps
-    assert timestamps is not None
-    cuts = splitting.temporal_cuts(
-        timestamps,
-        valid_fraction=options.valid_fraction or 0.1,
-        test_fraction=options.test_fraction or 0.1,
-        valid_time=options.valid_time,
-        test_time=options.test_time,
-    )
-    cold = splitting.cold_events(timestamps, events.items, events.item_ids.len(), cuts)
-    kept = keep_events(events, ~cold)
-    assert kept.timestamps is not None
-    facts = {
-        "valid_time": cuts.valid_time,
-        "test_time": cuts.test_time,
-        "cold_events": int(np.count_nonzero(cold)),
-        "cold_items": events.item_ids.len() - kept.item_ids.len(),
-        "cold_users": events.user_ids.len() - kept.user_ids.len(),
-    }
-    return kept, splitting.temporal(kept.offsets(), kept.timestamps, cuts), facts

@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from recsys.datasets.collecting import reading
+from recsys.datasets.reading.parquet_parts import has_hive_columns
 from recsys.datasets.reading.text_formats import Layout
+from recsys.datasets.schema import ITEM, USER
 from recsys.errors import DataError
 
 if TYPE_CHECKING:
@@ -18,7 +20,7 @@ _LINE = "line"
 
 
 def scan_columns(path: Path, layout: Layout, named: Sequence[str] = ()) -> "pl.LazyFrame":
-    """Scan a file's columns as they are: all text, except in Parquet.
+    """Scan a file's columns as they are: all text, except in Parquet. Names are names, not patterns.
 
     Args:
         path: the file.
@@ -28,7 +30,9 @@ def scan_columns(path: Path, layout: Layout, named: Sequence[str] = ()) -> "pl.L
     import polars as pl
 
     if layout.format == "parquet":
-        return pl.scan_parquet(path)
+        return pl.scan_parquet(path, glob=False)
+    if layout.format == "sequences":
+        return _scan_sequences(path, layout.separator)
     if layout.format == "jsonl":
         return _scan_json_lines(path, named)
     assert layout.separator is not None
@@ -39,6 +43,7 @@ def scan_columns(path: Path, layout: Layout, named: Sequence[str] = ()) -> "pl.L
         return lines.select(fields.struct.rename_fields(names).struct.unnest())
     frame = pl.scan_csv(
         path,
+        glob=False,
         separator=layout.separator,
         has_header=layout.header,
         schema=dict.fromkeys(names, pl.String),
@@ -52,6 +57,7 @@ def _scan_lines(path: Path, skip: int = 0) -> "pl.LazyFrame":
 
     frame = pl.scan_csv(
         path,
+        glob=False,
         separator=_NO_SEPARATOR,
         has_header=False,
         schema={_LINE: pl.String},
@@ -59,6 +65,26 @@ def _scan_lines(path: Path, skip: int = 0) -> "pl.LazyFrame":
         skip_rows=skip,
     )
     return frame.filter(pl.col(_LINE).str.strip_chars().str.len_bytes() > 0)
+
+
+def scan_parts(parts: Sequence[Path]) -> "pl.LazyFrame":
+    """Scan the Parquet files of one log, one after the other; folders named column=value become columns."""
+    import polars as pl
+
+    return pl.scan_parquet(list(parts), glob=False, hive_partitioning=has_hive_columns(tuple(parts)))
+
+
+def _scan_sequences(path: Path, separator: str | None) -> "pl.LazyFrame":
+    """Lines of a user and the items in their order, as an event a row."""
+    import polars as pl
+
+    line = pl.col(_LINE).str.strip_chars()
+    if separator is None:
+        separator, line = " ", line.str.replace_all(r"\s+", " ")
+    fields = line.str.split(separator)
+    events = _scan_lines(path).select(fields.list.first().alias(USER), fields.list.slice(1).alias(ITEM))
+    # A user without an item has no event; the list is empty there and its row null.
+    return events.explode(ITEM).filter(pl.col(ITEM).is_not_null() & (pl.col(ITEM) != ""))
 
 
 def _scan_json_lines(path: Path, named: Sequence[str]) -> "pl.LazyFrame":

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from recsys.datasets.collecting import reading
 from recsys.datasets.reading.columns import scan_columns
+from recsys.datasets.reading.options import ReadOptions
 from recsys.datasets.reading.text_formats import check_file, detect_layout
 from recsys.datasets.schema import ITEM, find_column, plain_name
 from recsys.errors import DataError
@@ -45,7 +46,7 @@ def read_item_metadata(path: str | Path, *, item_column: str | None = None) -> "
     check_file(source)
     if source.name in ("u.item", "movies.dat"):
         return read_movielens_titles(source.read_bytes())
-    layout = detect_layout(source)
+    layout = detect_layout(source, ReadOptions())
     if layout.columns and not layout.header:
         raise DataError(f"{path}: an item file needs a header line that names item_id and title")
     with reading(str(path), source, layout.separator):

@@ -1,23 +1,20 @@
 """Open a log: find its columns, check their values, convert them. Nothing is held in memory."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from recsys.datasets.collecting import reading
-from recsys.datasets.reading.columns import scan_columns
-from recsys.datasets.reading.text_formats import detect_layout, guess_roles
+from recsys.datasets.reading.columns import scan_columns, scan_parts
+from recsys.datasets.reading.frames import as_frame
+from recsys.datasets.reading.options import ReadOptions
+from recsys.datasets.reading.parquet_parts import parquet_parts
+from recsys.datasets.reading.roles import choose_roles, guess_notice
+from recsys.datasets.reading.spool import as_utf8, local_file
+from recsys.datasets.reading.text_formats import Layout, detect_layout, guess_roles
 from recsys.datasets.reading.validate import CheckedLog, RawLog, check_log
-from recsys.datasets.schema import (
-    ITEM,
-    POSITION,
-    TIME_UNITS,
-    TIMESTAMP,
-    USER,
-    TimeUnit,
-    find_column,
-    nearest,
-)
-from recsys.errors import ArgumentError, DataError
+from recsys.datasets.schema import ITEM, POSITION, TIMESTAMP, USER, TimeUnit
+from recsys.errors import DataError
 
 if TYPE_CHECKING:
     import polars as pl
@@ -26,33 +23,17 @@ if TYPE_CHECKING:
 ZONE = "__zone"
 """Column of time zones in a converted log."""
 
+PART = "__part"
+"""Column of the parts that a log states in a converted log."""
 
-def open_log(
-    log: "str | Path | pl.DataFrame | pl.LazyFrame",
-    *,
-    format: str | None = None,
-    user_column: str | None = None,
-    item_column: str | None = None,
-    timestamp_column: str | None = None,
-    time_unit: str | None = None,
-    separator: str | None = None,
-    header: bool | None = None,
-    zone_column: str | None = None,
-) -> CheckedLog:
+
+def open_log(log: Any, options: ReadOptions, *, columns: Mapping[str, str] | None = None) -> CheckedLog:
     """Open a log and check every value of its three columns.
 
     Args:
-        log: path of a file, or a polars frame.
-        format: "parquet", "csv", "inter", "jsonl", "movielens", "text", or None to recognize it.
-        user_column: name of the user column, or None to find it by its usual spellings. Columns of a file
-            without a header are ``column_1``, ``column_2``...
-        item_column: name of the item column, likewise.
-        timestamp_column: name of the time column, likewise.
-        time_unit: of a numeric time column: "s", "ms", "us", "ns"; "order" for places in a user's sequence,
-            or, where there is no time column, for the order of the file's rows; None expects seconds.
-        separator: between the fields of a text file, or None to recognize it.
-        header: whether the first line names columns, or None to recognize it.
-        zone_column: name of a column with each event's time zone that has to be there too.
+        log: path of a file or of a folder of Parquet parts, or what `as_frame` takes.
+        options: how to read it.
+        columns: further columns that have to be there, by what they are for.
 
     Returns:
         The checked log with its expressions.
@@ -61,47 +42,107 @@ def open_log(
         ArgumentError: an option is unknown.
         DataError: the file cannot be read, lacks a column, or holds a bad value; one line says where.
     """
+    return check_log(_raw_log(log, options, columns or {}))
+
+
+def open_parts(logs: Mapping[str, Any], options: ReadOptions, *, columns: Mapping[str, str]) -> CheckedLog:
+    """Open a log that stands in several files, one for each part of a split.
+
+    Args:
+        logs: part (train, valid, test) to log.
+        options: how to read each.
+        columns: as in `open_log`.
+
+    Returns:
+        All events in one log, with the part of each in the column PART.
+    """
     import polars as pl
 
-    if time_unit is not None and time_unit not in TIME_UNITS:
-        raise ArgumentError(f"time_unit={time_unit!r} is not known: choose one of {', '.join(TIME_UNITS)}")
-    unit: TimeUnit | None = time_unit
-    roles: dict[str, str] = {}
-    path, text_separator = None, None
-    if isinstance(log, pl.DataFrame | pl.LazyFrame):
-        frame, label = log.lazy(), "frame"
-    else:
-        path = Path(log).expanduser()
-        label = str(log)
-        layout = detect_layout(path, format=format, separator=separator, header=header)
-        text_separator = layout.separator
-        if layout.columns and not layout.header:
-            roles = guess_roles(layout)
-        if layout.format == "text" and len(layout.columns) == 2 and unit is None:
-            unit = "order"
-        named = [name for name in (user_column, item_column, timestamp_column, zone_column) if name]
-        frame = scan_columns(path, layout, named)
-    with reading(label, path, text_separator):
-        columns = frame.collect_schema().names()
-    if zone_column is not None:
-        _choose(ZONE, zone_column, roles, columns, label)
-    user = _choose(USER, user_column, roles, columns, label)
-    item = _choose(ITEM, item_column, roles, columns, label)
-    time: str | None = None
-    if timestamp_column is not None or unit != "order":
-        time = _choose(TIMESTAMP, timestamp_column, roles, columns, label)
+    raws = [_raw_log(log, options, columns) for log in logs.values()]
+    for raw in raws:  # each by itself, so that a message names the right file and row
+        check_log(raw)
+    if len({raw.time is None for raw in raws}) > 1:
+        raise DataError(f"{raws[0].label}: some of the files have times and some have not; give all or none")
+    first = raws[0]
+    frames = []
+    for raw, part in zip(raws, logs, strict=True):
+        own = [(raw.user, USER), (raw.item, ITEM), *([(raw.time, TIMESTAMP)] if raw.time else [])]
+        own += [(name, name) for name in columns.values()]
+        frames.append(
+            raw.frame.select([pl.col(a).alias(b) for a, b in own]).with_columns(pl.lit(part).alias(PART))
+        )
+    schemas = [frame.collect_schema() for frame in frames]
+    for name in schemas[0]:
+        if len({schema[name] for schema in schemas}) > 1:
+            frames = [frame.with_columns(pl.col(name).cast(pl.String)) for frame in frames]
     return check_log(
         RawLog(
-            frame=frame,
-            label=label,
-            user=user,
-            item=item,
-            time=time,
-            unit=unit,
-            path=path,
-            separator=text_separator,
+            frame=pl.concat(frames),
+            label=" + ".join(raw.label for raw in raws),
+            user=USER,
+            item=ITEM,
+            time=None if first.time is None else TIMESTAMP,
+            unit=first.unit,
+            time_format=options.time_format,
+            text=True,
+            notices=tuple(notice for raw in raws for notice in raw.notices),
         )
     )
+
+
+def _raw_log(log: Any, options: ReadOptions, columns: Mapping[str, str]) -> RawLog:
+    frame = as_frame(log)
+    layout, path, label, unit = None, None, "frame", options.time_unit
+    if frame is not None:
+        scanned = frame.lazy()
+    else:
+        path, label = Path(log).expanduser(), str(log)
+        parts = parquet_parts(path)
+        if parts:
+            scanned, path = scan_parts(parts), None
+        else:
+            path = local_file(path)
+            if options.encoding is not None:
+                path = as_utf8(path, options.encoding)
+            layout = detect_layout(path, options)
+            scanned = scan_columns(path, layout, _named(options, columns))
+    notices = []
+    if layout is not None and layout.format == "sequences":
+        notices.append(f"{label}: read as one line per user, the items in the order of the line")
+    by_rows = unit == "order" or (layout is not None and _in_order(layout) and unit is None)
+    with reading(label, path, layout.separator if layout else None):
+        names = scanned.collect_schema().names()
+    guessed = guess_roles(layout) if layout is not None and layout.columns and not layout.header else {}
+    roles = choose_roles(options, names, label, guessed=guessed, by_rows=by_rows, others=dict(columns))
+    if guessed and (told := guess_notice(label, roles, options, names)):
+        notices.append(told)
+    return RawLog(
+        frame=scanned,
+        label=label,
+        user=roles.user,
+        item=roles.item,
+        time=roles.time,
+        unit=_unit("order" if by_rows else unit),
+        path=path,
+        separator=layout.separator if layout else None,
+        time_format=options.time_format,
+        text=layout is not None and layout.format != "parquet",
+        notices=tuple(notices),
+    )
+
+
+def _in_order(layout: Layout) -> bool:
+    """Whether a layout has no times: lines of a user and items, or of a user and an item."""
+    return layout.format == "sequences" or (layout.format == "text" and len(layout.columns) == 2)
+
+
+def _unit(name: str | None) -> "TimeUnit | None":
+    return cast("TimeUnit | None", name)  # ReadOptions lets no other through
+
+
+def _named(options: ReadOptions, columns: Mapping[str, str]) -> Sequence[str]:
+    asked = (options.user_column, options.item_column, options.timestamp_column, *columns.values())
+    return [name for name in asked if name]
 
 
 def collect_sorted(checked: CheckedLog) -> "pl.DataFrame":
@@ -112,7 +153,12 @@ def collect_sorted(checked: CheckedLog) -> "pl.DataFrame":
 
 
 def convert(
-    checked: CheckedLog, *, others: bool = False, key: str | None = None, zone: str | None = None
+    checked: CheckedLog,
+    *,
+    others: bool = False,
+    key: str | None = None,
+    zone: str | None = None,
+    part: str | None = None,
 ) -> "pl.LazyFrame":
     """Apply a checked log's expressions.
 
@@ -121,6 +167,7 @@ def convert(
         others: also keep the file's other columns.
         key: name for a column that orders events at the file's own resolution; None for none.
         zone: column of the file to keep as text under the name ZONE; None for none.
+        part: column of the file to keep as text under the name PART; None for none.
     """
     import polars as pl
 
@@ -135,27 +182,10 @@ def convert(
     chosen = [checked.user_id.alias(USER), checked.item_id.alias(ITEM), last]
     if key is not None:
         chosen.append(place.alias(key))
-    if zone is not None:
-        chosen.append(pl.col(zone).cast(pl.String).str.strip_chars().alias(ZONE))
+    for column, name in ((zone, ZONE), (part, PART)):
+        if column is not None:
+            chosen.append(pl.col(column).cast(pl.String).str.strip_chars().alias(name))
     if others:
         taken = {raw.user, raw.item, raw.time, USER, ITEM, TIMESTAMP, POSITION, key}
         chosen += [pl.col(name) for name in raw.frame.collect_schema().names() if name not in taken]
     return frame.select(chosen)
-
-
-def _choose(role: str, asked: str | None, roles: dict[str, str], columns: list[str], label: str) -> str:
-    flags = {USER: "--user-column", ITEM: "--item-column", TIMESTAMP: "--timestamp-column"}
-    present = ", ".join(columns[:12]) + (", ..." if len(columns) > 12 else "")
-    if asked is not None:
-        if asked in columns:
-            return asked
-        close = nearest(asked, columns)
-        hint = f"; did you mean {close!r}?" if close else ""
-        raise DataError(f"{label}: no column {asked!r}; the columns are {present}{hint}")
-    found = roles.get(role) or find_column(role, columns)
-    if found is not None:
-        return found
-    close = nearest(role, columns)
-    hint = f", perhaps {close}" if close else ""
-    also = ", or pass --time-unit order to take the order of the rows" if role == TIMESTAMP else ""
-    raise DataError(f"{label}: no {role} column among {present}; name it with {flags[role]}{hint}{also}")

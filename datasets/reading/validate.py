@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from recsys.datasets.collecting import reading
-from recsys.datasets.reading import values
+from recsys.datasets.reading import times, values
 from recsys.datasets.schema import LATEST_S, PER_SECOND, TimeUnit
 from recsys.errors import DataError
 
@@ -26,6 +26,9 @@ class RawLog:
         unit: of a numeric time column; None to expect seconds and refuse what looks finer.
         path: the text file behind the frame, if there is one.
         separator: of that file.
+        time_format: of a time column, as strptime writes it.
+        text: whether the frame is parsed from text anew at each pass.
+        notices: lines worth showing: what was guessed.
     """
 
     frame: "pl.LazyFrame"
@@ -36,6 +39,9 @@ class RawLog:
     unit: TimeUnit | None
     path: "Path | None" = None
     separator: str | None = None
+    time_format: str | None = None
+    text: bool = False
+    notices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +62,11 @@ class CheckedLog:
     item_id: "pl.Expr"
     key: "pl.Expr | None"
     per_second: int | None
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """Lines worth showing: what was guessed."""
+        return self.raw.notices
 
     @property
     def has_times(self) -> bool:
@@ -87,7 +98,7 @@ def check_log(raw: RawLog) -> CheckedLog:
     text_time = raw.time is not None and schema[raw.time] == pl.String
     if text_time:
         assert raw.time is not None
-        asked.append(values.time_is_whole(raw.time).sum().alias("whole time"))
+        asked.append(times.time_is_whole(raw.time).sum().alias("whole time"))
         asked.append(pl.col(raw.time).drop_nulls().first().alias("first time"))
     facts = _ask(raw, asked)
     if not facts["rows"]:
@@ -98,7 +109,9 @@ def check_log(raw: RawLog) -> CheckedLog:
     if raw.time is not None:
         whole = not text_time or facts["whole time"] == facts["rows"]
         sample = facts["first time"] if text_time else None
-        time = values.read_time(raw.time, schema[raw.time], raw.unit, sample=sample, whole=whole)
+        time = times.read_time(
+            raw.time, schema[raw.time], raw.unit, sample=sample, whole=whole, time_format=raw.time_format
+        )
         _check_times(raw, raw.time, time)
         key = time.key
         per_second = None if raw.unit == "order" else time.per_second
@@ -175,7 +188,7 @@ def _settle_id(raw: RawLog, column: str, dtype: "pl.DataType", facts: dict[str, 
     return values.id_expression(column, dtype, "text")
 
 
-def _check_times(raw: RawLog, column: str, time: values.TimeReading) -> None:
+def _check_times(raw: RawLog, column: str, time: times.TimeReading) -> None:
     import polars as pl
 
     asked = time.key if raw.unit == "order" else time.seconds
@@ -189,10 +202,12 @@ def _check_times(raw: RawLog, column: str, time: values.TimeReading) -> None:
     )
     if facts["unread"]:
         row, value = _first_row(raw, column, asked.is_null())
-        wanted = (
-            "a whole number" if raw.unit == "order" else "unix seconds or a date like 2024-05-31 17:00:00"
-        )
-        raise DataError(f"{raw.label}: column {column!r}, row {row}: {value!r} is not a time; write {wanted}")
+        remedy = "write unix seconds or a date like 2024-05-31 17:00:00, or pass time_format="
+        if raw.unit == "order":
+            remedy = "write a whole number"
+        elif raw.time_format is not None:
+            remedy = f"it does not match {raw.time_format!r}"
+        raise DataError(f"{raw.label}: column {column!r}, row {row}: {value!r} is not a time; {remedy}")
     if raw.unit == "order":
         return
     if facts["most"] >= LATEST_S:
@@ -201,11 +216,11 @@ def _check_times(raw: RawLog, column: str, time: values.TimeReading) -> None:
             name, unit = finer
             raise DataError(
                 f"{raw.label}: column {column!r}, row {row}: {value!r} looks like {name};"
-                f" pass --time-unit {unit}"
+                f" pass time_unit={unit!r}"
             )
         raise DataError(
             f"{raw.label}: column {column!r}, row {row}: {value!r} lies after the year 2199;"
-            " correct it or pass another --time-unit"
+            " correct it or pass another time_unit="
         )
     if facts["least"] < 0:
         row, value = _first_row(raw, column, asked < 0)
@@ -215,8 +230,8 @@ def _check_times(raw: RawLog, column: str, time: values.TimeReading) -> None:
         with reading(raw.label, raw.path, raw.separator):
             most = value.collect().item()
         raise DataError(
-            f"{raw.label}: column {column!r}: with --time-unit {raw.unit} all times fall in 1970"
-            f" (the largest is {most!r}); pass another --time-unit"
+            f"{raw.label}: column {column!r}: with time_unit={raw.unit!r} all times fall in 1970"
+            f" (the largest is {most!r}); pass another time_unit="
         )
 
 

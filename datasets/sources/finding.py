@@ -1,12 +1,16 @@
 """Where a log comes from: a file, a known name or a frame, with the hash that tells it from others."""
 
 import hashlib
+import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from recsys.datasets.prepared.files import sha256_of
+from recsys.datasets.reading.frames import as_frame
+from recsys.datasets.reading.parquet_parts import parquet_parts
+from recsys.datasets.reading.spool import local_file
 from recsys.datasets.reading.text_formats import check_file
 from recsys.datasets.schema import nearest
 from recsys.datasets.sources.known import KNOWN, fetch_known
@@ -21,11 +25,11 @@ class Source:
     """A log that was found.
 
     Attributes:
-        log: path or frame to open.
+        log: path, folder of Parquet parts, or frame to open.
         name: short name of the dataset.
-        file: file name, or "frame".
-        sha256: of the file's bytes, or of a frame's values.
-        size: bytes of the file; None for a frame.
+        file: name of the file or folder, or "frame".
+        sha256: of the file's bytes, of all parts' names and bytes, or of a frame's values.
+        size: bytes of the file or of all parts; None for a frame.
         origin: where a known log was fetched from; None for others.
         items: path of item metadata that came along.
         known: whether it is one of the known logs.
@@ -41,27 +45,32 @@ class Source:
     known: bool = False
 
 
-def find_source(
-    log: "str | Path | pl.DataFrame | pl.LazyFrame", notify: Callable[[str], None] | None = None
-) -> Source:
-    """Find a log by path, known name or frame.
+def find_source(log: Any, notify: Callable[[str], None] | None = None) -> Source:
+    """Find a log by path, known name or as it lies in memory.
 
     A known name wins over a folder of the same name; write ``./ml-100k`` for the latter.
 
     Args:
-        log: path of a file, one of `recsys.datasets.sources.known.KNOWN`, or a polars frame.
-        notify: receives one line where a known log comes from elsewhere than its official site.
+        log: path of a file or of a folder of Parquet parts, a pattern of Parquet names, one of
+            `recsys.datasets.sources.known.KNOWN`, or what `as_frame` takes.
+        notify: receives one line where a known log comes from elsewhere than its official site, or where a
+            folder has its name.
 
     Raises:
+        ArgumentError: ``log`` is no log at all.
         DataError: nothing is there, or a known log cannot be fetched.
     """
     import polars as pl
 
-    if isinstance(log, pl.LazyFrame):
-        log = log.collect()
-    if isinstance(log, pl.DataFrame):
-        return Source(log=log, name="frame", file="frame", sha256=_frame_sha256(log))
-    if isinstance(log, str) and log in KNOWN and not Path(log).is_file():
+    frame = as_frame(log)
+    if frame is not None:
+        collected = frame.collect() if isinstance(frame, pl.LazyFrame) else frame
+        return Source(log=collected, name="frame", file="frame", sha256=_frame_sha256(collected))
+    if is_known(log):
+        if Path(log).exists() and notify is not None:
+            notify(
+                f"{log}: the known log is taken, not the folder of that name; write ./{log} for the folder"
+            )
         fetched = fetch_known(log, notify=notify)
         return Source(
             log=fetched.interactions,
@@ -73,22 +82,43 @@ def find_source(
             items=fetched.items,
             known=True,
         )
+    if re.match(r"^[A-Za-z][A-Za-z0-9+.\-]+:/", str(log)):
+        raise DataError(f"{log}: is an address, not a file; download it and pass the path of the copy")
     path = Path(log).expanduser()
+    parts = parquet_parts(path)
+    if parts:
+        return _parts_source(path, parts)
     if not path.exists():
         close = nearest(str(log), KNOWN)
         hint = f"did you mean {close!r}?" if close else f"known logs are {', '.join(KNOWN)}"
         raise DataError(f"{log}: no such file; {hint}")
-    check_file(path)
-    return Source(
-        log=path, name=_short_name(path), file=path.name, sha256=sha256_of(path), size=path.stat().st_size
+    local = local_file(path)
+    check_file(local)
+    source = Source(
+        log=local, name=_short_name(path), file=path.name, sha256=sha256_of(local), size=local.stat().st_size
     )
+    return source if local == path else replace(source, name="pipe", file="pipe")
+
+
+def is_known(log: Any) -> bool:
+    """Whether ``log`` is the name of a known log, and no file lies there."""
+    return isinstance(log, str) and log in KNOWN and not Path(log).is_file()
 
 
 def known_path(log: Any, notify: Callable[[str], None] | None = None) -> Any:
     """The cached file of a known name; anything else as it is."""
-    if isinstance(log, str) and log in KNOWN and not Path(log).is_file():
-        return fetch_known(log, notify=notify).interactions
-    return log
+    return fetch_known(log, notify=notify).interactions if is_known(log) else log
+
+
+def _parts_source(path: Path, parts: tuple[Path, ...]) -> Source:
+    digest, size = hashlib.sha256(), 0
+    for part in parts:
+        name = part.relative_to(path).as_posix() if path.is_dir() else part.name
+        digest.update(f"{name}\0{sha256_of(part)}\n".encode())
+        size += part.stat().st_size
+    folder = path if path.is_dir() else path.parent
+    name = folder.resolve().name or "parts"
+    return Source(log=path, name=name, file=path.name, sha256=digest.hexdigest(), size=size)
 
 
 def _short_name(path: Path) -> str:

@@ -269,9 +269,16 @@ def _read_users(path: Path) -> list[Any]:
     import polars as pl
 
     try:
-        return pl.read_parquet(path, columns=["user_id"])["user_id"].to_list()
+        frame = pl.scan_parquet(path, glob=False)
+        columns = frame.collect_schema().names()
+        if "user_id" not in columns:
+            raise DataError(
+                f"{path}: no column user_id among {', '.join(columns[:12])}; rename the one of users"
+            )
+        return frame.select("user_id").collect()["user_id"].to_list()
     except (OSError, pl.exceptions.PolarsError) as error:
-        raise DataError(f"{path}: cannot be read as Parquet with a column user_id ({error})") from None
+        reason = str(error).strip().splitlines()[0]
+        raise DataError(f"{path}: cannot be read as Parquet ({reason}); write it again") from None
 
 
 def _size(folder: Path) -> int:

@@ -5,8 +5,10 @@ from typing import Annotated, Any
 
 import typer
 
+from recsys.commands.log_options import Items, TimeZone, options_of
 from recsys.commands.output import AsJson, print_json, say, tell
 from recsys.console.text import table
+from recsys.datasets.preparing.options import OPTIONS
 
 
 def list_datasets(as_json: AsJson = False) -> None:
@@ -26,58 +28,26 @@ def list_datasets(as_json: AsJson = False) -> None:
     )
 
 
+@options_of(*OPTIONS)
 def prepare(
-    log: Annotated[str, typer.Argument(metavar="LOG", help="A log file, or a name from `recsys datasets`.")],
-    out: Annotated[Path, typer.Option(help="Folder to write.", show_default=False)],
-    split: Annotated[str, typer.Option(help="leave-one-out or temporal.")] = "leave-one-out",
-    min_events: Annotated[
-        int | None, typer.Option(help="Drop users and items with fewer events, repeatedly (k-core).")
-    ] = None,
-    valid_fraction: Annotated[float, typer.Option(help="Temporal split: share of events to validate.")] = 0.1,
-    test_fraction: Annotated[float, typer.Option(help="Temporal split: share of events to test.")] = 0.1,
-    user_column: Annotated[str | None, typer.Option(help="Column of user ids.")] = None,
-    item_column: Annotated[str | None, typer.Option(help="Column of item ids.")] = None,
-    timestamp_column: Annotated[str | None, typer.Option(help="Column of times, or of positions.")] = None,
-    time_unit: Annotated[
-        str | None, typer.Option(help="s, ms, us or ns; order if the column only orders events.")
-    ] = None,
-    separator: Annotated[str | None, typer.Option(help="Field separator of a text log.")] = None,
-    header: Annotated[
-        bool | None,
-        typer.Option(help="Whether the first line of text names columns; found out if left out."),
-    ] = None,
-    time_zone: Annotated[
-        str | None,
-        typer.Option(
-            help="Users' zone, for clocks: America/New_York, +05:30, or column:NAME (such zones, or minutes)."
+    log: Annotated[
+        str,
+        typer.Argument(
+            metavar="LOG", help="A log file, a folder of Parquet parts, or a name from `recsys datasets`."
         ),
-    ] = None,
-    file_format: Annotated[str | None, typer.Option("--format", help="Format, if the name misleads.")] = None,
-    items: Annotated[Path | None, typer.Option(help="File with item titles.")] = None,
+    ],
+    out: Annotated[Path, typer.Option(help="Folder to write.", show_default=False)],
+    time_zone: TimeZone = None,
+    items: Items = None,
     overwrite: Annotated[bool, typer.Option(help="Replace a prepared dataset made otherwise.")] = False,
     as_json: AsJson = False,
+    **options: Any,
 ) -> None:
     """Read a log, check it, filter it, split it, and write a prepared dataset."""
     from recsys.datasets.preparing.prepare import prepare as prepare_log
 
     store = prepare_log(
-        log,
-        out,
-        split=split,
-        min_events=min_events,
-        valid_fraction=valid_fraction,
-        test_fraction=test_fraction,
-        header=header,
-        user_column=user_column,
-        item_column=item_column,
-        timestamp_column=timestamp_column,
-        time_unit=time_unit,
-        time_zone=time_zone,
-        separator=separator,
-        format=file_format,
-        items=items,
-        overwrite=overwrite,
-        notify=say,
+        log, out, items=items, time_zone=time_zone, overwrite=overwrite, notify=say, **options
     )
     if as_json:
         print_json({"path": str(store.path), **store.meta})

@@ -213,7 +213,7 @@ def test_another_log_or_option_needs_overwrite(log: pl.DataFrame, tmp_path: Path
     out = tmp_path / "out"
     first = prepare(log, out).fingerprint
     for other, options in ((log.head(60), {}), (log, {"min_events": 2})):
-        with pytest.raises(DataError, match="pass --overwrite"):
+        with pytest.raises(DataError, match="pass overwrite=True"):
             prepare(other, out, **options)  # type: ignore[arg-type]
         assert SequenceStore.open(out).fingerprint == first
     replaced = prepare(log.head(60), out, overwrite=True)

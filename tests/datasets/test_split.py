@@ -6,16 +6,18 @@ import pytest
 from hypothesis import assume, given
 from numpy.typing import NDArray
 
-from recsys.datasets.splitting.split import (
+from recsys.datasets.splitting.leave_one_out import LeaveOneOut, leave_one_out
+from recsys.datasets.splitting.parts import (
+    TRAIN,
+    VALID,
+    SortedLog,
     SplitBounds,
-    TemporalCuts,
+    bounds_of,
     cold_events,
     describe,
-    leave_one_out,
-    temporal,
-    temporal_cuts,
     training_events,
 )
+from recsys.datasets.splitting.temporal import Temporal, TemporalCuts, temporal, temporal_cuts
 from recsys.errors import ArgumentError, DataError
 
 Ints = NDArray[np.int64]
@@ -26,6 +28,16 @@ def jagged(sequences: list[list[int]]) -> tuple[Ints, Ints]:
     """Offsets and rising times."""
     offsets = np.concatenate(([0], np.cumsum([len(times) for times in sequences]))).astype(np.int64)
     return offsets, np.concatenate([sorted(times) for times in sequences]).astype(np.int64)
+
+
+def left_one_out(offsets: Ints, times: Ints | None) -> SplitBounds:
+    parts = leave_one_out(SortedLog(offsets=offsets, timestamps=times), LeaveOneOut()).parts
+    return bounds_of(parts, offsets, times)
+
+
+def cut(offsets: Ints, times: Ints, cuts: TemporalCuts) -> SplitBounds:
+    config = Temporal(valid_time=cuts.valid_time, test_time=cuts.test_time)
+    return bounds_of(temporal(SortedLog(offsets=offsets, timestamps=times), config).parts, offsets, times)
 
 
 def check_order(bounds: SplitBounds, offsets: Ints) -> None:
@@ -39,7 +51,7 @@ def test_leave_one_out_tests_the_last_event_and_validates_on_the_one_before(
     sequences: list[list[int]],
 ) -> None:
     offsets, times = jagged(sequences)
-    bounds = leave_one_out(offsets, times)
+    bounds = left_one_out(offsets, times)
     check_order(bounds, offsets)
     for user in range(len(sequences)):
         length = offsets[user + 1] - offsets[user]
@@ -55,9 +67,9 @@ def test_leave_one_out_tests_the_last_event_and_validates_on_the_one_before(
 
 def test_the_tie_share_counts_tested_users_whose_last_two_events_are_simultaneous() -> None:
     offsets, times = jagged([[1, 5, 5], [1, 5, 6], [5, 5, 6], [2, 2, 2, 2], [7, 7]])
-    assert leave_one_out(offsets, times).tie_share == 0.5
-    assert leave_one_out(offsets, None).tie_share is None
-    assert leave_one_out(np.array([0, 2]), np.array([7, 7])).tie_share == 0.0
+    assert left_one_out(offsets, times).tie_share == 0.5
+    assert left_one_out(offsets, None).tie_share is None
+    assert left_one_out(np.array([0, 2]), np.array([7, 7])).tie_share == 0.0
 
 
 @given(SEQUENCES, st.floats(0.05, 0.4), st.floats(0.05, 0.4))
@@ -66,10 +78,10 @@ def test_temporal_parts_do_not_overlap_in_time(
 ) -> None:
     offsets, times = jagged(sequences)
     try:
-        cuts = temporal_cuts(times, valid_fraction=valid_fraction, test_fraction=test_fraction)
+        cuts = temporal_cuts(times, Temporal(valid_fraction=valid_fraction, test_fraction=test_fraction))
     except DataError:
         assume(False)
-    bounds = temporal(offsets, times, cuts)
+    bounds = cut(offsets, times, cuts)
     check_order(bounds, offsets)
     training = training_events(bounds, offsets)
     place = np.arange(len(times))
@@ -88,19 +100,19 @@ def test_temporal_parts_do_not_overlap_in_time(
 
 def test_the_fractions_are_those_of_events_not_of_time() -> None:
     times = np.concatenate([np.arange(80), np.arange(1_000, 1_020)]).astype(np.int64)
-    cuts = temporal_cuts(times, valid_fraction=0.1, test_fraction=0.1)
+    cuts = temporal_cuts(times, Temporal())
     assert cuts == TemporalCuts(1_000, 1_010)
 
 
 def test_events_at_a_cut_belong_to_the_later_part() -> None:
     times = np.array([1, 1, 2, 2, 2, 3], dtype=np.int64)
-    bounds = temporal(np.array([0, 6]), times, TemporalCuts(2, 3))
+    bounds = cut(np.array([0, 6]), times, TemporalCuts(2, 3))
     assert (bounds.valid_start.tolist(), bounds.test_start.tolist()) == ([2], [5])
 
 
 def test_explicit_cuts_are_taken_as_they_are() -> None:
     times = np.arange(10, dtype=np.int64)
-    assert temporal_cuts(times, valid_time=3, test_time=4) == TemporalCuts(3, 4)
+    assert temporal_cuts(times, Temporal(valid_time=3, test_time=4)) == TemporalCuts(3, 4)
 
 
 @pytest.mark.parametrize(
@@ -110,13 +122,16 @@ def test_explicit_cuts_are_taken_as_they_are() -> None:
         {"test_time": 5},
         {"valid_time": 5, "test_time": 5},
         {"valid_fraction": 0.0},
+        {"test_fraction": 0.0},
+        {"valid_fraction": float("nan")},
+        {"valid_fraction": 0.1, "valid_time": 5, "test_time": 6},
         {"test_fraction": -0.1},
         {"valid_fraction": 0.5, "test_fraction": 0.5},
     ],
 )
 def test_cuts_that_make_no_sense_are_refused(options: dict[str, float]) -> None:
     with pytest.raises(ArgumentError):
-        temporal_cuts(np.arange(10, dtype=np.int64), **options)  # type: ignore[arg-type]
+        Temporal(**options)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -125,14 +140,14 @@ def test_cuts_that_make_no_sense_are_refused(options: dict[str, float]) -> None:
 )
 def test_times_that_cannot_be_cut_are_refused(times: list[int], part: str) -> None:
     with pytest.raises(DataError, match=f"leaves no {part} event"):
-        temporal_cuts(np.array(times, dtype=np.int64), valid_fraction=0.1, test_fraction=0.1)
+        temporal_cuts(np.array(times, dtype=np.int64), Temporal())
 
 
 @given(SEQUENCES, st.randoms(use_true_random=False))
 def test_cold_events_are_those_of_items_that_never_train(sequences: list[list[int]], random: object) -> None:
     _, times = jagged(sequences)
     items = np.array([random.randrange(8) for _ in times], dtype=np.int32)  # type: ignore[attr-defined]
-    cuts = TemporalCuts(10, 15)
+    parts = np.where(times < 10, TRAIN, VALID).astype(np.int8)
     known = {item for item, time in zip(items, times, strict=True) if time < 10}
     expected = [item not in known for item in items]
-    assert cold_events(times, items, 8, cuts).tolist() == expected
+    assert cold_events(parts, items, 8).tolist() == expected

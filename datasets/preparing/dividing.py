@@ -1,0 +1,44 @@
+"""Split the events of a log: ask the split for each event's part, drop what no model could name."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from recsys.datasets.preparing.events import Events, keep_events
+from recsys.datasets.splitting.parts import LEFT_OUT, SortedLog, SplitBounds, bounds_of, cold_events
+from recsys.datasets.splitting.registry import divide
+
+
+def divide_events(events: Events, split: str, config: Any) -> tuple[Events, SplitBounds, dict[str, Any]]:
+    """Split sorted events.
+
+    Args:
+        events: sorted by user, then time.
+        split: name of the split.
+        config: its configuration.
+
+    Returns:
+        The events that stay, where their parts begin, and what meta.json shall say.
+
+    Raises:
+        ArgumentError, DataError: the log cannot be split so.
+    """
+    log = SortedLog(offsets=events.offsets(), timestamps=events.timestamps, stated=events.parts)
+    division = divide(log, split, config)
+    facts = dict(division.facts)
+    events = replace(events, parts=division.parts)
+    kept = keep_events(events, division.parts != LEFT_OUT)
+    assert kept.parts is not None
+    if division.drop_cold:
+        cold = cold_events(kept.parts, kept.items, kept.item_ids.len())
+        warm = keep_events(kept, ~cold)
+        facts |= {
+            "cold_events": int(np.count_nonzero(cold)),
+            "cold_items": kept.item_ids.len() - warm.item_ids.len(),
+            "cold_users": kept.user_ids.len() - warm.user_ids.len(),
+        }
+        kept = warm
+    assert kept.parts is not None
+    keys = kept.keys if kept.per_second is not None else None
+    return kept, bounds_of(kept.parts, kept.offsets(), keys), facts

@@ -1,0 +1,35 @@
+"""A log in many Parquet files: a folder as Spark, Hive or DuckDB write it, or a pattern of names."""
+
+import glob
+from pathlib import Path
+
+from recsys.errors import DataError
+
+_SUFFIXES = (".parquet", ".pq")
+
+
+def parquet_parts(path: Path) -> tuple[Path, ...]:
+    """The Parquet files of a folder and all below, or of a pattern, sorted by name; () where there are none.
+
+    Names that begin with a dot or an underscore are no data, by the custom of those who write such folders.
+    A path that exists is never taken for a pattern.
+    """
+    if path.is_dir():
+        found = [part for part in path.rglob("*") if part.suffix in _SUFFIXES and part.is_file()]
+        hidden = {part for part in found if any(name[0] in "._" for name in part.relative_to(path).parts)}
+        return tuple(sorted(set(found) - hidden, key=lambda part: part.relative_to(path).parts))
+    if path.exists() or not glob.has_magic(str(path)):
+        return ()
+    matched = sorted(Path(name) for name in glob.glob(str(path), recursive=True))
+    for part in matched:
+        if part.suffix not in _SUFFIXES:
+            raise DataError(
+                f"{path}: the pattern matches {part}, which is no .parquet file; only Parquet parts are read"
+                " together"
+            )
+    return tuple(matched)
+
+
+def has_hive_columns(parts: tuple[Path, ...]) -> bool:
+    """Whether folders on the way are named ``column=value``."""
+    return any("=" in folder.name for part in parts for folder in part.parents)
