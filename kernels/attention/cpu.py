@@ -18,6 +18,7 @@ from recsys.kernels.attention.cpu_forward import forward_worker
 from recsys.kernels.attention.cpu_tasks import cut_batch, estimate_steps
 from recsys.kernels.attention.dropout import keep_threshold
 from recsys.kernels.shared.arguments import check_offsets_values
+from recsys.kernels.shared.operators import cpu_operator
 from recsys.kernels.shared.threads import launch, threads_for
 from recsys.kernels.shared.vector import LANES
 
@@ -41,7 +42,7 @@ def jagged_attention(call: AttentionCall) -> Tensor:
     return out if q.dtype == torch.float32 else out.to(q.dtype)
 
 
-@torch.library.custom_op("recsys::jagged_attention_cpu", mutates_args=(), device_types="cpu")
+@cpu_operator("recsys::jagged_attention_cpu")
 def forward(
     q: Tensor,
     k: Tensor,
@@ -104,7 +105,7 @@ def _(
     return _outputs(q)
 
 
-@torch.library.custom_op("recsys::jagged_attention_cpu_backward", mutates_args=(), device_types="cpu")
+@cpu_operator("recsys::jagged_attention_cpu_backward")
 def backward(
     grad: Tensor,
     q: Tensor,

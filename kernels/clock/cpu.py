@@ -13,6 +13,7 @@ from recsys.kernels.clock.cpu_products import products_worker
 from recsys.kernels.clock.gradients import register_gradients
 from recsys.kernels.shared.arguments import check_offsets_values
 from recsys.kernels.shared.arrays import flat
+from recsys.kernels.shared.operators import cpu_operator
 from recsys.kernels.shared.threads import launch, threads_for
 from recsys.kernels.shared.vector import LANES, PANEL
 
@@ -39,7 +40,7 @@ def clock_sums(call: ClockCall) -> Tensor:
     return out[:, :width].to(values.dtype)
 
 
-@torch.library.custom_op("recsys::clock_products_cpu", mutates_args=(), device_types="cpu")
+@cpu_operator("recsys::clock_products_cpu")
 def decayed_products(
     a: Tensor,
     a_log: Tensor,

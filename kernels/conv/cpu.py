@@ -14,6 +14,7 @@ from recsys.kernels.conv.cpu_forward import FORWARD_SCRATCH, forward_worker
 from recsys.kernels.conv.cpu_rows import BLOCK
 from recsys.kernels.shared.arguments import check_offsets_values
 from recsys.kernels.shared.arrays import add_up, flat, rows
+from recsys.kernels.shared.operators import cpu_operator
 from recsys.kernels.shared.threads import launch, threads_for
 from recsys.kernels.shared.vector.channel_blocks import (
     group_sequences,
@@ -36,7 +37,7 @@ def causal_conv(call: ConvCall) -> tuple[Tensor, Tensor]:
     return y.to(call.x.dtype), state
 
 
-@torch.library.custom_op("recsys::causal_conv_cpu", mutates_args=(), device_types="cpu")
+@cpu_operator("recsys::causal_conv_cpu")
 def forward(
     x: Tensor,
     weight: Tensor,
@@ -78,7 +79,7 @@ def _(
     return _outputs(x, weight, offsets, return_state)
 
 
-@torch.library.custom_op("recsys::causal_conv_cpu_backward", mutates_args=(), device_types="cpu")
+@cpu_operator("recsys::causal_conv_cpu_backward")
 def backward(
     dy: Tensor,
     dfinal: Tensor | None,

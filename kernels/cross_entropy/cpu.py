@@ -18,6 +18,7 @@ from recsys.kernels.cross_entropy import cpu_backward, cpu_forward, cpu_tiles
 from recsys.kernels.cross_entropy.call import LossCall
 from recsys.kernels.cross_entropy.checks import check_targets
 from recsys.kernels.shared.arrays import flat
+from recsys.kernels.shared.operators import cpu_operator
 from recsys.kernels.shared.threads import launch, threads_for
 from recsys.kernels.shared.vector import LANES, tiles
 from recsys.kernels.shared.vector.tiles import tiles_available
@@ -55,7 +56,7 @@ def linear_cross_entropy(call: LossCall) -> Tensor:
     return loss
 
 
-@torch.library.custom_op("recsys::linear_cross_entropy_cpu", mutates_args=(), device_types="cpu")
+@cpu_operator("recsys::linear_cross_entropy_cpu")
 def summed_loss(
     h: Tensor,
     w: Tensor,
@@ -106,7 +107,7 @@ def _scale_gradients(ctx: Any, upstream: Tensor | None, *_: Any) -> tuple[Tensor
 summed_loss.register_autograd(_scale_gradients, setup_context=_save_gradients)
 
 
-@torch.library.custom_op("recsys::linear_cross_entropy_rows_cpu", mutates_args=(), device_types="cpu")
+@cpu_operator("recsys::linear_cross_entropy_rows_cpu")
 def row_losses(
     h: Tensor, w: Tensor, b: Tensor | None, targets: Tensor, scale: Tensor, smoothing: float, rate: float
 ) -> Tensor:

@@ -3,12 +3,12 @@
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from recsys.kernels.pointwise.cpu_launch import mask_numbers, over_rows
 from recsys.kernels.pointwise.cpu_mask import keep_factor, row_key
 from recsys.kernels.shared.arrays import flat
+from recsys.kernels.shared.operators import cpu_operator
 from recsys.kernels.shared.vector import (
     LANES,
     Array,
@@ -59,7 +59,7 @@ _DENSITY = np.float32(0.3989422804014327)
 """1 / sqrt(2 pi)."""
 
 
-@torch.library.custom_op("recsys::activate_cpu", mutates_args=(), device_types="cpu")
+@cpu_operator("recsys::activate_cpu")
 def activate(x: Tensor, swiglu: bool, dropout_p: float, seed: int) -> Tensor:
     """Activate float32 rows (N, F) by GELU, or (N, 2 F) to (N, F), and drop of the result."""
     out = _output(x, swiglu)
@@ -73,7 +73,7 @@ def _(x: Tensor, swiglu: bool, dropout_p: float, seed: int) -> Tensor:
     return _output(x, swiglu)
 
 
-@torch.library.custom_op("recsys::activate_cpu_backward", mutates_args=(), device_types="cpu")
+@cpu_operator("recsys::activate_cpu_backward")
 def activate_backward(grad: Tensor, x: Tensor, swiglu: bool, dropout_p: float, seed: int) -> Tensor:
     """Return the gradient of x."""
     dx = x.new_empty(x.shape)

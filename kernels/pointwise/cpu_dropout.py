@@ -3,12 +3,12 @@
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from recsys.kernels.pointwise.cpu_launch import mask_numbers, over_rows
 from recsys.kernels.pointwise.cpu_mask import keep_factor, row_key
 from recsys.kernels.shared.arrays import flat
+from recsys.kernels.shared.operators import cpu_operator
 from recsys.kernels.shared.vector import (
     LANES,
     Array,
@@ -29,7 +29,7 @@ STEPS = 2
 """Elementary steps of `threads_for` per element."""
 
 
-@torch.library.custom_op("recsys::drop_cpu", mutates_args=(), device_types="cpu")
+@cpu_operator("recsys::drop_cpu")
 def drop(x: Tensor | None, y: Tensor, gate: Tensor | None, dropout_p: float, seed: int) -> Tensor:
     """Compute the sum, without a gate that is None; dropout(y) alone where x is None. float32 (N, D)."""
     out = y.new_empty(y.shape)
@@ -48,7 +48,7 @@ def _(x: Tensor | None, y: Tensor, gate: Tensor | None, dropout_p: float, seed: 
     return y.new_empty(y.shape)
 
 
-@torch.library.custom_op("recsys::drop_cpu_backward", mutates_args=(), device_types="cpu")
+@cpu_operator("recsys::drop_cpu_backward")
 def drop_backward(
     grad: Tensor, y: Tensor | None, gate: Tensor | None, dropout_p: float, seed: int
 ) -> tuple[Tensor, Tensor]:

@@ -3,11 +3,11 @@
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from recsys.kernels.pointwise.cpu_launch import over_rows
 from recsys.kernels.shared.arrays import flat
+from recsys.kernels.shared.operators import cpu_operator
 from recsys.kernels.shared.vector import (
     LANES,
     Array,
@@ -27,7 +27,7 @@ STEPS = 1
 """Elementary steps of `threads_for` per element."""
 
 
-@torch.library.custom_op("recsys::rotate_cpu", mutates_args=(), device_types="cpu")
+@cpu_operator("recsys::rotate_cpu")
 def rotate(x: Tensor, cos: Tensor, sin: Tensor, turned: int) -> list[Tensor]:
     """Take (N, P, H, E) apart into P tensors (N, H, E), rotating the first `turned`; cos, sin (N, E / 2)."""
     parts = _parts(x)
@@ -40,7 +40,7 @@ def _(x: Tensor, cos: Tensor, sin: Tensor, turned: int) -> list[Tensor]:
     return _parts(x)
 
 
-@torch.library.custom_op("recsys::rotate_cpu_backward", mutates_args=(), device_types="cpu")
+@cpu_operator("recsys::rotate_cpu_backward")
 def rotate_backward(grads: list[Tensor], cos: Tensor, sin: Tensor, turned: int) -> Tensor:
     """Put gradients (N, H, E) of the parts together again, turned back."""
     events, heads, width = grads[0].shape

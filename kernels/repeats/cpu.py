@@ -17,6 +17,7 @@ from recsys.kernels.repeats.cpu_pairs import Batch
 from recsys.kernels.repeats.layout import RepeatLayout
 from recsys.kernels.repeats.reference import LEAST_LEFT
 from recsys.kernels.shared.arrays import flat
+from recsys.kernels.shared.operators import cpu_operator
 from recsys.kernels.shared.threads import launch, threads_for
 from recsys.kernels.shared.vector import LANES
 
@@ -68,7 +69,7 @@ def repeat_correction(
     return correction
 
 
-@torch.library.custom_op("recsys::repeat_correction_cpu", mutates_args=(), device_types="cpu")
+@cpu_operator("recsys::repeat_correction_cpu")
 def forward(
     hidden: Tensor,
     keys: Tensor,
@@ -96,7 +97,7 @@ def _(hidden: Tensor, keys: Tensor, log_totals: Tensor, *_: Any) -> tuple[Tensor
     return torch.empty_like(log_totals), torch.empty_like(log_totals)
 
 
-@torch.library.custom_op("recsys::repeat_correction_cpu_backward", mutates_args=(), device_types="cpu")
+@cpu_operator("recsys::repeat_correction_cpu_backward")
 def backward(
     grad: Tensor,
     gained: Tensor,

@@ -17,6 +17,7 @@ from recsys.kernels.scan.cpu_states import (
 )
 from recsys.kernels.shared.arguments import check_offsets_values
 from recsys.kernels.shared.arrays import add_up, flat
+from recsys.kernels.shared.operators import cpu_operator
 from recsys.kernels.shared.threads import launch, threads_for
 from recsys.kernels.shared.vector.channel_blocks import (
     group_sequences,
@@ -50,7 +51,7 @@ def selective_scan(call: ScanCall) -> tuple[Tensor, Tensor]:
     return y.to(call.u.dtype), state
 
 
-@torch.library.custom_op("recsys::selective_scan_cpu", mutates_args=(), device_types="cpu")
+@cpu_operator("recsys::selective_scan_cpu")
 def forward(
     u: Tensor,
     delta: Tensor,
@@ -105,7 +106,7 @@ def _(
     return allocate_outputs(u, A, offsets, return_state, trained)
 
 
-@torch.library.custom_op("recsys::selective_scan_cpu_backward", mutates_args=(), device_types="cpu")
+@cpu_operator("recsys::selective_scan_cpu_backward")
 def backward(
     dy: Tensor,
     dfinal: Tensor | None,

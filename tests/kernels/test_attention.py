@@ -323,7 +323,7 @@ def test_the_registered_operation_passes_torch_checks() -> None:
     q, k, v, _ = _inputs((5, 0, 3), width=32)
     leaves = [x.requires_grad_() for x in (q, k, v)]
     arguments = (*leaves, _offsets((5, 0, 3)), True, 0.25, 0.0, 0)
-    torch.library.opcheck(cpu.forward, arguments)
+    torch.library.opcheck(cpu.forward.operator, arguments)
     assert cpu_tasks.cut_batch(_offsets((5, 0, 3)).numpy(), 2, backward=False)[1] == 5
 
 

@@ -270,7 +270,7 @@ def test_the_registered_operation_passes_torch_checks(buckets: int, positions: i
     q, k, v = (x.requires_grad_() for x in case.events[:3])
     by_time, by_position = (None if x is None else x.requires_grad_() for x in case.tables)
     bias = (by_time, None if by_time is None else case.stamps, by_position)
-    torch.library.opcheck(cpu.forward, (q, k, v, _offsets((5, 0, 3)), True, 0.25, 0.0, 0, *bias))
+    torch.library.opcheck(cpu.forward.operator, (q, k, v, _offsets((5, 0, 3)), True, 0.25, 0.0, 0, *bias))
 
 
 def test_a_compiled_call_gives_the_same_bits() -> None:

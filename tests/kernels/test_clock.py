@@ -249,7 +249,8 @@ def test_the_kernel_is_registered_properly() -> None:
     c = torch.randn(45, 32).requires_grad_()
     logs = [(log[name] - 1_700_000_000).double() * 1e-7 for name in ("query_times", "times")]
     torch.library.opcheck(
-        decayed_products, (a, logs[0].requires_grad_(), b, logs[1], c, log["offsets"], 32, False, True)
+        decayed_products.operator,
+        (a, logs[0].requires_grad_(), b, logs[1], c, log["offsets"], 32, False, True),
     )
 
 

@@ -310,7 +310,7 @@ def test_the_compiled_operation_is_registered_soundly() -> None:
     inputs, offsets = _inputs(lengths, channels=3), _offsets(lengths)
     leaves = {name: x.requires_grad_() for name, x in inputs.items()}
     arguments = (leaves["x"], leaves["weight"], leaves["bias"], offsets, True, leaves["initial_state"], True)
-    torch.library.opcheck(cpu.forward, arguments)
+    torch.library.opcheck(cpu.forward.operator, arguments)
 
 
 GOOD = _inputs((2, 3), channels=4)

@@ -195,8 +195,8 @@ def test_the_registered_operations_pass_torch_checks() -> None:
     hidden, weight, targets = _inputs(6, 5, d=32)
     leaves = hidden.requires_grad_(), weight.requires_grad_(), torch.ones(5).requires_grad_()
     scale = torch.ones(6)
-    torch.library.opcheck(cpu.summed_loss, (*leaves, targets, scale, 0.1, 0.5, True))
-    torch.library.opcheck(cpu.row_losses, (*leaves, targets, scale, 0.1, 0.5))
+    torch.library.opcheck(cpu.summed_loss.operator, (*leaves, targets, scale, 0.1, 0.5, True))
+    torch.library.opcheck(cpu.row_losses.operator, (*leaves, targets, scale, 0.1, 0.5))
 
 
 def test_memory_layout_does_not_matter() -> None:

@@ -268,12 +268,12 @@ def test_the_compiled_operations_are_registered_soundly() -> None:
     from recsys.kernels.pointwise import cpu_activate, cpu_dropout, cpu_rotate
 
     x, y, gate = (_draw(5, 6, seed=i).requires_grad_() for i in range(3))
-    torch.library.opcheck(cpu_dropout.drop, (x, y, gate, 0.3, 7))
-    torch.library.opcheck(cpu_dropout.drop, (None, y, None, 0.3, 7))
+    torch.library.opcheck(cpu_dropout.drop.operator, (x, y, gate, 0.3, 7))
+    torch.library.opcheck(cpu_dropout.drop.operator, (None, y, None, 0.3, 7))
     for swiglu in (False, True):
-        torch.library.opcheck(cpu_activate.activate, (x, swiglu, 0.3, 7))
+        torch.library.opcheck(cpu_activate.activate.operator, (x, swiglu, 0.3, 7))
     qkv = _draw(5, 3, 2, 4).requires_grad_()
-    torch.library.opcheck(cpu_rotate.rotate, (qkv, _draw(5, 2), _draw(5, 2), 2))
+    torch.library.opcheck(cpu_rotate.rotate.operator, (qkv, _draw(5, 2), _draw(5, 2), 2))
 
 
 X, WIDE = torch.zeros(4, 6), torch.zeros(4, 3, 2, 8)
