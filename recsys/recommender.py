@@ -3,17 +3,21 @@
 import dataclasses
 import shutil
 import tempfile
+import threading
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from recsys.answering.answers import QueryOptions, Recommendations, answer, similar
+from recsys.answering.answers import QueryOptions, Recommendations, answer
 from recsys.answering.changing_items import add_items
+from recsys.answering.live_users import LiveUsers
 from recsys.answering.names import Names
 from recsys.answering.offline_scoring import ScoringReport, score_parts
 from recsys.answering.queries import OnUnknown
 from recsys.answering.requests import make_queries
+from recsys.answering.similar_items import SimilarItems
+from recsys.answering.user_states import BYTES_KEPT
 from recsys.config import build, own_names, parameters_of, set_parameters, to_dict
 from recsys.datasets.prepared.link import link_or_copy
 from recsys.datasets.prepared.store import SequenceStore, is_prepared, open_store
@@ -46,6 +50,10 @@ if TYPE_CHECKING:
     import polars
 
 
+# One thread builds an index; others that ask for it at the same time wait for that one.
+_BUILDING = threading.Lock()
+
+
 class Recommender:
     """A sequence encoder, its training and its index behind one object.
 
@@ -72,6 +80,8 @@ class Recommender:
         >>> model = Recommender("sasrec").fit("ml-100k")  # doctest: +SKIP
         >>> model.recommend(histories=[[50, 181, 174]], k=3)  # doctest: +SKIP
     """
+
+    _similar: SimilarItems | None = None
 
     def __init__(
         self,
@@ -319,21 +329,52 @@ class Recommender:
         )
         return self._answer(users, histories, times, at, time_zone, wanted, on_unknown).arrays(self._names)
 
-    def similar_items(self, items: Iterable[Any], k: int = 10) -> "polars.DataFrame":
-        """Nearest items by cosine of item vectors.
+    def similar_items(
+        self,
+        items: Iterable[Any],
+        k: int = 10,
+        *,
+        allow: Iterable[Any] | None = None,
+        deny: Iterable[Any] | None = None,
+    ) -> "polars.DataFrame":
+        """Nearest items by cosine of item vectors, among those that may be answered now.
 
         Args:
-            items: raw item ids.
+            items: raw item ids, of the log or added since.
             k: neighbours per item; the item itself is left out.
+            allow: only these items may be answered.
+            deny: these items may not.
 
         Returns:
             Frame item_id, similar_item_id, score (cosine), rank, with title where there are titles.
 
         Raises:
             UnknownIdError: an item is not in the catalog.
+            ArgumentError: k < 1, or an item that was added to an index of latent vectors.
         """
-        encoder = self._fitted()
-        return similar(encoder.item_vectors().float().cpu(), self._names, items, k)
+        near = self._similar
+        if near is None or near.decoder is not self.decoder_:
+            near = self._similar = SimilarItems(self._fitted().item_vectors().float().cpu(), self.decoder_)
+        return near.search(self._names, items, k, allow=allow, deny=deny)
+
+    def live_users(self, *, bytes_kept: int = BYTES_KEPT, time_zone: str | None = None) -> LiveUsers:
+        """Users whose events come in one by one: `append` an event, `recommend` what comes next.
+
+        Args:
+            bytes_kept: most bytes of states kept between requests.
+            time_zone: of the users, IANA name or ``+HH:MM``; None is the log's, or each user's own.
+
+        Raises:
+            ArgumentError: bytes_kept < 0, or an unknown zone.
+        """
+        return LiveUsers(
+            self._fitted(),
+            lambda: self.decoder_,
+            self._names,
+            bytes_kept=bytes_kept,
+            time_zone=time_zone,
+            backend=self.backend,
+        )
 
     def score(
         self,
@@ -493,7 +534,9 @@ class Recommender:
     def decoder_(self) -> Decoder:
         """The index with the queries that it takes, built on first use."""
         if self._decoder is None:
-            self._decoder = self._make_decoder()
+            with _BUILDING:
+                if self._decoder is None:
+                    self._decoder = self._make_decoder()
         return self._decoder
 
     def save_index(self, folder: str | Path) -> None:

@@ -54,7 +54,7 @@ def test_fit_returns_self_and_the_constructor_only_stores() -> None:
 
 def test_known_users_get_k_unseen_items_in_order(model: Recommender, log: pl.DataFrame) -> None:
     frame = model.recommend(users=[3, 7], k=4)
-    assert frame.columns == ["user_id", "item_id", "score", "rank"]
+    assert frame.columns == ["user_id", "item_id", "score", "rank", "source"]
     assert frame["user_id"].to_list() == [3] * 4 + [7] * 4
     assert frame["rank"].to_list() == [1, 2, 3, 4] * 2
     for user in (3, 7):

@@ -1,25 +1,23 @@
 """From packed requests to ranked raw ids: encode, search, name."""
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from torch import Tensor
 
 from recsys.answering.arguments import check_room, whole_number
-from recsys.answering.interests import interest_states
+from recsys.answering.interests import check_interests
 from recsys.answering.names import Names
 from recsys.answering.queries import Array, OnUnknown, Queries, encode_denied, encode_items
-from recsys.answering.window_answers import biased_window, with_window
+from recsys.answering.search import UserQueries, encode_queries, search_users
 from recsys.datasets.prepared.store import SequenceStore
 from recsys.decoding.decoder import Decoder
 from recsys.encoders.base import SequenceEncoder
 from recsys.forks import need_device
-from recsys.jagged import flat_ranges
-from recsys.retrieval.item_index import ItemIndex
 
 if TYPE_CHECKING:
     import polars
@@ -28,6 +26,8 @@ if TYPE_CHECKING:
 REQUESTS_PER_BATCH = 4096
 # And fewer where so many answers are wanted that sorting them would take the memory.
 ANSWERS_PER_BATCH = 2**24
+SOURCES = ("model", "popular")
+"""What a row of an answer comes from."""
 Scores = npt.NDArray[np.float32]
 
 
@@ -43,30 +43,42 @@ class QueryOptions:
     interests: int = 1
 
 
+class AnswerArrays(NamedTuple):
+    """Answers as arrays; unpacks into ids and scores."""
+
+    ids: npt.NDArray[np.object_]
+    """(R, k) raw item ids, None past the last answer."""
+
+    scores: Scores
+    """(R, k) float32, -inf there."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Recommendations:
     """Ranked answers to R requests.
 
     Attributes:
-        labels: R raw user ids or positions.
+        queries: the requests.
         scores: (R, k) float32, best first, -inf past the last answer.
         ids: (R, k) int64 item indices, -1 there.
+        popular: (R,) whether nothing was known of the request, so that it got the most popular items.
     """
 
-    labels: list[Any]
+    queries: Queries
     scores: Scores
     ids: Array
+    popular: npt.NDArray[np.bool_]
 
     def frame(self, names: Names) -> "polars.DataFrame":
-        """Columns user_id, item_id, score, rank, and title where there are titles."""
+        """Columns user_id, item_id, score, rank, title where there are titles, and source."""
         import polars as pl
 
         request, place = np.nonzero(self.ids >= 0)
         rows = self.ids[request, place]
-        # The column's type comes from all labels, so that an empty answer keeps it.
-        labels = pl.Series("user_id", self.labels)
+        # The column's type is the log's, so that an empty answer keeps it.
+        kind = names.users.ids.dtype if self.queries.of_users else pl.Int64
         columns: dict[str, Any] = {
-            "user_id": labels.gather(request),
+            "user_id": pl.Series("user_id", self.queries.labels, dtype=kind).gather(request),
             "item_id": names.answerable.decode(rows),
             "score": self.scores[request, place],
             "rank": (place + 1).astype(np.int32),
@@ -74,14 +86,15 @@ class Recommendations:
         titles = names.titles_of(rows)
         if titles is not None:
             columns["title"] = titles
+        columns["source"] = pl.Series(SOURCES).gather(self.popular[request].astype(np.int64))
         return pl.DataFrame(columns)
 
-    def arrays(self, names: Names) -> tuple[npt.NDArray[np.object_], Scores]:
-        """(R, k) raw ids, None past the last answer, and (R, k) scores."""
+    def arrays(self, names: Names) -> AnswerArrays:
+        """Raw ids and scores."""
         raw = np.full(self.ids.shape, None, dtype=object)
         found = self.ids >= 0
         raw[found] = names.answerable.decode(self.ids[found]).to_list()
-        return raw, self.scores
+        return AnswerArrays(raw, self.scores)
 
 
 def answer(
@@ -91,11 +104,22 @@ def answer(
     queries: Queries,
     options: QueryOptions,
     on_unknown: OnUnknown,
+    *,
+    encode: Callable[[Queries, Array], UserQueries] | None = None,
 ) -> Recommendations:
     """Rank the catalog for every request, in batches.
 
     A request of which nothing is known gets the most popular items, with their share of the training
-    events as score, and a warning says so.
+    events as score; the answer and a warning say so.
+
+    Args:
+        encoder: in evaluation mode.
+        decoder: its index.
+        names: of the log.
+        queries: R requests.
+        options: answers and filters.
+        on_unknown: what becomes of unknown ids among `allow` and `deny`.
+        encode: gives the states of some of the requests; None encodes their histories.
 
     Raises:
         ArgumentError: k < 1.
@@ -104,6 +128,9 @@ def answer(
     need_device(encoder.device.type)
     k = min(whole_number(options.k, "k"), decoder.n_answerable)
     check_room(len(queries), k)
+    check_interests(options.interests)
+    if encode is None:
+        encode = partial(encode_queries, encoder, interests=options.interests)
     allow = encode_items(options.allow, names.answerable, on_unknown, "allow")
     deny = encode_denied(options.deny, names.answerable, on_unknown)
     if options.category is not None:
@@ -115,32 +142,10 @@ def answer(
     batch = max(1, min(REQUESTS_PER_BATCH, ANSWERS_PER_BATCH // k))
     for start in range(0, len(known), batch):
         rows = known[start : start + batch]
-        first, last = queries.offsets[rows], queries.offsets[rows + 1]
-        states, groups = interest_states(
-            encoder,
-            queries.items,
-            queries.timestamps,
-            first,
-            last,
-            options.interests,
-            local_times=queries.local_times,
-            at=None if queries.at is None else queries.at[rows],
-            local_at=None if queries.local_at is None else queries.local_at[rows],
+        asked = encode(queries, rows)
+        found = search_users(
+            encoder, decoder, asked, k, exclude_seen=options.exclude_seen, allow=allow, deny=deny
         )
-        exclude = None
-        biased = None if options.exclude_seen else biased_window(encoder, decoder, queries.items, first, last)
-        if options.exclude_seen:
-            seen_offsets = np.concatenate((np.zeros(1, dtype=np.int64), np.cumsum(last - first)))
-            exclude = (queries.items[flat_ranges(first, last)], seen_offsets)
-        elif biased is not None:
-            exclude = (biased.ids, biased.offsets)
-        filters: dict[str, Any] = {"exclude": exclude, "allow": allow, "deny": deny}
-        if options.interests == 1:
-            found = decoder.search(states, k, **filters)
-        else:
-            found = decoder.search_groups(states, groups, k, **filters)
-        if biased is not None:
-            found = with_window(found, biased, states, groups, decoder, k, allow=allow, deny=deny)
         scores[rows], ids[rows] = found.scores, found.ids
     unknown = np.diff(queries.offsets) == 0
     if unknown.any():
@@ -150,39 +155,7 @@ def answer(
         )
         there = None if decoder.live is None else decoder.live.snapshot().ids
         scores[unknown], ids[unknown] = _most_popular(names.store, k, allow, deny, there)
-    return Recommendations(queries.labels, scores, ids)
-
-
-def similar(weight: Tensor, names: Names, items: Iterable[Any], k: int) -> "polars.DataFrame":
-    """Nearest items by cosine of item vectors, the item itself left out.
-
-    Args:
-        weight: (V, D) float32 item vectors.
-        names: of the catalog.
-        items: raw item ids.
-        k: neighbours per item.
-
-    Returns:
-        Columns item_id, similar_item_id, score, rank, and title where there are titles.
-    """
-    import polars as pl
-
-    rows = encode_items(items, names.items, "raise", "items")
-    assert rows is not None
-    index = ItemIndex.build(weight, kind="exact", metric="cosine", fingerprint="")
-    itself = (rows, np.arange(len(rows) + 1, dtype=np.int64))
-    found = index.search(weight[rows].numpy(), k, exclude=itself)
-    request, place = np.nonzero(found.ids >= 0)
-    neighbours = found.ids[request, place]
-    columns: dict[str, Any] = {
-        "item_id": names.items.decode(rows[request]),
-        "similar_item_id": names.items.decode(neighbours).alias("similar_item_id"),
-        "score": found.scores[request, place],
-        "rank": (place + 1).astype(np.int32),
-    }
-    if names.titles is not None:
-        columns["title"] = names.titles.gather(neighbours)
-    return pl.DataFrame(columns)
+    return Recommendations(queries, scores, ids, unknown)
 
 
 def _most_popular(

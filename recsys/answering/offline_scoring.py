@@ -1,7 +1,7 @@
 """Recommendations for all users of a log as Parquet parts, resumable, of any number of users.
 
     scoring.json                     what is being scored: model, index, filters, users
-    part-00000-of-00012.parquet      user_id, item_id, score, rank (and title)
+    part-00000-of-00012.parquet      user_id, item_id, score, rank (, title), source
     _SUCCESS                         written last: rows and sha256 of every part
 
 A part is written beside its place and renamed, so one that is there is whole; a call that was cut short finds
@@ -29,7 +29,7 @@ from recsys.errors import ArgumentError, RunError
 from recsys.files import read_json, replacing, sha256_of, write_json
 from recsys.retrieval.live import LiveIndex
 
-FORMAT = 1
+FORMAT = 2
 PLAN = "scoring.json"
 SUCCESS = "_SUCCESS"
 

@@ -41,6 +41,7 @@ class Queries:
         utc_offsets: (N,) seconds from UTC to local time at each event, or None.
         at: (R,) int64 unix seconds at which each is asked; None is its last event's time.
         local_at: (R,) int64 local seconds of the same, or None.
+        of_users: whether labels are user ids of the log.
     """
 
     labels: list[Any]
@@ -50,6 +51,7 @@ class Queries:
     utc_offsets: Array | None = None
     at: Array | None = None
     local_at: Array | None = None
+    of_users: bool = False
 
     @property
     def local_times(self) -> Array | None:
@@ -108,7 +110,7 @@ def of_rows(rows: Array, labels: list[Any], store: "SequenceStore") -> Queries:
     times = None if store.timestamps is None else np.asarray(store.timestamps[flat])
     items = np.asarray(store.items[flat], dtype=np.int64)
     zones = None if store.utc_offsets is None else np.asarray(store.utc_offsets[flat], dtype=np.int64)
-    return Queries(labels, items, times, _offsets(ends - starts), zones)
+    return Queries(labels, items, times, _offsets(ends - starts), zones, of_users=True)
 
 
 def of_histories(

@@ -11,25 +11,37 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from recsys.answering.search import UserQueries
 from recsys.datasets.times.time_zones import check_time_zone, utc_offsets
 from recsys.encoders.base import NO_CLOCK_TO_READ, SequenceEncoder
 from recsys.encoders.clock import UserMemory
 from recsys.errors import ArgumentError
 
 Array = npt.NDArray[np.int64]
-History = tuple[Array, Array | None]
-"""Items and timestamps (or None) of a user, oldest first."""
+History = tuple[Array, Array | None] | tuple[Array, Array | None, Array | None]
+"""Items and timestamps (or None) of a user, oldest first; and seconds from UTC to local time at each event,
+where they are known."""
 
 BYTES_KEPT = 256 * 2**20
 
 
 @dataclass(slots=True, eq=False)
 class _Kept:
-    """A user's streaming state, and what it answers: at any hour, if the encoder has the interest clock."""
+    """A user's streaming state, and what it answers: at any hour, if the encoder has the interest clock.
+
+    Attributes:
+        state: from which the next step starts.
+        answer: the state that scores, or what the clock reads it from.
+        items: (L,) items of the whole history.
+        utc_offset: seconds from UTC to local time at the last event, where the history tells them.
+        bytes: of all of these.
+    """
 
     state: Any
     answer: Tensor | UserMemory
-    bytes: int
+    items: Array
+    utc_offset: int | None = None
+    bytes: int = 0
 
 
 class UserStates:
@@ -40,9 +52,11 @@ class UserStates:
 
     Args:
         encoder: in evaluation mode; its `step` is what makes states.
-        history_of: gives a user's events so far, oldest first, *without* the event being appended.
+        history_of: gives a user's events so far, oldest first, *without* the event being appended, as item
+            indices and unix seconds.
         bytes_kept: most bytes of states kept.
-        time_zone: of the users, IANA name or ``+HH:MM``, for encoders with a clock.
+        time_zone: of what comes in, IANA name or ``+HH:MM``, for encoders with a clock, and of histories that
+            come without offsets; None goes on with a history's last offset.
 
     Raises:
         ArgumentError: bytes_kept < 0.
@@ -94,12 +108,14 @@ class UserStates:
                 interest clock.
         """
         self._check(item)
-        asked = self._asked(at)
+        self._check_at(at)
         with self._lock:
-            state = self._take(user)
-            answer, state = self._step(state, item, timestamp)
-            self._put(user, state, answer)
-            return self._read(answer, asked)
+            state, items, offset = self._take(user)
+            offset = self._offset(timestamp, offset)
+            answer, state = self._step(state, item, timestamp, offset)
+            kept = _Kept(state, answer, np.append(items, np.int64(item)), offset)
+            self._put(user, kept)
+            return self._read(kept, at)
 
     def state(self, user: Hashable, *, at: int | None = None) -> npt.NDArray[np.float32] | None:
         """The state after a user's last event, at any hour without encoding anything again.
@@ -115,83 +131,122 @@ class UserStates:
         Raises:
             ArgumentError: `at` is given to an encoder without the interest clock.
         """
-        asked = self._asked(at)
+        found = self.query(user, at=at)
+        return None if found is None else found.states[0]
+
+    def query(
+        self, user: Hashable, *, at: int | None = None, local_at: int | None = None
+    ) -> UserQueries | None:
+        """What the catalog is searched by for a user, with what was seen; see `search_users`.
+
+        Args:
+            user: who.
+            at: unix seconds at which it is asked for, read by the interest clock; None is the time of the
+                last event.
+            local_at: or local seconds.
+
+        Returns:
+            The query of one user; None for a user without events.
+
+        Raises:
+            ArgumentError: `at` is given to an encoder without the interest clock.
+        """
+        self._check_at(at if local_at is None else local_at)
         with self._lock:
             kept = self._kept.get(user)
             if kept is not None:
                 self.hits += 1
                 self._kept.move_to_end(user)
-                return self._read(kept.answer, asked)
-            self.misses += 1
-            state, answer = self._replay(user)
-            if answer is None:
-                return None
-            self._put(user, state, answer)
-            return self._read(answer, asked)
+            else:
+                self.misses += 1
+                kept = self._replay(user)
+                if kept is None:
+                    return None
+                self._put(user, kept)
+            state = self._read(kept, at, local_at)
+            offsets = np.array([0, len(kept.items)], dtype=np.int64)
+            return UserQueries(state[None], np.array([0, 1], dtype=np.int64), kept.items, offsets)
 
     def forget(self, user: Hashable) -> None:
         """Drop a user's state, e.g. because the history was changed elsewhere."""
         with self._lock:
             self._drop(user)
 
-    def _take(self, user: Hashable) -> Any:
-        """The user's state, out of the cache: should the step fail, the history is read anew next time."""
+    def _take(self, user: Hashable) -> tuple[Any, Array, int | None]:
+        """The user's state, items and offset, out of the cache: should the step fail, all are read anew."""
         kept = self._kept.get(user)
         if kept is not None:
             self.hits += 1
             self._drop(user)
-            return kept.state
-        self.misses += 1
-        return self._replay(user)[0]
+        else:
+            self.misses += 1
+            kept = self._replay(user)
+            if kept is None:
+                return self._encoder.initial_state(1), np.zeros(0, dtype=np.int64), None
+        return kept.state, kept.items, kept.utc_offset
 
-    def _replay(self, user: Hashable) -> tuple[Any, Tensor | UserMemory | None]:
-        items, times = self._history_of(user)
+    def _replay(self, user: Hashable) -> _Kept | None:
+        """Step through a user's window; None for a user without events."""
+        items, times, offsets = (*self._history_of(user), None)[:3]
+        if len(items) == 0:
+            return None
         recent = slice(max(0, len(items) - self._encoder.history_length), None)
-        state, answer = self._encoder.initial_state(1), None
         stamps = [None] * len(items) if times is None else times.tolist()
-        for item, time in zip(items[recent].tolist(), stamps[recent], strict=True):
+        local = [None] * len(items) if offsets is None else offsets.tolist()
+        state, answer, last = self._encoder.initial_state(1), None, None
+        for item, time, offset in zip(items[recent].tolist(), stamps[recent], local[recent], strict=True):
             self._check(item)
-            answer, state = self._step(state, item, time)
-        return state, answer
+            last = self._offset(time, None) if offset is None else offset
+            answer, state = self._step(state, item, time, last)
+        assert answer is not None
+        return _Kept(state, answer, np.asarray(items, dtype=np.int64), last)
 
-    def _step(self, state: Any, item: int, timestamp: int | None) -> tuple[Tensor | UserMemory, Any]:
+    def _step(
+        self, state: Any, item: int, timestamp: int | None, utc_offset: int | None
+    ) -> tuple[Tensor | UserMemory, Any]:
         device = self._encoder.device
         items = torch.tensor([item], device=device)
         times = None if timestamp is None else torch.tensor([timestamp], device=device)
+        local = None
+        if self._encoder.needs_local_times and timestamp is not None and utc_offset is not None:
+            local = self._moment(timestamp + utc_offset)
         step = self._encoder.step if self._encoder.clock is None else self._encoder.step_memory
         with torch.inference_mode():
-            return step(state, items, times, local_times=self._local(timestamp))
+            return step(state, items, times, local_times=local)
 
-    def _asked(self, at: int | None) -> Tensor | None:
-        """(1,) local seconds of a request."""
-        if at is None:
-            return None
-        if self._encoder.clock is None:
+    def _check_at(self, at: int | None) -> None:
+        if at is not None and self._encoder.clock is None:
             raise ArgumentError(NO_CLOCK_TO_READ)
-        local = self._local(at)
-        if local is None:
-            raise ArgumentError("at= is read in local time: give UserStates the users' time_zone")
-        return local
 
-    def _read(self, answer: Tensor | UserMemory, asked: Tensor | None) -> npt.NDArray[np.float32]:
-        if isinstance(answer, Tensor):
-            return _array(answer)
+    def _read(self, kept: _Kept, at: int | None, local_at: int | None = None) -> npt.NDArray[np.float32]:
+        """The state that scores, at a moment that is given in unix or in local seconds."""
+        if isinstance(kept.answer, Tensor):
+            return _array(kept.answer)
+        if local_at is None and at is not None:
+            offset = self._offset(at, kept.utc_offset)
+            if offset is None:
+                raise ArgumentError("at= is read in local time: give UserStates the users' time_zone")
+            local_at = at + offset
         with torch.inference_mode():
-            return _array(self._encoder.recall(answer, asked))
+            return _array(self._encoder.recall(kept.answer, self._moment(local_at)))
 
-    def _local(self, timestamp: int | None) -> Tensor | None:
-        if timestamp is None or self._time_zone is None or not self._encoder.needs_local_times:
-            return None
-        offset = int(utc_offsets(np.array([timestamp], dtype=np.int64), self._time_zone)[0])
-        return torch.tensor([timestamp + offset], device=self._encoder.device)
+    def _offset(self, timestamp: int | None, otherwise: int | None) -> int | None:
+        """Seconds from UTC to local time of the zone, of another one where none was given."""
+        if self._time_zone is None or timestamp is None:
+            return otherwise
+        return int(utc_offsets(np.array([timestamp], dtype=np.int64), self._time_zone)[0])
 
-    def _put(self, user: Hashable, state: Any, answer: Tensor | UserMemory) -> None:
+    def _moment(self, local: int | None) -> Tensor | None:
+        return None if local is None else torch.tensor([local], device=self._encoder.device)
+
+    def _put(self, user: Hashable, kept: _Kept) -> None:
+        answer = kept.answer
         # The clock's sums are one tensor, in the state and in what it answers.
         own = answer.nbytes if isinstance(answer, Tensor) else answer.hidden.nbytes + answer.times.nbytes
-        size = state_bytes(state) + own
+        kept.bytes = state_bytes(kept.state) + own + kept.items.nbytes
         self._drop(user)
-        self._kept[user] = _Kept(state, answer, size)
-        self.bytes += size
+        self._kept[user] = kept
+        self.bytes += kept.bytes
         while self.bytes > self._bytes_kept:
             self._drop(next(iter(self._kept)))
 

@@ -1,0 +1,234 @@
+"""Users whose events come in one by one: raw ids in, the answers of `Recommender.recommend` out."""
+
+import threading
+from collections.abc import Callable, Hashable, Iterable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from recsys.answering.answers import QueryOptions, answer
+from recsys.answering.arguments import id_list
+from recsys.answering.names import Names
+from recsys.answering.queries import Array, Queries
+from recsys.answering.request_times import parse_moment, read_moment
+from recsys.answering.search import UserQueries, encode_queries
+from recsys.answering.user_states import BYTES_KEPT, UserStates
+from recsys.datasets.times.time_zones import check_time_zone, local_to_unix, utc_offsets, zone_column
+from recsys.decoding.decoder import Decoder
+from recsys.encoders.base import SequenceEncoder
+from recsys.errors import ArgumentError, UnknownIdError
+from recsys.kernels.shared.backends import prefer_backend
+
+if TYPE_CHECKING:
+    import polars
+
+
+_Key = int | tuple[str, Any]
+
+
+@dataclass(slots=True)
+class _Since:
+    """What came in of a user since the log."""
+
+    items: list[int] = field(default_factory=list)
+    times: list[int] = field(default_factory=list)
+
+
+class LiveUsers:
+    """Users of the log, and new ones, whose histories grow; made by `Recommender.live_users`.
+
+    An answer is what `Recommender.recommend` would give had the log held the events that were appended. A
+    user's state is kept, so that one more event costs one step; where a history has outgrown the encoder's
+    window, whose first events a kept state would remember, or is asked at a moment that a kept state
+    cannot be read at, the window is encoded instead. Safe to share by threads.
+
+    What was appended is held in memory, 16 bytes an event, and goes with this object: a service writes events
+    to a log of its own, and appends those that the run does not know when it starts.
+
+    Args:
+        encoder: in evaluation mode.
+        decoder_of: gives the index to search, also after it was built anew.
+        names: of the log.
+        bytes_kept: most bytes of states kept; the least recently used go first.
+        time_zone: of the users, IANA name or ``+HH:MM``; None is the log's, or each user's own.
+        backend: kernels to run on.
+
+    Raises:
+        ArgumentError: bytes_kept < 0, or an unknown zone.
+    """
+
+    def __init__(
+        self,
+        encoder: SequenceEncoder,
+        decoder_of: Callable[[], Decoder],
+        names: Names,
+        *,
+        bytes_kept: int = BYTES_KEPT,
+        time_zone: str | None = None,
+        backend: str = "auto",
+    ) -> None:
+        zone = time_zone or (names.store.meta.get("time") or {}).get("time_zone")
+        self._zone: str | None = None
+        if zone is not None and zone_column(zone) is None:
+            self._zone = check_time_zone(zone)
+        self._encoder, self._decoder_of, self._names = encoder, decoder_of, names
+        self._backend = backend
+        self._since: dict[Hashable, _Since] = {}
+        self._lock = threading.RLock()
+        self.states = UserStates(encoder, self._history, bytes_kept=bytes_kept, time_zone=self._zone)
+        """The states that are kept."""
+
+    def append(self, user: Any, item: Any, timestamp: Any = None) -> None:
+        """Take one more event of a user.
+
+        Args:
+            user: raw id, of the log or a new one.
+            item: raw id of an item of the log.
+            timestamp: unix seconds, ISO text or a datetime, where the log has times; one without an offset is
+                local time.
+
+        Raises:
+            UnknownIdError: the item is not in the log.
+            ArgumentError: the time is missing, cannot be read, or lies before the user's last event.
+        """
+        (row,) = self._names.items.encode([item]).tolist()
+        if row < 0:
+            raise UnknownIdError(f"unknown item {item!r}: not in the training log; a history cannot hold it")
+        with self._lock:
+            key = self._key(user)
+            items, times, offsets = self._history(key)
+            when = self._timestamp(timestamp, user, times, offsets)
+            if self._exact(len(items) + 1):
+                with prefer_backend(self._backend):
+                    self.states.append(key, row, when)
+            else:
+                self.states.forget(key)
+            own = self._since.setdefault(key, _Since())
+            own.items.append(row)
+            if when is not None:
+                own.times.append(when)
+
+    def recommend(
+        self,
+        users: Iterable[Any],
+        *,
+        k: int = 10,
+        at: Any = None,
+        exclude_seen: bool = True,
+        allow: Iterable[Any] | None = None,
+        deny: Iterable[Any] | None = None,
+        category: str | Iterable[str] | None = None,
+    ) -> "polars.DataFrame":
+        """What comes next for some users; arguments and frame as of `Recommender.recommend`.
+
+        A user of whom nothing is known gets the most popular items.
+        """
+        wanted = QueryOptions(k=k, exclude_seen=exclude_seen, allow=allow, deny=deny, category=category)
+        asked = id_list(users, "users")
+        with self._lock:
+            keys = [self._key(user) for user in asked]
+            queries = self._queries(keys)
+            if at is not None and not self._encoder.reads_request_time:
+                raise ArgumentError("at= has no part in this model's answers; train one with a clock")
+            if self._encoder.reads_request_time:
+                queries = queries.asked(at, self._zone, needs_local=self._encoder.needs_local_times)
+            kept_states = at is None or self._encoder.clock is not None
+
+            def encode(queries: Queries, rows: Array) -> UserQueries:
+                return UserQueries.joined([self._query(queries, row, keys[row], kept_states) for row in rows])
+
+            with prefer_backend(self._backend):
+                found = answer(
+                    self._encoder, self._decoder_of(), self._names, queries, wanted, "raise", encode=encode
+                )
+        return found.frame(self._names)
+
+    def _query(self, queries: Queries, row: int, key: Hashable, kept_states: bool) -> UserQueries:
+        length = int(queries.offsets[row + 1] - queries.offsets[row])
+        if kept_states and self._exact(length):
+            local = None
+            if self._encoder.clock is not None and queries.local_at is not None:
+                local = int(queries.local_at[row])
+            found = self.states.query(key, local_at=local)
+            assert found is not None
+            return found
+        return encode_queries(self._encoder, queries, np.array([row]))
+
+    def _exact(self, length: int) -> bool:
+        """Whether stepping through so many events gives what encoding the window gives."""
+        return length <= self._encoder.history_length
+
+    def _key(self, user: Any) -> _Key:
+        """A user's row in the log, or a new user's id, apart from rows."""
+        (row,) = self._names.users.encode([user]).tolist()
+        if row >= 0:
+            return int(row)
+        if not self._names.users.is_int:
+            return ("new", str(user))
+        try:
+            return ("new", int(str(user)))
+        except ValueError:
+            raise ArgumentError(f"user {user!r} is not a whole number, as the log's users are") from None
+
+    def _history(self, key: Hashable) -> tuple[Array, Array | None, Array | None]:
+        """Items, unix seconds and offsets from UTC of everything known of a user."""
+        store, own = self._names.store, self._since.get(key, _Since())
+        span = slice(0, 0)
+        if isinstance(key, int):
+            span = slice(int(store.offsets[key]), int(store.offsets[key + 1]))
+        items = np.concatenate([store.items[span].astype(np.int64), np.array(own.items, dtype=np.int64)])
+        if store.timestamps is None:
+            return items, None, None
+        times = np.concatenate([store.timestamps[span], np.array(own.times, dtype=np.int64)])
+        if store.utc_offsets is None:
+            return items, times, None
+        offsets = store.utc_offsets[span].astype(np.int64)
+        if self._zone is not None:
+            since = utc_offsets(np.array(own.times, dtype=np.int64), self._zone).astype(np.int64)
+        else:
+            since = np.repeat(offsets[-1:], len(own.times))
+        # Nobody says what is local time to a new user of a log whose users have zones of their own.
+        known = len(offsets) + len(since) == len(items)
+        return items, times, np.concatenate([offsets, since]) if known else None
+
+    def _timestamp(self, value: Any, user: Any, times: Array | None, offsets: Array | None) -> int | None:
+        """Unix seconds of an event, not before the user's last."""
+        if times is None:
+            if value is not None:
+                raise ArgumentError(f"timestamp={value!r}: the log carries order alone; leave it out")
+            return None
+        if value is None:
+            raise ArgumentError(f"an event of user {user!r} has no time: pass timestamp=")
+        moment = parse_moment(value) if isinstance(value, str) else value
+        seconds, naive = read_moment(moment, f"timestamp={value!r}")
+        if naive and self._zone is not None:
+            seconds = int(local_to_unix(np.array([seconds]), self._zone)[0])
+        elif naive and offsets is not None and len(offsets):
+            seconds -= int(offsets[-1])
+        elif naive:
+            raise ArgumentError(f"timestamp={value!r} names no zone: give unix seconds, or an offset with it")
+        if len(times) and seconds < times[-1]:
+            raise ArgumentError(
+                f"timestamp={value!r} lies before user {user!r}'s last event: append in order"
+            )
+        return seconds
+
+    def _queries(self, keys: list[_Key]) -> Queries:
+        """The histories as requests."""
+        parts = [self._history(key) for key in keys]
+        lengths = np.array([len(items) for items, _, _ in parts], dtype=np.int64)
+        rows = np.array([key if isinstance(key, int) else 0 for key in keys], dtype=np.int64)
+        named = self._names.users.decode(rows).to_list()
+        labels = [name if isinstance(key, int) else key[1] for name, key in zip(named, keys, strict=True)]
+        nothing = np.zeros(0, dtype=np.int64)
+        with_times = all(times is not None for _, times, _ in parts)
+        with_zones = with_times and all(offsets is not None for _, _, offsets in parts)
+        return Queries(
+            labels,
+            np.concatenate([nothing, *(items for items, _, _ in parts)]),
+            np.concatenate([nothing, *(t for _, t, _ in parts if t is not None)]) if with_times else None,
+            np.concatenate(([0], np.cumsum(lengths))).astype(np.int64),
+            np.concatenate([nothing, *(z for _, _, z in parts if z is not None)]) if with_zones else None,
+            of_users=True,
+        )

@@ -1,0 +1,122 @@
+"""From users' states to items: one search for requests, kept states and offline scoring.
+
+Wherever a state comes from, the same things are said of its user: what was seen, and what the encoder has
+learned to add to the scores of the window's items. A search of the index alone knows neither.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from recsys.answering.interests import interest_states
+from recsys.answering.queries import Array, Queries
+from recsys.answering.window_answers import biased_window, with_window
+from recsys.decoding.decoder import Decoder
+from recsys.encoders.base import SequenceEncoder
+from recsys.jagged import flat_ranges
+from recsys.retrieval.item_index import NeighborArrays
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class UserQueries:
+    """What the catalog is searched by for R users.
+
+    Attributes:
+        states: (s, d) float32 query vectors, a user's together.
+        groups: (R+1,) int64 offsets of the users' vectors; nobody has none.
+        items: (N,) int64 indices of the items of all histories, oldest first; nobody has none.
+        offsets: (R+1,) int64 offsets of the users' items.
+    """
+
+    states: npt.NDArray[np.float32]
+    groups: Array
+    items: Array
+    offsets: Array
+
+    @classmethod
+    def joined(cls, parts: "Sequence[UserQueries]") -> "UserQueries":
+        """Those of several, one after the other; at least one."""
+        return cls(
+            np.concatenate([part.states for part in parts]),
+            _rising([np.diff(part.groups) for part in parts]),
+            np.concatenate([part.items for part in parts]),
+            _rising([np.diff(part.offsets) for part in parts]),
+        )
+
+
+def encode_queries(
+    encoder: SequenceEncoder, queries: Queries, rows: Array, interests: int = 1
+) -> UserQueries:
+    """Encode histories.
+
+    Args:
+        encoder: in evaluation mode.
+        queries: of R requests.
+        rows: (r,) those to encode; none has an empty history.
+        interests: query vectors of each; see :func:`recsys.answering.interests.interest_states`.
+    """
+    first, last = queries.offsets[rows], queries.offsets[rows + 1]
+    states, groups = interest_states(
+        encoder,
+        queries.items,
+        queries.timestamps,
+        first,
+        last,
+        interests,
+        local_times=queries.local_times,
+        at=None if queries.at is None else queries.at[rows],
+        local_at=None if queries.local_at is None else queries.local_at[rows],
+    )
+    return UserQueries(states, groups, queries.items[flat_ranges(first, last)], _rising([last - first]))
+
+
+def search_users(
+    encoder: SequenceEncoder,
+    decoder: Decoder,
+    queries: UserQueries,
+    k: int,
+    *,
+    exclude_seen: bool = True,
+    allow: Array | None = None,
+    deny: Array | None = None,
+) -> NeighborArrays:
+    """Find the k best items of each user, as `Recommender.recommend` answers.
+
+    Args:
+        encoder: that the states are of; its repeat bias is added where seen items may be answered.
+        decoder: `Recommender.decoder_`.
+        queries: of R users.
+        k: answers per user.
+        exclude_seen: leave out what the histories hold.
+        allow: (A,) item indices that may be returned at all.
+        deny: (D,) that never are.
+
+    Returns:
+        (R, k) float32 scores and int64 item indices, -inf and -1 past the last answer.
+
+    Raises:
+        ArgumentError: as `ItemIndex.search`.
+    """
+    exclude = (queries.items, queries.offsets) if exclude_seen else None
+    window = None
+    if not exclude_seen:
+        starts, ends = queries.offsets[:-1], queries.offsets[1:]
+        window = biased_window(encoder, decoder, queries.items, starts, ends)
+        if window is not None:
+            exclude = (window.ids, window.offsets)
+    if len(queries.states) == len(queries.groups) - 1:
+        found = decoder.search(queries.states, k, exclude=exclude, allow=allow, deny=deny)
+    else:
+        found = decoder.search_groups(
+            queries.states, queries.groups, k, exclude=exclude, allow=allow, deny=deny
+        )
+    if window is None:
+        return found
+    return with_window(found, window, queries.states, queries.groups, decoder, k, allow=allow, deny=deny)
+
+
+def _rising(lengths: Sequence[Array]) -> Array:
+    """Offsets of rows of these lengths."""
+    return np.concatenate((np.zeros(1, dtype=np.int64), np.cumsum(np.concatenate(lengths), dtype=np.int64)))
