@@ -35,6 +35,7 @@ def trained(name: str, data: Any, clock: str) -> Recommender:
     with torch.no_grad():
         for parameter in model.encoder_.parameters():
             parameter.add_(torch.randn(parameter.shape, generator=drawn) * 0.2)
+        assert model.encoder_.repeat_bias is not None
         model.encoder_.repeat_bias.weight.copy_(torch.tensor([0.3, -0.2, 0.1, -0.1]))
     model.build_index()
     return model
@@ -117,7 +118,9 @@ def test_new_users_items_and_moments(data: Path) -> None:
     assert found["user_id"].to_list() == [999] * 3
     assert set(found["source"]) == {"model"}
     # A request without an offset is local time of the log's zone, five hours behind.
-    assert live._history(("new", 999))[1].tolist() == [1_930_136_400]
+    times = live._history(("new", 999))[1]
+    assert times is not None
+    assert times.tolist() == [1_930_136_400]
     with pytest.raises(ArgumentError, match="lies before user 999's last event"):
         live.append(999, 3, 1_930_136_399)
     with pytest.raises(ArgumentError, match="has no time"):
