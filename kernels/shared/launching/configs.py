@@ -2,7 +2,7 @@
 
 `kernels/<operation>/configs.json` maps a chip ("sm_90") to rows; the first row that fits is taken:
 
-    {"kernel": "forward", "when": {"dtype": "float16", "head_size": 64}, "blocks": {"ROWS": 64},
+    {"kernel": "forward", "when": {"dtype": "float16", "head_size": 64}, "blocks": {"BLOCK_M": 64},
      "num_warps": 4, "num_stages": 2}
 
 In `when`, text must be equal, a number is an upper bound, and a list names all values that fit; what is
