@@ -7,7 +7,7 @@ from torch import Tensor
 
 from recsys.errors import ArgumentError
 from recsys.kernels.ranking import cpu_rank, cpu_top_k
-from recsys.kernels.ranking.cpu_pack import pack_worker
+from recsys.kernels.ranking.cpu_pack import PackedRows, pack_worker
 from recsys.kernels.ranking.cpu_rank_plan import plan_tasks
 from recsys.kernels.ranking.cpu_rank_prefilter_launch import count_with_prefilter, prefilter_pays
 from recsys.kernels.ranking.cpu_top_k_exclude import excluded_items
@@ -91,7 +91,7 @@ def top_k(
         if _threads(-(-size // lanes), lanes, len(items) // width, width) == 1:
             out = score_bits[first * k :], names[first * k :]
             if select_single_thread(
-                _flat(asked), lanes, items, width, excluded_for_all, *excluded, taken, k, capacity, *out
+                _flat(asked), lanes, items, width, excluded_for_all, excluded, taken, k, capacity, *out
             ):
                 raise ArgumentError(NOT_FINITE)
             continue
@@ -103,17 +103,11 @@ def top_k(
         launch(
             cpu_top_k.select_worker,
             threads,
-            rows.lanes,
-            rows.count,
+            rows.packed,
             part,
             stretch,
-            rows.columns,
-            rows.padded,
-            rows.flat,
-            items,
-            width,
             excluded_for_all,
-            *excluded,
+            excluded,
             taken,
             capacity,
             keys,
@@ -156,13 +150,8 @@ def _count_without_prefilter(
     launch(
         cpu_rank.rank_worker,
         threads,
-        rows.lanes,
-        rows.count,
+        rows.packed,
         stretch,
-        rows.columns,
-        rows.padded,
-        items,
-        width,
         rows.thresholds,
         targets,
         excluded,
@@ -205,20 +194,15 @@ class _Rows:
         self.lanes = _lanes(self.count)
         self.groups = -(-self.count // self.lanes)
         self.steps = _steps(self.groups, self.lanes, self.items, width)
-        self.flat, self.padded = _padded(hidden, width)
-        self.columns = np.empty(self.groups * self.lanes * self.padded, dtype=np.float32)
+        flat, padded = _padded(hidden, width)
+        columns = np.empty(self.groups * self.lanes * padded, dtype=np.float32)
+        self.packed = PackedRows(self.count, self.lanes, flat, padded, columns, items, width)
         self.thresholds = np.empty(len(targets), dtype=np.float32)
         launch(
             pack_worker,
             threads_for(self.groups, self.count * width * 20),
-            self.lanes,
-            self.count,
-            self.flat,
-            self.padded,
-            items,
-            width,
+            self.packed,
             targets,
-            self.columns,
             self.thresholds,
         )
 

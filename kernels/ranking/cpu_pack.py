@@ -3,6 +3,8 @@
 Legend: d width, a multiple of LANES in the packed rows; `lanes` rows per group.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 
 from recsys.kernels.shared.vector import (
@@ -20,21 +22,32 @@ from recsys.kernels.shared.vector import (
 _ZERO = np.float32(0.0)
 
 
+class PackedRows(NamedTuple):
+    """A batch of rows and the catalog, as the workers of ranking take them.
+
+    Attributes:
+        count: B.
+        lanes: rows of a group, LANES or PANEL.
+        flat: (B padded,) float32, the rows as they are with zeros up to `padded` elements.
+        padded: d rounded up to whole vectors.
+        columns: (groups, padded, lanes) float32, written by `pack_worker`.
+        items: (V d,) float32.
+        width: d.
+    """
+
+    count: Number
+    lanes: Number
+    flat: Array
+    padded: Number
+    columns: Array
+    items: Array
+    width: Number
+
+
 @compiled
-def pack_worker(
-    slot: Number,
-    queue: Array,
-    lanes: Number,
-    rows: Number,
-    hidden: Array,
-    padded: Number,
-    items: Array,
-    width: Number,
-    targets: Array,
-    columns: Array,
-    thresholds: Array,
-) -> None:
+def pack_worker(slot: Number, queue: Array, batch: PackedRows, targets: Array, thresholds: Array) -> None:
     """Lay groups of rows as columns (group, d, lane) and find the targets' scores, if there are targets."""
+    rows, lanes, hidden, padded, columns, items, width = batch
     groups = (rows + lanes - 1) // lanes
     row_scores = np.empty(LANES, dtype=np.float32)
     while True:

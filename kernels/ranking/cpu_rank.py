@@ -9,6 +9,7 @@ Legend: V items, d width (a multiple of LANES in the packed rows), `lanes` rows 
 
 import numpy as np
 
+from recsys.kernels.ranking.cpu_pack import PackedRows
 from recsys.kernels.ranking.cpu_rank_counts import count_tile
 from recsys.kernels.ranking.cpu_rank_exclude import exclude_by_item
 from recsys.kernels.ranking.cpu_rank_plan import BLOCK_V, PART_ROWS
@@ -28,13 +29,8 @@ _ZERO = np.float32(0.0)
 def rank_worker(
     slot: Number,
     queue: Array,
-    lanes: Number,
-    rows: Number,
+    batch: PackedRows,
     stretch: Number,
-    columns: Array,
-    padded: Number,
-    items: Array,
-    width: Number,
     thresholds: Array,
     targets: Array,
     excluded: Array,
@@ -48,6 +44,7 @@ def rank_worker(
     both are empty where nothing is. `counts` is (slot, 4, row): above, level, above and excluded, level and
     excluded.
     """
+    rows, lanes, _, padded, columns, items, width = batch
     count_items = len(items) // width
     blocks = (count_items + BLOCK_V - 1) // BLOCK_V
     groups = (rows + lanes - 1) // lanes

@@ -12,6 +12,8 @@ Legend: V items, d width, `lanes` rows per group, k answers.
 
 import numpy as np
 
+from recsys.kernels.ranking.cpu_pack import PackedRows
+from recsys.kernels.ranking.cpu_top_k_exclude import Excluded
 from recsys.kernels.ranking.cpu_top_k_prefilter import error_bound_of, prefilter
 from recsys.kernels.ranking.cpu_top_k_tile import (
     TILE_ITEMS,
@@ -113,19 +115,11 @@ def ordered_bits(bits: Number) -> Number:
 def select_worker(
     slot: Number,
     queue: Array,
-    lanes: Number,
-    rows: Number,
+    batch: PackedRows,
     part: Number,
     stretch: Number,
-    columns: Array,
-    padded: Number,
-    flat: Array,
-    items: Array,
-    width: Number,
     excluded_for_all: Array,
-    excluded: Array,
-    starts: Array,
-    ends: Array,
+    lists: Excluded,
     k: Number,
     capacity: Number,
     keys: Array,
@@ -137,10 +131,12 @@ def select_worker(
     Tasks as in `rank_worker`. A slot meets the items of a row in ascending order, so an item that equals the
     row's threshold is behind the k above it.
 
-    `flat`: the rows as they are, each `padded` long. `excluded_for_all`: (V,) bool, items that no row may
-    have, or empty. `excluded`, `starts`, `ends`: see `Excluded`. `capacity`: length of a list, more than k,
-    or V. `keys`: (slot, row, capacity). `sizes`: (slot, row), entries of a list, 0 at first.
+    `excluded_for_all`: (V,) bool, items that no row may have, or empty; `lists`: what each row may not.
+    `capacity`: length of a list, more than k, or V. `keys`: (slot, row, capacity). `sizes`: (slot, row),
+    entries of a list, 0 at first.
     """
+    rows, lanes, flat, padded, columns, items, width = batch
+    excluded, starts, ends = lists
     count_items = len(items) // width
     blocks = (count_items + BLOCK_V - 1) // BLOCK_V
     groups = (rows + lanes - 1) // lanes

@@ -6,8 +6,9 @@ from Python then costs several times its usual microseconds.
 
 import numpy as np
 
-from recsys.kernels.ranking.cpu_pack import pack_worker
+from recsys.kernels.ranking.cpu_pack import PackedRows, pack_worker
 from recsys.kernels.ranking.cpu_top_k import merge_worker, select_worker
+from recsys.kernels.ranking.cpu_top_k_exclude import Excluded
 from recsys.kernels.shared.vector import LANES, Array, Number, compiled
 
 
@@ -18,9 +19,7 @@ def select_single_thread(
     items: Array,
     width: Number,
     excluded_for_all: Array,
-    excluded: Array,
-    starts: Array,
-    ends: Array,
+    lists: Excluded,
     taken: Number,
     k: Number,
     capacity: Number,
@@ -43,12 +42,12 @@ def select_single_thread(
     columns = np.empty(groups * lanes * padded, dtype=np.float32)
     nobody, no_thresholds = np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float32)
     queue = np.zeros(3, dtype=np.int64)
-    pack_worker(0, queue[:1], lanes, rows, flat, padded, items, width, nobody, columns, no_thresholds)
+    batch = PackedRows(rows, lanes, flat, padded, columns, items, width)
+    pack_worker(0, queue[:1], batch, nobody, no_thresholds)
     keys = np.empty(rows * capacity, dtype=np.int64)
     sizes, faults = np.zeros(rows, dtype=np.int64), np.zeros(1, dtype=np.int64)
     select_worker(
-        0, queue[1:2], lanes, rows, groups, 1, columns, padded, flat, items, width,
-        excluded_for_all, excluded, starts, ends, taken, capacity, keys, sizes, faults,
-    )  # fmt: skip
+        0, queue[1:2], batch, groups, 1, excluded_for_all, lists, taken, capacity, keys, sizes, faults
+    )
     merge_worker(0, queue[2:], 1, rows, taken, k, capacity, keys, sizes, out_bits, out_ids)
     return faults[0]

@@ -8,6 +8,7 @@ V items, m proposals per query.
 import numpy as np
 
 from recsys.kernels.ranking.cpu_top_k import ordered_bits
+from recsys.kernels.ranking.cpu_top_k_exclude import Excluded
 from recsys.kernels.ranking.cpu_top_k_single_thread import select_single_thread
 from recsys.kernels.rescoring.cpu_best_of_table import best_of_table
 from recsys.kernels.rescoring.cpu_float64_sum import exact_score
@@ -249,7 +250,7 @@ def rescore_gathered(
         capacity = min(len(labels), fetched + max(fetched, _LEAST_SLACK))
         across = LANES if len(rows) <= LANES else PANEL
         select_single_thread(
-            flat, across, whole, width, open_, none, none, none, fetched, fetched, capacity,
+            flat, across, whole, width, open_, Excluded(none, none, none), fetched, fetched, capacity,
             found.view(np.int32), places,
         )  # fmt: skip
     return rescore(
