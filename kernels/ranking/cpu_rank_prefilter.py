@@ -8,6 +8,8 @@ that of `cpu_rank.rank_worker`.
 Legend: V items, d width, K depth (d in whole steps of the tiles).
 """
 
+from typing import NamedTuple
+
 import numpy as np
 
 from recsys.kernels.ranking.cpu_rank_counts import count_bits, count_tile
@@ -53,25 +55,42 @@ _SAFE = np.float32(1e38)
 """Bound of |h| |w| below which no sum on the way to a score can overflow."""
 
 
+class RoundedRows(NamedTuple):
+    """A batch of rows, rounded as well, and the catalog.
+
+    Attributes:
+        count: B.
+        hidden: (B padded,) float32 rows, each with zeros up to `padded` elements.
+        padded: a multiple of LANES.
+        depth: K, d rounded up to whole steps of the tiles.
+        rounded: (groups BLOCK, K) bfloat16 as uint16, written by `round_rows_worker`, as the next two.
+        norms: (B, 2) float32, H and A of each row.
+        thresholds: (B,) float32 scores of the targets.
+        items: (V d,) float32.
+        width: d.
+        targets: (B,) int64.
+    """
+
+    count: Number
+    hidden: Array
+    padded: Number
+    depth: Number
+    rounded: Array
+    norms: Array
+    thresholds: Array
+    items: Array
+    width: Number
+    targets: Array
+
+
 @compiled
 def round_rows_worker(
     slot: Number,
     queue: Array,
-    rows: Number,
-    hidden: Array,
-    padded: Number,
-    depth: Number,
-    items: Array,
-    width: Number,
-    targets: Array,
-    rounded: Array,
-    norms: Array,
-    thresholds: Array,
+    batch: RoundedRows,
 ) -> None:
-    """Round the rows, in groups of BLOCK (rows beyond the last are zero), and score their targets.
-
-    `rounded` is (groups BLOCK, K), `norms` (rows, 2) and `thresholds` (rows,).
-    """
+    """Round the rows, in groups of BLOCK (rows beyond the last are zero), and score their targets."""
+    rows, hidden, padded, depth, rounded, norms, thresholds, items, width, targets = batch
     groups = (rows + BLOCK - 1) // BLOCK
     line = scratch(LANES)
     rows_at = np.empty(BLOCK, dtype=np.int64)
@@ -245,17 +264,8 @@ def _count_whole(
 def prefilter_worker(
     slot: Number,
     queue: Array,
-    rows: Number,
+    batch: RoundedRows,
     stretch: Number,
-    hidden: Array,
-    padded: Number,
-    depth: Number,
-    rounded: Array,
-    row_norms: Array,
-    thresholds: Array,
-    items: Array,
-    width: Number,
-    targets: Array,
     excluded: Array,
     offsets: Array,
     counts: Array,
@@ -268,6 +278,7 @@ def prefilter_worker(
     where nothing is excluded. `counts` is (slot, 4, row): above, level, above and excluded, level and
     excluded.
     """
+    rows, hidden, padded, depth, rounded, row_norms, thresholds, items, width, targets = batch
     count_items = len(items) // width
     blocks = (count_items + BLOCK_V - 1) // BLOCK_V
     groups = (rows + BLOCK - 1) // BLOCK

@@ -50,37 +50,27 @@ def count_with_prefilter(
     skipped = -memory.ctypes.data % 64 // 2
     rounded = memory[skipped : skipped + groups * BLOCK * depth]
     norms, thresholds = np.empty(2 * rows, dtype=np.float32), np.empty(rows, dtype=np.float32)
-    launch(
-        cpu_rank_prefilter.round_rows_worker,
-        threads_for(groups, 20 * rows * width),
-        rows,
-        hidden,
-        padded,
-        depth,
-        items,
-        width,
-        targets,
-        rounded,
-        norms,
-        thresholds,
+    batch = cpu_rank_prefilter.RoundedRows(
+        count=rows,
+        hidden=hidden,
+        padded=padded,
+        depth=depth,
+        rounded=rounded,
+        norms=norms,
+        thresholds=thresholds,
+        items=items,
+        width=width,
+        targets=targets,
     )
+    launch(cpu_rank_prefilter.round_rows_worker, threads_for(groups, 20 * rows * width), batch)
     threads, stretch = plan_tasks(rows, count_items, rows * count_items * depth // 100)
     found = np.zeros((threads, 4, rows), dtype=np.int64)
     faults = np.zeros(threads, dtype=np.int64)
     launch(
         cpu_rank_prefilter.prefilter_worker,
         threads,
-        rows,
+        batch,
         stretch,
-        hidden,
-        padded,
-        depth,
-        rounded,
-        norms,
-        thresholds,
-        items,
-        width,
-        targets,
         excluded,
         offsets,
         found.reshape(-1),

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from recsys.kernels.embedding.cpu import table_gradient
 from recsys.kernels.sampled_loss import cpu_forward
 from recsys.kernels.sampled_loss.autograd import Backend, LossGradients, LossInputs, over_shared_negatives
-from recsys.kernels.sampled_loss.form import Form
+from recsys.kernels.sampled_loss.cpu_score_gradients import Loss
 from recsys.kernels.shared.arrays import flat
 from recsys.kernels.shared.threads import launch, threads_for
 from recsys.kernels.shared.vector import LANES
@@ -36,20 +36,14 @@ def _own_negatives(
     launch(
         cpu_forward.rows_worker,
         threads_for(-(-n // cpu_forward.BLOCK_N), rows.numel() * width // (8 if need_gradients else 16)),
-        *_numbers(inputs.form),
+        _loss(inputs, log_q, scale),
         flat(h),
         flat(w),
         width,
         rows.view(-1).numpy(),
         per_item,
-        inputs.targets.numpy(),
-        inputs.negatives.view(-1).numpy(),
         count,
-        flat(log_q),
         0 if log_q is None or log_q.dim() == 1 else log_q.shape[1],
-        flat(inputs.target_log_q),
-        flat(scale),
-        np.float32(inputs.rate),
         flat(losses),
         flat(coefficients),
         flat(d_hidden),
@@ -60,8 +54,7 @@ def _own_negatives(
 def _shared_negatives(
     h: Tensor, w: Tensor, scale: Tensor, inputs: LossInputs, need_gradients: bool
 ) -> LossGradients:
-    ids, negatives = inputs.targets.numpy(), inputs.negatives.numpy()
-    log_q, scales, target_log_q = flat(_padded(inputs.log_q)), flat(scale), flat(inputs.target_log_q)
+    loss_of = _loss(inputs, _padded(inputs.log_q), scale)
 
     def block_score_gradients(
         first: int, positives: Tensor, scores: Tensor, losses: Tensor, d_positives: Tensor
@@ -69,17 +62,11 @@ def _shared_negatives(
         launch(
             cpu_forward.block_worker,
             threads_for(-(-len(positives) // cpu_forward.BLOCK_N), scores.numel() * 4),
-            *_numbers(inputs.form),
+            loss_of,
             first,
             flat(positives),
             flat(scores),
             scores.shape[1],
-            ids,
-            negatives,
-            log_q,
-            target_log_q,
-            scales,
-            np.float32(inputs.rate),
             flat(losses),
             flat(d_positives),
         )
@@ -100,8 +87,19 @@ def _padded(log_q: Tensor | None) -> Tensor | None:
     return None if log_q is None else F.pad(log_q, (0, -log_q.shape[-1] % LANES))
 
 
-def _numbers(form: Form) -> tuple[int, np.float32, np.float32]:
-    return form.kind, np.float32(form.smoothing), np.float32(form.beta)
+def _loss(inputs: LossInputs, log_q: Tensor | None, scale: Tensor) -> Loss:
+    """What the compiled loops read; `log_q` in whole vectors."""
+    return Loss(
+        kind=inputs.form.kind,
+        smoothing=np.float32(inputs.form.smoothing),
+        beta=np.float32(inputs.form.beta),
+        targets=inputs.targets.numpy(),
+        negatives=inputs.negatives.view(-1).numpy(),
+        log_q=flat(log_q),
+        target_log_q=flat(inputs.target_log_q),
+        scale=flat(scale),
+        rate=np.float32(inputs.rate),
+    )
 
 
 BACKEND = Backend(_own_negatives, _shared_negatives, table_gradient)

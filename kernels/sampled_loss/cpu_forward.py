@@ -7,7 +7,7 @@ Legend: N rows, K negatives, R rows per item (1, or hash functions), d width.
 
 import numpy as np
 
-from recsys.kernels.sampled_loss.cpu_score_gradients import row_score_gradients
+from recsys.kernels.sampled_loss.cpu_score_gradients import Loss, row_score_gradients
 from recsys.kernels.shared.vector import (
     LANES,
     Array,
@@ -34,22 +34,14 @@ _ZERO = np.float32(0.0)
 def rows_worker(
     slot: Number,
     queue: Array,
-    kind: Number,
-    smoothing: Number,
-    beta: Number,
+    loss_of: Loss,
     hidden: Array,
     table: Array,
     width: Number,
     rows: Array,
     per_item: Number,
-    targets: Array,
-    negatives: Array,
     count: Number,
-    log_q: Array,
     log_q_stride: Number,
-    target_log_q: Array,
-    scale: Array,
-    rate: Number,
     losses: Array,
     coefficients: Array,
     d_hidden: Array,
@@ -70,9 +62,9 @@ def rows_worker(
     keep = len(coefficients) > 0
     while True:
         first = next_task(queue) * BLOCK_N
-        if first >= len(targets):
+        if first >= len(loss_of.targets):
             return
-        for row in range(first, min(first + BLOCK_N, len(targets))):
+        for row in range(first, min(first + BLOCK_N, len(loss_of.targets))):
             here = row * width
             positive = _ZERO
             for column in range(columns):
@@ -87,16 +79,14 @@ def rows_worker(
                             load_first(table, there + whole, rest),
                             total,
                         )
-                score = sum_lanes(total) * rate
+                score = sum_lanes(total) * loss_of.rate
                 if column == 0:
                     positive = score
                 else:
                     scores[column - 1] = score
-            own_q = target_log_q[row] if len(target_log_q) > 0 else _ZERO
             losses[row], d_positive = row_score_gradients(
-                kind, smoothing, beta, scores, 0, count, padded, positive, targets[row], negatives,
-                row * count, log_q, row * log_q_stride, own_q, scale[row] * rate, lanes,
-            )  # fmt: skip
+                loss_of, row, scores, 0, count, padded, positive, row * count, row * log_q_stride, lanes
+            )
             if not keep:
                 continue
             for d in range(0, whole + LANES, LANES):
@@ -122,19 +112,11 @@ def rows_worker(
 def block_worker(
     slot: Number,
     queue: Array,
-    kind: Number,
-    smoothing: Number,
-    beta: Number,
+    loss_of: Loss,
     first_row: Number,
     positives: Array,
     scores: Array,
     padded: Number,
-    targets: Array,
-    negatives: Array,
-    log_q: Array,
-    target_log_q: Array,
-    scale: Array,
-    rate: Number,
     losses: Array,
     d_positives: Array,
 ) -> None:
@@ -143,15 +125,13 @@ def block_worker(
     Scores and positives come in divided by the temperature, gradients go out with respect to them undivided.
     """
     lanes = np.empty(LANES, dtype=np.float32)
-    count = len(negatives)
+    count = len(loss_of.negatives)
     while True:
         first = next_task(queue) * BLOCK_N
         if first >= len(positives):
             return
         for place in range(first, min(first + BLOCK_N, len(positives))):
             row = first_row + place
-            own_q = target_log_q[row] if len(target_log_q) > 0 else _ZERO
             losses[row], d_positives[place] = row_score_gradients(
-                kind, smoothing, beta, scores, place * padded, count, padded, positives[place], targets[row],
-                negatives, 0, log_q, 0, own_q, scale[row] * rate, lanes,
-            )  # fmt: skip
+                loss_of, row, scores, place * padded, count, padded, positives[place], 0, 0, lanes
+            )

@@ -4,7 +4,7 @@ Legend: K negatives; `padded` is K rounded up to whole vectors.
 """
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -26,37 +26,60 @@ from recsys.kernels.shared.vector import (
 )
 from recsys.kernels.shared.vector.activation import LOG2_E, decline, sigmoid, softplus
 
-__all__ = ["row_score_gradients"]
+__all__ = ["Loss", "row_score_gradients"]
 
 _LOWEST = np.float32(-np.inf)
 _ZERO = np.float32(0.0)
 _ONE = np.float32(1.0)
 
 
+class Loss(NamedTuple):
+    """Which loss, and what it is of, for all N rows of a call.
+
+    Attributes:
+        kind: SOFTMAX, BCE or BPR.
+        smoothing: float32, as in `Form`.
+        beta: float32, likewise.
+        targets: (N,) int64.
+        negatives: (N K,) or (K,) int64.
+        log_q: (N P,) or (P,) float32, P being K rounded up to whole vectors; or empty.
+        target_log_q: (N,) float32, or empty.
+        scale: (N,) float32 weights of the rows.
+        rate: float32, 1 / temperature.
+    """
+
+    kind: Number
+    smoothing: Number
+    beta: Number
+    targets: Array
+    negatives: Array
+    log_q: Array
+    target_log_q: Array
+    scale: Array
+    rate: Number
+
+
 @compiled
 def row_score_gradients(
-    kind: Number,
-    smoothing: Number,
-    beta: Number,
+    loss_of: Loss,
+    row: Number,
     scores: Array,
     at: Number,
     count: Number,
     padded: Number,
     positive: Number,
-    target: Number,
-    ids: Array,
     ids_at: Number,
-    log_q: Array,
     log_q_at: Number,
-    target_log_q: Number,
-    factor: Number,
     lanes: Array,
 ) -> Any:
     """Turn scores[at : at + count] into factor * their gradients; return the loss and the target's likewise.
 
-    Elements up to `padded` are scratch. `ids` are the negatives, to find hits by; `log_q` may be empty;
-    `lanes` is scratch of one vector.
+    The factor is scale[row] * rate. Elements up to `padded` are scratch. `ids_at` and `log_q_at` are where
+    the row's negatives and their log_q begin; `lanes` is scratch of one vector.
     """
+    kind, smoothing, beta, targets, ids, log_q, own_log_q, scale_of, rate = loss_of
+    target, factor = targets[row], scale_of[row] * rate
+    target_log_q = own_log_q[row] if len(own_log_q) > 0 else _ZERO
     hits = 0
     whole = _ZERO
     for j in range(count):
