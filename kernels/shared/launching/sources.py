@@ -18,12 +18,12 @@ def source_digest(kernel: Any) -> str:
     Comments, docstrings, layout and place in the file do not count, so that moving a kernel changes nothing.
     """
     hasher = hashlib.sha256()
-    for name, text in sorted(_pieces(kernel).items()):
+    for name, text in sorted(_source_texts(kernel).items()):
         hasher.update(f"{name}\n{text}\n".encode())
     return hasher.hexdigest()
 
 
-def _pieces(kernel: Any) -> dict[str, str]:
+def _source_texts(kernel: Any) -> dict[str, str]:
     """Every function that is reached, by full name, with what it reads from its module."""
     found: dict[str, str] = {}
     waiting = [kernel.fn]
