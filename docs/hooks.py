@@ -16,6 +16,8 @@ from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).resolve().parents[1]
 # Pages are read in the repository, too, where what they link to lies beside docs/.
+# Sphinx's roles, which Markdown shows as they stand.
+ROLE = re.compile(r":(?:class|meth|attr|data|func|mod):`~?([^`]*)`")
 OUTSIDE = re.compile(
     r"\[([^\]]*)\]\(((?:\.\./)+)((?:benchmarks|tests|recsys|README|CONTRIBUTING|CHANGELOG)[^)#]*)(?:#[^)]*)?\)"
 )
@@ -29,6 +31,9 @@ def on_startup(**_: Any) -> None:
     shutil.copytree(ROOT / "recsys", tree / "recsys", ignore=ignored)
     for folder in ("kernels", "datasets", "benchmarks"):
         (tree / "recsys" / folder / "__init__.py").touch()
+    for path in (tree / "recsys").rglob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        path.write_text(ROLE.sub(r"`\1`", text).replace(" Example:\n", " Examples:\n"), encoding="utf-8")
 
 
 def on_files(files: Files, config: Any) -> Files:
