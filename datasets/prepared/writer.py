@@ -72,7 +72,8 @@ def write_parquet(frame: "pl.DataFrame", path: Path) -> None:
     """Write a frame; a full disk is an OSError with its number, which polars' own writer drops."""
     content = io.BytesIO()
     frame.write_parquet(content, compression="zstd")
-    path.write_bytes(content.getbuffer())
+    # No view of the buffer: the frames of an exception would hold it, and a buffer in use cannot be freed.
+    path.write_bytes(content.getvalue())
 
 
 def _version() -> str:

@@ -45,7 +45,10 @@ def scan_columns(path: Path, layout: Layout, named: Sequence[str] = ()) -> "pl.L
         path,
         glob=False,
         separator=layout.separator,
-        has_header=layout.header,
+        # By place, the first line left out: from polars 2 on a header and a schema are matched by name, and
+        # the names here are our own spelling.
+        has_header=False,
+        skip_rows=1 if layout.header else 0,
         schema=dict.fromkeys(names, pl.String),
         quote_char='"' if layout.quoted else None,
     )
