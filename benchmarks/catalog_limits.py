@@ -1,8 +1,19 @@
-"""Loops that show what one thread of this machine can do at most: multiply-adds, and reading in order."""
+"""Loops that show what one thread of this machine can do at most: multiply-adds, reading, exponentials."""
 
 import numpy as np
 
-from recsys.kernels.shared.vector import LANES, Array, Number, add, compiled, fma, load, splat, sum_lanes
+from recsys.kernels.shared.vector import (
+    LANES,
+    Array,
+    Number,
+    add,
+    compiled,
+    exp2,
+    fma,
+    load,
+    splat,
+    sum_lanes,
+)
 
 _CHAINS = 12
 """Independent sums: more than two units with a latency of four clocks can have under way."""
@@ -33,4 +44,17 @@ def read_all(values: Array) -> Number:
     for at in range(0, len(values), 4 * LANES):
         s0, s1 = add(s0, load(values, at)), add(s1, load(values, at + LANES))
         s2, s3 = add(s2, load(values, at + 2 * LANES)), add(s3, load(values, at + 3 * LANES))
+    return sum_lanes(add(add(s0, s1), add(s2, s3)))
+
+
+@compiled
+def exponentials(values: Array, rounds: Number) -> Number:
+    """Take exp2 of all values `rounds` times; their number is a multiple of 4 * LANES."""
+    zero = splat(np.float32(0.0))
+    s0, s1, s2, s3 = zero, zero, zero, zero
+    for _ in range(rounds):
+        for at in range(0, len(values), 4 * LANES):
+            s0, s1 = add(s0, exp2(load(values, at))), add(s1, exp2(load(values, at + LANES)))
+            s2 = add(s2, exp2(load(values, at + 2 * LANES)))
+            s3 = add(s3, exp2(load(values, at + 3 * LANES)))
     return sum_lanes(add(add(s0, s1), add(s2, s3)))

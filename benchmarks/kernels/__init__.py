@@ -10,31 +10,38 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from recsys.benchmarks.kernels.case import Case
+from recsys.benchmarks.kernels.case import Case, compared
 from recsys.benchmarks.kernels.shapes import EVENTS
 from recsys.benchmarks.machine import stamp
 from recsys.benchmarks.timing import alternate, summarize
 from recsys.errors import ArgumentError
 
-__all__ = ["COMPARED", "run"]
+__all__ = ["COMPARED", "COUNTS", "TOLERANCE", "apart", "cases_of", "choose_device", "limit_of", "run"]
 
-COMPARED = (
-    "scan",
-    "conv",
-    "attention",
-    "pointwise",
-    "repeats",
-    "cross_entropy",
-    "sampled_loss",
-    "embedding",
-)
-"""Operations that have a program here; on a CPU `recsys.benchmarks.catalog_speed` times cross-entropy, and
-`recsys.benchmarks.item_gradients` the embedding."""
+COUNTS = {
+    "scan": 16,
+    "conv": 8,
+    "attention": 12,
+    "clock": 4,
+    "pointwise": 8,
+    "linear": 4,
+    "repeats": 4,
+    "cross_entropy": 4,
+    "sampled_loss": 4,
+    "sampling": 2,
+    "embedding": 2,
+    "lazy_adamw": 1,
+    "ranking": 5,
+    "rescoring": 1,
+    "local_aggregation": 1,
+}
+"""Every operation, and how many comparisons of it there are on a CPU, by which the budget of time is shared
+out; on a GPU the calls are short. `recsys.benchmarks.catalog_speed` has more sizes of the catalog's."""
+
+COMPARED = tuple(COUNTS)
+"""Operations that have a module here."""
 
 Cases = Callable[[torch.device, tuple[torch.dtype, ...], int], Iterator[Case]]
-
-COUNTS = {"scan": 16, "attention": 12, "conv": 8, "pointwise": 8, "repeats": 4}
-"""Comparisons of each on a CPU, by which the budget of time is shared out; on a GPU the calls are short."""
 
 
 TOLERANCE = {"float32": 1e-3, "bfloat16": 5e-2, "float16": 1e-2}
@@ -85,7 +92,7 @@ def run(
 
             result["streaming"] = measure_streaming()
             continue
-        for case in _cases(name)(where, dtypes, events):
+        for case in cases_of(name)(where, dtypes, events):
             if where.type == "cuda" and time.perf_counter() - began > seconds:
                 result.setdefault("left_out", []).append(case.name)
                 continue
@@ -125,7 +132,8 @@ def _choose(only: str | None, where: torch.device) -> list[str]:
     return names
 
 
-def _cases(name: str) -> Cases:
+def cases_of(name: str) -> Cases:
+    """The function that makes an operation's comparisons for (device, dtypes, events)."""
     import importlib
 
     cases: Cases
@@ -138,7 +146,7 @@ def _measure(
 ) -> dict[str, Any]:
     """Time one case; a rival that cannot run, or computes something else, is left out and says why."""
     started = time.perf_counter()
-    sides, failures = dict(case.sides), {}
+    sides, failures = compared(case.sides), {}
     ours, *rivals = sides
     wanted = sides[ours]()
     for name in rivals:
@@ -148,8 +156,11 @@ def _measure(
             failures[name] = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
             del sides[name]
             continue
-        if case.upstreams and (apart := _apart(case, (ours, wanted), (name, result))) > TOLERANCE[case.dtype]:
-            failures[name] = f"its result is {apart:.1e} apart from ours"
+        if (
+            case.upstreams
+            and (distance := apart(case, (ours, wanted), (name, result))) > TOLERANCE[case.dtype]
+        ):
+            failures[name] = f"its result is {distance:.1e} apart from ours"
             del sides[name]
         del result
     del wanted
@@ -174,12 +185,12 @@ def _measure(
         ratio = entry["rivals"][rival]["ratio"]["median"]
         entry["target"] = {"rival": rival, "ratio": wanted, "met": ratio >= wanted}
     if limits is not None:
-        entry["limit"] = _limit(case, entry["ours_ms"]["median"] / 1e3, limits)
+        entry["limit"] = limit_of(case, entry["ours_ms"]["median"] / 1e3, limits)
     print(f"{case.name}: {time.perf_counter() - started:.1f} s", file=sys.stderr, flush=True)
     return entry
 
 
-def _apart(case: Case, ours: tuple[str, Tensor], theirs: tuple[str, Tensor]) -> float:
+def apart(case: Case, ours: tuple[str, Tensor], theirs: tuple[str, Tensor]) -> float:
     """Difference of two results along one random vector, relative to their norm."""
     (name, result), (rival, other) = ours, theirs
     a = (result.double() * case.upstreams[name].double()).sum()
@@ -187,7 +198,7 @@ def _apart(case: Case, ours: tuple[str, Tensor], theirs: tuple[str, Tensor]) -> 
     return float((a - b).abs() / result.double().norm())
 
 
-def _limit(case: Case, took: float, limits: dict[str, float]) -> dict[str, Any]:
+def limit_of(case: Case, took: float, limits: dict[str, float]) -> dict[str, Any]:
     """Which limit of the device the least work meets first, and what fraction of it was reached."""
     work = case.work
     product = "float32_flops" if case.dtype == "float32" else "bfloat16_flops"

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from recsys.benchmarks.kernels import flex
-from recsys.benchmarks.kernels.case import Case, Work, both_ways
+from recsys.benchmarks.kernels.case import DEFINITION, Case, Work, both_ways
 from recsys.benchmarks.kernels.padding import draw, leaf, pad, unpad
 from recsys.benchmarks.kernels.shapes import BEAUTY, ML_1M, Batch
 from recsys.kernels.attention import jagged_attention
@@ -57,6 +57,11 @@ def _compare(
     def ours(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         return jagged_attention(q, k, v, batch.offsets, causal=causal, max_length=batch.longest, **options)
 
+    def definition(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        return jagged_attention(
+            q, k, v, batch.offsets, causal=causal, max_length=batch.longest, backend="reference"
+        )
+
     def wrapped(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         return unpad(padded_attention(pad(q, batch), pad(k, batch), pad(v, batch), mask, causal), places)
 
@@ -80,6 +85,7 @@ def _compare(
         PADDED: (padded, [leaf(pad(x, batch)) for x in inputs], pad(upstream, batch)),
         WRAPPED: (wrapped, [leaf(x) for x in inputs], upstream),
         BUCKETS: (bucketed, in_buckets, upstream_buckets),
+        DEFINITION: (definition, [leaf(x) for x in inputs], upstream),
     }
     if device.type == "cuda" and dtype != torch.float32:
         sides[FLASH] = (_flash(batch, causal), [leaf(x) for x in inputs], upstream)

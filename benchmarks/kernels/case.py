@@ -7,9 +7,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["Case", "Work", "both_ways"]
+__all__ = ["DEFINITION", "Case", "Work", "both_ways", "compared"]
 
 Side = Callable[[], Any]
+
+DEFINITION = "definition"
+"""Name of the side that runs an operation's `reference`; the alternating program has it as a rival only where
+there is no other, since it is made to be read and not to be fast."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +52,20 @@ class Case:
     facts: Mapping[str, Any] = field(default_factory=dict)
 
     @property
+    def ours(self) -> str:
+        """Name of the first side."""
+        return next(iter(self.sides))
+
+    @property
     def name(self) -> str:
         """One line for people."""
         return f"{self.operation} {self.direction}, {self.shape}, d {self.d_model}, {self.dtype}"
+
+
+def compared(sides: Mapping[str, Side]) -> dict[str, Side]:
+    """The sides that a claim is made about: all, without the definition where there is another rival."""
+    rivals = [name for name in sides if name != DEFINITION]
+    return {name: sides[name] for name in rivals} if len(rivals) > 1 else dict(sides)
 
 
 def both_ways(

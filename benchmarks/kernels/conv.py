@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from recsys.benchmarks.kernels.case import Case, Work, both_ways
+from recsys.benchmarks.kernels.case import DEFINITION, Case, Work, both_ways
 from recsys.benchmarks.kernels.padding import draw, leaf, pad, unpad
 from recsys.benchmarks.kernels.shapes import BEAUTY, ML_1M, Batch
 from recsys.kernels.conv import causal_conv
@@ -42,6 +42,11 @@ def _compare(batch: Batch, d_model: int, dtype: torch.dtype, device: torch.devic
         assert isinstance(y, Tensor)
         return y
 
+    def definition(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        y = causal_conv(x, weight, bias, batch.offsets, backend="reference")
+        assert isinstance(y, Tensor)
+        return y
+
     def padded(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         y = F.conv1d(x.mT, weight[:, None], bias, padding=WIDTH - 1, groups=channels)
         return F.silu(y[..., : x.shape[1]]).mT
@@ -56,6 +61,7 @@ def _compare(batch: Batch, d_model: int, dtype: torch.dtype, device: torch.devic
         "ours": (ours, leaves, upstream),
         "torch conv1d, already padded": (padded, already, pad(upstream, batch)),
         "torch conv1d, padding and unpadding": (packed, theirs, upstream),
+        DEFINITION: (definition, [leaf(x), leaf(weight), leaf(bias)], upstream),
     }
     if device.type == "cuda" and find_spec("causal_conv1d") is not None:
         from causal_conv1d import causal_conv1d_fn

@@ -6,25 +6,25 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from recsys.benchmarks.kernels.case import Case, Work, both_ways
+from recsys.benchmarks.kernels.case import DEFINITION, Case, Work, both_ways
 from recsys.benchmarks.kernels.padding import draw, leaf
+from recsys.benchmarks.kernels.shapes import catalog
 from recsys.kernels.cross_entropy import linear_cross_entropy
 
 __all__ = ["cases"]
 
-ROWS, WIDTH = 8_192, 64
-CATALOGS = (12_101, 100_000)
-CHUNK = 1_024
-"""Rows of a chunk: their logits fit the second-level cache or nearly so."""
+WIDTH = 64
+SHAPES = {"cuda": ((8_192, 12_101), (8_192, 100_000)), "cpu": ((8_192, 3_706), (2_048, 50_000))}
+"""Rows and items: on a CPU those at which torch's own chunked loss is compared, too."""
+CHUNK = {"cuda": 1_024, "cpu": 512}
+"""Rows of a chunk: their logits fit a cache or nearly so."""
 
 
 def cases(device: torch.device, dtypes: tuple[torch.dtype, ...], events: int) -> Iterator[Case]:
-    """Comparisons on a GPU, none on a CPU; rows are 8,192 or `events` if these are fewer."""
-    if device.type == "cpu":
-        return
-    for items in CATALOGS:
+    """Comparisons on one device; rows are `events` where these are fewer."""
+    for rows, items in SHAPES[device.type]:
         for dtype in dtypes:
-            yield from _compare(min(ROWS, events), items, dtype, device)
+            yield from _compare(min(rows, events), catalog(items, events), dtype, device)
 
 
 def _compare(rows: int, items: int, dtype: torch.dtype, device: torch.device) -> Iterator[Case]:
@@ -32,15 +32,19 @@ def _compare(rows: int, items: int, dtype: torch.dtype, device: torch.device) ->
     weight = draw(items, WIDTH, seed=1, device=device, dtype=dtype) * 0.1
     targets = torch.arange(rows, device=device) * 7_919 % items
     upstream = torch.ones((), device=device, dtype=dtype)
+    chunk = CHUNK[device.type]
 
     def ours(hidden: Tensor, weight: Tensor) -> Tensor:
         return linear_cross_entropy(hidden, weight, targets)
+
+    def definition(hidden: Tensor, weight: Tensor) -> Tensor:
+        return linear_cross_entropy(hidden, weight, targets, backend="reference")
 
     def whole(hidden: Tensor, weight: Tensor) -> Tensor:
         return F.cross_entropy((hidden @ weight.T).float(), targets).to(dtype)
 
     def chunked(hidden: Tensor, weight: Tensor) -> Tensor:
-        parts = zip(hidden.split(CHUNK), targets.split(CHUNK), strict=True)
+        parts = zip(hidden.split(chunk), targets.split(chunk), strict=True)
         losses = [F.cross_entropy((h @ weight.T).float(), t, reduction="sum") for h, t in parts]
         return (torch.stack(losses).sum() / rows).to(dtype)
 
@@ -48,11 +52,12 @@ def _compare(rows: int, items: int, dtype: torch.dtype, device: torch.device) ->
         "ours": (ours, [leaf(hidden), leaf(weight)], upstream),
         "torch, all logits": (whole, [leaf(hidden), leaf(weight)], upstream),
         "torch, chunks of rows": (chunked, [leaf(hidden), leaf(weight)], upstream),
+        DEFINITION: (definition, [leaf(hidden), leaf(weight)], upstream),
     }
     pairs = rows * items
     for direction, calls in both_ways(sides, device).items():
         # Forward: the logits. Backward: the logits again, and a product for each of two gradients.
-        products = {"forward": 1, "backward": 3}[direction]
+        products = {"forward": 1, "backward": 3, "forward+backward": 3}[direction]
         yield Case(
             "cross_entropy",
             f"{rows:,} rows, {items:,} items",

@@ -1,4 +1,4 @@
-"""What a GPU can do at most: bytes copied, products and exponentials a second, as measured on it."""
+"""What a device can do at most: bytes copied, products and exponentials a second, as measured on it."""
 
 from collections.abc import Callable
 from typing import Any
@@ -17,9 +17,13 @@ def measure_limits(device: torch.device) -> dict[str, float]:
     """Measure on an idle device.
 
     Returns:
-        copy_bytes: read and written, of a copy of 1 GiB; bfloat16_flops and float32_flops: of a product of
-        8,192 (4,096) square matrices, float32 without TF32; exps: of exp2 in registers.
+        copy_bytes: read and written, of a copy of 1 GiB (on a CPU 256 MiB); bfloat16_flops and float32_flops:
+        of a product of 8,192 (4,096) square matrices, float32 without TF32, on a CPU of 1,024 square ones;
+        exps: of exp2 in registers, on a CPU of `kernels.shared.vector`'s in the first-level cache, one
+        thread's times torch's threads.
     """
+    if device.type == "cpu":
+        return _of_cpu()
     source = torch.empty(1 << 28, device=device)
     target = torch.empty_like(source)
     half = torch.randn(8192, 8192, device=device, dtype=torch.bfloat16)
@@ -36,6 +40,30 @@ def measure_limits(device: torch.device) -> dict[str, float]:
         "bfloat16_flops": 2 * 8192**3 / seconds(lambda: half @ half),
         "float32_flops": 2 * 4096**3 / seconds(lambda: wide @ wide),
         "exps": numbers.numel() * ROUNDS / seconds(lambda: _exponentials(numbers)),
+    }
+
+
+def _of_cpu() -> dict[str, float]:
+    import numpy as np
+
+    from recsys.benchmarks.catalog_limits import exponentials
+
+    source = torch.ones(1 << 26)
+    target = torch.empty_like(source)
+    wide = torch.randn(1024, 1024)
+    half = wide.bfloat16()
+    numbers = np.full(4096, -0.5, dtype=np.float32)
+
+    def seconds(call: Callable[[], Any]) -> float:
+        call()
+        return min(alternate({"it": call}, device=torch.device("cpu"), seconds=0.5, most=10)["it"])
+
+    done = torch.get_num_threads() * numbers.size * ROUNDS
+    return {
+        "copy_bytes": 2 * source.nbytes / seconds(lambda: target.copy_(source)),
+        "bfloat16_flops": 2 * 1024**3 / seconds(lambda: half @ half),
+        "float32_flops": 2 * 1024**3 / seconds(lambda: wide @ wide),
+        "exps": done / seconds(lambda: exponentials(numbers, ROUNDS)),
     }
 
 

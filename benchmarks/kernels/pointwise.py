@@ -1,13 +1,14 @@
 """Elementwise work between matrix products: our passes against the same in PyTorch's operations."""
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from recsys.benchmarks.kernels.case import Case, Work, both_ways
+from recsys.benchmarks.kernels.case import DEFINITION, Case, Work, both_ways
 from recsys.benchmarks.kernels.padding import draw, leaf
 from recsys.kernels.pointwise import activate, add_dropped, rotate_parts
 
@@ -29,7 +30,11 @@ def cases(device: torch.device, dtypes: tuple[torch.dtype, ...], events: int) ->
             leaves = [leaf(draw(events, n, seed=i, device=device, dtype=dtype)) for i, n in enumerate(inputs)]
             upstreams = [draw(*s, seed=9, device=device, dtype=dtype) for s in results]
             upstream: Any = upstreams if len(upstreams) > 1 else upstreams[0]
-            sides = {"ours": (ours, leaves, upstream), "torch, op by op": (theirs, leaves, upstream)}
+            sides = {
+                "ours": (ours, leaves, upstream),
+                "torch, op by op": (theirs, leaves, upstream),
+                DEFINITION: (partial(ours, backend="reference"), leaves, upstream),
+            }
             size = leaves[0].element_size()
             moved = size * (sum(x.numel() for x in leaves) + sum(x.numel() for x in upstreams))
             for direction, calls in both_ways(sides, device).items():
@@ -51,7 +56,7 @@ def cases(device: torch.device, dtypes: tuple[torch.dtype, ...], events: int) ->
 def _operations(
     generator: torch.Generator, events: int
 ) -> Iterator[tuple[str, tuple[int, ...], list[tuple[int, ...]], Any, Any]]:
-    """Title, widths of the inputs, shapes of the results, ours and PyTorch's."""
+    """Title, widths of the inputs, shapes of the results, ours (on any backend) and PyTorch's."""
 
     def drop(x: Tensor) -> Tensor:
         keep = torch.empty_like(x).bernoulli_(1 - DROPPED, generator=generator)
@@ -65,15 +70,21 @@ def _operations(
         "gated residual with dropout",
         (D_MODEL,) * 3,
         [(events, D_MODEL)],
-        lambda x, y, gate: add_dropped(x, y, DROPPED, generator, gate=gate),
+        lambda x, y, gate, backend=None: add_dropped(x, y, DROPPED, generator, gate=gate, backend=backend),
         lambda x, y, gate: torch.addcmul(x, torch.sigmoid(gate), drop(y)),
     )
-    yield ALIKE, (2 * WIDTH,), [(events, WIDTH)], lambda x: activate(x, "swiglu"), swiglu
+    yield (
+        ALIKE,
+        (2 * WIDTH,),
+        [(events, WIDTH)],
+        lambda x, backend=None: activate(x, "swiglu", backend=backend),
+        swiglu,
+    )
     yield (
         "GELU with dropout",
         (WIDTH,),
         [(events, WIDTH)],
-        lambda x: activate(x, "gelu", DROPPED, generator),
+        lambda x, backend=None: activate(x, "gelu", DROPPED, generator, backend=backend),
         lambda x: drop(F.gelu(x)),
     )
     width = D_MODEL // HEADS
@@ -93,6 +104,6 @@ def _operations(
         "rotary positions of queries and keys",
         (3 * D_MODEL,),
         [(events, HEADS, width)] * 3,
-        lambda x: rotate_parts(apart(x), cos, sin, 2),
+        lambda x, backend=None: rotate_parts(apart(x), cos, sin, 2, backend=backend),
         turned,
     )

@@ -1,4 +1,4 @@
-"""Losses over sampled negatives against their PyTorch definitions, on a GPU."""
+"""Losses over sampled negatives against their PyTorch definitions."""
 
 from collections.abc import Callable, Iterator
 
@@ -7,6 +7,7 @@ from torch import Tensor
 
 from recsys.benchmarks.kernels.case import Case, Work, both_ways
 from recsys.benchmarks.kernels.padding import draw, leaf
+from recsys.benchmarks.kernels.shapes import catalog
 from recsys.kernels.sampled_loss import gbce_loss, sampled_softmax_loss
 from recsys.kernels.sampling import draw_negatives, draw_shared, uniform_sampler
 
@@ -18,25 +19,32 @@ OWN, SHARED = 64, 2_048
 
 
 def cases(device: torch.device, dtypes: tuple[torch.dtype, ...], events: int) -> Iterator[Case]:
-    """Comparisons on a GPU, none on a CPU; rows are 8,192 or `events` if these are fewer."""
+    """Comparisons on one device; rows are `events` where these are fewer, on a CPU a quarter."""
+    rows, items = min(ROWS, events), catalog(ITEMS, events)
     if device.type == "cpu":
-        return
-    rows = min(ROWS, events)
-    targets = torch.arange(rows, device=device) * 7_919 % ITEMS
-    sampler = uniform_sampler(ITEMS)
+        rows = -(-rows // 4)
+    targets = torch.arange(rows, device=device) * 7_919 % items
+    sampler = uniform_sampler(items)
     own = draw_negatives(sampler, targets, OWN, 0)
     shared = draw_shared(sampler, SHARED, 0, device=device)
     for dtype in dtypes:
-        yield from _compare(f"gBCE, {OWN} of each row", gbce_loss, targets, own, dtype)
-        yield from _compare(f"softmax, {SHARED:,} shared", sampled_softmax_loss, targets, shared, dtype)
+        yield from _compare(f"gBCE, {OWN} of each row", gbce_loss, targets, own, items, dtype)
+        yield from _compare(
+            f"softmax, {SHARED:,} shared", sampled_softmax_loss, targets, shared, items, dtype
+        )
 
 
 def _compare(
-    name: str, loss: Callable[..., Tensor], targets: Tensor, negatives: Tensor, dtype: torch.dtype
+    name: str,
+    loss: Callable[..., Tensor],
+    targets: Tensor,
+    negatives: Tensor,
+    items: int,
+    dtype: torch.dtype,
 ) -> Iterator[Case]:
     device, rows = targets.device, len(targets)
     hidden = draw(rows, WIDTH, seed=0, device=device, dtype=dtype)
-    weight = draw(ITEMS, WIDTH, seed=1, device=device, dtype=dtype) * 0.1
+    weight = draw(items, WIDTH, seed=1, device=device, dtype=dtype) * 0.1
     upstream = torch.ones((), device=device, dtype=dtype)
 
     def by(backend: str | None) -> Callable[[Tensor, Tensor], Tensor]:
@@ -51,10 +59,10 @@ def _compare(
     size = upstream.element_size()
     for direction, calls in both_ways(sides, device).items():
         # Forward and row gradients read the gathered rows once; the table's gradient is written once.
-        moved = (gathered + 2 * rows) * WIDTH if direction == "forward" else (rows + ITEMS) * WIDTH
+        moved = (gathered + 2 * rows) * WIDTH if direction == "forward" else (rows + items) * WIDTH
         yield Case(
             "sampled_loss",
-            f"{rows:,} rows, {ITEMS:,} items, {name}",
+            f"{rows:,} rows, {items:,} items, {name}",
             WIDTH,
             str(dtype).removeprefix("torch."),
             direction,

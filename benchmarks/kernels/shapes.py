@@ -8,7 +8,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-__all__ = ["BEAUTY", "DENSE", "ML_1M", "Batch", "draw_lengths"]
+__all__ = ["BEAUTY", "DENSE", "ML_1M", "Batch", "catalog", "draw_lengths"]
 
 ML_1M, BEAUTY, DENSE = "ml-1m", "beauty", "dense"
 
@@ -76,6 +76,11 @@ class Batch:
                 group = Batch.of(self.shape, self.lengths[chosen], device)
                 found.append((torch.from_numpy(rows).to(device), group))
         return found
+
+
+def catalog(items: int, events: int) -> int:
+    """Items of a catalog: fewer, 25 for an event, where a batch is smaller than usual."""
+    return min(items, 25 * events)
 
 
 def draw_lengths(shape: str, events: int) -> npt.NDArray[np.int64]:

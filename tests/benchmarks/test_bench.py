@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from recsys.benchmarks import training
-from recsys.benchmarks.kernels import _limit, run
+from recsys.benchmarks.kernels import limit_of, run
 from recsys.benchmarks.kernels.case import Case, Work, both_ways
 from recsys.benchmarks.kernels.padding import pad, unpad
 from recsys.benchmarks.kernels.roofline import plot
@@ -144,7 +144,7 @@ def test_the_fraction_is_of_the_limit_that_the_work_meets_first(tmp_path: Path) 
         (Work(bytes=1.0, exps=5e3), "exponentials"),
     ):
         case = Case("conv", "some (1 x 1)", 64, "bfloat16", "forward", 1, {}, work=work)
-        limit = _limit(case, 2.0, limits)
+        limit = limit_of(case, 2.0, limits)
         assert limit["by"] == bound
         assert limit["fraction"] == pytest.approx(0.25)
         entries.append(
