@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 # One FAISS per environment: the GPU build where there is an NVIDIA driver, the CPU build elsewhere.
 EXTRAS := $(shell command -v nvidia-smi >/dev/null 2>&1 && echo gpu || echo faiss),dev,docs
 
-.PHONY: help install demo test lint types check docs compiled bench accuracy peers gpu table clean
+.PHONY: help install demo test lint types check docs compiled bench throughput accuracy peers gpu table clean
 
 help:
 	@echo "make demo      train SASRec on MovieLens 100K, test it, list ten titles for one user"
@@ -17,6 +17,7 @@ help:
 	@echo "make accuracy  do what is not done of the recipes: make accuracy RECIPES=ml-100k RUNS=runs DATA=logs"
 	@echo "make compiled  compile every GPU kernel for every chip, and write the table that is checked"
 	@echo "make bench     time the kernels against their rivals"
+	@echo "make throughput  pytest-benchmark over kernels, training, search and requests: make throughput NAME=mine"
 	@echo "make peers     SASRec training against RecBole and RecTools: make peers LOG=ratings.parquet"
 	@echo "make gpu       tests and benchmarks on a GPU, with the Python that has torch and triton there"
 	@echo "make install   make .venv alone"
@@ -38,7 +39,8 @@ demo: $(INSTALLED)
 # How many tests run at a time, each on one thread: compiling and interpreting kernels use no more.
 WORKERS ?= 2
 test: $(INSTALLED)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal --benchmark-disable \
+		tests benchmarks/throughput
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
@@ -69,6 +71,13 @@ compiled: $(INSTALLED)
 
 bench: $(INSTALLED)
 	$(BIN)/recsys bench kernels --out benchmarks/results/kernels-cpu.json
+
+# Saves benchmarks/results/throughput/MACHINE/NNNN_NAME.json; COMPARE=NNNN prints ratios to that run.
+NAME ?= $(shell git rev-parse --short HEAD)
+throughput: $(INSTALLED)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest benchmarks/throughput --benchmark-only -q \
+		--benchmark-storage=benchmarks/results/throughput --benchmark-save=$(NAME) \
+		$(if $(COMPARE),--benchmark-compare=$(COMPARE) --benchmark-group-by=fullname) $(if $(ONLY),-k $(ONLY))
 
 peers: $(INSTALLED)
 	$(BIN)/python -m benchmarks.peers.sasrec_training --log $(LOG)

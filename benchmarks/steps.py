@@ -16,22 +16,32 @@ __all__ = ["Steps", "alternate_steps"]
 
 
 SAME = {"max_length": 200, "repeat_bias": 0}
-"""Of every run: no sampled loss trains a repeat bias."""
+"""Of runs whose losses are compared: no sampled loss trains a repeat bias."""
 
 
 class Steps:
-    """One training run of an encoder's default preset with windows of 200 and batches of 4,096 events.
+    """One training run of an encoder's default preset in batches of 4,096 events.
+
+    Unless told otherwise it has windows of 200 and no repeat bias.
 
     Args:
         name: of the encoder.
         store: the data.
+        encoder: settings of the encoder that differ.
         training: settings of `TrainingConfig` that differ.
     """
 
-    def __init__(self, name: str, store: SequenceStore, **training: object) -> None:
+    def __init__(
+        self,
+        name: str,
+        store: SequenceStore,
+        *,
+        encoder: Mapping[str, object] = SAME,
+        **training: object,
+    ) -> None:
         chosen = preset(name, "tuned")
         config = TrainingConfig(**{**chosen.get("training", {}), "batch_events": 4096, **training})
-        settings = encoder_config(name, {**chosen.get("encoder", {}), **SAME})
+        settings = encoder_config(name, {**chosen.get("encoder", {}), **encoder})
         self.trainer = Trainer(build_encoder(name, store.n_items, settings), store, config)
         self.trainer.encoder.train()
         # As `Trainer.run` does.

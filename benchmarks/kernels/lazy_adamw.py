@@ -68,7 +68,7 @@ def _torch(items: int, ids: Tensor, gradient: Tensor, *, sparse: bool) -> Callab
     weight.grad = rows if sparse else rows.to_dense()
 
     def run() -> Tensor:
-        optimizer.step()
+        optimizer.step()  # type: ignore[no-untyped-call]
         return weight.detach()
 
     return run

@@ -1,6 +1,6 @@
 """Linear layers by matrix tiles in bfloat16 against PyTorch's in float32 and under autocast."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
@@ -8,7 +8,8 @@ from torch.nn import functional as F
 
 from recsys.benchmarks.kernels.case import DEFINITION, Case, Work, both_ways
 from recsys.benchmarks.kernels.padding import draw, leaf
-from recsys.kernels.linear import linear, narrow_products, reference
+from recsys.kernels.linear import linear, narrow_products
+from recsys.kernels.linear.reference import linear as reference
 from recsys.kernels.shared.vector.tiles import tiles_available
 
 __all__ = ["cases"]
@@ -39,7 +40,7 @@ def _compare(rows: int, inputs: int, outputs: int, device: torch.device) -> Iter
         with torch.autocast("cpu", dtype=torch.bfloat16):
             return F.linear(*leaves).float()
 
-    functions = {
+    functions: dict[str, Callable[..., Tensor]] = {
         "ours": ours,
         "torch, float32": F.linear,
         "torch, bfloat16 by autocast": autocast,

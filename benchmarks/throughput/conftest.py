@@ -1,0 +1,84 @@
+"""Threads, sizes and the machine of the throughput tests.
+
+Without timing (``--benchmark-disable``, or several workers) everything runs once, at tiny sizes, as a test.
+"""
+
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+
+from recsys.benchmarks.kernels.limits import measure_limits
+from recsys.benchmarks.machine import stamp
+from recsys.benchmarks.throughput.meter import Meter
+from recsys.benchmarks.throughput.sizes import SMALL, Sizes, sizes_of
+from recsys.benchmarks.training import made_store
+from recsys.datasets.prepared.store import SequenceStore
+
+FACTS = ("cpu", "cores", "threads", "gpu", "system", "python", "torch", "numba")
+
+
+@pytest.fixture(scope="session")
+def sizes(pytestconfig: pytest.Config) -> Sizes:
+    return sizes_of(pytestconfig)
+
+
+@pytest.fixture(autouse=True)
+def _threads() -> Iterator[None]:
+    """One thread, or as many as OMP_NUM_THREADS says: ratios of two runs then mean something."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def _limits(sizes: Sizes) -> dict[str, float] | None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+    try:
+        return None if sizes is SMALL else measure_limits(torch.device("cpu"))
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.fixture
+def meter(benchmark: Any, _limits: dict[str, float] | None) -> Meter:
+    return Meter(benchmark, _limits)
+
+
+@pytest.fixture(scope="session")
+def store(sizes: Sizes) -> SequenceStore:
+    return made_store(users=sizes.users, items=sizes.items)
+
+
+def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: dict[str, Any]) -> None:
+    """Put into the record what our other records have, but for the load, which is another every time."""
+    machine = stamp()["machine"]
+    machine_info["recsys"] = {name: machine[name] for name in FACTS}
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_benchmark_compare_machine_info(
+    config: pytest.Config, benchmarksession: Any, machine_info: dict[str, Any], compared_benchmark: Any
+) -> bool:
+    """Say on what machine a run was made that is compared with, if it is another one."""
+    theirs = compared_benchmark["machine_info"].get("recsys", {})
+    ours = machine_info["recsys"]
+    apart = [
+        f"{name} {theirs.get(name)} then, {ours[name]} now"
+        for name in FACTS
+        if theirs.get(name) != ours[name]
+    ]
+    if apart:
+        reporter: Any = config.pluginmanager.get_plugin("terminalreporter")
+        reporter.write_line(f"Another machine than that of the compared run: {'; '.join(apart)}")
+    return True
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Less time for each than pytest-benchmark's second: there are hundreds."""
+    for item in items:
+        item.add_marker(pytest.mark.benchmark(min_rounds=5, max_time=0.3, disable_gc=True))
