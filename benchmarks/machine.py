@@ -4,8 +4,9 @@ import datetime
 import os
 import platform
 import subprocess
-from pathlib import Path
 from typing import Any
+
+from recsys.benchmarks.folders import CHECKOUT
 
 __all__ = ["commit", "processor", "stamp"]
 
@@ -47,14 +48,19 @@ def processor() -> str:
 
 
 def commit() -> str:
-    """The commit, with a mark if the tree differs from it; of a copy without git, what RECSYS_COMMIT says."""
+    """The commit, with a mark if the tree differs from it; of a copy without git, what RECSYS_COMMIT says.
+
+    Installed, the version: what git finds there is the commit of whatever the environment lies in.
+    """
     told = os.environ.get("RECSYS_COMMIT")
     if told:
         return told
+    if CHECKOUT is None:
+        return f"version {_version('recsys-engine')}"
     try:
         run = subprocess.run(
             ["git", "describe", "--always", "--dirty"],
-            cwd=Path(__file__).parent,
+            cwd=CHECKOUT,
             capture_output=True,
             text=True,
             check=False,

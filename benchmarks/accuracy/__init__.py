@@ -7,19 +7,20 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from recsys.benchmarks import folders
 from recsys.benchmarks.accuracy.places import locked, prepared_log
 from recsys.benchmarks.accuracy.recipes import FOLDER, Recipe, read_recipes
 from recsys.benchmarks.accuracy.records import compare, current, record_path
 from recsys.benchmarks.accuracy.running import run_one
-from recsys.benchmarks.accuracy.tables import quality_table, replace_section, write_tables
-from recsys.files import write_json
+from recsys.benchmarks.accuracy.tables import quality_table, replace_section, section, write_tables
+from recsys.files import write_json, write_text
 
 __all__ = ["README", "RESULTS", "TABLES", "record_line", "run", "status_lines", "write_all_tables"]
 
-ROOT = Path(__file__).resolve().parents[2]
-RESULTS = ROOT / "benchmarks" / "results" / "accuracy"
-TABLES = ROOT / "benchmarks" / "README.md"
-README = ROOT / "README.md"
+RESULTS = folders.RESULTS / "accuracy"
+RECORDS = folders.RECORDS / "accuracy"
+TABLES = RESULTS / "README.md" if folders.CHECKOUT is None else folders.CHECKOUT / "benchmarks" / "README.md"
+README = None if folders.CHECKOUT is None else folders.CHECKOUT / "README.md"
 README_RECIPES = ("ml-100k/sasrec-tuned", "ml-100k/bert4rec-tuned", "ml-100k/mamba-tuned")
 
 
@@ -78,13 +79,21 @@ def run(
 
 
 def status_lines(results: Path = RESULTS, folder: Path = FOLDER) -> list[str]:
-    """A line for every recipe with each of its seeds: its figures, or that it is not done."""
+    """A line for every recipe with each of its seeds: its figures, or that it is not done.
+
+    Where `results` has no record but the package does, its line says so.
+    """
     lines = []
     for recipe in read_recipes(folder=folder):
         for seed in recipe.seeds:
             record = current(results, recipe, seed)
-            missing = f"{recipe.id}, seed {seed}: not done"
-            lines.append(missing if record is None else record_line(record))
+            ours = current(RECORDS, recipe, seed) if record is None else None
+            if record is not None:
+                lines.append(record_line(record))
+            elif ours is not None:
+                lines.append(f"{record_line(ours)} (record of the package)")
+            else:
+                lines.append(f"{recipe.id}, seed {seed}: not done")
     return lines
 
 
@@ -98,7 +107,15 @@ def record_line(record: dict[str, Any]) -> str:
 
 
 def write_all_tables(results: Path = RESULTS, tables: Path = TABLES, readme: Path | None = None) -> None:
-    """Write the tables of all records, and with `readme` the short table of ml-100k there."""
+    """Write the tables of all records, and with `readme` the short table there.
+
+    Args:
+        results: folder of the records.
+        tables: page with the marks of the section "accuracy"; made where there is none.
+        readme: page with those of "ml-100k", or None.
+    """
+    if not tables.exists():
+        write_text(tables, section("accuracy", ""))
     write_tables(tables, read_recipes(), results)
     if readme is not None:
         replace_section(readme, "ml-100k", quality_table(read_recipes(README_RECIPES), results))

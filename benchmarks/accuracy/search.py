@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from recsys.benchmarks import folders
 from recsys.benchmarks.accuracy.places import locked, prepared_log
 from recsys.benchmarks.accuracy.recipes import Recipe, read_recipes
 from recsys.benchmarks.accuracy.running import train
@@ -22,7 +23,7 @@ from recsys.files import read_json, write_json
 __all__ = ["RESULTS", "SPACES", "Space", "read_space", "search", "search_table"]
 
 SPACES = Path(__file__).parent / "spaces"
-RESULTS = Path(__file__).parents[1] / "results" / "search"
+RESULTS = folders.RESULTS / "search"
 _FIRST_RANDOM = 6
 
 

@@ -11,7 +11,7 @@ from recsys.benchmarks.accuracy.records import COMPARISONS, records_of
 from recsys.errors import DataError
 from recsys.files import read_json, write_text
 
-__all__ = ["dataset_tables", "quality_table", "replace_section", "write_tables"]
+__all__ = ["dataset_tables", "quality_table", "replace_section", "section", "write_tables"]
 
 METRICS = ("hr@10", "ndcg@10")
 
@@ -35,13 +35,23 @@ def replace_section(path: Path, name: str, text: str) -> None:
     Raises:
         DataError: the file lacks one of the marks.
     """
-    begin, end = f"<!-- table:{name} -->", f"<!-- /table:{name} -->"
+    begin, end = _marks(name)
     whole = path.read_text(encoding="utf-8")
     before, found, rest = whole.partition(begin)
     _, closed, after = rest.partition(end)
     if not found or not closed:
         raise DataError(f"{path}: lacks the marks {begin} and {end}, between which the table goes")
-    write_text(path, f"{before}{begin}\n{text}{end}{after}")
+    write_text(path, f"{before}{section(name, text)}{after}")
+
+
+def section(name: str, text: str) -> str:
+    """Text between its marks."""
+    begin, end = _marks(name)
+    return f"{begin}\n{text}{end}"
+
+
+def _marks(name: str) -> tuple[str, str]:
+    return f"<!-- table:{name} -->", f"<!-- /table:{name} -->"
 
 
 def dataset_tables(recipes: Sequence[Recipe], results: Path) -> str:

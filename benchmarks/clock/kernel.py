@@ -18,11 +18,11 @@ import torch
 from recsys.benchmarks.alternating import alternate, lines
 from recsys.benchmarks.clock.errors import measure
 from recsys.benchmarks.clock.rivals import gaussian_sums, kernels
+from recsys.benchmarks.folders import RESULTS
 from recsys.benchmarks.machine import stamp
 from recsys.files import write_json
 from recsys.kernels.clock import clock_sums
 
-RESULTS = Path(__file__).parent.parent / "results"
 WIDTH = 64
 EVENTS = 16_000
 PAIRS_IN_TORCH = 4_000_000

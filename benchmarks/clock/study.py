@@ -16,13 +16,13 @@ from typing import Any
 
 from recsys.benchmarks.clock.cells import ENCODER, ENCODERS, VARIANTS, cells, training
 from recsys.benchmarks.clock.requests import Requests, by_user, draw_requests, gains, rank_requests
+from recsys.benchmarks.folders import RESULTS
 from recsys.benchmarks.machine import stamp
 from recsys.config import to_dict
 from recsys.datasets.prepared.store import SequenceStore
 from recsys.files import write_json, write_text
 
 BEGIN, END = "<!-- table:clock-study -->", "<!-- /table:clock-study -->"
-RESULTS = Path(__file__).parent.parent / "results"
 
 
 def run_cell(

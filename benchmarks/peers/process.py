@@ -10,6 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from recsys.benchmarks.folders import CHECKOUT
 from recsys.benchmarks.peers.protocol import EvaluationTask, OurTask, Task
 
 PREPARE_TIMEOUT_S = 900.0
@@ -38,8 +39,9 @@ class SideProcess:
         self.log = folder / "stderr.log"
         # Only this package is put on the path, as top-level "peers": the repository's root would show
         # the peers' libraries our folders of other names. Our own side runs the code that this program runs.
-        package = Path(__file__).resolve().parents[1]
-        paths = [package, package.parent] if python == own_python() else [package]
+        paths = [Path(__file__).resolve().parents[1]]
+        if python == own_python() and CHECKOUT is not None:
+            paths.append(CHECKOUT)
         environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "PYTHONHOME")}
         environment |= {"PYTHONPATH": os.pathsep.join(map(str, paths)), "CUDA_VISIBLE_DEVICES": ""}
         for key in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"):

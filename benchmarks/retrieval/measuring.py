@@ -11,11 +11,11 @@ import torch
 from numpy.typing import NDArray
 
 from recsys.benchmarks import timing
+from recsys.benchmarks.folders import RESULTS
 from recsys.benchmarks.machine import commit, stamp
 from recsys.files import write_json
 
 Floats = NDArray[np.float32]
-RESULTS = Path(__file__).parents[1] / "results"
 
 
 def clustered(n: int, d: int, queries: int, seed: int = 0) -> tuple[Floats, Floats]:

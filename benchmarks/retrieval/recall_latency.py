@@ -21,9 +21,9 @@ from typing import Any
 
 import torch
 
+from recsys.benchmarks.folders import RESULTS
 from recsys.benchmarks.machine import commit, stamp
 from recsys.benchmarks.retrieval.measuring import (
-    RESULTS,
     VECTORS,
     Floats,
     alternate,

@@ -23,8 +23,9 @@ import numpy as np
 from recsys import load
 from recsys.answering.queries import of_histories
 from recsys.answering.user_states import UserStates
+from recsys.benchmarks.folders import RESULTS
 from recsys.benchmarks.machine import commit
-from recsys.benchmarks.retrieval.measuring import RESULTS, record, spread
+from recsys.benchmarks.retrieval.measuring import record, spread
 from recsys.encoders.inference import encode_histories
 
 

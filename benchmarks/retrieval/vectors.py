@@ -21,8 +21,9 @@ from typing import Any
 import numpy as np
 
 from recsys import load
+from recsys.benchmarks.folders import RESULTS
 from recsys.benchmarks.machine import commit
-from recsys.benchmarks.retrieval.measuring import RESULTS, record
+from recsys.benchmarks.retrieval.measuring import record
 from recsys.evaluation.protocol import get_protocol
 from recsys.run_folder import RunFolder
 

@@ -119,7 +119,8 @@ def accuracy(
     device: Device = "auto",
     backend: Annotated[str, typer.Option(help="Kernels, as in `recsys train`.")] = "auto",
     results: Annotated[
-        Path | None, typer.Option(help="Folder of the records; the checkout's if left out.")
+        Path | None,
+        typer.Option(help="Folder of the records; the checkout's if left out, or results/accuracy here."),
     ] = None,
     tables: Annotated[
         bool, typer.Option("--tables", help="Write the tables of benchmarks/README.md from the records.")
@@ -134,6 +135,8 @@ def accuracy(
 
     folder = results or program.RESULTS
     records = []
+    if readme and program.README is None:
+        raise ConfigError("--readme writes the README of a checkout, and this is an installed package")
     if recipes:
         if runs is None:
             raise ConfigError("--runs FOLDER is needed: where checkpoints, weights and ranks go")
@@ -179,7 +182,8 @@ def search(
     device: Device = "auto",
     backend: Annotated[str, typer.Option(help="Kernels, as in `recsys train`.")] = "auto",
     results: Annotated[
-        Path | None, typer.Option(help="Folder of the records; the checkout's if left out.")
+        Path | None,
+        typer.Option(help="Folder of the records; the checkout's if left out, or results/search here."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
