@@ -34,6 +34,7 @@ from recsys.evaluation.protocol import Protocol
 from recsys.evaluation.result import EvaluationResult
 from recsys.kernels.shared.backends import prefer_backend
 from recsys.notebook.model import describe, describe_html
+from recsys.pickling import reduce_model
 from recsys.retrieval.bundle import bundle_exists
 from recsys.retrieval.item_index import ItemIndex
 from recsys.run_folder import RunFolder, fingerprint, read_run, write_config, write_model
@@ -81,6 +82,8 @@ class Recommender:
         >>> model.recommend(histories=[[50, 181, 174]], k=3)  # doctest: +SKIP
     """
 
+    _folder: Path | None = None
+    _index_is_own = False
     _similar: SimilarItems | None = None
 
     def __init__(
@@ -125,6 +128,9 @@ class Recommender:
 
     def __repr__(self) -> str:
         return describe(self)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return reduce_model(self)
 
     def _repr_html_(self) -> str:
         return describe_html(self)
@@ -200,6 +206,7 @@ class Recommender:
             write_model(run, encoder, preset=self.preset)
             plot_training(progress.history, run.plots)
         self._decoder: Decoder | None = None
+        self._folder = None if run is None else run.path.absolute()
         return self
 
     def evaluate(
@@ -352,9 +359,9 @@ class Recommender:
             UnknownIdError: an item is not in the catalog.
             ArgumentError: k < 1, or an item that was added to an index of latent vectors.
         """
-        near = self._similar
+        encoder, near = self._fitted(), self._similar
         if near is None or near.decoder is not self.decoder_:
-            near = self._similar = SimilarItems(self._fitted().item_vectors().float().cpu(), self.decoder_)
+            near = self._similar = SimilarItems(encoder.item_vectors().float().cpu(), self.decoder_)
         return near.search(self._names, items, k, allow=allow, deny=deny)
 
     def live_users(self, *, bytes_kept: int = BYTES_KEPT, time_zone: str | None = None) -> LiveUsers:
@@ -509,7 +516,7 @@ class Recommender:
         refuse_local(before, aggregate)
         made = self._make_decoder(kind, vectors, aggregate, options, notify)
         carry_changes(before, made)
-        self._decoder = made
+        self._decoder, self._index_is_own = made, True
         return made.index
 
     def measure_recall(self, users: int = 256, k: int = 10) -> float:
@@ -558,6 +565,7 @@ class Recommender:
         write_model(run, encoder, preset=self.preset)
         if self._decoder is not None:
             self.save_index(run.index)
+        self._folder = run.path.absolute()
 
     @classmethod
     def load(
@@ -598,6 +606,7 @@ class Recommender:
         model.training_ = training
         model.history_ = read_history(run.metrics, training.select)
         model._decoder = None
+        model._folder = run.path.absolute()
         model._names = Names(model.store_)
         if with_index and bundle_exists(run.index):
             digest = model._names.items.digest()

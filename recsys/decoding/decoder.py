@@ -92,11 +92,25 @@ class Decoder:
         self.opened: Changes | None = None
         """What had come and gone when the index was opened."""
         self._saved: tuple[Path, str] | None = None
+        self._saved_version: int | None = None
 
     @property
     def n_answerable(self) -> int:
         """How many items there are to be answered."""
         return self.index.n_items if self.live is None else self.live.snapshot().n_items
+
+    def differs_from(self, folder: Path, *, built: bool) -> bool:
+        """Whether what is opened from a folder would be another index, or another catalog.
+
+        Args:
+            folder: of an index.
+            built: whether this index was built on demand, rather than as one is where none is saved.
+        """
+        here = self._saved is not None and self._saved[0] == folder
+        return (built and not here) or self._version() != (self._saved_version if here else None)
+
+    def _version(self) -> int | None:
+        return None if self.live is None else self.live.snapshot().number
 
     def queries(self, states: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """(b, d') what the index is asked for (b, d) states."""
@@ -200,7 +214,9 @@ class Decoder:
             changes: of `live`, items named by their maker.
         """
         queries = None if states is None else torch.from_numpy(self.queries(states.numpy()))
-        self._saved = Path(folder), save_index(self.index, folder, queries, changes)
+        version = self._version()
+        self._saved = Path(folder).absolute(), save_index(self.index, folder, queries, changes)
+        self._saved_version = version
 
     def save_changes(self, changes: Changes) -> Path:
         """Write what came and went beside the index, where it was opened or saved; nothing else is written.
@@ -215,7 +231,9 @@ class Decoder:
         if self._saved is None:
             raise ArgumentError("this index was neither opened nor saved: there is no folder to change")
         folder, state = self._saved
+        version = self._version()
         self._saved = folder, amend_live(folder, state, changes)
+        self._saved_version = version
         return folder
 
     @classmethod
@@ -240,9 +258,10 @@ class Decoder:
         except KeyError:
             raise RetrievalError(f"{folder}: the index's memory is missing; build the index again") from None
         decoder = cls(index, decoding, column=column, local=local)
-        decoder._saved = Path(folder), state
+        decoder._saved = Path(folder).absolute(), state
         if changes is not None:
             decoder.opened, decoder.live = changes, LiveIndex(index, changes=changes)
+        decoder._saved_version = decoder._version()
         return decoder
 
 
