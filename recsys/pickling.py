@@ -6,17 +6,17 @@ would carry them past every check. So only where they lie is pickled, and a mode
 
 import copyreg
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from recsys.errors import ArgumentError, RunError
 from recsys.run_folder import RunFolder, fingerprint
 
-if TYPE_CHECKING:
-    from recsys.recommender import Recommender
 
-
-def reduce_model(model: "Recommender") -> tuple[Any, ...]:
+def reduce_model(model: Any) -> tuple[Any, ...]:
     """What `pickle`, `copy.deepcopy` and joblib keep of a model: its parameters, or its folder once fitted.
+
+    Args:
+        model: a `Recommender`, whose module imports this one.
 
     Raises:
         ArgumentError: it lies in no folder, or holds an index or items that its folder lacks.
@@ -35,9 +35,7 @@ def reduce_model(model: "Recommender") -> tuple[Any, ...]:
     return reload_model, (*where, model.device, model.index, model.backend)
 
 
-def reload_model(
-    kind: "type[Recommender]", folder: str, weights: str, device: str, index: str, backend: str
-) -> "Recommender":
+def reload_model(kind: Any, folder: str, weights: str, device: str, index: str, backend: str) -> Any:
     """Load the model that was pickled.
 
     Args:
