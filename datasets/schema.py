@@ -37,7 +37,7 @@ _SPELLINGS = {
     ),
     TIMESTAMP: (
         "timestamp datetime time unixreviewtime unixtime eventtime eventtimestamp clicktimestamp"
-        " utctime createdat ts date"
+        " utctime createdat ts timems timestampms eventtimems date"
     ),
 }
 

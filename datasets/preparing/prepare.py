@@ -8,9 +8,9 @@ from typing import Any, Unpack
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.datasets.folders import replacing_folder
+from recsys.datasets.folders import replacing_folder, sweep
 from recsys.datasets.keywords import takes
-from recsys.datasets.prepared.files import read_meta
+from recsys.datasets.prepared.files import META_FILE, read_meta
 from recsys.datasets.prepared.store import SequenceStore
 from recsys.datasets.prepared.writer import write_dataset
 from recsys.datasets.preparing.description import describe_events, describe_lengths, describe_time
@@ -18,7 +18,7 @@ from recsys.datasets.preparing.dividing import divide_events
 from recsys.datasets.preparing.events import Events, count_duplicates, keep_events, load_events, sort_events
 from recsys.datasets.preparing.filters import k_core
 from recsys.datasets.preparing.options import OPTIONS, PrepareKeywords, PrepareOptions, file_sha256
-from recsys.datasets.reading.item_metadata import item_rows, read_item_metadata
+from recsys.datasets.reading.item_metadata import item_rows, read_item_metadata, unmatched
 from recsys.datasets.reading.logs import PART, open_log, open_parts
 from recsys.datasets.reading.validate import CheckedLog
 from recsys.datasets.sources.finding import Source, find_source
@@ -79,6 +79,7 @@ def prepare(
     if time_zone is not None:
         check_time_zone(time_zone)
     folder = Path(out).expanduser()
+    sweep(folder)
     source = find_source(log, notify)
     parts = {
         role: find_source(options[role], notify)
@@ -120,6 +121,12 @@ def _may_replace(folder: Path, source: Source, options: PrepareOptions, overwrit
         raise DataError(
             f"{folder}: holds a dataset made from another log or with other options;"
             " choose another folder or pass overwrite=True"
+        )
+    foreign = {entry.name for entry in folder.iterdir()} - {META_FILE, *meta["files"]}
+    if foreign:
+        raise DataError(
+            f"{folder}: holds {min(foreign)!r} besides the prepared dataset; move it elsewhere, or choose"
+            " another folder"
         )
     return True
 
@@ -165,6 +172,10 @@ def _build(
     training = training_events(bounds, offsets)
     counts = np.bincount(events.items[training], minlength=events.item_ids.len())
     table, titled = item_rows(events.item_ids, counts, metadata)
+    if metadata is not None and notify is not None:
+        told = unmatched(events.item_ids, metadata, titled, str(sources.items))
+        if told is not None:
+            notify(told)
     meta = {
         "name": name,
         "source": {

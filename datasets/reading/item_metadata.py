@@ -89,11 +89,41 @@ def item_rows(
     table = pl.DataFrame([ids.alias(ITEM), pl.Series("count", counts, dtype=pl.Int64)])
     if metadata is None:
         return table, 0
-    # Text that reads 42 is item 42 where ids are numbers, and the other way round.
-    fitting = metadata.with_columns(pl.col(ITEM).cast(ids.dtype, strict=False), __known=True)
+    fitting = metadata.with_columns(_as_ids(metadata[ITEM], ids), __known=True)
     fitting = fitting.drop_nulls(ITEM).unique(ITEM, keep="first", maintain_order=True)
     joined = table.join(fitting, on=ITEM, how="left", maintain_order="left")
     return joined.drop("__known"), int(joined["__known"].sum())
+
+
+def unmatched(ids: "pl.Series", metadata: "pl.DataFrame", titled: int, label: str) -> str | None:
+    """A line where an item file knows next to nothing of a catalog, with an id of each; else None."""
+    if titled * 10 >= ids.len():
+        return None
+    return (
+        f"{label}: knows {titled} of {ids.len()} items; its ids are like {metadata[ITEM][0]!r}, those of the"
+        f" log like {ids[0]!r}"
+    )
+
+
+def _as_ids(named: "pl.Series", ids: "pl.Series") -> "pl.Series":
+    """Ids of an item file by the rule of the log's: 42, " 42 " and 42.0 are one item; null fits none."""
+    import polars as pl
+
+    text = named.cast(pl.String).str.strip_chars()
+    if not ids.dtype.is_integer():
+        return text
+    whole = text.str.replace(r"^(-?\d+)\.0*$", "${1}")
+    # 007 is no spelling of 7, or two items would be one.
+    usual = whole.str.contains(r"^(0|-?[1-9]\d*)$")
+    return whole.set(~usual.fill_null(False), None).cast(pl.Int64, strict=False)
+
+
+def _decoded(content: bytes) -> str:
+    """Text of a MovieLens file: UTF-8 since 10M, ISO 8859-1 before."""
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return content.decode("latin-1")
 
 
 def read_movielens_titles(content: bytes) -> "pl.DataFrame":
@@ -107,9 +137,9 @@ def read_movielens_titles(content: bytes) -> "pl.DataFrame":
     """
     import polars as pl
 
-    # GroupLens writes both in ISO 8859-1.
     rows = []
-    for number, line in enumerate(content.decode("latin-1").splitlines(), start=1):
+    # Not splitlines: a title may hold what Unicode calls a line end.
+    for number, line in enumerate(_decoded(content).replace("\r\n", "\n").split("\n"), start=1):
         if not line.strip():
             continue
         colons, bars = line.split("::"), line.split("|")

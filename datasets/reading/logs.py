@@ -9,10 +9,11 @@ from recsys.datasets.reading.columns import scan_columns, scan_parts
 from recsys.datasets.reading.frames import as_frame
 from recsys.datasets.reading.options import ReadOptions
 from recsys.datasets.reading.parquet_parts import parquet_parts
+from recsys.datasets.reading.raw_log import RawLog
 from recsys.datasets.reading.roles import choose_roles, guess_notice
 from recsys.datasets.reading.spool import as_utf8, local_file
 from recsys.datasets.reading.text_formats import Layout, detect_layout, guess_roles
-from recsys.datasets.reading.validate import CheckedLog, RawLog, check_log
+from recsys.datasets.reading.validate import CheckedLog, check_log
 from recsys.datasets.schema import ITEM, POSITION, TIMESTAMP, USER, TimeUnit
 from recsys.errors import DataError
 

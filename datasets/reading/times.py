@@ -1,5 +1,6 @@
 """Turn a raw column of a log into times: seconds, with a finer sort key where the log has one."""
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,10 @@ _TIME_FORMATS = (
     "%Y/%m/%d",
     "%Y%m%dT%H%M%S",
     "%Y%m%dT%H%M%S%#z",
+    "%Y-%m-%d %I:%M:%S %p",
+    "%d.%m.%Y %H:%M:%S",
+    "%d.%m.%Y %H:%M",
+    "%d.%m.%Y",
     "%a %b %d %H:%M:%S %z %Y",  # Foursquare and Twitter
     "%a, %d %b %Y %H:%M:%S %z",  # mail
     "%d/%b/%Y:%H:%M:%S %z",  # web servers
@@ -119,11 +124,11 @@ def _formatted(value: "pl.Expr", dtype: "pl.DataType", time_format: str) -> Time
     import polars as pl
 
     number = value.cast(pl.Int64, strict=False) if dtype.is_float() else value
-    moment = _parsed(number.cast(pl.String).str.strip_chars(), time_format)
+    moment = parsed(number.cast(pl.String).str.strip_chars(), time_format)
     return TimeReading(moment.cast(pl.Int64), PER_SECOND["us"], False)
 
 
-def _parsed(text: Any, time_format: str) -> Any:
+def parsed(text: Any, time_format: str) -> Any:
     """Text (expression or series) to datetimes; null where it does not match."""
     if any(hour in time_format for hour in ("%H", "%I", "%k", "%l")) and "%M" not in time_format:
         text, time_format = text + " 00", time_format + " %M"  # the parser wants minutes after hours
@@ -139,7 +144,7 @@ def check_format(time_format: str) -> str:
     import polars as pl
 
     try:
-        _parsed(pl.Series(["2024-05-31"]), time_format)
+        parsed(pl.Series(["2024-05-31"]), time_format)
     except pl.exceptions.PolarsError:
         raise ArgumentError(
             f"time_format={time_format!r} is no format: write it as strptime does, for example %Y-%m-%d %H:%M"
@@ -147,11 +152,26 @@ def check_format(time_format: str) -> str:
     return time_format
 
 
+def either_order(sample: str) -> tuple[str, str] | None:
+    """Formats of a date like 11/1/2019, with the month first and with the day first; None for others."""
+    import polars as pl
+
+    found = re.match(r"^\d{1,2}([/-])\d{1,2}\1\d{4}", sample.strip())
+    if found is None:
+        return None
+    series, mark = pl.Series([sample.strip()], dtype=pl.String), found[1]
+    for rest in ("", " %H:%M:%S", " %H:%M", " %I:%M:%S %p", " %I:%M %p"):
+        pair = (f"%m{mark}%d{mark}%Y{rest}", f"%d{mark}%m{mark}%Y{rest}")
+        if any(parsed(series, one).null_count() == 0 for one in pair):
+            return pair
+    return None
+
+
 def _time_format(sample: str) -> str | None:
     import polars as pl
 
     series = pl.Series([sample.strip()], dtype=pl.String)
     for candidate in _TIME_FORMATS:
-        if _parsed(series, candidate).null_count() == 0:
+        if parsed(series, candidate).null_count() == 0:
             return candidate
     return None

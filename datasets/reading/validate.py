@@ -4,44 +4,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from recsys.datasets.collecting import reading
-from recsys.datasets.reading import times, values
-from recsys.datasets.schema import LATEST_S, PER_SECOND, TimeUnit
+from recsys.datasets.reading import values
+from recsys.datasets.reading.raw_log import RawLog, ask, first_row
+from recsys.datasets.reading.time_checks import check_times
+from recsys.datasets.reading.times import either_order, parsed, read_time, time_is_whole
 from recsys.errors import DataError
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import polars as pl
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RawLog:
-    """A log before its values are looked at.
-
-    Attributes:
-        frame: lazy, all columns as the file has them.
-        label: the file as messages name it.
-        user, item: names of the id columns.
-        time: name of the time column, or None where the order of rows is the order of events.
-        unit: of a numeric time column; None to expect seconds and refuse what looks finer.
-        path: the text file behind the frame, if there is one.
-        separator: of that file.
-        time_format: of a time column, as strptime writes it.
-        text: whether the frame is parsed from text anew at each pass.
-        notices: lines worth showing: what was guessed.
-    """
-
-    frame: "pl.LazyFrame"
-    label: str
-    user: str
-    item: str
-    time: str | None
-    unit: TimeUnit | None
-    path: "Path | None" = None
-    separator: str | None = None
-    time_format: str | None = None
-    text: bool = False
-    notices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +24,7 @@ class CheckedLog:
         user_id, item_id: expressions, int64 or string.
         key: expression, int64, orders the events of a user; None where the order of rows does.
         per_second: ticks of ``key`` in a second; None for a log of order alone.
+        notices: lines worth showing: what was guessed or is strange.
     """
 
     raw: RawLog
@@ -62,11 +33,7 @@ class CheckedLog:
     item_id: "pl.Expr"
     key: "pl.Expr | None"
     per_second: int | None
-
-    @property
-    def notices(self) -> tuple[str, ...]:
-        """Lines worth showing: what was guessed."""
-        return self.raw.notices
+    notices: tuple[str, ...] = ()
 
     @property
     def has_times(self) -> bool:
@@ -98,25 +65,36 @@ def check_log(raw: RawLog) -> CheckedLog:
     text_time = raw.time is not None and schema[raw.time] == pl.String
     if text_time:
         assert raw.time is not None
-        asked.append(times.time_is_whole(raw.time).sum().alias("whole time"))
+        asked.append(time_is_whole(raw.time).sum().alias("whole time"))
         asked.append(pl.col(raw.time).drop_nulls().first().alias("first time"))
-    facts = _ask(raw, asked)
+    facts = ask(raw, asked)
     if not facts["rows"]:
         raise DataError(f"{raw.label}: no rows; nothing can be read")
     user_id = _settle_id(raw, raw.user, schema[raw.user], facts)
     item_id = _settle_id(raw, raw.item, schema[raw.item], facts)
-    key, per_second = None, None
+    key, per_second, notices = None, None, raw.notices
     if raw.time is not None:
         whole = not text_time or facts["whole time"] == facts["rows"]
         sample = facts["first time"] if text_time else None
-        time = times.read_time(
-            raw.time, schema[raw.time], raw.unit, sample=sample, whole=whole, time_format=raw.time_format
+        time = read_time(
+            raw.time,
+            schema[raw.time],
+            raw.unit,
+            sample=sample,
+            whole=whole,
+            time_format=raw.time_format or _day_or_month_first(raw, sample),
         )
-        _check_times(raw, raw.time, time)
+        notices = (*notices, *check_times(raw, raw.time, time))
         key = time.key
         per_second = None if raw.unit == "order" else time.per_second
     return CheckedLog(
-        raw=raw, rows=facts["rows"], user_id=user_id, item_id=item_id, key=key, per_second=per_second
+        raw=raw,
+        rows=facts["rows"],
+        user_id=user_id,
+        item_id=item_id,
+        key=key,
+        per_second=per_second,
+        notices=notices,
     )
 
 
@@ -152,31 +130,16 @@ def _id_questions(column: str, dtype: "pl.DataType") -> "dict[str, pl.Expr]":
     }
 
 
-def _ask(raw: RawLog, asked: "list[pl.Expr]") -> dict[str, Any]:
-    with reading(raw.label, raw.path, raw.separator):
-        return raw.frame.select(asked).collect(engine="streaming").row(0, named=True)
-
-
-def _first_row(raw: RawLog, column: str, bad: "pl.Expr") -> tuple[int, Any]:
-    """1-based data row and value of the first row for which ``bad`` is true or null."""
-    import polars as pl
-
-    frame = raw.frame.select(column).with_row_index("row", offset=1).filter(bad.fill_null(True)).head(1)
-    with reading(raw.label, raw.path, raw.separator):
-        found = frame.select(pl.col("row"), pl.col(column)).collect().row(0)
-    return int(found[0]), found[1]
-
-
 def _settle_id(raw: RawLog, column: str, dtype: "pl.DataType", facts: dict[str, Any]) -> "pl.Expr":
     rows = facts["rows"]
     if facts[f"missing {column}"]:
-        row, value = _first_row(raw, column, values.id_missing(column, dtype))
+        row, value = first_row(raw, column, values.id_missing(column, dtype))
         raise DataError(
             f"{raw.label}: column {column!r}, row {row}: the id is missing ({value!r}); fill or drop the row"
         )
     all_numeric = facts[f"numeric {column}"] == rows
     if all_numeric and facts[f"fraction {column}"]:
-        row, value = _first_row(raw, column, values.id_fraction(column, dtype))
+        row, value = first_row(raw, column, values.id_fraction(column, dtype))
         raise DataError(
             f"{raw.label}: column {column!r}, row {row}: {value!r} is not a whole number of at most 2^53;"
             " ids are whole numbers or text"
@@ -188,61 +151,24 @@ def _settle_id(raw: RawLog, column: str, dtype: "pl.DataType", facts: dict[str, 
     return values.id_expression(column, dtype, "text")
 
 
-def _check_times(raw: RawLog, column: str, time: times.TimeReading) -> None:
+def _day_or_month_first(raw: RawLog, sample: str | None) -> str | None:
+    """The format of dates like 11/1/2019, by what the whole column can be.
+
+    Raises:
+        DataError: it can be either, and nobody but the owner knows.
+    """
     import polars as pl
 
-    asked = time.key if raw.unit == "order" else time.seconds
-    facts = _ask(
-        raw,
-        [
-            asked.is_null().sum().alias("unread"),
-            asked.min().alias("least"),
-            asked.max().alias("most"),
-        ],
-    )
-    if facts["unread"]:
-        row, value = _first_row(raw, column, asked.is_null())
-        remedy = "write unix seconds or a date like 2024-05-31 17:00:00, or pass time_format="
-        if raw.unit == "order":
-            remedy = "write a whole number"
-        elif raw.time_format is not None:
-            remedy = f"it does not match {raw.time_format!r}"
-        raise DataError(f"{raw.label}: column {column!r}, row {row}: {value!r} is not a time; {remedy}")
-    if raw.unit == "order":
-        return
-    if facts["most"] >= LATEST_S:
-        row, value = _first_row(raw, column, asked >= LATEST_S)
-        if raw.unit is None and time.numeric and (finer := _finer_unit(facts["most"])):
-            name, unit = finer
-            raise DataError(
-                f"{raw.label}: column {column!r}, row {row}: {value!r} looks like {name};"
-                f" pass time_unit={unit!r}"
-            )
+    pair = either_order(sample) if sample is not None and raw.time is not None else None
+    if pair is None:
+        return None
+    assert raw.time is not None
+    text = pl.col(raw.time).str.strip_chars()
+    facts = ask(raw, [parsed(text, one).is_null().sum().alias(one) for one in pair])
+    fitting = [one for one in pair if not facts[one]]
+    if len(fitting) == 2:
         raise DataError(
-            f"{raw.label}: column {column!r}, row {row}: {value!r} lies after the year 2199;"
-            " correct it or pass another time_unit="
+            f"{raw.label}: column {raw.time!r}: {sample!r} may be month/day or day/month;"
+            f" pass time_format={pair[0]!r} or time_format={pair[1]!r}"
         )
-    if facts["least"] < 0:
-        row, value = _first_row(raw, column, asked < 0)
-        raise DataError(f"{raw.label}: column {column!r}, row {row}: {value!r} lies before 1970; correct it")
-    if time.numeric and raw.unit not in (None, "s") and facts["most"] < 86_400 * 365:
-        value = raw.frame.select(pl.col(column).max())
-        with reading(raw.label, raw.path, raw.separator):
-            most = value.collect().item()
-        raise DataError(
-            f"{raw.label}: column {column!r}: with time_unit={raw.unit!r} all times fall in 1970"
-            f" (the largest is {most!r}); pass another time_unit="
-        )
-
-
-def _finer_unit(most: int) -> tuple[str, TimeUnit] | None:
-    """The unit in which a number would lie between 1973 and 2200."""
-    names: tuple[tuple[str, TimeUnit], ...] = (
-        ("milliseconds", "ms"),
-        ("microseconds", "us"),
-        ("nanoseconds", "ns"),
-    )
-    for name, unit in names:
-        if 100_000_000 <= most // PER_SECOND[unit] < LATEST_S:
-            return name, unit
-    return None
+    return fitting[0] if fitting else None

@@ -11,11 +11,23 @@ if TYPE_CHECKING:
 
 IdKind = Literal["int", "whole_float", "text"]
 
-_INT = r"^(0|-?[1-9]\d{0,17})$"
+_INT = r"^(0|-?[1-9]\d{0,18})$"
 _WHOLE = r"^(0|-?[1-9]\d{0,14})(\.0*)?$"
 _NUMERIC = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
 _DIGITS = r"^[+-]?\d+$"
-_MISSING = ["", "nan", "null", "none", "inf", "-inf", "+inf", "infinity", "-infinity"]
+# How databases, R, pandas and people write that there is nothing.
+_MISSING = (
+    "",
+    *("nan", "null", "none", "nil", "na", "n/a", "#n/a", "<na>", "nat", "\\n", "-", "--", "(null)", "<null>"),
+    *("undefined", "inf", "-inf", "+inf", "infinity", "-infinity"),
+)
+
+
+def _is_typed(dtype: "pl.DataType") -> bool:
+    """Whether a column's own type settles that its ids are int64; larger numbers are read as text is."""
+    import polars as pl
+
+    return dtype.is_numeric() and dtype not in (pl.UInt64, pl.Int128)
 
 
 def id_text(column: str) -> "pl.Expr":
@@ -32,9 +44,9 @@ def id_missing(column: str, dtype: "pl.DataType") -> "pl.Expr":
     value = pl.col(column)
     if dtype.is_float():
         return value.is_null() | ~value.is_finite()
-    if dtype.is_integer():
+    if _is_typed(dtype):
         return value.is_null()
-    return value.is_null() | id_text(column).str.to_lowercase().is_in(_MISSING)
+    return value.is_null() | id_text(column).str.to_lowercase().is_in(list(_MISSING))
 
 
 def id_fraction(column: str, dtype: "pl.DataType") -> "pl.Expr":
@@ -44,8 +56,8 @@ def id_fraction(column: str, dtype: "pl.DataType") -> "pl.Expr":
     if dtype.is_float():
         value = pl.col(column)
         return (value != value.floor()) | (value.abs() >= 2**53)
-    if dtype.is_integer():
-        return pl.col(column) > 2**63 - 1 if dtype == pl.UInt64 else pl.lit(False)
+    if _is_typed(dtype):
+        return pl.lit(False)
     text = id_text(column)
     return text.str.contains(_NUMERIC) & ~text.str.contains(_DIGITS) & ~text.str.contains(_WHOLE)
 
@@ -54,28 +66,31 @@ def id_is_int(column: str, dtype: "pl.DataType") -> "pl.Expr":
     """Whether a value is a whole number in its usual spelling."""
     import polars as pl
 
-    return pl.col(column).is_not_null() if dtype.is_numeric() else id_text(column).str.contains(_INT)
+    if _is_typed(dtype):
+        return pl.col(column).is_not_null()
+    text = id_text(column)
+    return text.str.contains(_INT) & text.cast(pl.Int64, strict=False).is_not_null()
 
 
 def id_is_whole(column: str, dtype: "pl.DataType") -> "pl.Expr":
     """Whether a value is a whole number, written with or without a decimal point."""
     import polars as pl
 
-    return pl.col(column).is_not_null() if dtype.is_numeric() else id_text(column).str.contains(_WHOLE)
+    return pl.col(column).is_not_null() if _is_typed(dtype) else id_text(column).str.contains(_WHOLE)
 
 
 def id_is_numeric(column: str, dtype: "pl.DataType") -> "pl.Expr":
     """Whether a value is a number of any spelling."""
     import polars as pl
 
-    return pl.col(column).is_not_null() if dtype.is_numeric() else id_text(column).str.contains(_NUMERIC)
+    return pl.col(column).is_not_null() if _is_typed(dtype) else id_text(column).str.contains(_NUMERIC)
 
 
 def id_expression(column: str, dtype: "pl.DataType", kind: IdKind) -> "pl.Expr":
     """The converted column: int64 or string."""
     import polars as pl
 
-    if dtype.is_numeric():
+    if _is_typed(dtype):
         return pl.col(column).cast(pl.Int64)
     if kind == "int":
         return id_text(column).cast(pl.Int64)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from recsys.datasets.folders import replacing_folder
+from recsys.datasets.folders import WriteError, replacing_folder
 from recsys.datasets.prepared.files import sha256_of
 from recsys.datasets.sources.download import download
 from recsys.datasets.sources.recbole_wheel import RunCommand, ml_100k_from_wheel, run_command
@@ -170,10 +170,21 @@ def fetch_known(
     cached = _cached(name)
     if cached is not None:
         return cached
+    try:
+        return _fetch(name, notify, run)
+    except WriteError as error:
+        raise DataError(
+            f"{error} for fetched logs with the environment variable RECSYS_CACHE (now {cache_folder()})"
+        ) from None
+
+
+def _fetch(name: str, notify: Callable[[str], None] | None, run: RunCommand) -> FetchedLog:
     recipe = _RECIPES[name]
     archive = cache_folder() / "downloads" / f"{name}.zip"
     try:
         download(recipe.url, archive, recipe.archive_sha256)
+    except WriteError:
+        raise
     except DataError as error:
         by_hand = f"download it by hand and pass the path of {Path(recipe.log).name}"
         if name != "ml-100k":

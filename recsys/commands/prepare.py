@@ -56,10 +56,13 @@ def prepare(
 
 
 def _describe_store(store: Any) -> str:
+    from recsys.datasets.preparing.summary import parts_line, summary
+
     tie = store.meta.get("tie_share")
     lines = [
         f"{store.path}: {store.n_users:,} users, {store.n_items:,} items, {len(store.items):,} events",
-        f"split: {store.meta['options']['split']}",
+        parts_line(store),
+        *summary(store),
     ]
     if tie is not None:
         lines.append(f"users whose split is decided by file order (equal timestamps): {tie:.1%}")

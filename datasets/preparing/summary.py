@@ -1,0 +1,45 @@
+"""What became of a log's rows, as lines to print: what was dropped, merged or left without training."""
+
+import numpy as np
+
+from recsys.datasets.prepared.store import SequenceStore
+
+
+def summary(store: SequenceStore) -> list[str]:
+    """Lines on what was dropped and what is strange; those with nothing to say are left out."""
+    meta = store.meta
+    removed, split, counts = meta.get("removed", {}), meta.get("split", {}), meta.get("counts", {})
+    lines = []
+    if removed.get("events"):
+        lines.append(
+            f"dropped for too few events: {removed['events']:,} events ({removed['users']:,} users,"
+            f" {removed['items']:,} items)"
+        )
+    if split.get("later_events_left_out"):
+        lines.append(f"left out after the fold's test events: {split['later_events_left_out']:,} events")
+    if split.get("cold_events"):
+        lines.append(
+            f"dropped as cold: {split['cold_events']:,} events of {split['cold_items']:,} items without a"
+            f" training event ({split['cold_users']:,} users with them)"
+        )
+    if counts.get("duplicate_events"):
+        lines.append(
+            f"kept: {counts['duplicate_events']:,} events that repeat user, item and time of another"
+        )
+    untrained = int(np.count_nonzero(store.valid_start == store.offsets[:-1]))
+    if untrained:
+        lines.append(f"users without a training event: {untrained:,}")
+    if meta.get("options", {}).get("items_sha256") is not None:
+        lines.append(
+            f"items found in the item file: {counts.get('items_with_metadata', 0):,} of {store.n_items:,}"
+        )
+    return lines
+
+
+def parts_line(store: SequenceStore) -> str:
+    """One line on the split: its name, and events and users by part."""
+    split = store.meta.get("split", {})
+    known = {name: split.get(f"{name}_events") for name in ("train", "valid", "test")}
+    counts = ", ".join(f"{count:,} {name}" for name, count in known.items() if count is not None)
+    tested = f"{split.get('test_users', 0):,} users tested"
+    return f"split: {store.meta['options']['split']} ({counts} events; {tested})"
