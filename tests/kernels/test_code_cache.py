@@ -1,12 +1,16 @@
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from numba.core import caching
 
-from recsys.kernels.shared.vector.code_cache import CodeFiles
+from recsys.kernels.shared.vector import code_cache
+from recsys.kernels.shared.vector.code_cache import CodeCache, CodeFiles
 
 KERNEL = """
 import sys
@@ -77,3 +81,49 @@ def test_a_process_loads_what_others_compiled_for_its_own_types(tmp_path: Path) 
     assert [single[1], double[1]] == ["0", "0"]
     assert single[0] != double[0]
     assert [run(types) for types in ("single", "double")] == [[single[0], "1"], [double[0], "1"]]
+
+
+def _read_only_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A function whose package's folder cannot be written, by root neither."""
+    path = tmp_path / "package" / "kernel.py"
+    path.parent.mkdir()
+    path.write_text("def kernel(x):\n    return x\n")
+    names: dict[str, Any] = {}
+    exec(compile(path.read_text(), str(path), "exec"), names)
+    refused = [str(path.parent)]
+    ensure = code_cache._InTree.ensure_cache_path
+
+    def refuse(locator: Any) -> None:
+        if any(locator.get_cache_path().startswith(folder) for folder in refused):
+            raise PermissionError(locator.get_cache_path())
+        ensure(locator)
+
+    monkeypatch.setattr(caching._CacheLocator, "ensure_cache_path", refuse)
+    monkeypatch.setattr(tempfile, "gettempdir", lambda: str(tmp_path / "tmp"))
+    (tmp_path / "tmp").mkdir()
+    return names["kernel"], refused
+
+
+def test_code_goes_where_it_can_be_written_and_is_read_where_the_source_lies(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kernel, refused = _read_only_package(tmp_path, monkeypatch)
+    monkeypatch.setenv("RECSYS_CACHE", str(tmp_path / "cache"))
+    chosen = CodeCache(kernel)
+    assert Path(chosen.cache_path).parent == tmp_path / "cache" / "kernels"
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
+    refused += [str(tmp_path / "cache"), str(tmp_path / "home")]
+    own = Path(CodeCache(kernel).cache_path)
+    assert own.parent.parent == tmp_path / "tmp"
+    assert own.parent.stat().st_mode & 0o077 == 0
+    own.parent.chmod(0o777)  # anybody might put code there
+    with pytest.raises(RuntimeError, match="no locator"):
+        CodeCache(kernel)
+    packaged = tmp_path / "package" / "__pycache__"
+    packaged.mkdir()
+    name, stamp = chosen._impl.filename_base, chosen._impl.locator.get_source_stamp()
+    CodeFiles(str(packaged), name, stamp).save("key", "code")
+    monkeypatch.setattr(chosen, "_index_key", lambda *_: "key")
+    monkeypatch.setattr(chosen._impl, "rebuild", lambda context, data: data)
+    assert chosen._load_overload(None, SimpleNamespace(codegen=lambda: None)) == "code"
