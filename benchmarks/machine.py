@@ -7,8 +7,9 @@ import subprocess
 from typing import Any
 
 from recsys.benchmarks.folders import CHECKOUT
+from recsys.diagnosis.environment import processor_name
 
-__all__ = ["commit", "processor", "stamp"]
+__all__ = ["commit", "stamp"]
 
 
 def stamp() -> dict[str, Any]:
@@ -20,7 +21,7 @@ def stamp() -> dict[str, Any]:
         "utc": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "commit": commit(),
         "machine": {
-            "cpu": processor(),
+            "cpu": processor_name(),
             "cores": os.cpu_count(),
             "threads": torch.get_num_threads(),
             "gpu": gpu,
@@ -33,18 +34,6 @@ def stamp() -> dict[str, Any]:
             "load_average": [round(x, 2) for x in os.getloadavg()],
         },
     }
-
-
-def processor() -> str:
-    """The model name that Linux gives, or what Python knows."""
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as text:
-            for line in text:
-                if line.startswith("model name"):
-                    return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
 
 
 def commit() -> str:

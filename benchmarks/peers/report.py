@@ -12,9 +12,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from recsys.benchmarks.machine import commit, processor
+from recsys.benchmarks.machine import commit
 from recsys.benchmarks.peers.contest import PEERS, Contest, PairResult
 from recsys.benchmarks.peers.log_file import LogFacts
+from recsys.diagnosis.environment import processor_name
 
 COUNTED = (
     "Events supervised: (position -> target) pairs that enter the loss. RecBole: one per prefix row; "
@@ -127,7 +128,7 @@ def machine(threads: int) -> dict[str, Any]:
     with contextlib.suppress(OSError, ValueError):
         memory = round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
     return {
-        "cpu": processor(),
+        "cpu": processor_name(),
         "cores": os.cpu_count(),
         "threads": threads,
         "memory_gib": memory,

@@ -12,7 +12,17 @@ from typing import Annotated, Any
 import typer
 
 from recsys import __version__
-from recsys.commands import bench, clock, evaluate, index, prepare, recommend, train
+from recsys.commands import (
+    bench,
+    clock,
+    doctor,
+    evaluate,
+    index,
+    prepare,
+    recommend,
+    train,
+    warm_up,
+)
 from recsys.commands.failures import ending_on_signals, exit_code
 from recsys.commands.usage import UsageError
 from recsys.console.streams import ReaderLeftError, standard_streams
@@ -36,6 +46,8 @@ app.command()(prepare.prepare)
 app.command()(train.train)
 app.command()(evaluate.evaluate)
 app.command()(recommend.recommend)
+app.command("warm-up")(warm_up.warm_up)
+app.command()(doctor.doctor)
 app.add_typer(bench.bench)
 
 
