@@ -1,16 +1,35 @@
-"""Files written whole or not at all: a temporary name beside the target, then a rename."""
+"""Files written whole or not at all: a temporary name beside the target, then a rename. Locks and paths."""
 
 import errno
+import fcntl
 import hashlib
 import json
 import os
+import re
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from recsys.errors import RunError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def user_path(path: str | Path) -> Path:
+    """A path as its user means it: ``~`` is the home folder, and a relative one stays where it is now.
+
+    Raises:
+        RunError: no path at all, or the home folder of nobody.
+    """
+    if not isinstance(path, str | os.PathLike) or not str(path):
+        raise RunError(f"{path!r} is not a path; name a folder or file")
+    try:
+        return Path(path).expanduser().absolute()
+    except RuntimeError as error:
+        raise RunError(f"{path}: {error}; write the path in full") from None
 
 
 @contextmanager
@@ -30,11 +49,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
     temporary = Path(name)
     try:
         yield temporary
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
+        settle(temporary)
         temporary.replace(target)
     except OSError as error:
         raise write_error(target, error) from None
@@ -42,9 +57,72 @@ def replacing(path: str | Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def settle(temporary: Path) -> None:
+    """Bring a written file to the disk, with the mode that the umask gives every other file.
+
+    A library may have written through a private file of its own, so this comes after it.
+    """
+    with temporary.open("rb") as file:
+        os.fsync(file.fileno())
+    umask = os.umask(0)
+    os.umask(umask)
+    temporary.chmod(0o666 & ~umask)
+
+
+def save_tensors(tensors: "Mapping[str, Tensor]", path: Path) -> None:
+    """Write tensors as safetensors.
+
+    Raises:
+        OSError: as any write, with the number that the library drops.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    try:
+        save_file(whole, path)
+    except SafetensorError as error:
+        number = re.search(r"os error (\d+)", str(error))
+        if number is None:
+            raise OSError(errno.EIO, str(error)) from None
+        raise OSError(int(number[1]), os.strerror(int(number[1]))) from None
+
+
+@contextmanager
+def lock_on(path: Path, *, wait: bool) -> Iterator[None]:
+    """Be the only process in the block; the lock goes with the process that holds it.
+
+    Args:
+        path: a folder that is there, or a file that is made for this and removed after.
+        wait: for another holder to leave.
+
+    Raises:
+        BlockingIOError: somebody else holds it and ``wait`` is false.
+        OSError: the file cannot be made.
+    """
+    folder = path.is_dir()
+    while True:
+        handle = os.open(path, os.O_RDONLY if folder else os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            # The holder before may have removed the file that this one waited on.
+            if folder or (path.exists() and path.stat().st_ino == os.fstat(handle).st_ino):
+                break
+        except BaseException:
+            os.close(handle)
+            raise
+        os.close(handle)
+    try:
+        yield
+    finally:
+        if not folder:
+            path.unlink(missing_ok=True)
+        os.close(handle)
+
+
 def write_error(path: Path, error: OSError) -> RunError:
     """The one-line error for a failed write."""
-    if error.errno == errno.ENOSPC:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return RunError(f"{path}: the disk is full; free some space and run again")
     return RunError(f"{path}: cannot be written ({error.strerror or error}); choose another folder")
 

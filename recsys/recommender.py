@@ -1,10 +1,6 @@
 """The facade: fit on a log, evaluate, recommend, save. Raw ids in, raw ids out."""
 
-import dataclasses
-import shutil
-import tempfile
 import threading
-import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,34 +14,30 @@ from recsys.answering.queries import OnUnknown
 from recsys.answering.requests import make_queries
 from recsys.answering.similar_items import SimilarItems
 from recsys.answering.user_states import BYTES_KEPT
-from recsys.config import build, own_names, parameters_of, set_parameters, to_dict
-from recsys.datasets.prepared.link import link_or_copy
-from recsys.datasets.prepared.store import SequenceStore, is_prepared, open_store
-from recsys.datasets.preparing.prepare import prepare
+from recsys.config import own_names, parameters_of, set_parameters, to_dict
+from recsys.datasets.prepared.store import SequenceStore, open_store
 from recsys.decoding.building import build_decoder, carry_changes, golden_states, refuse_local
 from recsys.decoding.decoder import Aggregate, Decoder, Vectors, check_decoding
 from recsys.decoding.evaluating import decoder_recall, evaluate_decoder
 from recsys.encoders.base import EncoderConfig, SequenceEncoder
 from recsys.encoders.devices import choose_device
-from recsys.encoders.registry import build_encoder, encoder_config, encoder_name
-from recsys.encoders.registry import preset as preset_values
-from recsys.errors import ArgumentError, NotFittedError
+from recsys.encoders.registry import encoder_name
+from recsys.errors import ArgumentError, NotFittedError, RunError
 from recsys.evaluation.protocol import Protocol
 from recsys.evaluation.result import EvaluationResult
+from recsys.files import user_path
 from recsys.kernels.shared.backends import prefer_backend
 from recsys.notebook.model import describe, describe_html
 from recsys.pickling import reduce_model
 from recsys.retrieval.bundle import bundle_exists
 from recsys.retrieval.item_index import ItemIndex
-from recsys.run_folder import RunFolder, fingerprint, read_run, write_config, write_model
-from recsys.training.callbacks import Callback, check_callbacks, run_settings, told
+from recsys.run_folder import RunFolder, fingerprint, read_run
+from recsys.run_folder.fitting import Fitting
+from recsys.run_folder.keeping import save_run
+from recsys.run_folder.settings import Recipe, settings_of
+from recsys.training.callbacks import Callback, check_callbacks
 from recsys.training.config import TrainingConfig
 from recsys.training.history import History, read_history
-from recsys.training.losses import plan_loss
-from recsys.training.plots import plot_training
-from recsys.training.reporting import ConsoleReporter, SilentReporter
-from recsys.training.trainer import Trainer
-from recsys.training.validating import validation_metrics
 
 if TYPE_CHECKING:
     import polars
@@ -136,18 +128,13 @@ class Recommender:
         return describe_html(self)
 
     def configs(self) -> tuple[EncoderConfig, TrainingConfig]:
-        """The full configuration that `fit` will use, less a preset's repeat bias where the loss samples.
+        """The full configuration that `fit` will use, with a preset's repeat bias though the loss may sample.
 
         Raises:
             ConfigError: unknown encoder, preset or field, or a value out of range.
         """
-        base = preset_values(self.encoder, self.preset)
-        on = {"clock": "pool"} if self.clock else {}
-        options = own_names("encoder", self.encoder_options or {})
-        encoder = {**base.get("encoder", {}), **on, **options}
-        options = own_names("training", self.training_options or {})
-        training = {**base.get("training", {}), "seed": self.seed, **options}
-        return encoder_config(self.encoder, encoder), build(TrainingConfig, training, where="training")
+        settings = settings_of(self._recipe())
+        return settings.encoder, settings.training
 
     def fit(
         self,
@@ -155,17 +142,22 @@ class Recommender:
         *,
         out: str | Path | None = None,
         resume: bool = False,
+        overwrite: bool = False,
         quiet: bool = True,
         notify: Callable[[str], None] | None = None,
         callbacks: Sequence[Callback] = (),
     ) -> "Recommender":
-        """Train on a log and build the item index.
+        """Train on a log. What fails or is interrupted leaves this object, and a whole run, as they were.
 
         Args:
             data: a :class:`SequenceStore`, a prepared folder, a log file, a known name, or a polars frame
                 with columns user_id, item_id, timestamp.
-            out: run folder, written as training goes; None keeps everything in memory.
-            resume: go on from the checkpoint in ``out`` as if never interrupted.
+            out: run folder, written as training goes; None keeps everything in memory. One that holds a run
+                is refused unless ``resume`` or ``overwrite`` says what to do with it.
+            resume: go on from the checkpoint in ``out`` as if never interrupted, by the run's own settings;
+                ``epochs`` and ``patience`` may be others now. ``data`` must be the log of the run.
+            overwrite: replace the run in ``out`` once the new one is whole; with ``resume``, go on with a
+                replacement that was cut short.
             quiet: show no estimate, progress or result on standard error.
             notify: told where a known log came from and what was noticed in the data.
             callbacks: told of the start, of every epoch and of the end; loggers are in
@@ -174,39 +166,26 @@ class Recommender:
         Raises:
             DataError, ConfigError, RunError: see the message.
         """
-        encoder_settings, training = self.configs()
         check_callbacks(callbacks)
-        device = choose_device(self.device)
-        run = None if out is None else RunFolder(Path(out))
-        self._open(data, run, notify)
-        given = encoder_settings.repeat_bias and "repeat_bias" not in (self.encoder_options or {})
-        if given and plan_loss(training, self.store_.n_items, device).sampled:
-            encoder_settings = dataclasses.replace(encoder_settings, repeat_bias=0)
-            if notify is not None:
-                notify("The preset's repeat bias is left out: only the full softmax trains it")
-        if run is not None:
-            write_config(run, encoder_settings, training)
-        encoder = build_encoder(self.encoder, self.store_.n_items, encoder_settings, seed=training.seed)
-        encoder.to(device)
-        said = SilentReporter() if quiet else ConsoleReporter(training.select)
-        settings = run_settings(encoder, self.store_, training, preset=self.preset)
-        with prefer_backend(self.backend), told(callbacks, settings, said) as reporter:
-            trainer = Trainer(
-                encoder,
-                self.store_,
-                training,
-                validate=validation_metrics(self.store_, training),
-                folder=None if run is None else run.path,
-                reporter=reporter,
-            )
-            progress = trainer.run(resume=resume)
-        self.encoder_, self.training_ = encoder, training
-        self.history_ = History(progress.history, training.select)
-        if run is not None:
-            write_model(run, encoder, preset=self.preset)
-            plot_training(progress.history, run.plots)
+        fitting = Fitting(
+            recipe=self._recipe(),
+            device=choose_device(self.device),
+            quiet=quiet,
+            notify=notify or (lambda line: None),
+            callbacks=callbacks,
+        )
+        with prefer_backend(self.backend):
+            if out is not None:
+                fitted = fitting.into(out, data, resume=resume, overwrite=overwrite)
+            elif resume:
+                raise RunError("there is no run folder to resume from: pass out=")
+            else:
+                fitted = fitting.in_memory(data)
+        names = Names(fitted.store)
+        self.encoder_, self.store_, self._names = fitted.encoder, fitted.store, names
+        self.training_, self.history_ = fitted.training, History(fitted.history, fitted.training.select)
         self._decoder: Decoder | None = None
-        self._folder = None if run is None else run.path.absolute()
+        self._folder = None if out is None else user_path(out)
         return self
 
     def evaluate(
@@ -425,7 +404,7 @@ class Recommender:
                 encoder,
                 self.decoder_,
                 self._names,
-                Path(out),
+                user_path(out),
                 users=users,
                 wanted=wanted,
                 part_users=part_users,
@@ -554,18 +533,28 @@ class Recommender:
         encoder = self._fitted()
         with prefer_backend(self.backend):
             states = golden_states(encoder, self.store_)
-            self.decoder_.save(folder, states, self._names.changes(self.decoder_.live))
+            self.decoder_.save(user_path(folder), states, self._names.changes(self.decoder_.live))
 
-    def save(self, path: str | Path) -> None:
-        """Write a run folder that `load` and the command line open."""
-        encoder = self._fitted()
-        run = RunFolder(Path(path))
-        link_or_copy(self.store_, run.data)
-        write_config(run, encoder.config, self.training_)
-        write_model(run, encoder, preset=self.preset)
-        if self._decoder is not None:
-            self.save_index(run.index)
-        self._folder = run.path.absolute()
+    def save(self, path: str | Path, *, overwrite: bool = False) -> None:
+        """Write a run folder that `load` and the command line open, whole or not at all.
+
+        Args:
+            path: of the folder. The run of this very model may be written again, and keeps its report.
+            overwrite: replace another run, with its report and index.
+
+        Raises:
+            RunError: the folder holds another run or something else, or cannot be written.
+        """
+        save_run(
+            path,
+            self._fitted(),
+            self.store_,
+            self.training_,
+            preset=self.preset,
+            overwrite=overwrite,
+            save_index=None if self._decoder is None else self.save_index,
+        )
+        self._folder = user_path(path)
 
     @classmethod
     def load(
@@ -590,7 +579,7 @@ class Recommender:
             RunError, DataError, RetrievalError: missing, unfinished or damaged; the message says which file.
         """
         run = RunFolder(Path(path))
-        encoder, training, preset = read_run(path)
+        encoder, training, preset = read_run(run.path)
         model = cls(
             encoder_name(encoder),
             preset=preset,
@@ -606,7 +595,7 @@ class Recommender:
         model.training_ = training
         model.history_ = read_history(run.metrics, training.select)
         model._decoder = None
-        model._folder = run.path.absolute()
+        model._folder = run.path
         model._names = Names(model.store_)
         if with_index and bundle_exists(run.index):
             digest = model._names.items.digest()
@@ -615,26 +604,15 @@ class Recommender:
                 model._names.answerable.restore(model._decoder.opened)
         return model
 
-    def _open(self, data: Any, run: RunFolder | None, notify: Callable[[str], None] | None) -> None:
-        """Open or prepare the data; a run folder gets its own copy, so that it answers alone."""
-        if run is not None and run.data.exists():
-            self.store_ = SequenceStore.open(run.data)
-            given = open_store(data) if is_prepared(data) else None
-            if given is not None and given.fingerprint != self.store_.fingerprint:
-                raise ArgumentError(f"{run.path}: holds a run on other data; train into another --out")
-        elif is_prepared(data):
-            given = open_store(data)
-            self.store_ = given if run is None else link_or_copy(given, run.data)
-        else:
-            folder = self._scratch() if run is None else run.data
-            self.store_ = prepare(data, folder, notify=notify)
-        self._names = Names(self.store_)
-
-    def _scratch(self) -> Path:
-        """A folder for prepared data that goes when this object does."""
-        path = tempfile.mkdtemp(prefix="recsys-")
-        weakref.finalize(self, shutil.rmtree, path, ignore_errors=True)
-        return Path(path) / "data"
+    def _recipe(self) -> Recipe:
+        clock = {"clock": "pool"} if self.clock else {}
+        return Recipe(
+            encoder=self.encoder,
+            preset=self.preset,
+            encoder_options={**clock, **own_names("encoder", self.encoder_options or {})},
+            training_options=own_names("training", self.training_options or {}),
+            seed=self.seed,
+        )
 
     def _answer(
         self,

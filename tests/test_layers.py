@@ -16,7 +16,7 @@ ARCHITECTURE = ROOT / "docs" / "architecture.md"
 MAPPED = ("kernels", "datasets", "benchmarks")
 LOOSE = {
     *("__init__", "__main__", "errors", "config", "files", "forks"),
-    *("jagged", "pickling", "recommender", "run_folder"),
+    *("jagged", "pickling", "recommender"),
 }
 BEGIN, END = "<!-- rooms -->\n", "<!-- /rooms -->\n"
 ROOMS: dict[str, dict[str, Any]] = tomllib.loads((ROOT / "docs" / "rooms.toml").read_text(encoding="utf-8"))

@@ -17,7 +17,7 @@ from recsys.encoders.registry import encoder_config, encoder_names, preset
 from recsys.errors import ConfigError, DataError
 from recsys.files import sha256_of
 from recsys.training.config import TrainingConfig
-from recsys.training.trainer import deciding_settings
+from recsys.training.identity import deciding_settings
 
 __all__ = ["FOLDER", "DatasetFile", "Figure", "Recipe", "find_log", "read_recipes"]
 
@@ -147,7 +147,10 @@ class Recipe:
         if not self.is_baseline:
             encoder = encoder_config(self.model, settings["encoder"])
             training = build(TrainingConfig, settings["training"], where="training")
-            settings = {"encoder": deciding_settings(encoder), "training": deciding_settings(training)}
+            settings = {
+                "encoder": deciding_settings(to_dict(encoder)),
+                "training": deciding_settings(to_dict(training)),
+            }
         digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
         return f"{self.name}-{digest[:8]}-seed{seed}"
 

@@ -77,7 +77,7 @@ class SequenceStore:
             DataError: the folder is missing, no prepared dataset, of another format version, incomplete
                 or damaged; one line says which file and why.
         """
-        folder = Path(path)
+        folder = Path(path).expanduser().absolute()
         meta = read_meta(folder)
         recorded = meta["files"]
         for name in _VOCABULARIES:
@@ -240,8 +240,16 @@ class SequenceStore:
 
 
 def is_prepared(data: Any) -> bool:
-    """Whether ``data`` is an open store or the folder of one."""
-    return isinstance(data, SequenceStore) or (isinstance(data, str | Path) and Path(data).is_dir())
+    """Whether ``data`` is an open store or the folder of one.
+
+    A known log wins over a folder of the same name that is no prepared dataset.
+    """
+    if not isinstance(data, str | Path):
+        return isinstance(data, SequenceStore)
+    from recsys.datasets.sources.known import KNOWN
+
+    folder = Path(data).expanduser()
+    return folder.is_dir() and (data not in KNOWN or (folder / META_FILE).is_file())
 
 
 def open_store(data: Any) -> SequenceStore:

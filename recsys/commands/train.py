@@ -5,11 +5,11 @@ from typing import Annotated, Any
 
 import typer
 
-from recsys.commands.output import AsJson, Backend, print_result, say
-from recsys.errors import RunError
+from recsys.commands.output import AsJson, Backend, print_json, print_result, say
 
 
 def train(
+    context: typer.Context,
     data: Annotated[
         str, typer.Argument(metavar="DATA", help="A known name, a log file, or a prepared folder.")
     ],
@@ -35,16 +35,26 @@ def train(
 ) -> None:
     """Train an encoder, test it, draw its curves and build its item index."""
     from recsys.config import apply_settings, read_toml
+    from recsys.evaluation.targets import has_targets
+    from recsys.retrieval.backends import check_kind
 
     sections = read_toml(config) if config else {"encoder": {}, "training": {}}
     apply_settings(sections, settings or [])
     if seed is not None:
         sections["training"]["seed"] = seed
-    _check_run_folder(out, resume=resume, overwrite=overwrite)
+    check_kind(index)
 
+    from recsys.files import write_json
     from recsys.recommender import Recommender
     from recsys.run_folder import RunFolder
+    from recsys.run_folder.keeping import belonging
+    from recsys.run_folder.settings import names_to_go_on_with
 
+    if resume:
+        # What was not said is the run's own.
+        its_encoder, its_preset = names_to_go_on_with(out, overwrite=overwrite) or (None, None)
+        encoder = encoder if _said(context, "encoder") else its_encoder or encoder
+        preset = preset if _said(context, "preset") else its_preset or preset
     model = Recommender(
         encoder,
         preset=preset,
@@ -55,40 +65,25 @@ def train(
         index=index,
         backend=backend,
     )
-    source: Any = Path(data) if Path(data).exists() else data
-    model.fit(source, out=out, resume=resume, quiet=False, notify=say)
+    model.fit(data, out=out, resume=resume, overwrite=overwrite, quiet=False, notify=say)
     run = RunFolder(out)
-    result = model.evaluate(progress=True)
-    report = {**result.to_json(), "epochs": len(model.history_), "index": model.index_.kind}
-    _write_report(run, report)
-    model.build_index()
-    model.save_index(run.index)
+    result = model.evaluate(progress=True) if has_targets(model.store_) else None
+    with belonging(out, model.encoder_) as digest:
+        model.build_index()
+        report: dict[str, Any] = {} if result is None else result.to_json()
+        report |= {"epochs": len(model.history_), "index": model.index_.kind, "model_sha256": digest}
+        write_json(run.report, report)
+        model.save_index(run.index)
     say(f"Index: {model.index_.reason}")
     say(f"Written: {out} (weights, report.json, plots/training.png, index/)")
+    if result is None:
+        if as_json:
+            print_json(report)
+        return
     print_result(result, as_json, report)
 
 
-def _check_run_folder(out: Path, *, resume: bool, overwrite: bool) -> None:
-    """Refuse to mix runs; make way for a new one if told to."""
-    import shutil
-
-    from recsys.run_folder import RunFolder
-
-    run = RunFolder(out)
-    if out.exists() and not out.is_dir():
-        raise RunError(f"{out}: is a file; --out names a folder")
-    ours = run.manifest.exists() or run.config.exists()
-    if out.exists() and any(out.iterdir()) and not ours:
-        raise RunError(f"{out}: exists and is not a run; choose an empty --out")
-    if ours and overwrite and not resume:
-        shutil.rmtree(out)
-    elif ours and not resume:
-        raise RunError(
-            f"{out}: holds a run; go on with --resume, replace it with --overwrite, or choose another --out"
-        )
-
-
-def _write_report(run: Any, report: dict[str, Any]) -> None:
-    from recsys.files import write_json
-
-    write_json(run.report, report)
+def _said(context: typer.Context, option: str) -> bool:
+    """Whether an option was given rather than left at its default."""
+    source = context.get_parameter_source(option)
+    return source is not None and source.name != "DEFAULT"

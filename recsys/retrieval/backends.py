@@ -66,6 +66,25 @@ def register_kind(kind: str, module: str) -> None:
     _KINDS[kind] = module
 
 
+def check_kind(kind: str) -> None:
+    """Refuse a kind that cannot be built here, before there is anything to build it of.
+
+    Raises:
+        ArgumentError: the kind is not known.
+        MissingDependencyError: its library, or a GPU for it, is not there.
+    """
+    if kind not in known_kinds():
+        raise ArgumentError(f"index kind {kind!r} is not known: choose one of {', '.join(known_kinds())}")
+    if kind.startswith("gpu-"):
+        from recsys.retrieval.gpu_library import load_gpu_faiss
+
+        load_gpu_faiss()
+    elif kind in ("flat", "ivf", "ivfpq", "hnsw"):
+        from recsys.retrieval.faiss_library import load_faiss
+
+        load_faiss()
+
+
 def choose_kind(kind: str, vectors: Tensor) -> tuple[str, str]:
     """Resolve "auto" and say why.
 

@@ -14,7 +14,6 @@ file. Nothing here is FAISS's own format, which carries no checksum: a flipped b
 loads and gives wrong items.
 """
 
-import fcntl
 import hashlib
 import json
 import os
@@ -29,7 +28,7 @@ from typing import Any
 from torch import Tensor
 
 from recsys.errors import RetrievalError
-from recsys.files import sha256_of
+from recsys.files import lock_on, save_tensors, settle, sha256_of, write_error
 from recsys.retrieval.metric import METRICS
 
 FORMAT = "recsys item index"
@@ -128,26 +127,22 @@ def amend_bundle(folder: str | Path, state: str, name: str, tensors: dict[str, T
 @contextmanager
 def _writing(target: Path) -> Iterator[None]:
     """Hold the lock of a folder that is there; what cannot be written is said in one line."""
-    from safetensors import SafetensorError
-
     try:
         target.mkdir(parents=True, exist_ok=True)
-        with _locked(target):
+        with lock_on(target, wait=True):
             yield
-    except (OSError, SafetensorError) as error:
-        raise _write_error(target, error) from None
+    except OSError as error:
+        raise RetrievalError(str(write_error(target, error))) from None
 
 
 def _write_file(target: Path, name: str, tensors: dict[str, Tensor]) -> dict[str, Any]:
     """Write tensors under a name made of their contents; return the manifest's entry."""
-    from safetensors.torch import save_file
-
     with _temporary(target) as fresh:
-        save_file({key: value.cpu().contiguous() for key, value in tensors.items()}, fresh)
+        save_tensors(tensors, fresh)
         digest = sha256_of(fresh)
         file = f"{name}-{digest[:12]}.safetensors"
         entry = {"file": file, "bytes": fresh.stat().st_size, "sha256": digest}
-        _sync(fresh)
+        settle(fresh)
         fresh.replace(target / file)
     return entry
 
@@ -157,7 +152,7 @@ def _publish(target: Path, record: dict[str, Any]) -> str:
     raw = _encode(record)
     with _temporary(target) as fresh:
         fresh.write_bytes(raw)
-        _sync(fresh)
+        settle(fresh)
         _sync_folder(target)
         fresh.replace(target / MANIFEST)
     _sync_folder(target)
@@ -284,24 +279,10 @@ def _replaceable(target: Path) -> bool:
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Wait until nobody else writes this folder; the lock goes with the process that holds it."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
-
-
-@contextmanager
 def _temporary(folder: Path) -> Iterator[Path]:
     handle, name = tempfile.mkstemp(prefix=".new-", dir=folder)
     os.close(handle)
-    umask = os.umask(0)
-    os.umask(umask)
     path = Path(name)
-    path.chmod(0o666 & ~umask)
     try:
         yield path
     finally:
@@ -315,19 +296,10 @@ def _remove_unnamed(folder: Path, kept: set[str]) -> None:
             entry.unlink(missing_ok=True)
 
 
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
 def _sync_folder(folder: Path) -> None:
     with suppress(OSError):  # some file systems cannot sync a folder
-        _sync(folder)
-
-
-def _write_error(target: Path, error: Exception) -> RetrievalError:
-    why = getattr(error, "strerror", None) or error
-    return RetrievalError(f"{target}: cannot be written ({why}); choose another folder or free space")
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

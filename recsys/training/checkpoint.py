@@ -8,7 +8,7 @@ and its sha256 and is renamed into place last; the file of an earlier state is r
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from recsys.errors import RunError
-from recsys.files import read_json, replacing, sha256_of, write_json
-
-FORMAT = 1
+from recsys.files import read_json, replacing, save_tensors, sha256_of, write_json
+from recsys.training.identity import VERSION, Identity, refuse_another, upgraded
 
 
 @dataclass(slots=True)
@@ -50,7 +49,11 @@ class Progress:
 
 
 def save_checkpoint(
-    folder: Path, progress: Progress, tensors: Mapping[str, Tensor], fingerprint: Mapping[str, str]
+    folder: Path,
+    progress: Progress,
+    tensors: Mapping[str, Tensor],
+    identity: Identity,
+    notes: Mapping[str, str],
 ) -> None:
     """Write a checkpoint; the earlier one stays valid until this one is whole.
 
@@ -58,21 +61,21 @@ def save_checkpoint(
         folder: the run's ``checkpoint`` folder.
         progress: where training stands.
         tensors: everything to be restored, by name.
-        fingerprint: what must be equal for the checkpoint to be resumed (configuration, data).
+        identity: what must be equal for the checkpoint to be resumed (configuration, data).
+        notes: what the run wants to find again.
 
     Raises:
         RunError: the disk is full or the folder cannot be written.
     """
-    from safetensors.torch import save_file
-
     path = folder / f"tensors-{progress.global_step}.safetensors"
     with replacing(path) as temporary:
-        save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, temporary)
+        save_tensors(tensors, temporary)
     state = {
-        "format": FORMAT,
+        "format": VERSION,
         "tensors": path.name,
         "sha256": sha256_of(path),
-        "fingerprint": dict(fingerprint),
+        "identity": asdict(identity),
+        "notes": dict(notes),
         "progress": {name: getattr(progress, name) for name in Progress.__dataclass_fields__},
     }
     write_json(folder / "state.json", state)
@@ -81,12 +84,12 @@ def save_checkpoint(
             other.unlink(missing_ok=True)
 
 
-def load_checkpoint(folder: Path, fingerprint: Mapping[str, str]) -> tuple[Progress, dict[str, Tensor]]:
+def load_checkpoint(folder: Path, identity: Identity) -> tuple[Progress, dict[str, Tensor]]:
     """Read the newest checkpoint.
 
     Args:
         folder: the run's ``checkpoint`` folder.
-        fingerprint: of the run that wants to go on.
+        identity: of the run that wants to go on.
 
     Raises:
         RunError: none there, damaged, or made with another configuration or other data.
@@ -95,18 +98,12 @@ def load_checkpoint(folder: Path, fingerprint: Mapping[str, str]) -> tuple[Progr
 
     state_path = folder / "state.json"
     if not state_path.exists():
-        raise RunError(f"{folder}: no checkpoint to resume; leave out --resume to start anew")
+        raise RunError(f"{folder}: no checkpoint to go on from; leave resume=True out to start anew")
     state = read_json(state_path)
     try:
-        if state["format"] != FORMAT:
-            raise RunError(f"{state_path}: checkpoint format {state['format']} is not {FORMAT}; train anew")
+        state = upgraded(state, state_path, identity)
         path = folder / str(state["tensors"])
-        for what, value in fingerprint.items():
-            if state["fingerprint"].get(what) != value:
-                raise RunError(
-                    f"{folder}: the checkpoint was made with another {what}; resume with the same one, or "
-                    "train into another --out"
-                )
+        refuse_another(folder, Identity(**state["identity"]), identity)
         if not path.exists() or sha256_of(path) != state["sha256"]:
             raise RunError(f"{path}: missing or damaged (its sha256 is not the recorded one); train anew")
         progress = Progress(**state["progress"])

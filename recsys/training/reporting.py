@@ -54,8 +54,6 @@ class ConsoleReporter(SilentReporter):
         """Print the estimate and, on a terminal, start the bar."""
         self._epochs = epochs
         self._say(f"Training: {estimate.line()}, at most {epochs} epochs")
-        if progress.epoch or progress.step:
-            self._say(f"Resuming after epoch {progress.epoch}, step {progress.step}")
         if self._console.is_terminal:
             from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
             from rich.progress import Progress as Bar

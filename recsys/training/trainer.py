@@ -1,8 +1,6 @@
 """The training loop: epochs of packed batches, early stopping, exact resume."""
 
 import contextlib
-import dataclasses
-import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -27,6 +25,7 @@ from recsys.training.batches import EpochPlan, plan_epoch
 from recsys.training.checkpoint import Progress, load_checkpoint, pack, save_checkpoint, unpack
 from recsys.training.config import TrainingConfig
 from recsys.training.estimate import Estimate, estimate
+from recsys.training.identity import Identity
 from recsys.training.losses import Negatives, TrainingLoss
 from recsys.training.objectives import Task, make_task
 from recsys.training.optimizer import clip_gradients, make_optimizer, set_learning_rate
@@ -35,11 +34,7 @@ from recsys.training.prefetch import prefetched
 from recsys.training.reporting import SilentReporter
 from recsys.training.validating import VALIDATION_LOSS
 
-ITEM_TABLE = "item_embedding.weight"
-LATER_SETTINGS = frozenset({"tie_items", "norm", "feed_forward", "schedule", "repeat_bias", "select"})
-"""Settings that came after the first checkpoints, which have them at their defaults."""
-RESUMABLE = ("epochs", "patience", "prefetch")
-"""Settings that may change when a run goes on: the first two say how far, the last changes nothing."""
+COUNTS = {1: "a training event", 2: "two training events"}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -67,13 +62,16 @@ class Trainer:
         validate: metrics of the encoder on the validation events, by name; must hold ``config.select``, and
             may hold the loss as ``loss``.
             None trains for ``config.epochs`` and keeps the last weights.
-        folder: run folder for ``checkpoint/`` and ``metrics.jsonl``; None keeps all in memory.
+        folder: run folder for ``checkpoint/`` and ``metrics.jsonl``; None keeps all in memory. May be
+            set anew until :meth:`run`, as may the reporter.
         reporter: told of every step and epoch.
         checkpoint_seconds: longest time without a checkpoint; one is written after every epoch anyway.
+        notes: written into every checkpoint: what the run wants to find again.
 
     Raises:
         ConfigError: the encoder reads the time of every event and the log carries order alone, or it has a
             clock and the log has no local hours.
+        DataError: no user has two training events.
     """
 
     def __init__(
@@ -86,6 +84,7 @@ class Trainer:
         folder: Path | None = None,
         reporter: SilentReporter | None = None,
         checkpoint_seconds: float = 300.0,
+        notes: Mapping[str, str] | None = None,
     ) -> None:
         if encoder.needs_timestamps and store.timestamps is None:
             raise ConfigError(
@@ -94,21 +93,26 @@ class Trainer:
             )
         if encoder.needs_local_times:
             require_local_times(store)
+        least = 2 if encoder.causal else 1
+        if not (store.valid_start - store.offsets[:-1] >= least).any():
+            raise DataError(f"{store.path}: no user has {COUNTS[least]}; nothing can be learned")
         self.encoder = encoder
         self.store = store
         self.config = config
         self.progress = Progress()
         self._validate = validate
-        self._folder = folder
-        self._reporter = reporter or SilentReporter()
+        self.folder = folder
+        self.reporter = reporter or SilentReporter()
         self._checkpoint_seconds = checkpoint_seconds
+        self._notes = dict(notes or {})
+        self._resumed = False
         self._device = encoder.device
         self._loss = TrainingLoss(encoder, store, config)
         self._generator = torch.Generator(self._device)
         self._optimizer = make_optimizer(encoder, config)
-        self._average = WeightAverage(
-            encoder, config.ema_decay, ITEM_TABLE if self._loss.plan.sampled else None
-        )
+        self._table = encoder.item_embedding.weight
+        lazy = next(n for n, p in encoder.named_parameters() if p is self._table)
+        self._average = WeightAverage(encoder, config.ema_decay, lazy if self._loss.plan.sampled else None)
         self._best: dict[str, Tensor] = {}
         self._precision = MixedPrecision(config.amp, self._device, full_softmax=not self._loss.plan.sampled)
 
@@ -119,40 +123,68 @@ class Trainer:
             resume: go on from the folder's checkpoint.
 
         Raises:
-            DataError: no user has two training events.
             RunError: nothing to resume, a checkpoint of something else, or the loss is no longer finite.
         """
         if resume:
-            if self._folder is None:
+            if self.folder is None:
                 raise RunError("there is no run folder to resume from")
-            self.progress, tensors = load_checkpoint(self._folder / "checkpoint", self._fingerprint())
-            # More patience takes up a run that had stopped.
-            self.progress.stopped &= self.progress.bad_evaluations >= self.config.patience
-            average, self._best = unpack(tensors, self.encoder, self._optimizer)
-            self._average.load(average)
-        plan = self._plan(self.progress.epoch)
-        if plan.n_steps == 0:
-            raise DataError(f"{self.store.path}: no user has two training events; nothing can be learned")
-        self.encoder.item_embedding.sparse = self._loss.plan.sampled
-        self._reporter.explained(self._loss.plan.line)
-        if self._precision.line is not None:
-            self._reporter.explained(self._precision.line)
-        self._reporter.started(self._estimate(plan), self.progress, self.config.epochs)
+            self.restore(self.folder / "checkpoint")
+        embedding = self.encoder.item_embedding
+        embedding.sparse = self._loss.plan.sampled
         try:
-            while self.progress.epoch < self.config.epochs and not self.progress.stopped:
-                self._run_epoch(plan)
-                plan = self._plan(self.progress.epoch)
+            self._train()
         finally:
-            self._reporter.closed()
+            embedding.sparse = False
         if self._best:
             self.encoder.load_state_dict(self._best)
         elif self._average:
             average = self._average.values(self.progress.global_step)
             self.encoder.load_state_dict(average, strict=False)
-        self.encoder.item_embedding.sparse = False
         self.encoder.eval()
-        self._reporter.finished(self.progress)
+        self.reporter.finished(self.progress)
         return self.progress
+
+    def restore(self, checkpoint: Path) -> None:
+        """Take up where a checkpoint stands; nothing is written.
+
+        Args:
+            checkpoint: folder that :func:`~recsys.training.checkpoint.save_checkpoint` wrote.
+
+        Raises:
+            RunError: none there, damaged, or of another configuration, loss or data.
+        """
+        self.progress, tensors = load_checkpoint(checkpoint, self._identity())
+        # More patience takes up a run that had stopped.
+        self.progress.stopped &= self.progress.bad_evaluations >= self.config.patience
+        average, self._best = unpack(tensors, self.encoder, self._optimizer)
+        self._average.load(average)
+        self._resumed = True
+
+    @property
+    def done(self) -> bool:
+        """Whether nothing is left to train."""
+        return self.progress.epoch >= self.config.epochs or self.progress.stopped
+
+    def save_checkpoint(self) -> None:
+        """Write a checkpoint into the folder, as far as training stands."""
+        if self.folder is not None:
+            tensors = pack(self.encoder, self._optimizer, self._average.state(), self._best)
+            save_checkpoint(self.folder / "checkpoint", self.progress, tensors, self._identity(), self._notes)
+
+    def _train(self) -> None:
+        plan = self._plan(self.progress.epoch)
+        if self._resumed:
+            self.reporter.explained(f"Resuming after epoch {self.progress.epoch}, step {self.progress.step}")
+        self.reporter.explained(self._loss.plan.line)
+        if self._precision.line is not None:
+            self.reporter.explained(self._precision.line)
+        self.reporter.started(self._estimate(plan), self.progress, self.config.epochs)
+        try:
+            while not self.done:
+                self._run_epoch(plan)
+                plan = self._plan(self.progress.epoch)
+        finally:
+            self.reporter.closed()
 
     def loss(self, plan: EpochPlan, epoch: int, step: int) -> tuple[Tensor, int]:
         """Mean loss of one batch, with gradients, and how many events it supervises.
@@ -198,10 +230,10 @@ class Trainer:
                 progress.global_step += 1
                 if len(pending) >= 16 or progress.step == plan.n_steps:
                     self._collect(pending)
-                    self._reporter.stepped(progress, plan.n_steps)
+                    self.reporter.stepped(progress, plan.n_steps)
                 if time.monotonic() - saved > self._checkpoint_seconds:
                     self._collect(pending)
-                    self._checkpoint()
+                    self.save_checkpoint()
                     saved = time.monotonic()
         seconds = time.perf_counter() - started
         self._finish_epoch(seconds, (progress.n_targets - targets_before) / max(seconds, 1e-9))
@@ -231,11 +263,11 @@ class Trainer:
 
     def _touched_rows(self) -> Tensor | None:
         """Rows of the item table that the coming step changes; None for all."""
-        table = self.encoder.get_parameter(ITEM_TABLE)
-        if table.grad is None or not table.grad.is_sparse:
+        gradient = self._table.grad
+        if gradient is None or not gradient.is_sparse:
             return None
-        table.grad = merge_rows(table.grad)
-        return table.grad._indices()[0]
+        self._table.grad = merge_rows(gradient)
+        return self._table.grad._indices()[0]
 
     def _collect(self, pending: list[tuple[Tensor, int]]) -> None:
         for loss, n_targets in pending:
@@ -267,11 +299,11 @@ class Trainer:
             self._select(metrics[self.config.select])
         progress.history.append(record)
         progress.step, progress.loss_sum, progress.n_targets = 0, 0.0, 0
-        self._checkpoint()
-        if self._folder is not None:
+        self.save_checkpoint()
+        if self.folder is not None:
             lines = [json.dumps(line) + "\n" for line in progress.history]
-            write_text(self._folder / "metrics.jsonl", "".join(lines))
-        self._reporter.epoch_ended(record, progress)
+            write_text(self.folder / "metrics.jsonl", "".join(lines))
+        self.reporter.epoch_ended(record, progress)
 
     def _evaluate(self) -> Mapping[str, float]:
         assert self._validate is not None
@@ -324,33 +356,10 @@ class Trainer:
             copies,
         )
 
-    def _checkpoint(self) -> None:
-        if self._folder is not None:
-            tensors = pack(self.encoder, self._optimizer, self._average.state(), self._best)
-            save_checkpoint(self._folder / "checkpoint", self.progress, tensors, self._fingerprint())
-
-    def _fingerprint(self) -> dict[str, str]:
-        training = deciding_settings(self.config)
-        encoder = {"class": type(self.encoder).__qualname__, **deciding_settings(self.encoder.config)}
-        return {
-            "training configuration": _digest(training),
-            "encoder configuration": _digest(encoder),
-            "dataset": self.store.fingerprint,
-            "loss": self._loss.plan.name,  # "auto" may mean another one on another device
-        }
-
-
-def deciding_settings(config: Any) -> dict[str, Any]:
-    """The settings by which a checkpoint knows its run: what may change on the way is left out."""
-    defaults = {f.name: f.default for f in dataclasses.fields(config)}
-    # A rate that falls until the last epoch was another one if there are more.
-    free = RESUMABLE if getattr(config, "schedule", "constant") == "constant" else RESUMABLE[1:]
-    return {
-        key: value
-        for key, value in to_dict(config).items()
-        if key not in free and not (key in LATER_SETTINGS and value == defaults[key])
-    }
-
-
-def _digest(value: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+    def _identity(self) -> Identity:
+        return Identity(
+            encoder={"class": type(self.encoder).__qualname__, **to_dict(self.encoder.config)},
+            training=to_dict(self.config),
+            dataset=self.store.fingerprint,
+            loss=self._loss.plan.name,
+        )

@@ -1,4 +1,5 @@
 import dataclasses
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,6 +10,7 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from recsys.datasets.prepared.store import SequenceStore
 from recsys.datasets.preparing.prepare import prepare
@@ -334,15 +336,43 @@ def test_more_patience_takes_up_a_stopped_run(store: SequenceStore, tmp_path: Pa
     assert trainer(4).run(resume=True).epoch > 3
 
 
-def test_a_checkpoint_from_before_a_setting_existed_goes_on(
-    store: SequenceStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_checkpoint_of_version_1_goes_on_under_its_own_settings(
+    store: SequenceStore, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("recsys.training.trainer.LATER_SETTINGS", frozenset({"tie_items"}))
-    _train(store, folder=tmp_path)
     config = TrainingConfig(**{**TINY, "epochs": 4})
-    assert Trainer(_encoder(store), store, config, folder=tmp_path).run(resume=True).epoch == 4
+    _train(store, folder=tmp_path, epochs=4)
+    whole = load_file(next((tmp_path / "checkpoint").glob("tensors-*")))
+    _train(store, folder=tmp_path)
+    _as_version_1(tmp_path / "checkpoint" / "state.json")
     with pytest.raises(RunError, match="another encoder configuration"):
         Trainer(_encoder(store, tie_items=False), store, config, folder=tmp_path).run(resume=True)
+    other = dataclasses.replace(config, learning_rate=0.5)
+    with pytest.raises(RunError, match="another training configuration"):
+        Trainer(_encoder(store), store, other, folder=tmp_path).run(resume=True)
+    assert Trainer(_encoder(store), store, config, folder=tmp_path).run(resume=True).epoch == 4
+    resumed = load_file(next((tmp_path / "checkpoint").glob("tensors-*")))
+    assert all(torch.equal(resumed[name], value) for name, value in whole.items())
+
+
+def _as_version_1(path: Path) -> None:
+    """Rewrite a state as the first version wrote it, when some settings did not exist."""
+
+    def digest(settings: dict[str, Any]) -> str:
+        left_out = {"tie_items", "norm", "feed_forward", "schedule", "repeat_bias"}
+        left_out |= {"epochs", "patience", "prefetch"}
+        kept = {key: value for key, value in settings.items() if key not in left_out}
+        return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
+
+    state = json.loads(path.read_text())
+    identity = state.pop("identity")
+    del state["notes"]
+    fingerprint = {
+        "training configuration": digest(identity["training"]),
+        "encoder configuration": digest(identity["encoder"]),
+        "dataset": identity["dataset"],
+        "loss": identity["loss"],
+    }
+    path.write_text(json.dumps({**state, "format": 1, "fingerprint": fingerprint}))
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,242 @@
+"""Training into a run folder, or in memory: a new run, one that replaces another, one that goes on."""
+
+import shutil
+import tempfile
+import weakref
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from recsys.datasets.prepared.link import link_or_copy
+from recsys.datasets.prepared.store import SequenceStore, is_prepared, open_store
+from recsys.datasets.preparing.prepare import prepare
+from recsys.datasets.sources.finding import find_source
+from recsys.encoders.base import SequenceEncoder
+from recsys.encoders.registry import build_encoder
+from recsys.errors import ArgumentError, RunError
+from recsys.evaluation.targets import has_targets
+from recsys.files import sha256_of
+from recsys.run_folder.layout import RunFolder, State, state_of
+from recsys.run_folder.model import read_manifest, write_config, write_model
+from recsys.run_folder.settings import Recipe, Settings, resumed_settings, settings_of
+from recsys.run_folder.writing import (
+    OVERWRITING,
+    RESUMING,
+    STARTING,
+    copy_of,
+    discard,
+    publish,
+    refuse_occupied,
+    refuse_unmovable,
+    waiting,
+    workplace,
+    writing,
+)
+from recsys.training.callbacks import Callback, run_settings, told
+from recsys.training.checkpoint import Progress
+from recsys.training.config import TrainingConfig
+from recsys.training.plots import plot_training
+from recsys.training.reporting import ConsoleReporter, SilentReporter
+from recsys.training.trainer import Trainer
+from recsys.training.validating import validation_metrics
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Fitted:
+    """What training gives.
+
+    Attributes:
+        encoder: with the best weights.
+        store: the data, in the run folder if there is one.
+        training: how.
+        history: one record per epoch.
+    """
+
+    encoder: SequenceEncoder
+    store: SequenceStore
+    training: TrainingConfig
+    history: list[dict[str, Any]]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Fitting:
+    """One call of `fit`.
+
+    Attributes:
+        recipe: what to train.
+        device: to train on.
+        quiet: show nothing of it.
+        notify: told what was noticed and chosen.
+        callbacks: told of the start, of every epoch and of the end.
+    """
+
+    recipe: Recipe
+    device: torch.device
+    quiet: bool
+    notify: Callable[[str], None]
+    callbacks: Sequence[Callback]
+
+    def in_memory(self, data: Any) -> Fitted:
+        """Train without a folder; data that have to be prepared lie in one that goes with them."""
+        settings = settings_of(self.recipe)
+        if is_prepared(data):
+            store = open_store(data)
+        else:
+            scratch = tempfile.mkdtemp(prefix="recsys-")
+            try:
+                store = prepare(data, Path(scratch) / "data", notify=self.notify)
+            except BaseException:
+                shutil.rmtree(scratch, ignore_errors=True)
+                raise
+            weakref.finalize(store, shutil.rmtree, scratch, ignore_errors=True)
+        settings = settings.on(store.n_items, self.device, self.recipe)
+        trainer = self._trainer(settings, store)
+        progress = self._run(trainer, settings)
+        return Fitted(trainer.encoder, store, settings.training, progress.history)
+
+    def into(self, out: str | Path, data: Any, *, resume: bool, overwrite: bool) -> Fitted:
+        """Train into a run folder; see the package for what holds of it meanwhile.
+
+        Raises:
+            RunError: the folder is taken, is no run or cannot be written, there is nothing to go on from, or
+                the run is another one.
+        """
+        with writing(RunFolder(Path(out))) as run:
+            if resume:
+                return self._go_on(run, data, overwrite=overwrite)
+            return self._start(run, data, overwrite=overwrite)
+
+    def _start(self, run: RunFolder, data: Any, *, overwrite: bool) -> Fitted:
+        settings = settings_of(self.recipe)
+        state = state_of(run)
+        refuse_occupied(run, state, overwrite=overwrite, resumable=True)
+        place = workplace(run, STARTING)
+        try:
+            if is_prepared(data):
+                store = link_or_copy(open_store(data), place.data)
+            else:
+                store = prepare(data, place.data, notify=self.notify)
+            # Until the data have their place, messages name what was given.
+            store.path = Path(data if isinstance(data, str | Path) else store.name)
+            settings = settings.on(store.n_items, self.device, self.recipe)
+            trainer = self._trainer(settings, store)
+            write_config(place, settings.encoder, settings.training)
+            trainer.folder = place.path
+            trainer.save_checkpoint()
+            for what in (OVERWRITING, RESUMING):
+                discard(run.beside(what), run)
+            home = run if state is State.EMPTY else run.beside(OVERWRITING)
+            if place.path != home.path:
+                place.path.rename(home.path)
+        except BaseException:
+            discard(place, run)
+            raise
+        if home.path == run.path:
+            run.mark.unlink()
+        return self._finish(trainer, settings, home, run)
+
+    def _go_on(self, run: RunFolder, data: Any, *, overwrite: bool) -> Fitted:
+        state = state_of(run)
+        found = waiting(run, OVERWRITING) if overwrite else None
+        if found is None and state is State.WHOLE:
+            found = waiting(run, RESUMING)
+        base = found or run
+        if found is None:
+            _refuse_nothing_to_go_on(run, state)
+        if not overwrite and (left := waiting(run, OVERWRITING)) is not None:
+            self.notify(
+                f"Training to replace this run was cut short and is kept in {left.path.name}; it goes on "
+                "with resume and overwrite together"
+            )
+        settings = resumed_settings(self.recipe, base, run)
+        store = SequenceStore.open(base.data)
+        _refuse_another_log(data, store, run, self.notify)
+        trainer = self._trainer(settings, store)
+        trainer.restore(base.checkpoint)
+        if base is run and state is State.WHOLE:
+            if trainer.done and _is_sound(run):
+                history = self._run(trainer, settings).history
+                return Fitted(trainer.encoder, store, settings.training, history)
+            refuse_unmovable(run)
+            base = copy_of(run, RESUMING)
+        write_config(base, settings.encoder, settings.training)
+        return self._finish(trainer, settings, base, run)
+
+    def _finish(self, trainer: Trainer, settings: Settings, home: RunFolder, run: RunFolder) -> Fitted:
+        """Train in a folder that goes on if it is killed, and make it whole and the run."""
+        store, began = trainer.store, trainer.progress.global_step
+        trainer.folder, store.path = home.path, home.data
+        try:
+            progress = self._run(trainer, settings)
+            plot_training(progress.history, home.plots)
+            write_model(home, trainer.encoder, preset=settings.preset, dataset=store.fingerprint)
+            if home.path != run.path:
+                publish(home, run)
+        except Exception:
+            moved = trainer.progress.global_step > began and np.isfinite(trainer.progress.loss_sum)
+            if home.path != run.path and not moved:
+                discard(home, run)
+            raise
+        store.path = run.data
+        return Fitted(trainer.encoder, store, settings.training, progress.history)
+
+    def _run(self, trainer: Trainer, settings: Settings) -> Progress:
+        said = SilentReporter() if self.quiet else ConsoleReporter(settings.training.select)
+        facts = run_settings(trainer.encoder, trainer.store, settings.training, preset=settings.preset)
+        with told(self.callbacks, facts, said) as trainer.reporter:
+            return trainer.run()
+
+    def _trainer(self, settings: Settings, store: SequenceStore) -> Trainer:
+        for line in settings.left_out:
+            self.notify(line)
+        if not has_targets(store):
+            self.notify("No user has a test event after a history: this run will not be tested")
+        training = settings.training
+        encoder = build_encoder(settings.name, store.n_items, settings.encoder, seed=training.seed)
+        return Trainer(
+            encoder.to(self.device),
+            store,
+            training,
+            validate=validation_metrics(store, training),
+            notes={"encoder": settings.name, "preset": settings.preset},
+        )
+
+
+def _refuse_nothing_to_go_on(run: RunFolder, state: State) -> None:
+    if (run.checkpoint / "state.json").exists():
+        return
+    if state is State.EMPTY:
+        raise RunError(f"{run.path}: no checkpoint to go on from; leave resume=True out to start anew")
+    raise RunError(
+        f"{run.path}: holds {state.value.removesuffix(', without a checkpoint')}, and no checkpoint to go on "
+        "from; replace it with overwrite=True, without resume=True, or choose another folder"
+    )
+
+
+def _refuse_another_log(
+    data: Any, store: SequenceStore, run: RunFolder, notify: Callable[[str], None]
+) -> None:
+    """Compare what was given with a run's data, by digest of the log, or else of what is prepared of it."""
+    if is_prepared(data):
+        same = open_store(data).fingerprint == store.fingerprint
+    else:
+        same = find_source(data, notify).sha256 == store.meta.get("source", {}).get("sha256")
+        if not same:
+            with tempfile.TemporaryDirectory(prefix="recsys-") as scratch:
+                same = prepare(data, Path(scratch) / "data", notify=notify).fingerprint == store.fingerprint
+    if not same:
+        raise ArgumentError(
+            f"{run.path}: holds a run on other data; go on with the log that it was trained on, or choose "
+            "another folder"
+        )
+
+
+def _is_sound(run: RunFolder) -> bool:
+    try:
+        return sha256_of(run.weights) == read_manifest(run).sha256
+    except (OSError, RunError):
+        return False

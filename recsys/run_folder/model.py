@@ -1,0 +1,194 @@
+"""Configuration and weights of a run, to and from its folder."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from recsys import __version__
+from recsys.config import build, read_toml, to_dict
+from recsys.encoders.registry import (
+    build_encoder,
+    encoder_config,
+    encoder_module,
+    encoder_name,
+    registration,
+)
+from recsys.errors import ConfigError, RunError
+from recsys.files import read_json, replacing, save_tensors, sha256_of, write_json
+from recsys.run_folder.layout import RunFolder
+from recsys.run_folder.versions import VERSION, upgraded
+from recsys.training.config import TrainingConfig
+
+if TYPE_CHECKING:
+    from recsys.encoders.base import EncoderConfig, SequenceEncoder
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What ``run.json`` says.
+
+    Attributes:
+        encoder: registered name.
+        preset: its preset's name.
+        n_items: V.
+        sha256: of the weights' file.
+        dataset: fingerprint of the prepared data; None where an earlier version did not record it.
+        encoder_module: that registers an encoder which is not built in.
+    """
+
+    encoder: str
+    preset: str
+    n_items: int
+    sha256: str
+    dataset: str | None
+    encoder_module: str | None
+
+
+def write_config(run: RunFolder, encoder: "EncoderConfig", training: TrainingConfig) -> None:
+    """Write ``config.toml``."""
+    import tomli_w
+
+    with replacing(run.config) as temporary:
+        text = tomli_w.dumps({"encoder": to_dict(encoder), "training": to_dict(training)})
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_model(run: RunFolder, encoder: "SequenceEncoder", *, preset: str, dataset: str) -> str:
+    """Write the weights and then the manifest that makes the run whole.
+
+    Args:
+        run: where.
+        encoder: with the weights to keep.
+        preset: name of the preset that it was trained by.
+        dataset: fingerprint of the prepared data.
+
+    Returns:
+        The sha256 of the weights.
+    """
+    with replacing(run.weights) as temporary:
+        save_tensors(encoder.state_dict(), temporary)
+    digest = sha256_of(run.weights)
+    manifest = {
+        "format": VERSION,
+        "version": __version__,
+        "encoder": encoder_name(encoder),
+        "preset": preset,
+        "n_items": encoder.n_items,
+        "sha256": digest,
+        "dataset": dataset,
+    }
+    module = encoder_module(encoder)
+    if module is not None:
+        manifest["encoder_module"] = module
+    write_json(run.manifest, manifest)
+    return digest
+
+
+def read_manifest(run: RunFolder) -> Manifest:
+    """Read ``run.json`` of any version.
+
+    Raises:
+        RunError: no run, an unfinished or damaged one, or of a version that is not known.
+    """
+    path = run.path
+    if not path.is_dir():
+        raise RunError(f"{path}: no such run folder; train one with `recsys train DATA --out {path}`")
+    if not run.manifest.exists():
+        hint = "not a run folder"
+        if run.config.exists() and run.data.is_dir():
+            hint = "training has not finished; go on with resume=True"
+        raise RunError(f"{path}: {hint} ({run.manifest.name} is missing)")
+    record = read_json(run.manifest)
+    try:
+        record = upgraded(record, run.manifest)
+        return Manifest(
+            encoder=str(record["encoder"]),
+            preset=str(record["preset"]),
+            n_items=int(record["n_items"]),
+            sha256=str(record["sha256"]),
+            dataset=record["dataset"],
+            encoder_module=record.get("encoder_module"),
+        )
+    except (KeyError, TypeError, ValueError):
+        raise RunError(f"{run.manifest}: not a run's manifest; the file is damaged") from None
+
+
+def read_settings(
+    run: RunFolder, name: str, module: str | None = None
+) -> "tuple[EncoderConfig, TrainingConfig]":
+    """Read ``config.toml``.
+
+    Args:
+        run: where.
+        name: of the encoder.
+        module: that registers it, for the message where nobody did.
+
+    Raises:
+        RunError: the encoder is not known, or it is missing, or not one of this encoder.
+    """
+    sections: dict[str, dict[str, Any]]
+    _require_encoder(run, name, module)
+    try:
+        sections = read_toml(run.config)
+        config = encoder_config(name, sections["encoder"])
+        return config, build(TrainingConfig, sections["training"], where="training")
+    except ConfigError as error:
+        raise RunError(f"{run.config}: damaged ({error})") from None
+
+
+def read_run(path: str | Path) -> "tuple[SequenceEncoder, TrainingConfig, str]":
+    """Rebuild the encoder of a finished run.
+
+    Returns:
+        The encoder in evaluation mode on the CPU, how it was trained, and its preset's name.
+
+    Raises:
+        RunError: not a run folder, an unfinished or damaged run, or one of another format.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    run = RunFolder(Path(path))
+    while True:
+        manifest = read_manifest(run)
+        try:
+            content = run.weights.read_bytes()
+        except OSError:
+            content = b""
+        if hashlib.sha256(content).hexdigest() == manifest.sha256:
+            break
+        # Another process may have put another run in this one's place in between.
+        if read_manifest(run) == manifest:
+            raise RunError(
+                f"{run.weights}: missing or damaged (its sha256 is not the recorded one); train anew"
+            )
+    config, training = read_settings(run, manifest.encoder, manifest.encoder_module)
+    encoder = build_encoder(manifest.encoder, manifest.n_items, config)
+    try:
+        encoder.load_state_dict(load(content))
+    except (RuntimeError, SafetensorError):
+        raise RunError(f"{run.config}: does not fit {run.weights.name}; one of them was edited") from None
+    return encoder.eval(), training, manifest.preset
+
+
+def _require_encoder(run: RunFolder, name: str, module: str | None) -> None:
+    """Say what an encoder that is not built in needs; nothing is imported because a folder names it."""
+    try:
+        registration(name)
+    except ConfigError as error:
+        if not isinstance(module, str):
+            raise RunError(f"{run.path}: {error}; import the module that registers it first") from None
+        raise RunError(
+            f"{run.path}: its encoder {name!r} is not built in: pass --plugin {module}, or in Python "
+            f"import {module} before recsys.load"
+        ) from None
+
+
+def fingerprint(encoder: "SequenceEncoder") -> str:
+    """Hex sha256 over an encoder's weights, by which an index knows its model."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(encoder.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()

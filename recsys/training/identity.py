@@ -1,0 +1,149 @@
+"""By what a checkpoint knows its run, and how checkpoints of earlier versions are read.
+
+``state.json`` carries the version of its layout under ``format``. A change of the layout, or a new setting,
+raises `VERSION` by one and adds one function to `STEPS`, which makes the next version of a state; a new
+setting is given the value by which checkpoints before it were trained. Nothing else knows of old versions.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from recsys.errors import RunError
+
+VERSION = 2
+RESUMABLE = ("epochs", "patience", "prefetch")
+"""Settings that may change when a run goes on: the first two say how far, the last changes nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What must be equal for a checkpoint to be resumed.
+
+    Attributes:
+        encoder: its class's name under ``class``, and all settings.
+        training: all settings.
+        dataset: fingerprint of the prepared data.
+        loss: the loss in use; "auto" may mean another one on another device.
+    """
+
+    encoder: Mapping[str, Any]
+    training: Mapping[str, Any]
+    dataset: str
+    loss: str
+
+
+def may_change(training: Mapping[str, Any]) -> tuple[str, ...]:
+    """Training settings that do not decide the steps taken so far.
+
+    A rate that falls until the last epoch was another one if there are more.
+    """
+    return RESUMABLE if training.get("schedule", "constant") == "constant" else RESUMABLE[1:]
+
+
+def refuse_another(folder: Path, found: Identity, asked: Identity) -> None:
+    """Compare a checkpoint with the run that wants to go on.
+
+    Raises:
+        RunError: they differ; the message names the first setting that does.
+    """
+    free = may_change(found.training)
+    for what, here, wanted, ignored in (
+        ("encoder configuration", found.encoder, asked.encoder, ()),
+        ("training configuration", found.training, asked.training, free),
+    ):
+        other = next(
+            (n for n in {**wanted, **here} if n not in ignored and here.get(n) != wanted.get(n)), None
+        )
+        if other is not None:
+            detail = f" ({other} = {here[other]!r}, not {wanted.get(other)!r})" if other in here else ""
+            raise RunError(
+                f"{folder}: the checkpoint was made with another {what}{detail}; resume with the same one, "
+                "or train into another --out"
+            )
+    for what in ("dataset", "loss"):
+        if getattr(found, what) != getattr(asked, what):
+            raise RunError(
+                f"{folder}: the checkpoint was made with another {what}; resume with the same one, or train "
+                "into another --out"
+            )
+
+
+def recorded_encoder(state: Mapping[str, Any], settings: Mapping[str, Mapping[str, Any]]) -> str | None:
+    """Which encoder a state of any version was made by.
+
+    Args:
+        state: contents of a ``state.json``.
+        settings: by an encoder's name what its identity would be; asked only where the name is not recorded.
+    """
+    if state["format"] != 1:
+        return state["notes"].get("encoder")  # type: ignore[no-any-return]
+    found = state["fingerprint"]["encoder configuration"]
+    return next((name for name, asked in settings.items() if _digest_1(asked) == found), None)
+
+
+def upgraded(state: dict[str, Any], path: Path, asked: Identity) -> dict[str, Any]:
+    """A state as this version writes it.
+
+    Args:
+        state: contents of a ``state.json``.
+        path: of that file, for messages.
+        asked: the run that wants to go on, which a digest can only be compared with.
+
+    Raises:
+        RunError: the version is not known.
+        KeyError, TypeError: the file is damaged.
+    """
+    version = state["format"]
+    if version not in (*STEPS, VERSION):
+        raise RunError(f"{path}: checkpoint format {version} is not known here; train anew, or update recsys")
+    while version != VERSION:
+        state = STEPS[version](state, asked)
+        version = state["format"]
+    return state
+
+
+def _from_1(state: dict[str, Any], asked: Identity) -> dict[str, Any]:
+    """Version 1 kept digests of settings; where they are those of the asked ones, these were meant."""
+    found: Mapping[str, str] = state["fingerprint"]
+    same = {
+        "encoder": found["encoder configuration"] == _digest_1(asked.encoder),
+        "training": found["training configuration"] == _digest_1(asked.training),
+    }
+    kept = {part: dict(getattr(asked, part)) if same[part] else {} for part in same}
+    identity = {**kept, "dataset": found["dataset"], "loss": found["loss"]}
+    return {**state, "format": 2, "identity": identity, "notes": {}}
+
+
+_LATER_1 = {
+    "tie_items": True,
+    "norm": "layer",
+    "feed_forward": "block",
+    "schedule": "constant",
+    "repeat_bias": 0,
+    "select": "ndcg@10",
+}
+"""Settings that came while version 1 was written, and the values at which its digests left them out."""
+
+
+def deciding_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that version 1 digested, by which runs of benchmarks are named still.
+
+    What may change on the way is left out, and what came later where it changes nothing.
+    """
+    return {
+        key: value
+        for key, value in settings.items()
+        if key not in may_change(settings) and not (key in _LATER_1 and value == _LATER_1[key])
+    }
+
+
+def _digest_1(settings: Mapping[str, Any]) -> str:
+    deciding = deciding_settings(settings)
+    return hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()
+
+
+STEPS: Mapping[int, Callable[[dict[str, Any], Identity], dict[str, Any]]] = {1: _from_1}
