@@ -11,7 +11,7 @@ from torch import Tensor
 from recsys.kernels.conv.call import ConvCall
 from recsys.kernels.conv.cpu_backward import BACKWARD_SCRATCH, backward_worker
 from recsys.kernels.conv.cpu_forward import FORWARD_SCRATCH, forward_worker
-from recsys.kernels.conv.cpu_rows import BLOCK
+from recsys.kernels.conv.cpu_rows import BLOCK_D
 from recsys.kernels.shared.arguments import check_offsets_values
 from recsys.kernels.shared.arrays import add_up, flat, rows
 from recsys.kernels.shared.operators import cpu_operator
@@ -52,7 +52,7 @@ def forward(
     check_offsets_values("causal_conv", offsets, events)
     y, final = _outputs(x, weight, offsets, return_state)
     bounds, order = group_sequences(offsets.numpy(), GROUP)
-    threads = threads_for(len(order) * -(-channels // BLOCK), STEPS * events * channels)
+    threads = threads_for(len(order) * -(-channels // BLOCK_D), STEPS * events * channels)
     launch(
         forward_worker,
         threads,
@@ -95,7 +95,7 @@ def backward(
     dx, dweight, dbias, dinitial = _gradients(x, weight, bias, initial_state)
     bounds, order = group_sequences(offsets.numpy(), GROUP)
     part_weight, part_bias = torch.empty(len(order), channels, width), torch.empty(len(order), channels)
-    threads = threads_for(len(order) * -(-channels // BLOCK), 2 * STEPS * events * channels)
+    threads = threads_for(len(order) * -(-channels // BLOCK_D), 2 * STEPS * events * channels)
     launch(
         backward_worker,
         threads,

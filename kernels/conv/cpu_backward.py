@@ -3,7 +3,7 @@
 import numpy as np
 
 from recsys.kernels.conv.cpu_rows import (
-    BLOCK,
+    BLOCK_D,
     CHUNK,
     ONE,
     ROWS,
@@ -39,7 +39,7 @@ from recsys.kernels.shared.vector.channel_blocks import (
 
 __all__ = ["BACKWARD_SCRATCH", "backward_worker"]
 
-BACKWARD_SCRATCH = 6 * ROWS + 2 * BLOCK
+BACKWARD_SCRATCH = 6 * ROWS + 2 * BLOCK_D
 """float32 elements of scratch space that one worker needs."""
 
 
@@ -74,27 +74,27 @@ def backward_worker(
     d, width) and dbias (groups, d) are per group of sequences: the caller adds them up in order.
     """
     past = width - 1
-    blocks = (channels + BLOCK - 1) // BLOCK
+    blocks = (channels + BLOCK_D - 1) // BLOCK_D
     at = slot * BACKWARD_SCRATCH
     taps, at = scratch[at : at + ROWS], at + ROWS
     before, at = scratch[at : at + ROWS], at + ROWS
-    lift, at = scratch[at : at + BLOCK], at + BLOCK
+    lift, at = scratch[at : at + BLOCK_D], at + BLOCK_D
     pulls, at = scratch[at : at + ROWS], at + ROWS
     tail, at = scratch[at : at + ROWS], at + ROWS
     head, at = scratch[at : at + ROWS], at + ROWS
     sum_weight, at = scratch[at : at + ROWS], at + ROWS
-    sum_bias = scratch[at : at + BLOCK]
+    sum_bias = scratch[at : at + BLOCK_D]
     zero = splat(ZERO)
     while True:
         task = next_task(queue)
         if task >= len(order) * blocks:
             return
-        group, channel = order[task // blocks], task % blocks * BLOCK
-        count = min(BLOCK, channels - channel)
+        group, channel = order[task // blocks], task % blocks * BLOCK_D
+        count = min(BLOCK_D, channels - channel)
         load_columns(weight, channel * width, width, count, taps)
         load_block(bias, channel, count, lift)
-        fill(sum_weight, 0, TAPS * (BLOCK // LANES), ZERO)
-        fill(sum_bias, 0, BLOCK // LANES, ZERO)
+        fill(sum_weight, 0, TAPS * (BLOCK_D // LANES), ZERO)
+        fill(sum_bias, 0, BLOCK_D // LANES, ZERO)
         for sequence in range(bounds[group], bounds[group + 1]):
             begin: Number = np.int64(offsets[sequence])
             end: Number = np.int64(offsets[sequence + 1])
@@ -102,22 +102,22 @@ def backward_worker(
             if len(initial):
                 load_columns(initial, state_at, past, count, before)
             else:
-                fill(before, 0, past * (BLOCK // LANES), ZERO)
+                fill(before, 0, past * (BLOCK_D // LANES), ZERO)
             if len(dfinal):
                 load_columns(dfinal, state_at, past, count, tail)
             else:
-                fill(tail, 0, past * (BLOCK // LANES), ZERO)
-            fill(pulls, 0, past * (BLOCK // LANES), ZERO)
+                fill(tail, 0, past * (BLOCK_D // LANES), ZERO)
+            fill(pulls, 0, past * (BLOCK_D // LANES), ZERO)
             for start in range(begin, end, CHUNK):
                 events = min(CHUNK, end - start)
                 for first in range(0, count, LANES):
                     here, left = channel + first, count - first
-                    w0, w1 = load(taps, past * BLOCK + first), recall(width, taps, first, 1)
+                    w0, w1 = load(taps, past * BLOCK_D + first), recall(width, taps, first, 1)
                     w2, w3 = recall(width, taps, first, 2), recall(width, taps, first, 3)
                     x1, x2 = recall(width, before, first, 1), recall(width, before, first, 2)
                     x3 = recall(width, before, first, 3)
-                    v0, v1 = load(taps, first), load(taps, BLOCK + first)
-                    v2, v3 = load(taps, 2 * BLOCK + first), load(taps, 3 * BLOCK + first)
+                    v0, v1 = load(taps, first), load(taps, BLOCK_D + first)
+                    v2, v3 = load(taps, 2 * BLOCK_D + first), load(taps, 3 * BLOCK_D + first)
                     g1, g2 = recall(width, pulls, first, 1), recall(width, pulls, first, 2)
                     g3 = recall(width, pulls, first, 3)
                     s0, s1, s2, s3, s = zero, zero, zero, zero, zero
@@ -138,7 +138,7 @@ def backward_worker(
                         if t - begin >= past:
                             write(dx, (t - past) * channels + here, left, grad)
                         else:
-                            store(head, (t - begin) * BLOCK + first, grad)
+                            store(head, (t - begin) * BLOCK_D + first, grad)
                         x3 = x2
                         x2 = x1
                         x1 = x0
@@ -152,17 +152,17 @@ def backward_worker(
             # The last inputs, which later events would have read: the state's gradient instead.
             for first in range(0, count, LANES):
                 here, left = channel + first, count - first
-                v1, v2 = load(taps, BLOCK + first), load(taps, 2 * BLOCK + first)
-                v3 = load(taps, 3 * BLOCK + first)
+                v1, v2 = load(taps, BLOCK_D + first), load(taps, 2 * BLOCK_D + first)
+                v3 = load(taps, 3 * BLOCK_D + first)
                 g1, g2 = recall(width, pulls, first, 1), recall(width, pulls, first, 2)
                 g3 = recall(width, pulls, first, 3)
                 for j in range(past):
-                    grad = weigh(width, zero, v1, v2, v3, zero, g1, g2, g3, load(tail, j * BLOCK + first))
+                    grad = weigh(width, zero, v1, v2, v3, zero, g1, g2, g3, load(tail, j * BLOCK_D + first))
                     t = end + j
                     if t - begin >= past:
                         write(dx, (t - past) * channels + here, left, grad)
                     else:
-                        store(head, (t - begin) * BLOCK + first, grad)
+                        store(head, (t - begin) * BLOCK_D + first, grad)
                     g3 = g2
                     g2 = g1
                     g1 = zero

@@ -3,7 +3,7 @@
 import numpy as np
 
 from recsys.kernels.conv.cpu_rows import (
-    BLOCK,
+    BLOCK_D,
     CHUNK,
     ROWS,
     ZERO,
@@ -22,7 +22,7 @@ from recsys.kernels.shared.vector.channel_blocks import (
 
 __all__ = ["FORWARD_SCRATCH", "forward_worker"]
 
-FORWARD_SCRATCH = 2 * ROWS + BLOCK
+FORWARD_SCRATCH = 2 * ROWS + BLOCK_D
 """float32 elements of scratch space that one worker needs."""
 
 
@@ -47,17 +47,17 @@ def forward_worker(
 ) -> None:
     """Draw tasks and convolve them; float32 arrays seen as 1-D, empty ones are absent."""
     past = width - 1
-    blocks = (channels + BLOCK - 1) // BLOCK
+    blocks = (channels + BLOCK_D - 1) // BLOCK_D
     at = slot * FORWARD_SCRATCH
     taps, at = scratch[at : at + ROWS], at + ROWS
     before, at = scratch[at : at + ROWS], at + ROWS
-    lift = scratch[at : at + BLOCK]
+    lift = scratch[at : at + BLOCK_D]
     while True:
         task = next_task(queue)
         if task >= len(order) * blocks:
             return
-        group, channel = order[task // blocks], task % blocks * BLOCK
-        count = min(BLOCK, channels - channel)
+        group, channel = order[task // blocks], task % blocks * BLOCK_D
+        count = min(BLOCK_D, channels - channel)
         load_columns(weight, channel * width, width, count, taps)
         load_block(bias, channel, count, lift)
         for sequence in range(bounds[group], bounds[group + 1]):
@@ -67,12 +67,12 @@ def forward_worker(
             if len(initial):
                 load_columns(initial, state_at, past, count, before)
             else:
-                fill(before, 0, past * (BLOCK // LANES), ZERO)
+                fill(before, 0, past * (BLOCK_D // LANES), ZERO)
             for start in range(begin, end, CHUNK):
                 events = min(CHUNK, end - start)
                 for first in range(0, count, LANES):
                     here, left = channel + first, count - first
-                    w0, w1 = load(taps, past * BLOCK + first), recall(width, taps, first, 1)
+                    w0, w1 = load(taps, past * BLOCK_D + first), recall(width, taps, first, 1)
                     w2, w3 = recall(width, taps, first, 2), recall(width, taps, first, 3)
                     x1, x2 = recall(width, before, first, 1), recall(width, before, first, 2)
                     x3 = recall(width, before, first, 3)

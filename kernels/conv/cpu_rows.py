@@ -14,7 +14,7 @@ from recsys.kernels.shared.vector.channel_blocks import (
 )
 
 __all__ = [
-    "BLOCK",
+    "BLOCK_D",
     "CHUNK",
     "ONE",
     "ROWS",
@@ -28,7 +28,7 @@ __all__ = [
     "weigh",
 ]
 
-BLOCK = 64
+BLOCK_D = 64
 """Channels of a task."""
 
 CHUNK = 32
@@ -37,7 +37,7 @@ CHUNK = 32
 TAPS = 4
 """The widest filter."""
 
-ROWS = TAPS * BLOCK
+ROWS = TAPS * BLOCK_D
 """Elements of one set of rows."""
 
 ZERO = np.float32(0)
@@ -47,10 +47,10 @@ ONE = np.float32(1)
 @compiled
 def load_columns(source: Array, at: Number, columns: Number, count: Number, target: Array) -> None:
     """Lay column j of `count` rows of `columns` values from `at` as row j of `target`, zeros behind it."""
-    fill(target, 0, columns * (BLOCK // LANES), ZERO)
+    fill(target, 0, columns * (BLOCK_D // LANES), ZERO)
     for channel in range(count):
         for j in range(columns):
-            target[j * BLOCK + channel] = source[at + channel * columns + j]
+            target[j * BLOCK_D + channel] = source[at + channel * columns + j]
 
 
 @compiled
@@ -58,7 +58,7 @@ def store_columns(source: Array, columns: Number, count: Number, target: Array, 
     """Undo `load_columns`."""
     for channel in range(count):
         for j in range(columns):
-            target[at + channel * columns + j] = source[j * BLOCK + channel]
+            target[at + channel * columns + j] = source[j * BLOCK_D + channel]
 
 
 @inlined
@@ -75,15 +75,15 @@ def weigh(width: Any, w0: Any, w1: Any, w2: Any, w3: Any, x0: Any, x1: Any, x2: 
 @inlined
 def recall(width: Any, rows: Any, first: Any, back: Any) -> Any:
     """Load what was `back` events ago; rows lie oldest first. Beyond the filter's width, any value."""
-    return load(rows, max(width - 1 - back, 0) * BLOCK + first)
+    return load(rows, max(width - 1 - back, 0) * BLOCK_D + first)
 
 
 @inlined
 def remember(width: Any, rows: Any, first: Any, v1: Any, v2: Any, v3: Any) -> None:
     """Undo `recall`."""
-    store(rows, (width - 2) * BLOCK + first, v1)
+    store(rows, (width - 2) * BLOCK_D + first, v1)
     if width > 2:
-        store(rows, (width - 3) * BLOCK + first, v2)
+        store(rows, (width - 3) * BLOCK_D + first, v2)
     if width > 3:
         store(rows, first, v3)
 
@@ -91,10 +91,10 @@ def remember(width: Any, rows: Any, first: Any, v1: Any, v2: Any, v3: Any) -> No
 @inlined
 def gather(width: Any, rows: Any, first: Any, s0: Any, s1: Any, s2: Any, s3: Any) -> None:
     """Add a chunk's sums to those of the taps, the current event's last."""
-    at = (width - 1) * BLOCK + first
+    at = (width - 1) * BLOCK_D + first
     store(rows, at, add(load(rows, at), s0))
-    store(rows, at - BLOCK, add(load(rows, at - BLOCK), s1))
+    store(rows, at - BLOCK_D, add(load(rows, at - BLOCK_D), s1))
     if width > 2:
-        store(rows, at - 2 * BLOCK, add(load(rows, at - 2 * BLOCK), s2))
+        store(rows, at - 2 * BLOCK_D, add(load(rows, at - 2 * BLOCK_D), s2))
     if width > 3:
         store(rows, first, add(load(rows, first), s3))

@@ -13,7 +13,7 @@ from recsys.kernels.scan.cpu_arrays import allocate_gradients, allocate_outputs,
 from recsys.kernels.scan.cpu_backward import backward_scratch, backward_worker
 from recsys.kernels.scan.cpu_forward import forward_scratch, forward_worker
 from recsys.kernels.scan.cpu_states import (
-    BLOCK,
+    BLOCK_D,
 )
 from recsys.kernels.shared.arguments import check_offsets_values
 from recsys.kernels.shared.arrays import add_up, flat
@@ -68,18 +68,18 @@ def forward(
     trained: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return y, the final state if `return_state`, and the states that backward needs if `trained`."""
-    (events, channels), states = u.shape, A.shape[1]
+    (events, d_inner), d_state = u.shape, A.shape[1]
     check_offsets_values("selective_scan", offsets, events)
     y, final, kept = allocate_outputs(u, A, offsets, return_state, trained)
     bounds, order = group_sequences(offsets.numpy(), FORWARD_GROUP)
-    threads = threads_for(len(order) * -(-channels // BLOCK), events * channels * states)
+    threads = threads_for(len(order) * -(-d_inner // BLOCK_D), events * d_inner * d_state)
     launch(
         forward_worker,
         threads,
         bounds,
         order,
         *arrange_inputs(u, delta, A, B, C, D, z, delta_bias, offsets, initial_state, delta_softplus),
-        torch.empty(threads * forward_scratch(states)).numpy(),
+        torch.empty(threads * forward_scratch(d_state)).numpy(),
         flat(y),
         flat(final),
         flat(kept),
@@ -124,22 +124,22 @@ def backward(
     initial_state: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Return the gradients of u, delta, A, B, C, D, z, delta_bias and initial_state; empty where absent."""
-    (events, channels), states = u.shape, A.shape[1]
+    (events, d_inner), d_state = u.shape, A.shape[1]
     gradients = allocate_gradients(u, A, B, D, z, delta_bias, initial_state)
     du, ddelta, dA, dB, dC, dD, dz, dbias, dinitial = gradients
     bounds, order = group_sequences(offsets.numpy(), BACKWARD_GROUP)
-    groups, blocks = len(order), -(-channels // BLOCK)
-    part_B, part_C = torch.empty(blocks, events, states), torch.empty(blocks, events, states)
-    part_A, part_D = torch.empty(groups, channels, states), torch.empty(groups, channels)
-    part_bias = torch.empty(groups, channels)
-    threads = threads_for(groups * blocks, 2 * events * channels * states)
+    groups, blocks = len(order), -(-d_inner // BLOCK_D)
+    part_B, part_C = torch.empty(blocks, events, d_state), torch.empty(blocks, events, d_state)
+    part_A, part_D = torch.empty(groups, d_inner, d_state), torch.empty(groups, d_inner)
+    part_bias = torch.empty(groups, d_inner)
+    threads = threads_for(groups * blocks, 2 * events * d_inner * d_state)
     launch(
         backward_worker,
         threads,
         bounds,
         order,
         *arrange_inputs(u, delta, A, B, C, D, z, delta_bias, offsets, initial_state, delta_softplus),
-        torch.empty(threads * backward_scratch(states)).numpy(),
+        torch.empty(threads * backward_scratch(d_state)).numpy(),
         flat(kept),
         flat(dy),
         flat(dfinal),

@@ -16,11 +16,11 @@ def allocate_outputs(
     u: Tensor, A: Tensor, offsets: Tensor, with_state: bool, trained: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Make y, the final states and the kept states; the last two are empty unless wanted."""
-    (events, channels), states = u.shape, A.shape[1]
-    vectors = -(-channels // LANES)
-    final = (offsets.shape[0] - 1, channels, states) if with_state else (0, channels, states)
-    kept = (events // KEEP if trained else 0, vectors, states, LANES)
-    return u.new_empty(events, channels), u.new_empty(final), u.new_empty(kept)
+    (events, d_inner), d_state = u.shape, A.shape[1]
+    vectors = -(-d_inner // LANES)
+    final = (offsets.shape[0] - 1, d_inner, d_state) if with_state else (0, d_inner, d_state)
+    kept = (events // KEEP if trained else 0, vectors, d_state, LANES)
+    return u.new_empty(events, d_inner), u.new_empty(final), u.new_empty(kept)
 
 
 def allocate_gradients(

@@ -28,7 +28,7 @@ from recsys.kernels.scan.cpu_chunk import (
     settle,
 )
 from recsys.kernels.scan.cpu_states import (
-    BLOCK,
+    BLOCK_D,
     KEEP,
     PAIR,
     clear_states,
@@ -62,16 +62,16 @@ from recsys.kernels.shared.vector.channel_blocks import (
 __all__ = ["backward_scratch", "backward_worker"]
 
 # Fields of the block: D, delta_bias, and the sums of their gradients.
-_LIFT, _SUM_D, _SUM_BIAS, _EDGE = (i * BLOCK for i in range(1, 5))
+_LIFT, _SUM_D, _SUM_BIAS, _EDGE = (i * BLOCK_D for i in range(1, 5))
 
 _ZERO = np.float32(0)
 _ONE = np.float32(1)
 
 
 @compiled
-def backward_scratch(states: Number) -> Number:
+def backward_scratch(d_state: Number) -> Number:
     """Return the float32 elements of scratch space that one worker needs."""
-    return BLOCK // PAIR * states * RECORD + _EDGE + KEEP * (STRIP + states * (STEP + SUMS))
+    return BLOCK_D // PAIR * d_state * RECORD + _EDGE + KEEP * (STRIP + d_state * (STEP + SUMS))
 
 
 @compiled
@@ -81,8 +81,8 @@ def backward_worker(
     bounds: Array,
     order: Array,
     offsets: Array,
-    channels: Number,
-    states: Number,
+    d_inner: Number,
+    d_state: Number,
     u: Array,
     u_row: Number,
     delta: Array,
@@ -114,51 +114,51 @@ def backward_worker(
 ) -> None:
     """Draw tasks and differentiate them; arguments as of `forward_worker`.
 
-    Gradients of events and states are whole; dB and dC (blocks, N, states) are per block of channels, and dA,
-    dD and dbias (groups, ...) per group of sequences: the caller adds them up in order.
+    Gradients of events and states are whole; dB and dC (blocks, N, d_state) are per block of channels, and
+    dA, dD and dbias (groups, ...) per group of sequences: the caller adds them up in order.
     """
-    blocks = (channels + BLOCK - 1) // BLOCK
-    kept_row = (channels + LANES - 1) // LANES * LANES * states
+    blocks = (d_inner + BLOCK_D - 1) // BLOCK_D
+    kept_row = (d_inner + LANES - 1) // LANES * LANES * d_state
     rows = np.int64(offsets[len(offsets) - 1])
-    size = backward_scratch(states)
+    size = backward_scratch(d_state)
     space = scratch[slot * size : (slot + 1) * size]
-    edge = BLOCK // PAIR * states * RECORD
+    edge = BLOCK_D // PAIR * d_state * RECORD
     strips = edge + _EDGE
     steps = strips + KEEP * STRIP
-    sums = steps + KEEP * states * STEP
+    sums = steps + KEEP * d_state * STEP
     while True:
         task = next_task(queue)
         if task >= len(order) * blocks:
             return
         group, block = order[task // blocks], task % blocks
-        channel = block * BLOCK
-        count: Number = min(BLOCK, channels - channel)
-        load_rates(A, channel, count, states, space, RECORD)
-        clear_states(space, count, states, RECORD, STATE)
-        clear_states(space, count, states, RECORD, SLOPE)
-        clear_states(space, count, states, RECORD, TOTAL)
+        channel = block * BLOCK_D
+        count: Number = min(BLOCK_D, d_inner - channel)
+        load_rates(A, channel, count, d_state, space, RECORD)
+        clear_states(space, count, d_state, RECORD, STATE)
+        clear_states(space, count, d_state, RECORD, SLOPE)
+        clear_states(space, count, d_state, RECORD, TOTAL)
         fill(space, edge, _EDGE // LANES, _ZERO)
         load_block(D, channel, count, space[edge:])
         load_block(bias, channel, count, space[edge + _LIFT :])
         for sequence in range(bounds[group], bounds[group + 1]):
             begin, end = np.int64(offsets[sequence]), np.int64(offsets[sequence + 1])
-            state_at = (sequence * channels + channel) * states
-            clear_states(space, count, states, RECORD, CARRY)
+            state_at = (sequence * d_inner + channel) * d_state
+            clear_states(space, count, d_state, RECORD, CARRY)
             if len(dfinal):
-                load_states(dfinal, state_at, count, states, space, RECORD, CARRY)
+                load_states(dfinal, state_at, count, d_state, space, RECORD, CARRY)
             for back in range((end - begin + KEEP - 1) // KEEP):
                 start = begin + ((end - begin - 1) // KEEP - back) * KEEP
                 events: Number = min(KEEP, end - start)
                 # Lanes without a channel too: a NaN of another sequence would reach the sums across lanes.
-                clear_states(space, count, states, RECORD, STATE)
+                clear_states(space, count, d_state, RECORD, STATE)
                 if start > begin:
-                    from_ = (start // KEEP - 1) * kept_row + channel * states
-                    restore_states(kept, from_, count, states, space, RECORD, STATE)
+                    from_ = (start // KEEP - 1) * kept_row + channel * d_state
+                    restore_states(kept, from_, count, d_state, space, RECORD, STATE)
                 elif len(initial):
-                    load_states(initial, state_at, count, states, space, RECORD, STATE)
-                fill(space, sums, 2 * events * states, _ZERO)
+                    load_states(initial, state_at, count, d_state, space, RECORD, STATE)
+                fill(space, sums, 2 * events * d_state, _ZERO)
                 for pair in range(0, count, PAIR):
-                    record = pair // PAIR * states * RECORD
+                    record = pair // PAIR * d_state * RECORD
                     for first in range(pair, pair + PAIR, LANES):
                         left, here, half = count - first, channel + first, first - pair
                         for k in range(events):
@@ -167,7 +167,7 @@ def backward_worker(
                                 read(delta, t * delta_row + here, left), load(space, edge + _LIFT + first)
                             )
                             value = read(u, t * u_row + here, left)
-                            g = read(dy, t * channels + here, left)
+                            g = read(dy, t * d_inner + here, left)
                             if softened:
                                 fall = decline(x)
                                 store(space, at + RISE, sigmoid(x, fall))
@@ -192,7 +192,7 @@ def backward_worker(
                             strips + half,
                             steps + half,
                             events,
-                            states,
+                            d_state,
                             B,
                             start * B_row,
                             B_row,
@@ -205,7 +205,7 @@ def backward_worker(
                         steps,
                         sums,
                         events,
-                        states,
+                        d_state,
                         B,
                         start * B_row,
                         B_row,
@@ -217,7 +217,7 @@ def backward_worker(
                         left = count - first
                         for k in range(events):
                             to, at = (
-                                (start + k) * channels + channel + first,
+                                (start + k) * d_inner + channel + first,
                                 strips + k * STRIP + first - pair,
                             )
                             rise, total = load(space, at + RISE), edge + _SUM_BIAS + first
@@ -226,13 +226,13 @@ def backward_worker(
                             write(du, to, left, load(space, at + PULL))
                             if len(z):
                                 write(dz, to, left, load(space, at + GATE))
-                for i in range(events * states):
-                    to = (block * rows + start) * states + i
+                for i in range(events * d_state):
+                    to = (block * rows + start) * d_state + i
                     dB[to] = sum_lanes(load(space, sums + i * SUMS))
                     dC[to] = sum_lanes(load(space, sums + i * SUMS + READS))
-                settle(space, count, states)
+                settle(space, count, d_state)
             if len(dinitial):
-                store_states(space, RECORD, CARRY, count, states, dinitial, state_at)
-        store_states(space, RECORD, TOTAL, count, states, dA, (group * channels + channel) * states)
-        store_block(space[edge + _SUM_D :], dD, group * channels + channel, count)
-        store_block(space[edge + _SUM_BIAS :], dbias, group * channels + channel, count)
+                store_states(space, RECORD, CARRY, count, d_state, dinitial, state_at)
+        store_states(space, RECORD, TOTAL, count, d_state, dA, (group * d_inner + channel) * d_state)
+        store_block(space[edge + _SUM_D :], dD, group * d_inner + channel, count)
+        store_block(space[edge + _SUM_BIAS :], dbias, group * d_inner + channel, count)

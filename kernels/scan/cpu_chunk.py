@@ -64,16 +64,16 @@ def advance(
     strips: Number,
     steps: Number,
     events: Number,
-    states: Number,
+    d_state: Number,
     B: Array,
     b_at: Number,
     b_row: Number,
 ) -> None:
     """Run a chunk forward for one vector of channels, keeping a and q of every step."""
     for k in range(events):
-        strip, at, to = strips + k * STRIP, record, steps + k * states * STEP
+        strip, at, to = strips + k * STRIP, record, steps + k * d_state * STEP
         step, push = load(space, strip), load(space, strip + PUSH)
-        for n in range(states):
+        for n in range(d_state):
             fade = decay(step, load(space, at))
             stays = multiply(fade, load(space, at + STATE))
             store(space, to, fade)
@@ -92,7 +92,7 @@ def retreat(
     steps: Number,
     sums: Number,
     events: Number,
-    states: Number,
+    d_state: Number,
     B: Array,
     b_at: Number,
     b_row: Number,
@@ -104,7 +104,7 @@ def retreat(
     skip_0, skip_1 = load(space, skip), load(space, skip + LANES)
     for k in range(events - 1, -1, -1):
         strip, at = strips + k * STRIP, record
-        from_, sum_at = steps + k * states * STEP, sums + k * states * SUMS
+        from_, sum_at = steps + k * d_state * STEP, sums + k * d_state * SUMS
         dt_0, dt_1 = load(space, strip), load(space, strip + LANES)
         u_0, u_1 = load(space, strip + VALUE), load(space, strip + VALUE + LANES)
         push_0, push_1 = load(space, strip + PUSH), load(space, strip + PUSH + LANES)
@@ -114,7 +114,7 @@ def retreat(
         through_1 = splat(_ZERO)
         along_0 = splat(_ZERO)  # A.(l q)
         along_1 = splat(_ZERO)
-        for n in range(states):
+        for n in range(d_state):
             b, c = splat_at(B, b_at + k * b_row + n), splat_at(C, c_at + k * c_row + n)
             stays_0, stays_1 = load(space, from_ + STAYS), load(space, from_ + STAYS + LANES)
             l_0 = fma(c, g_0, load(space, at + CARRY))
@@ -147,9 +147,9 @@ def retreat(
 
 
 @compiled
-def settle(space: Array, count: Number, states: Number) -> None:
+def settle(space: Array, count: Number, d_state: Number) -> None:
     """Add the sums over a chunk to those over all chunks and clear them."""
-    for record in range(0, (count + PAIR - 1) // PAIR * states * RECORD, RECORD):
+    for record in range(0, (count + PAIR - 1) // PAIR * d_state * RECORD, RECORD):
         for half in range(0, PAIR, LANES):
             total = record + TOTAL + half
             store(space, total, add(load(space, total), load(space, record + SLOPE + half)))

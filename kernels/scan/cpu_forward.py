@@ -3,7 +3,7 @@
 import numpy as np
 
 from recsys.kernels.scan.cpu_states import (
-    BLOCK,
+    BLOCK_D,
     KEEP,
     PAIR,
     clear_states,
@@ -35,13 +35,13 @@ __all__ = ["forward_scratch", "forward_worker"]
 _STATE, _RECORD = PAIR, 2 * PAIR
 
 # Fields of an event's strip, each a block of channels: step size, inflow, D u, silu(z).
-_INFLOW, _OUT, _GATE, _STRIP = BLOCK, 2 * BLOCK, 3 * BLOCK, 4 * BLOCK
+_INFLOW, _OUT, _GATE, _STRIP = BLOCK_D, 2 * BLOCK_D, 3 * BLOCK_D, 4 * BLOCK_D
 
 
 @compiled
-def forward_scratch(states: Number) -> Number:
+def forward_scratch(d_state: Number) -> Number:
     """Return the float32 elements of scratch space that one worker needs."""
-    return BLOCK // PAIR * states * _RECORD + 2 * BLOCK + KEEP * _STRIP
+    return BLOCK_D // PAIR * d_state * _RECORD + 2 * BLOCK_D + KEEP * _STRIP
 
 
 @compiled
@@ -51,8 +51,8 @@ def forward_worker(
     bounds: Array,
     order: Array,
     offsets: Array,
-    channels: Number,
-    states: Number,
+    d_inner: Number,
+    d_state: Number,
     u: Array,
     u_row: Number,
     delta: Array,
@@ -75,36 +75,36 @@ def forward_worker(
 ) -> None:
     """Draw tasks and scan them; float32 arrays seen as 1-D, empty ones are absent.
 
-    `kept` (rows, vectors, states, LANES) receives the state before each KEEP-th event of a sequence, in row
+    `kept` (rows, vectors, d_state, LANES) receives the state before each KEEP-th event of a sequence, in row
     event // KEEP - 1: two such events are never less than KEEP apart, so that rows do not collide.
     """
-    blocks = (channels + BLOCK - 1) // BLOCK
-    kept_row = (channels + LANES - 1) // LANES * LANES * states
-    size = forward_scratch(states)
+    blocks = (d_inner + BLOCK_D - 1) // BLOCK_D
+    kept_row = (d_inner + LANES - 1) // LANES * LANES * d_state
+    size = forward_scratch(d_state)
     space = scratch[slot * size : (slot + 1) * size]
-    skip = BLOCK // PAIR * states * _RECORD
-    lift = skip + BLOCK
-    strips = lift + BLOCK
+    skip = BLOCK_D // PAIR * d_state * _RECORD
+    lift = skip + BLOCK_D
+    strips = lift + BLOCK_D
     while True:
         task = next_task(queue)
         if task >= len(order) * blocks:
             return
-        group, channel = order[task // blocks], task % blocks * BLOCK
-        count: Number = min(BLOCK, channels - channel)
-        load_rates(A, channel, count, states, space, _RECORD)
+        group, channel = order[task // blocks], task % blocks * BLOCK_D
+        count: Number = min(BLOCK_D, d_inner - channel)
+        load_rates(A, channel, count, d_state, space, _RECORD)
         load_block(D, channel, count, space[skip:])
         load_block(bias, channel, count, space[lift:])
         for sequence in range(bounds[group], bounds[group + 1]):
             begin, end = np.int64(offsets[sequence]), np.int64(offsets[sequence + 1])
-            state_at = (sequence * channels + channel) * states
-            clear_states(space, count, states, _RECORD, _STATE)
+            state_at = (sequence * d_inner + channel) * d_state
+            clear_states(space, count, d_state, _RECORD, _STATE)
             if len(initial):
-                load_states(initial, state_at, count, states, space, _RECORD, _STATE)
+                load_states(initial, state_at, count, d_state, space, _RECORD, _STATE)
             for start in range(begin, end, KEEP):
                 stop: Number = min(start + KEEP, end)
                 if len(kept) and start > begin:
-                    to = (start // KEEP - 1) * kept_row + channel * states
-                    save_states(space, _RECORD, _STATE, count, states, kept, to)
+                    to = (start // KEEP - 1) * kept_row + channel * d_state
+                    save_states(space, _RECORD, _STATE, count, d_state, kept, to)
                 # Steps and gates of a whole chunk first: their long chains of operations then overlap.
                 for t in range(start, stop):
                     for first in range(0, count, LANES):
@@ -124,8 +124,8 @@ def forward_worker(
                         at = strips + (t - start) * _STRIP + first
                         step, push = load(space, at), load(space, at + _INFLOW)
                         out = load(space, at + _OUT)
-                        state = first // PAIR * states * _RECORD + first % PAIR
-                        for n in range(states):
+                        state = first // PAIR * d_state * _RECORD + first % PAIR
+                        for n in range(d_state):
                             old = load(space, state + _STATE)
                             into = multiply(push, splat_at(B, t * B_row + n))
                             new = fma(decay(step, load(space, state)), old, into)
@@ -134,6 +134,6 @@ def forward_worker(
                             state += _RECORD
                         if len(z):
                             out = multiply(out, load(space, at + _GATE))
-                        write(y, t * channels + channel + first, count - first, out)
+                        write(y, t * d_inner + channel + first, count - first, out)
             if len(final):
-                store_states(space, _RECORD, _STATE, count, states, final, state_at)
+                store_states(space, _RECORD, _STATE, count, d_state, final, state_at)

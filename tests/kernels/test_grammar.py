@@ -103,6 +103,12 @@ def test_a_file_without_a_side_serves_more_than_one(operation: str) -> None:
         assert len(sides) > 1 or sides == {None}, f"{operation}/{name}.py serves {sides} alone: its prefix"
 
 
+def test_the_shared_folder_imports_no_operation() -> None:
+    doors = tuple(f"recsys.kernels.{name}" for name in OPERATIONS)
+    for path in (KERNELS / "shared").rglob("*.py"):
+        assert not [module for module in _imports(path) if module.startswith(doors)], path
+
+
 @pytest.mark.parametrize("operation", OPERATIONS)
 def test_what_belongs_to_an_operation_is_there(operation: str) -> None:
     tests = Path(__file__).parent
