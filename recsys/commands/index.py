@@ -101,14 +101,6 @@ def build(
         tell(_recall_in_words(facts["recall"], built.kind))
 
 
-_KNOBS = {
-    "hnsw": "ef_search",
-    "ivf": "nprobe",
-    "ivfpq": "nprobe and refine",
-    "gpu-ivf": "nprobe",
-    "gpu-cagra": "ef_search",
-}
-"""What raises the recall of each approximate kind."""
 _LOW_RECALL = 0.9
 
 
@@ -117,7 +109,9 @@ def _recall_in_words(recall: float, kind: str) -> str:
     found = f"It finds {recall:.1%} of the 10 best items, over states of up to 256 users"
     if recall >= _LOW_RECALL:
         return f"{found}."
-    return f"{found}: raise {_KNOBS[kind]} with --set, or take --kind flat, which finds all."
+    from recsys.retrieval.backends import low_recall_remedy
+
+    return f"{found}: {low_recall_remedy(kind)}, which finds all."
 
 
 def add(

@@ -1,6 +1,7 @@
 """The kinds of index and how one is chosen; each kind is a module of its own, imported when asked for."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, Protocol
 
@@ -40,17 +41,31 @@ class SearchBackend(Protocol):
         """What took long to build (a graph, lists), to be saved beside the vectors; may be empty."""
 
 
-# Kind -> module whose `build(vectors, metric, options, parts)` makes the backend; parts are what
-# `SearchBackend.parts` gave, when a saved index is opened, and else None.
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What is known of a kind of index before its module is imported.
+
+    Attributes:
+        module: whose `build(vectors, metric, options, parts)` makes the backend; parts are what
+            `SearchBackend.parts` gave, when a saved index is opened, and else None.
+        library: "faiss", "gpu-faiss" or "" for what has to be installed.
+        raise_recall: options that make an approximate kind find more, in words; "" for an exact one.
+    """
+
+    module: str
+    library: str = ""
+    raise_recall: str = ""
+
+
 _KINDS = {
-    "exact": "recsys.retrieval.exact",
-    "flat": "recsys.retrieval.flat",
-    "ivf": "recsys.retrieval.ivf",
-    "ivfpq": "recsys.retrieval.ivfpq",
-    "hnsw": "recsys.retrieval.hnsw",
-    "gpu-flat": "recsys.retrieval.gpu_flat",
-    "gpu-ivf": "recsys.retrieval.gpu_ivf",
-    "gpu-cagra": "recsys.retrieval.gpu_cagra",
+    "exact": Kind("recsys.retrieval.exact"),
+    "flat": Kind("recsys.retrieval.flat", "faiss"),
+    "ivf": Kind("recsys.retrieval.ivf", "faiss", "nprobe"),
+    "ivfpq": Kind("recsys.retrieval.ivfpq", "faiss", "nprobe and refine"),
+    "hnsw": Kind("recsys.retrieval.hnsw", "faiss", "ef_search"),
+    "gpu-flat": Kind("recsys.retrieval.gpu_flat", "gpu-faiss"),
+    "gpu-ivf": Kind("recsys.retrieval.gpu_ivf", "gpu-faiss", "nprobe"),
+    "gpu-cagra": Kind("recsys.retrieval.gpu_cagra", "gpu-faiss", "ef_search"),
 }
 
 
@@ -59,11 +74,26 @@ def known_kinds() -> tuple[str, ...]:
     return (*_KINDS, "auto")
 
 
-def register_kind(kind: str, module: str) -> None:
-    """Add a kind: `module` must have `build(vectors, metric, options, parts) -> SearchBackend`."""
+def register_kind(kind: str, module: str, *, raise_recall: str = "") -> None:
+    """Add a kind: `module` must have `build(vectors, metric, options, parts) -> SearchBackend`.
+
+    Args:
+        kind: its name.
+        module: to import when it is asked for.
+        raise_recall: options that make it find more, if it is approximate.
+
+    Raises:
+        ArgumentError: the name is taken.
+    """
     if kind in known_kinds():
         raise ArgumentError(f"index kind {kind!r} is taken: choose another name")
-    _KINDS[kind] = module
+    _KINDS[kind] = Kind(module, raise_recall=raise_recall)
+
+
+def low_recall_remedy(kind: str) -> str:
+    """What to do where an approximate index finds too little, in words."""
+    options = _KINDS[kind].raise_recall
+    return f"raise {options} with --set, or take --kind flat" if options else "take --kind flat"
 
 
 def check_kind(kind: str) -> None:
@@ -75,11 +105,12 @@ def check_kind(kind: str) -> None:
     """
     if kind not in known_kinds():
         raise ArgumentError(f"index kind {kind!r} is not known: choose one of {', '.join(known_kinds())}")
-    if kind.startswith("gpu-"):
+    library = _KINDS[kind].library if kind in _KINDS else ""
+    if library == "gpu-faiss":
         from recsys.retrieval.gpu_library import load_gpu_faiss
 
         load_gpu_faiss()
-    elif kind in ("flat", "ivf", "ivfpq", "hnsw"):
+    elif library == "faiss":
         from recsys.retrieval.faiss_library import load_faiss
 
         load_faiss()
@@ -118,6 +149,6 @@ def build_backend(
     kind: str, vectors: Tensor, metric: Metric, options: IndexOptions, parts: Parts | None = None
 ) -> SearchBackend:
     """Build an index of a resolved kind over (V, d) float32 vectors, or rebuild it from saved parts."""
-    build: Any = import_module(_KINDS[kind]).build
+    build: Any = import_module(_KINDS[kind].module).build
     made: SearchBackend = build(vectors, metric, options, parts)
     return made

@@ -240,7 +240,7 @@ def _bad(folder: Path) -> list[tuple[str, list[Any], str]]:
         ("unknown encoder", ["train", log, "--out", out, "--encoder", "sasrek"], "sasrec"),
         ("unknown preset", ["train", log, "--out", out, "--preset", "best"], "tuned"),
         ("unknown key", ["train", log, "--out", out, "--set", "training.epoch=3"], "did you mean 'epochs'"),
-        ("bad value", ["train", log, "--out", out, "--set", "training.epochs=many"], "is not a int"),
+        ("bad value", ["train", log, "--out", out, "--set", "training.epochs=many"], "is not an int"),
         ("out of range", ["train", log, "--out", out, "--set", "encoder.dropout=2"], "encoder.dropout"),
         ("not key=value", ["train", log, "--out", out, "--set", "epochs"], "section.key=value"),
         ("missing config", ["train", log, "--out", out, "--config", folder / "no.toml"], "no.toml"),
@@ -336,7 +336,7 @@ def test_an_index_of_any_vectors_is_built_and_evaluated(run: Path) -> None:
     assert local["neighbours"] > 0
     assert len(_json("recommend", run, "--user", "3")["items"]) == 10
     assert _json("index", run, "--kind", "exact", "--set", "threads=1")["vectors"] == "embedding"
-    for bad, words in (("ef=3", "index.ef"), ("ef_search", "key=value"), ("nprobe=x", "is not a int")):
+    for bad, words in (("ef=3", "index.ef"), ("ef_search", "key=value"), ("nprobe=x", "is not an int")):
         refused = _recsys("index", run, "--set", bad)
         assert refused.returncode == 2
         assert words in refused.stderr

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from recsys.errors import ArgumentError
-from recsys.retrieval.backends import choose_kind, known_kinds, register_kind
+from recsys.retrieval.backends import Kind, choose_kind, known_kinds, low_recall_remedy, register_kind
 from recsys.retrieval.filters import merge_filters
 
 
@@ -44,8 +44,10 @@ def test_permits_knows_rows_candidates_and_the_filler() -> None:
 
 
 def test_a_kind_can_be_added_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("recsys.retrieval.backends._KINDS", {"exact": "recsys.retrieval.exact"})
-    register_kind("other", "recsys.retrieval.exact")
+    monkeypatch.setattr("recsys.retrieval.backends._KINDS", {"exact": Kind("recsys.retrieval.exact")})
+    register_kind("other", "recsys.retrieval.exact", raise_recall="luck")
+    assert low_recall_remedy("other") == "raise luck with --set, or take --kind flat"
+    assert low_recall_remedy("exact") == "take --kind flat"
     assert known_kinds() == ("exact", "other", "auto")
     assert choose_kind("other", torch.eye(2)) == ("other", "asked for")
     with pytest.raises(ArgumentError, match="taken"):

@@ -162,7 +162,7 @@ def test_options_out_of_range_and_unknown_ones_are_refused() -> None:
     for options, words in (
         ({"ef_search": 0}, "index.ef_search = 0 is out of range"),
         ({"efsearch": 3}, "did you mean 'ef_search'"),
-        ({"nprobe": "many"}, "is not a int"),
+        ({"nprobe": "many"}, "is not an int"),
     ):
         with pytest.raises(ConfigError, match=words):
             ItemIndex.build(np.eye(3), fingerprint="f", options=options)
