@@ -31,7 +31,7 @@ class UserClock:
     Attributes:
         user: raw id.
         kind: "category", or "item" where the catalog has no categories.
-        labels: C names, most frequent first, "other" last if there is more.
+        labels: C names, most pooled over the day first, "other" last if there is more.
         shares: (24, C) by local hour: share of what the clock pools then that events of the label have. With
             `prior` they add up to one.
         prior: (24,) share of the prior that the model learned for everyone: near one where the user has next
@@ -87,7 +87,7 @@ def read_user_clock(
     items, local = queries.items[-encoder.history_length :], queries.local_times
     assert local is not None
     local = local[-encoder.history_length :]
-    kind, labels, shares = _shares(names, items, most)
+    kind, labels, shares = _shares(names, items)
     values = torch.from_numpy(np.concatenate((shares, np.ones((len(items), 1))), axis=1))
     first = -(-(int(local[-1]) + 1) // 3600) * 3600
     asked = torch.arange(first, first + HOURS * 3600, 3600)
@@ -101,23 +101,24 @@ def read_user_clock(
     order = np.argsort(asked.numpy() // 3600 % HOURS)
     sums = sums[order]
     total = sums[:, -1:] + prior
-    return UserClock(user, kind, labels, sums[:, :-1] / total, prior / total[:, 0], len(items))
+    labels, pooled = _top(labels, sums[:, :-1] / total, most)
+    return UserClock(user, kind, labels, pooled, prior / total[:, 0], len(items))
 
 
-def _shares(names: Names, items: NDArray[np.int64], most: int) -> tuple[str, list[str], Floats]:
+def _shares(names: Names, items: NDArray[np.int64]) -> tuple[str, list[str], Floats]:
     """Kind, C labels and (L, C) share of each label in each event; rows add up to at most one."""
     try:
         known, categories = names.categories
     except DataError:
-        return "item", *_item_shares(names, items, most)
+        return "item", *_item_shares(names, items)
     belongs = np.zeros((len(items), len(known)))
     for number in range(len(known)):
         belongs[:, number] = np.isin(items, categories.items(number))
     shares = belongs / np.maximum(belongs.sum(axis=1, keepdims=True), 1)
-    return "category", *_top(known, shares, most)
+    return "category", list(known), shares
 
 
-def _item_shares(names: Names, items: NDArray[np.int64], most: int) -> tuple[list[str], Floats]:
+def _item_shares(names: Names, items: NDArray[np.int64]) -> tuple[list[str], Floats]:
     rows, place = np.unique(items, return_inverse=True)
     titles = names.titles_of(rows)
     ids = names.items.decode(rows)
@@ -125,7 +126,7 @@ def _item_shares(names: Names, items: NDArray[np.int64], most: int) -> tuple[lis
         str(i) if title is None else str(title)
         for i, title in zip(ids, [None] * len(rows) if titles is None else titles.to_list(), strict=True)
     ]
-    return _top(shown, np.eye(len(rows))[place], most)
+    return shown, np.eye(len(rows))[place]
 
 
 def _top(labels: Sequence[str], shares: Floats, most: int) -> tuple[list[str], Floats]:

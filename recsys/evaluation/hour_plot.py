@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from recsys.console.pictures import picture
 from recsys.errors import ArgumentError
-from recsys.files import replacing
 
 _COLORS = ("#000000", "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#F0E442")
-_FORMATS = ("png", "svg", "pdf")
 
 
 def plot_by_hour(
@@ -37,27 +37,34 @@ def plot_by_hour(
     Raises:
         ArgumentError: nothing to draw, too much, lists that are not of 24 hours, or an unknown format.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    target = Path(path)
-    kind = target.suffix.lstrip(".").lower()
-    if kind not in _FORMATS:
-        raise ArgumentError(
-            f"{target}: cannot draw {kind or 'a file without ending'!r}, choose .png, .svg or .pdf"
-        )
     if not 1 <= len(panels) <= 4 or any(not 1 <= len(models) <= len(_COLORS) for models in panels.values()):
         raise ArgumentError("give 1 to 4 panels of 1 to 8 models")
     if any(len(values) != 24 for models in panels.values() for values in [requests, *models.values()]):
         raise ArgumentError("give 24 values for each model, one for each hour")
-    figure = Figure(figsize=(max(5.6, 4.4 * len(panels)), 4.2), dpi=150, layout="constrained")
-    FigureCanvasAgg(figure)
+    with picture(path, max(5.6, 4.4 * len(panels)), 4.2) as figure:
+        _draw(figure, panels, np.asarray(requests), title, metric)
+    return Path(path)
+
+
+def _draw(
+    figure: Any,
+    panels: Mapping[str, Mapping[str, Sequence[float | None]]],
+    requests: NDArray[np.int64],
+    title: str,
+    metric: str,
+) -> None:
     grid = figure.subplots(2, len(panels), sharex=True, sharey="row", squeeze=False, height_ratios=(4, 1))
     hours = np.arange(24)
+    # A figure of few requests says little: the larger its standard error, the fainter its point.
+    weight = np.sqrt(requests / max(int(requests.max(initial=0)), 1)).clip(0.15, 1.0)
     for (upper, lower), (name, models) in zip(grid.T, panels.items(), strict=True):
-        for color, (model, values) in zip(_COLORS, models.items(), strict=False):
-            line = [np.nan if value is None else value for value in values]
-            upper.plot(hours, line, marker="o", markersize=3, color=color, label=model, linewidth=1.4)
+        for place, (color, (model, values)) in enumerate(zip(_COLORS, models.items(), strict=False)):
+            line = np.array([np.nan if value is None else value for value in values])
+            # Where curves are equal the later, thinner one leaves an edge of the earlier to be seen.
+            width = 1.4 + 1.6 * (len(models) - 1 - place) / max(len(models) - 1, 1) * (len(models) > 1)
+            upper.plot(hours, line, color=color, linewidth=width, alpha=0.35)
+            upper.scatter(hours, line, s=(2.2 * width) ** 2, color=color, alpha=weight, zorder=3, linewidth=0)
+            upper.plot([], [], color=color, linewidth=width, marker="o", markersize=3, label=model)
         lower.bar(hours, requests, color="#BBBBBB")
         upper.set_title(name, fontsize=10)
         lower.set_xlabel("local hour of the request")
@@ -73,7 +80,4 @@ def plot_by_hour(
     for upper in grid[0]:
         handles |= dict(zip(*reversed(upper.get_legend_handles_labels()), strict=True))
     figure.legend(list(handles.values()), list(handles), loc="outside lower center", ncols=4, frameon=False)
-    figure.suptitle(title, fontsize=10)
-    with replacing(target) as temporary:
-        figure.savefig(temporary, format=kind)
-    return target
+    figure.suptitle(f"{title}; points of few are fainter", fontsize=10)

@@ -4,14 +4,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from recsys.console.pictures import picture, picture_format
 from recsys.errors import ArgumentError
 from recsys.evaluation.result import EvaluationResult
-from recsys.files import replacing
 
 # Okabe and Ito's palette, told apart by most color-blind readers.
 _COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000")
 _LINE = "#444444"
-_FORMATS = ("png", "svg", "pdf")
 # What must agree for two bars to be set side by side.
 _SAME = ("dataset", "split", "users", "targets")
 _SAME_PROTOCOL = ("protocol", "sha256", "candidates", "seen_items", "ties", "ndcg_ideal")
@@ -36,16 +35,7 @@ def plot_comparison(
     Raises:
         ArgumentError: nothing to draw, an unknown metric or format, or results that are not comparable.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-    from matplotlib.patheffects import withStroke
-
-    target = Path(path)
-    kind = target.suffix.lstrip(".").lower()
-    if kind not in _FORMATS:
-        raise ArgumentError(
-            f"{target}: cannot draw {kind or 'a file without ending'!r}, choose .png, .svg or .pdf"
-        )
+    picture_format(path)
     reports = {
         name: result.to_json() if isinstance(result, EvaluationResult) else dict(result)
         for name, result in results.items()
@@ -53,10 +43,16 @@ def plot_comparison(
     _check_comparable(reports, metrics)
     first = next(iter(reports.values()))
 
-    figure = Figure(
-        figsize=(max(5.0, 1.2 + 0.75 * len(reports) * len(metrics)), 3.8), dpi=150, layout="constrained"
-    )
-    FigureCanvasAgg(figure)
+    with picture(path, max(5.0, 1.2 + 0.75 * len(reports) * len(metrics)), 3.8) as figure:
+        _draw(figure, reports, metrics, first)
+    return Path(path)
+
+
+def _draw(
+    figure: Any, reports: Mapping[str, Mapping[str, Any]], metrics: Sequence[str], first: Mapping[str, Any]
+) -> None:
+    from matplotlib.patheffects import withStroke
+
     axes = figure.subplots()
     width = min(0.8 / len(reports), 0.4)
     for place, (name, report) in enumerate(reports.items()):
@@ -92,9 +88,6 @@ def plot_comparison(
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(axis="x", length=0)
     figure.legend(loc="outside lower left", ncols=4, frameon=False, fontsize=9)
-    with replacing(target) as temporary:
-        figure.savefig(temporary, format=kind)
-    return target
 
 
 def _check_comparable(reports: Mapping[str, Mapping[str, Any]], metrics: Sequence[str]) -> None:

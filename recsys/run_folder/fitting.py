@@ -172,7 +172,8 @@ class Fitting:
         trainer.folder, store.path = home.path, home.data
         try:
             progress = self._run(trainer, settings)
-            plot_training(progress.history, home.plots)
+            select = settings.training.select
+            plot_training(progress.history, home.plots, loss=trainer.loss_name, select=select)
             write_model(home, trainer.encoder, preset=settings.preset, dataset=store.fingerprint)
             if home.path != run.path:
                 publish(home, run)

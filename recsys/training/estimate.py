@@ -29,8 +29,9 @@ class Estimate:
     def line(self) -> str:
         """The estimate as a person reads it."""
         return (
-            f"{self.parameters:,} parameters, about {self.memory_bytes / 2**20:,.0f} MiB, "
-            f"about {self.epoch_seconds:.1f} s per epoch, {self.padding_avoided:.0%} padding avoided"
+            f"{self.parameters:,} parameters; weights, gradients, moments and activations about "
+            f"{self.memory_bytes / 2**20:,.0f} MiB, beside the libraries; about {self.epoch_seconds:.1f} s "
+            f"per epoch, {self.padding_avoided:.0%} padding avoided"
         )
 
 

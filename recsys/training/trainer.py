@@ -165,6 +165,11 @@ class Trainer:
         """Whether nothing is left to train."""
         return self.progress.epoch >= self.config.epochs or self.progress.stopped
 
+    @property
+    def loss_name(self) -> str:
+        """Which loss is trained, as `LossPlan` names it."""
+        return self._loss.plan.name
+
     def save_checkpoint(self) -> None:
         """Write a checkpoint into the folder, as far as training stands."""
         if self.folder is not None:
