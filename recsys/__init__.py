@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from recsys.datasets.preparing.prepare import prepare
     from recsys.datasets.sources.readers import read_interactions
     from recsys.encoders import build_encoder, register_encoder
+    from recsys.evaluation.comparing import compare
     from recsys.jagged import SequenceBatch
     from recsys.recommender import Recommender, load
     from recsys.retrieval.item_index import ItemIndex
@@ -23,6 +24,7 @@ _HOMES = {
     "SequenceBatch": "recsys.jagged",
     "SequenceStore": "recsys.datasets.prepared.store",
     "build_encoder": "recsys.encoders",
+    "compare": "recsys.evaluation.comparing",
     "load": "recsys.recommender",
     "prepare": "recsys.datasets.preparing.prepare",
     "read_interactions": "recsys.datasets.sources.readers",
@@ -36,6 +38,7 @@ __all__ = [
     "SequenceStore",
     "__version__",
     "build_encoder",
+    "compare",
     "load",
     "prepare",
     "read_interactions",

@@ -199,6 +199,7 @@ class Recommender:
         vectors: Vectors = "embedding",
         aggregate: Aggregate = "global",
         tie_orders: int = 0,
+        seed: int | None = None,
     ) -> EvaluationResult:
         """Rank every catalog item for every user of a split.
 
@@ -212,6 +213,8 @@ class Recommender:
                 :meth:`build_index`, by which latent ones are made unless the index holds them already.
             aggregate: ``"global"`` or ``"local"``, of latent vectors.
             tie_orders: average over so many drawn orders of events with equal times; 0 takes the file's.
+            seed: of intervals, of users and negatives that a protocol draws, and of tie orders; None takes
+                that of the training.
         """
         encoder = self._fitted()
         check_decoding(vectors, aggregate)
@@ -230,7 +233,7 @@ class Recommender:
                 split=split,
                 protocol=protocol,
                 ks=ks,
-                seed=self.training_.seed,
+                seed=self.training_.seed if seed is None else seed,
                 progress=progress,
                 name=encoder_name(encoder),
                 tie_orders=tie_orders,

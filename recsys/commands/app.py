@@ -15,6 +15,7 @@ from recsys import __version__
 from recsys.commands import (
     bench,
     clock,
+    compare,
     doctor,
     evaluate,
     index,
@@ -24,6 +25,7 @@ from recsys.commands import (
     warm_up,
 )
 from recsys.commands.failures import ending_on_signals, exit_code
+from recsys.commands.plugins import WithPlugins
 from recsys.commands.usage import UsageError
 from recsys.console.streams import ReaderLeftError, standard_streams
 from recsys.console.text import one_line
@@ -31,6 +33,7 @@ from recsys.errors import RecsysError
 
 app = typer.Typer(
     name="recsys",
+    cls=WithPlugins,
     help="Sequential recommendation: train an encoder on an interaction log, ask what comes next.",
     add_completion=True,
     pretty_exceptions_enable=False,
@@ -45,6 +48,7 @@ app.command("datasets")(prepare.list_datasets)
 app.command()(prepare.prepare)
 app.command()(train.train)
 app.command()(evaluate.evaluate)
+app.command()(compare.compare)
 app.command()(recommend.recommend)
 app.command("warm-up")(warm_up.warm_up)
 app.command()(doctor.doctor)

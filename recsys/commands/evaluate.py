@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from recsys.commands.output import AsJson, Backend, Run, print_result
+from recsys.commands.output import AsJson, Backend, Run, print_result, read_cutoffs
 from recsys.errors import ConfigError
 
 
@@ -28,12 +28,15 @@ def evaluate(
             help="item-knn, ease, popularity or near-hour: rank by it in the model's place, on its data."
         ),
     ] = None,
+    slices: Annotated[
+        bool, typer.Option("--slices", help="Show figures by history length, popularity and hour, too.")
+    ] = False,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     backend: Backend = "auto",
     as_json: AsJson = False,
 ) -> None:
     """Rank every catalog item for every user of a split, and print the protocol with the figures."""
-    ks = _cutoffs(k)
+    ks = read_cutoffs(k)
     if floor is not None:
         if (vectors, aggregate) != ("embedding", "global"):
             raise ConfigError("--floor ranks without a model: leave out --vectors and --aggregate")
@@ -52,7 +55,7 @@ def evaluate(
             progress=True,
             tie_orders=tie_orders,
         )
-        print_result(result, as_json, result.to_json())
+        print_result(result, as_json, result.to_json(), slices=slices)
         return
     from recsys.recommender import Recommender
 
@@ -69,14 +72,4 @@ def evaluate(
     report = result.to_json()
     if vectors != "embedding":
         report |= {"vectors": vectors, "aggregate": aggregate}
-    print_result(result, as_json, report)
-
-
-def _cutoffs(text: str) -> tuple[int, ...]:
-    try:
-        ks = tuple(int(part) for part in text.split(","))
-    except ValueError:
-        raise ConfigError(f"--k {text!r}: write cut-offs as 1,5,10,20") from None
-    if not ks or min(ks) < 1:
-        raise ConfigError(f"--k {text!r}: cut-offs start at 1")
-    return ks
+    print_result(result, as_json, report, slices=slices)

@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from recsys.console.text import one_line, printable
-from recsys.errors import DataError
+from recsys.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from recsys.evaluation.result import EvaluationResult
@@ -63,12 +63,16 @@ def print_json(value: dict[str, Any]) -> None:
     print(to_json(value, ascii_only=not encoding.lower().replace("-", "").startswith("utf")))
 
 
-def print_result(result: "EvaluationResult", as_json: bool, report: dict[str, Any]) -> None:
-    """Print figures and protocol as a table, or the report as JSON."""
+def print_result(
+    result: "EvaluationResult", as_json: bool, report: dict[str, Any], *, slices: bool = False
+) -> None:
+    """Print figures, slices if wanted, and protocol as tables, or the report as JSON."""
     if as_json:
         print_json(report)
         return
     tell(result.table())
+    if slices:
+        tell(result.slice_table())
     tell(result.describe_protocol())
 
 
@@ -87,3 +91,18 @@ def read_ids(path: Path | None) -> list[str] | None:
     if not ids:
         raise DataError(f"{path}: holds no ids; write one item id a line")
     return ids
+
+
+def read_cutoffs(text: str) -> tuple[int, ...]:
+    """Cut-offs as 1,5,10,20.
+
+    Raises:
+        ConfigError: something else, or below 1.
+    """
+    try:
+        ks = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise ConfigError(f"--k {text!r}: write cut-offs as 1,5,10,20") from None
+    if not ks or min(ks) < 1:
+        raise ConfigError(f"--k {text!r}: cut-offs start at 1")
+    return ks

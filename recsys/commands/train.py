@@ -23,6 +23,20 @@ def train(
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="section.key=value, e.g. training.epochs=20.")
     ] = None,
+    select: Annotated[
+        str | None,
+        typer.Option(
+            metavar="METRIC@K",
+            help="Validation metric that keeps weights and stops: hr, recall, ndcg or mrr; else ndcg@10.",
+        ),
+    ] = None,
+    log_to: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="LOGGER",
+            help="tensorboard:FOLDER, mlflow:EXPERIMENT or wandb:PROJECT; again for another.",
+        ),
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     backend: Backend = "auto",
     seed: Annotated[int | None, typer.Option(help="Decides everything random.")] = None,
@@ -42,6 +56,13 @@ def train(
     apply_settings(sections, settings or [])
     if seed is not None:
         sections["training"]["seed"] = seed
+    if select is not None:
+        sections["training"]["select"] = select
+    loggers: list[Any] = []
+    if log_to:
+        from recsys.training.loggers import make_logger
+
+        loggers = [make_logger(text) for text in log_to]
     check_kind(index)
 
     from recsys.files import write_json
@@ -65,7 +86,15 @@ def train(
         index=index,
         backend=backend,
     )
-    model.fit(data, out=out, resume=resume, overwrite=overwrite, quiet=False, notify=say)
+    model.fit(
+        data,
+        out=out,
+        resume=resume,
+        overwrite=overwrite,
+        quiet=False,
+        notify=say,
+        callbacks=loggers,
+    )
     run = RunFolder(out)
     result = model.evaluate(progress=True) if has_targets(model.store_) else None
     with belonging(out, model.encoder_) as digest:

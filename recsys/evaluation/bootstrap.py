@@ -4,6 +4,7 @@ Efron and Tibshirani 1993, chapters 13 and 16. Users are resampled, not rows: a 
 together.
 """
 
+import zlib
 from typing import NamedTuple
 
 import numpy as np
@@ -70,11 +71,14 @@ def confidence_intervals(
     resamples: int = 1000,
     level: float = 0.95,
 ) -> dict[str, tuple[float, float]]:
-    """Percentile intervals of the mean of each metric, all from the same resamples of users.
+    """Percentile intervals of the mean of each metric.
+
+    Each metric is resampled by a stream of its own, so that its interval does not depend on which others are
+    asked for.
 
     Args:
         per_user: dict from metric name to (U,) float64.
-        generator: source of the draws.
+        generator: source of the streams; one number is drawn.
         resamples: number of resamples.
         level: coverage aimed at, in (0, 1).
 
@@ -85,10 +89,18 @@ def confidence_intervals(
         raise ArgumentError(f"level={level} must lie between 0 and 1, for example 0.95")
     if not per_user:
         return {}
-    means = resampled_means(np.stack(list(per_user.values()), axis=1), generator, resamples)
-    tail = (1 - level) / 2
-    low, high = np.quantile(means, [tail, 1 - tail], axis=0)
-    return {name: (float(low[i]), float(high[i])) for i, name in enumerate(per_user)}
+    tail, key = (1 - level) / 2, int(generator.integers(2**62))
+    found = {}
+    for name, values in per_user.items():
+        means = resampled_means(np.asarray(values)[:, None], stream_of(name, key), resamples)
+        low, high = np.quantile(means, [tail, 1 - tail])
+        found[name] = float(low), float(high)
+    return found
+
+
+def stream_of(name: str, key: int) -> np.random.Generator:
+    """The source of draws that belongs to a name, the same whatever else is drawn."""
+    return np.random.default_rng([zlib.crc32(name.encode()), key])
 
 
 def paired_difference(

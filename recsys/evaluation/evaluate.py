@@ -17,7 +17,7 @@ from recsys.evaluation.protocol import Protocol, get_protocol
 from recsys.evaluation.ranking_pass import HiddenFunction, RankTable, rank_catalog, rank_sampled
 from recsys.evaluation.result import EvaluationResult
 from recsys.evaluation.scored import ScoreFunction, rank_scored
-from recsys.evaluation.slices import slice_metrics
+from recsys.evaluation.slices import slice_metrics, slice_rows
 from recsys.evaluation.spans import Ints
 from recsys.evaluation.targets import EvaluationTargets, PreparedLog, Split, select_targets
 from recsys.evaluation.window_bias import BiasFunction
@@ -234,6 +234,7 @@ def summarize(
         seen: mean_metrics(users if seen == headline else per_user(ranks))
         for seen, ranks in table.model.items()
     }
+    rows = slice_rows(targets, np.asarray(store.item_counts()), local_hours(store, targets.request_position))
     return EvaluationResult(
         dataset=store.name,
         encoder="unknown",
@@ -245,18 +246,17 @@ def summarize(
         metrics_seen_removed=means.get("removed", {}),
         popularity={seen: mean_metrics(per_user(ranks)) for seen, ranks in table.popularity.items()},
         confidence=confidence_intervals(users, generator, resamples=resamples) if resamples else {},
-        slices=slice_metrics(
-            table.model[headline],
-            targets,
-            np.asarray(store.item_counts()),
-            local_hours(store, targets.request_position),
-        ),
+        slices=slice_metrics(table.model[headline], targets.user, rows),
         lists=table.lists,
         protocol=protocol_card(protocol, store.meta, targets, n_items=store.n_items, seed=seed),
         per_user=users,
         user=targets.user[targets.first_rows],
         ranks=table.model,
         seconds=0.0,
+        digest=getattr(store, "fingerprint", None),
+        headline=headline,
+        row_user=targets.user,
+        slice_rows=rows,
     )
 
 

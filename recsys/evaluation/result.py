@@ -1,20 +1,26 @@
 """What an evaluation hands back: figures, how sure they are, where they hold, and how they were made."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from recsys.console.text import table
+from recsys.errors import ArgumentError
 from recsys.evaluation.card import render_card
 from recsys.evaluation.metrics import Ranks
-from recsys.evaluation.slices import Slices
+from recsys.evaluation.slices import SLICE_GROUPS, SLICE_METRICS, SliceRows, Slices
+from recsys.notebook.html import html_table
+
+if TYPE_CHECKING:
+    from recsys.evaluation.comparing import Comparison
 
 Metrics = dict[str, float]
 
 
-@dataclass(kw_only=True, slots=True)
+@dataclass(kw_only=True, slots=True, repr=False)
 class EvaluationResult:
     """Figures of one model on one split.
 
@@ -37,6 +43,13 @@ class EvaluationResult:
         user: (U,) int64 index of each counted user in the store.
         ranks: (R,) ranks of the targets under "kept" and "removed"; empty for a mean over tie orders.
         seconds: wall time of the whole evaluation.
+        digest: of the data that was ranked; None where it has none.
+        headline: the seen rule of the headline.
+        row_user: (R,) int64 user of each target's row.
+        slice_rows: which slice of each group a row is in; empty for a mean over tie orders.
+
+    A metric is read by its name: ``result["ndcg@10"]``. Two results are set side by side by
+    :meth:`compare`.
     """
 
     dataset: str
@@ -56,6 +69,46 @@ class EvaluationResult:
     user: NDArray[np.int64] = field(repr=False)
     ranks: dict[str, Ranks] = field(repr=False)
     seconds: float
+    digest: str | None = field(default=None, repr=False)
+    headline: str = field(default="kept", repr=False)
+    row_user: NDArray[np.int64] | None = field(default=None, repr=False)
+    slice_rows: SliceRows = field(default_factory=dict, repr=False)
+
+    def __getitem__(self, name: str) -> float:
+        """A headline metric, its name in any letters.
+
+        Raises:
+            ArgumentError: it was not computed.
+        """
+        if str(name).lower() not in self.metrics:
+            raise ArgumentError(f"no metric {name!r} in this result: it holds {', '.join(self.metrics)}")
+        return self.metrics[str(name).lower()]
+
+    def __contains__(self, name: object) -> bool:
+        return str(name).lower() in self.metrics
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.metrics)
+
+    def __repr__(self) -> str:
+        shown = [name for name in ("hr@10", "ndcg@10") if name in self.metrics] or list(self.metrics)[:2]
+        figures = ", ".join(f"{name} {self._with_interval(name)}" for name in shown)
+        return (
+            f"EvaluationResult({self.encoder} on {self.dataset}, {self.split}, {self.users:,} users, "
+            f"seen {self.headline}: {figures})"
+        )
+
+    def _repr_html_(self) -> str:
+        title = f"{self.encoder} on {self.dataset}, {self.split}, {self.users:,} users"
+        names, rows = self._grid()
+        notes = [f"{name}: {value}" for name, value in self.protocol.items() if isinstance(value, str)]
+        return html_table(title, names, rows, notes)
+
+    def compare(self, other: "EvaluationResult", **options: Any) -> "Comparison":
+        """Set this result beside another of the same users; arguments as of `recsys.compare`."""
+        from recsys.evaluation.comparing import compare
+
+        return compare(self, other, **options)
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values only, without the per-user arrays."""
@@ -81,6 +134,37 @@ class EvaluationResult:
 
         recall@k is left out where every user has one target, as it is then hr@k.
         """
+        names, rows = self._grid()
+        title = (
+            f"{self.encoder} on {self.dataset}, {self.split}, {self.users:,} users; pop.: popularity baseline"
+        )
+        return f"{title}\n{table(names, rows, left=('metric',))}"
+
+    def slice_table(self) -> str:
+        """Return hr@10 and ndcg@10 by slice as text, a line per slice that holds a target."""
+        lines = [
+            [
+                SLICE_GROUPS[group],
+                name,
+                f"{part['rows']:,.0f}",
+                *(f"{part[m]:.4f}" for m in SLICE_METRICS),
+            ]
+            for group, slices in self.slices.items()
+            for name, part in slices.items()
+            if part["rows"]
+        ]
+        return table(("by", "slice", "targets", *SLICE_METRICS), lines, left=("by", "slice"))
+
+    def describe_protocol(self) -> str:
+        """Return the protocol card as text."""
+        return render_card(self.protocol)
+
+    def _with_interval(self, name: str) -> str:
+        low, high = self.confidence.get(name, (None, None))
+        return f"{self.metrics[name]:.4f}" + ("" if low is None else f" ({low:.4f}-{high:.4f})")
+
+    def _grid(self) -> tuple[list[str], list[list[str]]]:
+        """Headers and rows of the table of figures."""
         names = [("" if model else "pop. ") + self._rule(seen) for seen, model in self._column_kinds()]
         rows = [
             [metric, *(f"{values[metric]:.4f}" for values in self._columns())]
@@ -99,14 +183,7 @@ class EvaluationResult:
                 low, high = self.confidence.get(row[0], (None, None))
                 row.insert(2, "" if low is None else f"{low:.4f}-{high:.4f}")
         names = [f"seen {name}" if name in ("kept", "removed") else name for name in names]
-        title = (
-            f"{self.encoder} on {self.dataset}, {self.split}, {self.users:,} users; pop.: popularity baseline"
-        )
-        return f"{title}\n{table(('metric', *names), rows, left=('metric',))}"
-
-    def describe_protocol(self) -> str:
-        """Return the protocol card as text."""
-        return render_card(self.protocol)
+        return ["metric", *names], rows
 
     def _shown_metrics(self) -> list[str]:
         single = self.rows == self.users

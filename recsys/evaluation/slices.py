@@ -14,6 +14,14 @@ from recsys.errors import ArgumentError
 from recsys.evaluation.targets import EvaluationTargets
 
 SLICE_K = 10
+SLICE_GROUPS = {
+    "history_length": "history",
+    "popularity": "popularity",
+    "target": "target",
+    "hour": "hour",
+}
+"""How tables call the ways of slicing."""
+SLICE_METRICS = (f"hr@{SLICE_K}", f"ndcg@{SLICE_K}")
 # First history length of each bin, in events.
 LENGTH_EDGES = (1, 5, 10, 20, 50, 100, 200)
 HEAD_SHARE = 0.2
@@ -21,6 +29,8 @@ TAIL_SHARE = 0.2
 POPULARITY_CLASSES = ("head", "middle", "tail", "cold")
 
 Slices = dict[str, dict[str, dict[str, Any]]]
+SliceRows = dict[str, tuple[tuple[str, ...], NDArray[np.int8]]]
+"""Group to the names of its slices and (R,) int8, the place among them of each row's."""
 
 
 def popularity_classes(item_counts: NDArray[np.int64]) -> NDArray[np.int8]:
@@ -45,66 +55,82 @@ def popularity_classes(item_counts: NDArray[np.int64]) -> NDArray[np.int8]:
     return classes[inverse].astype(np.int8)
 
 
-def slice_metrics(
-    ranks: ArrayLike,
-    targets: EvaluationTargets,
-    item_counts: NDArray[np.int64],
-    hours: NDArray[np.int64] | None = None,
-) -> Slices:
-    """Compute hr@10 and ndcg@10 for each slice.
+def slice_rows(
+    targets: EvaluationTargets, item_counts: NDArray[np.int64], hours: NDArray[np.int64] | None = None
+) -> SliceRows:
+    """Find the rows of each slice.
 
     Args:
-        ranks: (R,) 1-based rank of each row's target.
         targets: the rows.
         item_counts: (V,) int64 training events of each item.
         hours: (R,) int64 local hour of each row's request, 0 to 23; None where the log does not tell.
 
     Returns:
-        {"history_length": {"1-4": {"rows", "users", "hr@10", "ndcg@10"}, ...}, "popularity": {...},
-        "target": {"new": ..., "repeated": ...}}, and "hour": {"00": ..., "23": ...} where hours are
-        known; the metrics of an empty slice are None.
+        "history_length" (1-4 to 200+), "popularity" (head to cold), "target" (new, repeated), and "hour" (00
+        to 23) where hours are known.
 
     Raises:
-        ArgumentError: the ranks or hours are not one per row.
+        ArgumentError: the hours are not one per row.
     """
-    rank = np.asarray(ranks, dtype=np.float64)
-    if rank.shape != (targets.n_rows,):
-        raise ArgumentError(f"ranks has shape {rank.shape}: give one rank for each of {targets.n_rows} rows")
     lengths = targets.history_end - targets.history_start
     length_bin = np.searchsorted(LENGTH_EDGES, lengths, side="right") - 1
     by_popularity = popularity_classes(item_counts)[targets.target]
-    if hours is not None and hours.shape != rank.shape:
+    if hours is not None and hours.shape != lengths.shape:
         raise ArgumentError(f"hours has shape {hours.shape}: give one hour for each of {targets.n_rows} rows")
-    hit = rank <= SLICE_K
-    gain = np.zeros(len(rank))
-    gain[hit] = 1 / np.log2(rank[hit] + 1)
-
-    def measure(inside: NDArray[np.bool_]) -> dict[str, Any]:
-        return _slice(hit[inside], gain[inside], targets.user[inside])
-
-    found = {
-        "history_length": {name: measure(length_bin == place) for place, name in enumerate(_length_names())},
-        "popularity": {
-            name: measure(by_popularity == place) for place, name in enumerate(POPULARITY_CLASSES)
-        },
-        "target": {"new": measure(~targets.repeated), "repeated": measure(targets.repeated)},
+    found: SliceRows = {
+        "history_length": (_length_names(), length_bin.astype(np.int8)),
+        "popularity": (POPULARITY_CLASSES, by_popularity),
+        "target": (("new", "repeated"), targets.repeated.astype(np.int8)),
     }
     if hours is not None:
-        found["hour"] = {f"{hour:02d}": measure(hours == hour) for hour in range(24)}
+        found["hour"] = (tuple(f"{hour:02d}" for hour in range(24)), hours.astype(np.int8))
     return found
 
 
-def _length_names() -> list[str]:
+def slice_gains(ranks: ArrayLike) -> dict[str, NDArray[np.float64]]:
+    """(R,) float64 hr@10 and ndcg@10 of each row by name, from 1-based ranks."""
+    rank = np.asarray(ranks, dtype=np.float64)
+    hit = rank <= SLICE_K
+    gain = np.zeros(len(rank))
+    gain[hit] = 1 / np.log2(rank[hit] + 1)
+    return dict(zip(SLICE_METRICS, (hit.astype(np.float64), gain), strict=True))
+
+
+def slice_metrics(ranks: ArrayLike, user: NDArray[np.int64], rows: SliceRows) -> Slices:
+    """Compute hr@10 and ndcg@10 for each slice.
+
+    Args:
+        ranks: (R,) 1-based rank of each row's target.
+        user: (R,) int64 user of each row; a user's rows are neighbours.
+        rows: of each slice.
+
+    Returns:
+        {"history_length": {"1-4": {"rows", "users", "hr@10", "ndcg@10"}, ...}, ...} as `rows` has them; the
+        metrics of an empty slice are None.
+
+    Raises:
+        ArgumentError: the ranks are not one per row.
+    """
+    gains = slice_gains(ranks)
+    if any(gain.shape != user.shape for gain in gains.values()):
+        shape = np.shape(ranks)
+        raise ArgumentError(f"ranks has shape {shape}: give one rank for each of {len(user)} rows")
+    found: Slices = {}
+    for group, (names, places) in rows.items():
+        found[group] = {}
+        for place, name in enumerate(names):
+            inside = places == place
+            found[group][name] = _slice({m: gain[inside] for m, gain in gains.items()}, user[inside])
+    return found
+
+
+def _length_names() -> tuple[str, ...]:
     names = [f"{low}-{high - 1}" for low, high in pairwise(LENGTH_EDGES)]
-    return [*names, f"{LENGTH_EDGES[-1]}+"]
+    return (*names, f"{LENGTH_EDGES[-1]}+")
 
 
-def _slice(hit: NDArray[np.bool_], gain: NDArray[np.float64], user: NDArray[np.int64]) -> dict[str, Any]:
-    # A user's rows are neighbors, in a slice too.
+def _slice(gains: dict[str, NDArray[np.float64]], user: NDArray[np.int64]) -> dict[str, Any]:
+    # A user's rows are neighbours, in a slice too.
     users = int(np.count_nonzero(user[1:] != user[:-1])) + 1 if len(user) else 0
-    return {
-        "rows": len(hit),
-        "users": users,
-        f"hr@{SLICE_K}": float(hit.mean()) if len(hit) else None,
-        f"ndcg@{SLICE_K}": float(gain.mean()) if len(hit) else None,
-    }
+    means = {name: float(gain.mean()) if len(gain) else None for name, gain in gains.items()}
+    return {"rows": len(user), "users": users, **means}

@@ -163,6 +163,8 @@ def evaluate_orders(
         user=results[0].user,
         ranks={},
         seconds=sum(result.seconds for result in results),
+        digest=results[0].digest,
+        headline=results[0].headline,
     )
 
 

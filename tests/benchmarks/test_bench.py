@@ -1,9 +1,6 @@
 """The benchmark programs at sizes that prove what they compute, not how fast."""
 
-import contextlib
-import io
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +16,8 @@ from recsys.benchmarks.kernels.shapes import BEAUTY, DENSE, ML_1M, Batch, draw_l
 from recsys.benchmarks.report import lines
 from recsys.benchmarks.retrieval import kinds
 from recsys.benchmarks.timing import alternate, spread, summarize
-from recsys.commands import app as cli
 from recsys.errors import ArgumentError
+from tests.command_line import call
 
 CPU = torch.device("cpu")
 
@@ -170,29 +167,16 @@ def test_wrong_options_are_refused_in_words() -> None:
         run(device="tpu", only="conv")
 
 
-def _recsys(*arguments: object) -> tuple[int, str, str]:
-    out, err, argv, code = io.StringIO(), io.StringIO(), sys.argv, 0
-    sys.argv = ["recsys", *map(str, arguments)]
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        try:
-            cli.main()
-        except SystemExit as leaving:
-            code = int(leaving.code or 0)
-        finally:
-            sys.argv = argv
-    return code, out.getvalue(), err.getvalue()
-
-
 def test_the_commands_print_one_json_object_and_write_it(tmp_path: Path) -> None:
     path = tmp_path / "bench.json"
     options = ("--only", "conv", "--events", 1000, "--seconds", 1, "--device", "cpu")
-    code, out, err = _recsys("bench", "kernels", *options, "--out", path, "--json")
-    assert code == 0, err
-    assert json.loads(out) == json.loads(path.read_text())
-    assert json.loads(out)["benchmark"] == "kernels"
-    code, out, _ = _recsys("bench", "retrieval", "--items", "200", "--seconds", "0.1")
-    assert code == 0
-    assert "200 items, 64 queries in one batch" in out
+    done = call("bench", "kernels", *options, "--out", path, "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == json.loads(path.read_text())
+    assert json.loads(done.stdout)["benchmark"] == "kernels"
+    done = call("bench", "retrieval", "--items", "200", "--seconds", "0.1")
+    assert done.returncode == 0
+    assert "200 items, 64 queries in one batch" in done.stdout
 
 
 def test_mistakes_on_the_command_line_are_one_line() -> None:
@@ -201,9 +185,9 @@ def test_mistakes_on_the_command_line_are_one_line() -> None:
         (("kernels", "--compile-only", "--check", "x", "--write", "y"), "pass either --write PATH"),
         (("retrieval", "--items", "ten"), "--items 'ten': write sizes of 100 or more"),
     ):
-        code, out, err = _recsys("bench", *arguments)
-        assert code == 2
-        assert not out
-        assert err.startswith("Error: ")
-        assert message in err
-        assert err.count("\n") == 1
+        done = call("bench", *arguments)
+        assert done.returncode == 2
+        assert not done.stdout
+        assert done.stderr.startswith("Error: ")
+        assert message in done.stderr
+        assert done.stderr.count("\n") == 1

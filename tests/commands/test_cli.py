@@ -1,14 +1,8 @@
 """The command line as a user meets it; a process of its own where that matters."""
 
-import contextlib
-import io
 import json
-import os
 import signal
-import subprocess
-import sys
 import time
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +10,7 @@ import polars as pl
 import pytest
 import torch
 
-from recsys.commands.app import main
-
-TINY = [
-    "--set=encoder.d_model=16",
-    "--set=encoder.n_layers=1",
-    "--set=encoder.d_ff=16",
-    "--set=encoder.max_length=16",
-    "--set=training.batch_events=256",
-]
+from tests.command_line import TINY, call, call_json, start
 
 
 @pytest.fixture(autouse=True)
@@ -33,39 +19,6 @@ def _one_thread() -> Any:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
-
-
-def _recsys(*arguments: object) -> subprocess.CompletedProcess[str]:
-    """Call `main` as the console script does, in this process: importing torch anew takes seconds."""
-    out, err, argv, show = io.StringIO(), io.StringIO(), sys.argv, warnings.showwarning
-    sys.argv = ["recsys", *map(str, arguments)]
-    code: object = 0
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), warnings.catch_warnings():
-        warnings.simplefilter("default")
-        try:
-            main()
-        except SystemExit as leaving:
-            code = leaving.code or 0
-        finally:
-            sys.argv, warnings.showwarning = argv, show
-    assert isinstance(code, int)
-    return subprocess.CompletedProcess(sys.argv, code, out.getvalue(), err.getvalue())
-
-
-def _process(*arguments: object) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-c", "from recsys.commands.app import main; main()", *map(str, arguments)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-
-
-def _json(*arguments: object) -> dict[str, Any]:
-    result = _recsys(*arguments, "--json")
-    assert result.returncode == 0, result.stderr
-    return json.loads(result.stdout)  # type: ignore[no-any-return]
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +31,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, log: pl.DataFrame) -> Path:
 @pytest.fixture(scope="module")
 def run(folder: Path) -> Path:
     out = folder / "run"
-    report = _json("train", folder / "log.csv", "--out", out, "--set=training.epochs=2", *TINY)
+    report = call_json("train", folder / "log.csv", "--out", out, "--set=training.epochs=2", *TINY)
     assert report["encoder"] == "sasrec"
     assert {"hr@10", "ndcg@10", "mrr@10"} <= set(report["metrics"])
     return out
@@ -95,10 +48,10 @@ def test_train_leaves_a_whole_run(run: Path) -> None:
 
 def test_evaluate_repeats_the_report(run: Path) -> None:
     report = json.loads((run / "report.json").read_text())
-    again = _json("evaluate", run)
+    again = call_json("evaluate", run)
     assert again["metrics"] == report["metrics"]
     assert again["split"] == "test"
-    assert set(_json("evaluate", run, "--k", "3", "--split", "valid")["metrics"]) == {
+    assert set(call_json("evaluate", run, "--k", "3", "--split", "valid")["metrics"]) == {
         "hr@3",
         "ndcg@3",
         "mrr@3",
@@ -107,7 +60,9 @@ def test_evaluate_repeats_the_report(run: Path) -> None:
 
 
 def test_evaluate_ranks_by_a_floor_in_the_models_place(run: Path) -> None:
-    reports = {name: _json("evaluate", run, "--floor", name) for name in ("item-knn", "ease", "popularity")}
+    reports = {
+        name: call_json("evaluate", run, "--floor", name) for name in ("item-knn", "ease", "popularity")
+    }
     model = json.loads((run / "report.json").read_text())
     for name, report in reports.items():
         assert report["encoder"] == name
@@ -118,7 +73,7 @@ def test_evaluate_ranks_by_a_floor_in_the_models_place(run: Path) -> None:
     kept = reports["popularity"]["metrics_seen_kept"]
     assert kept == model["popularity"]["kept"]
     assert len({json.dumps(r["metrics"]) for r in reports.values()}) == 3
-    assert "item-knn on" in _recsys("evaluate", run, "--floor", "item-knn").stdout
+    assert "item-knn on" in call("evaluate", run, "--floor", "item-knn").stdout
 
 
 def test_evaluate_averages_over_tie_orders(folder: Path) -> None:
@@ -127,28 +82,28 @@ def test_evaluate_averages_over_tie_orders(folder: Path) -> None:
     events = [f"{user},{item},{int(time) // 20_000 * 20_000}" for user, item, time in rows[1:]]
     tied.write_text("\n".join([",".join(rows[0]), *events]) + "\n")
     out = folder / "tied-run"
-    plain = _json("train", tied, "--out", out, "--set=training.epochs=1", *TINY)
-    averaged = _json("evaluate", out, "--tie-orders", "3")
+    plain = call_json("train", tied, "--out", out, "--set=training.epochs=1", *TINY)
+    averaged = call_json("evaluate", out, "--tie-orders", "3")
     facts = averaged["protocol"]["tie_orders"]
     assert facts["orders"] == 3
     assert facts["several_targets"] == plain["protocol"]["tie_share"] > 0.5
     assert averaged["metrics"] != plain["metrics"]
-    assert averaged["metrics"] == _json("evaluate", out, "--tie-orders", "3")["metrics"]
+    assert averaged["metrics"] == call_json("evaluate", out, "--tie-orders", "3")["metrics"]
     assert (
-        _json("evaluate", out, "--floor", "ease", "--tie-orders", "2")["protocol"]["tie_orders"]["orders"]
+        call_json("evaluate", out, "--floor", "ease", "--tie-orders", "2")["protocol"]["tie_orders"]["orders"]
         == 2
     )
-    assert "Tie orders:   mean of 3" in _recsys("evaluate", out, "--tie-orders", "3").stdout
+    assert "Tie orders:   mean of 3" in call("evaluate", out, "--tie-orders", "3").stdout
     order = folder / "order-run"
-    _json("prepare", tied, "--out", folder / "order", "--time-unit", "order")
-    _json("train", folder / "order", "--out", order, "--set=training.epochs=1", *TINY)
-    refused = _recsys("evaluate", order, "--tie-orders", "3")
+    call_json("prepare", tied, "--out", folder / "order", "--time-unit", "order")
+    call_json("train", folder / "order", "--out", order, "--set=training.epochs=1", *TINY)
+    refused = call("evaluate", order, "--tie-orders", "3")
     assert refused.returncode == 2
     assert "order of events alone" in refused.stderr
 
 
 def test_recommend_answers_users_and_histories(run: Path, tmp_path: Path) -> None:
-    answer = _json("recommend", run, "--user", "3", "--k", "4")
+    answer = call_json("recommend", run, "--user", "3", "--k", "4")
     assert answer["user"] == "3"
     assert len(answer["items"]) == 4
     assert set(answer["items"][0]) == {"item", "score"}
@@ -156,31 +111,31 @@ def test_recommend_answers_users_and_histories(run: Path, tmp_path: Path) -> Non
     allow.write_text("7\n8\n\n9\n")
     deny = tmp_path / "deny.txt"
     deny.write_text("8\n")
-    answer = _json("recommend", run, "--history", "1, 2,9", "--allow", allow, "--deny", deny)
+    answer = call_json("recommend", run, "--history", "1, 2,9", "--allow", allow, "--deny", deny)
     assert [item["item"] for item in answer["items"]] == [7]
-    answer = _json("recommend", run, "--history", "1,2,9", "--allow", allow, "--include-seen")
+    answer = call_json("recommend", run, "--history", "1,2,9", "--allow", allow, "--include-seen")
     assert {item["item"] for item in answer["items"]} == {7, 8, 9}
 
 
 def test_recommend_takes_the_times_of_a_history(folder: Path) -> None:
     out = folder / "timed"
     options = ["--set=training.epochs=2", "--set=encoder.time_bias=64", *TINY]
-    _json("train", folder / "log.csv", "--out", out, *options)
-    refused = _recsys("recommend", out, "--history", "1,2,9")
+    call_json("train", folder / "log.csv", "--out", out, *options)
+    refused = call("recommend", out, "--history", "1,2,9")
     assert refused.returncode == 2
     assert refused.stderr.startswith("Error: this model reads the time of every event: pass times= (--times")
     near, far = (
-        _json("recommend", out, "--history", "1,2,9", "--times", times)
+        call_json("recommend", out, "--history", "1,2,9", "--times", times)
         for times in ("3600,7200,10800", "3600, 7200,21600")
     )
     assert near["items"] != far["items"]
-    assert len(_json("recommend", out, "--user", "3")["items"]) == 10
+    assert len(call_json("recommend", out, "--user", "3")["items"]) == 10
 
 
 def test_a_time_bias_on_a_log_of_order_alone_is_one_line(folder: Path) -> None:
     ordered = folder / "ordered"
-    _json("prepare", folder / "log.csv", "--out", ordered, "--time-unit", "order")
-    result = _recsys("train", ordered, "--out", folder / "no-times", "--set=encoder.time_bias=64", *TINY)
+    call_json("prepare", folder / "log.csv", "--out", ordered, "--time-unit", "order")
+    result = call("train", ordered, "--out", folder / "no-times", "--set=encoder.time_bias=64", *TINY)
     assert result.returncode == 2
     assert "carries order alone" in result.stderr
     assert len(result.stderr.strip().splitlines()) == 1
@@ -188,14 +143,14 @@ def test_a_time_bias_on_a_log_of_order_alone_is_one_line(folder: Path) -> None:
 
 def test_index_can_be_built_anew_even_over_a_damaged_one(run: Path) -> None:
     (run / "index" / "manifest.json").write_text("{")
-    assert _json("index", run, "--kind", "exact")["kind"] == "exact"
-    assert len(_json("recommend", run, "--user", "3")["items"]) == 10
+    assert call_json("index", run, "--kind", "exact")["kind"] == "exact"
+    assert len(call_json("recommend", run, "--user", "3")["items"]) == 10
 
 
 def test_prepare_reports_and_train_takes_the_folder(folder: Path) -> None:
-    meta = _json("prepare", folder / "log.csv", "--out", folder / "prepared", "--min-events", "3")
+    meta = call_json("prepare", folder / "log.csv", "--out", folder / "prepared", "--min-events", "3")
     assert meta["path"] == str(folder / "prepared")
-    report = _json(
+    report = call_json(
         "train",
         folder / "prepared",
         "--out",
@@ -208,7 +163,7 @@ def test_prepare_reports_and_train_takes_the_folder(folder: Path) -> None:
 
 
 def test_text_output_shows_table_protocol_and_curves(folder: Path) -> None:
-    result = _recsys("train", folder / "log.csv", "--out", folder / "text", "--set=training.epochs=1", *TINY)
+    result = call("train", folder / "log.csv", "--out", folder / "text", "--set=training.epochs=1", *TINY)
     assert result.returncode == 0
     for word in ("ndcg@10", "popularity", "seen kept", "Ties:"):
         assert word in result.stdout, word
@@ -217,19 +172,19 @@ def test_text_output_shows_table_protocol_and_curves(folder: Path) -> None:
 
 
 def test_datasets_names_the_known_logs() -> None:
-    names = {d["name"] for d in _json("datasets")["datasets"]}
+    names = {d["name"] for d in call_json("datasets")["datasets"]}
     assert names == {"ml-100k", "ml-1m"}
-    assert "ml-100k" in _recsys("datasets").stdout
+    assert "ml-100k" in call("datasets").stdout
 
 
 def test_help_describes_every_command() -> None:
-    text = _recsys("--help").stdout
+    text = call("--help").stdout
     for command in ("datasets", "prepare", "train", "evaluate", "index", "recommend", "score"):
         assert command in text
-        described = _recsys(*(["index", "build"] if command == "index" else [command]), "--help")
+        described = call(*(["index", "build"] if command == "index" else [command]), "--help")
         assert described.returncode == 0
         assert "--json" in described.stdout
-    assert _recsys("--version").stdout.startswith("recsys 0.")
+    assert call("--version").stdout.startswith("recsys 0.")
 
 
 def _bad(folder: Path) -> list[tuple[str, list[Any], str]]:
@@ -278,7 +233,7 @@ def _bad(folder: Path) -> list[tuple[str, list[Any], str]]:
 def test_bad_input_gives_one_line_and_exit_code_2(run: Path, folder: Path) -> None:
     assert run.exists()
     for what, arguments, expected in _bad(folder):
-        result = _recsys(*arguments)
+        result = call(*arguments)
         assert result.returncode == 2, (what, result.stderr)
         assert expected in result.stderr, (what, result.stderr)
         assert "Traceback" not in result.stderr, what
@@ -290,7 +245,7 @@ def test_bad_input_gives_one_line_and_exit_code_2(run: Path, folder: Path) -> No
 
 def test_a_killed_run_resumes_to_the_same_weights(folder: Path, tmp_path: Path) -> None:
     train = ["train", folder / "log.csv", "--set=training.epochs=12", *TINY]
-    cut = _process(*train, "--out", tmp_path / "cut")
+    cut = start(*train, "--out", tmp_path / "cut")
     state = tmp_path / "cut" / "checkpoint" / "state.json"
     deadline = time.monotonic() + 120
     while not state.exists() and cut.poll() is None and time.monotonic() < deadline:
@@ -299,16 +254,16 @@ def test_a_killed_run_resumes_to_the_same_weights(folder: Path, tmp_path: Path) 
     cut.communicate()
     assert cut.returncode == -signal.SIGKILL
     assert not (tmp_path / "cut" / "run.json").exists()
-    resumed = _recsys(*train, "--out", tmp_path / "cut", "--resume")
+    resumed = call(*train, "--out", tmp_path / "cut", "--resume")
     assert "Resuming after epoch" in resumed.stderr
-    whole = _recsys(*train, "--out", tmp_path / "whole")
+    whole = call(*train, "--out", tmp_path / "whole")
     assert whole.stderr.count("Trained 12 epochs") == 1
     weights = [(tmp_path / n / "model.safetensors").read_bytes() for n in ("whole", "cut")]
     assert weights[0] == weights[1]
 
 
 def test_a_temporal_split_takes_its_fractions(folder: Path) -> None:
-    meta = _json(
+    meta = call_json(
         "prepare",
         folder / "log.csv",
         "--out",
@@ -324,38 +279,38 @@ def test_a_temporal_split_takes_its_fractions(folder: Path) -> None:
 
 
 def test_an_index_of_any_vectors_is_built_and_evaluated(run: Path) -> None:
-    facts = _json("index", run, "--kind", "exact", "--vectors", "mixed")
+    facts = call_json("index", run, "--kind", "exact", "--vectors", "mixed")
     assert facts["vectors"] == "mixed"
     assert 0 < facts["weight"] < 1
     assert facts["bytes"] > 0
-    assert len(_json("recommend", run, "--user", "3")["items"]) == 10
-    report = _json("evaluate", run, "--vectors", "mixed")
+    assert len(call_json("recommend", run, "--user", "3")["items"]) == 10
+    report = call_json("evaluate", run, "--vectors", "mixed")
     assert report["vectors"] == "mixed"
-    assert report["metrics"] != _json("evaluate", run)["metrics"]
-    local = _json("index", run, "--kind", "exact", "--vectors", "latent", "--aggregate", "local")
+    assert report["metrics"] != call_json("evaluate", run)["metrics"]
+    local = call_json("index", run, "--kind", "exact", "--vectors", "latent", "--aggregate", "local")
     assert local["neighbours"] > 0
-    assert len(_json("recommend", run, "--user", "3")["items"]) == 10
-    assert _json("index", run, "--kind", "exact", "--set", "threads=1")["vectors"] == "embedding"
+    assert len(call_json("recommend", run, "--user", "3")["items"]) == 10
+    assert call_json("index", run, "--kind", "exact", "--set", "threads=1")["vectors"] == "embedding"
     for bad, words in (("ef=3", "index.ef"), ("ef_search", "key=value"), ("nprobe=x", "is not an int")):
-        refused = _recsys("index", run, "--set", bad)
+        refused = call("index", run, "--set", bad)
         assert refused.returncode == 2
         assert words in refused.stderr
 
 
 def test_everybody_is_scored_into_parts_once(run: Path, tmp_path: Path) -> None:
-    report = _json("score", run, "--out", tmp_path / "parts", "--k", "3", "--part-users", "25")
+    report = call_json("score", run, "--out", tmp_path / "parts", "--k", "3", "--part-users", "25")
     assert (report["users"], len(report["parts"]), report["resumed"]) == (60, 3, 0)
-    again = _json("score", run, "--out", tmp_path / "parts", "--k", "3", "--part-users", "25")
+    again = call_json("score", run, "--out", tmp_path / "parts", "--k", "3", "--part-users", "25")
     assert again["resumed"] == 3
     frame = pl.concat([pl.read_parquet(tmp_path / "parts" / name) for name in report["parts"]])
     assert frame["user_id"].n_unique() == 60
     pl.DataFrame({"user_id": [7, 3]}).write_parquet(tmp_path / "users.parquet")
     (tmp_path / "users.txt").write_text("7\n3\n")
     for users in ("users.parquet", "users.txt"):
-        some = _json("score", run, "--users", tmp_path / users, "--out", tmp_path / f"some-{users}")
+        some = call_json("score", run, "--users", tmp_path / users, "--out", tmp_path / f"some-{users}")
         (part,) = some["parts"]
         answers = pl.read_parquet(tmp_path / f"some-{users}" / part)
         assert answers["user_id"].unique(maintain_order=True).to_list() == [7, 3]
-    refused = _recsys("score", run, "--out", tmp_path / "parts", "--k", "4")
+    refused = call("score", run, "--out", tmp_path / "parts", "--k", "4")
     assert refused.returncode == 2
     assert "another model" in refused.stderr

@@ -7,7 +7,7 @@ import pytest
 
 from recsys import Recommender
 from recsys.datasets.synthetic.logs import clock_log
-from tests.commands.test_cli import TINY, _json, _recsys
+from tests.command_line import TINY, call, call_json
 
 PNG = b"\x89PNG"
 
@@ -22,9 +22,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         folder / "items.csv"
     )
     prepared = ["--time-zone", "-05:00", "--items", folder / "items.csv", "--out", folder / "data"]
-    assert _recsys("prepare", folder / "log.csv", *prepared).returncode == 0
+    assert call("prepare", folder / "log.csv", *prepared).returncode == 0
     for name, options in (("with", ["--clock"]), ("without", [])):
-        trained = _recsys(
+        trained = call(
             "train", folder / "data", *TINY, "--set=training.epochs=1", *options, "--out", folder / name
         )
         assert trained.returncode == 0, trained.stderr
@@ -34,13 +34,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_clock_trains_the_interest_clock(folder: Path) -> None:
     assert Recommender.load(folder / "with").encoder_.clock is not None
     assert Recommender.load(folder / "without").encoder_.clock is None
-    report = _json("evaluate", folder / "with")
+    report = call_json("evaluate", folder / "with")
     assert sum(part["rows"] for part in report["slices"]["hour"].values()) == report["targets"]
 
 
 def test_a_moment_is_local_time_of_the_zone(folder: Path) -> None:
     def scores(*options: str) -> list[tuple[int, float]]:
-        found = _json("recommend", folder / "with", "--user", "3", "--include-seen", *options)
+        found = call_json("recommend", folder / "with", "--user", "3", "--include-seen", *options)
         return [(row["item"], round(row["score"], 5)) for row in found["items"]]
 
     eight = scores("--at", "2030-01-01T08:00")
@@ -48,33 +48,33 @@ def test_a_moment_is_local_time_of_the_zone(folder: Path) -> None:
     assert eight != scores("--at", "2030-01-01T20:00")
     assert eight != scores("--at", "1893502800", "--time-zone", "Asia/Tokyo")
     history = ("recommend", folder / "with", "--history", "1,2", "--times", "1800000000,1800100000")
-    assert len(_json(*history, "--at", "2027-06-01T08:00", "--time-zone", "+02:00")["items"]) == 10
+    assert len(call_json(*history, "--at", "2027-06-01T08:00", "--time-zone", "+02:00")["items"]) == 10
 
 
 def test_a_users_clock_is_drawn_by_category(folder: Path, tmp_path: Path) -> None:
     picture = tmp_path / "user.png"
-    found = _json("clock", folder / "with", "--user", "3", "--out", picture)
+    found = call_json("clock", folder / "with", "--user", "3", "--out", picture)
     assert picture.read_bytes().startswith(PNG)
     assert (found["kind"], set(found["labels"])) == ("category", {"coffee", "dinner", "music"})
     assert [row["hour"] for row in found["hours"]] == list(range(24))
     for row in found["hours"]:
         assert sum(row["shares"]) + row["prior"] == pytest.approx(1.0, abs=1e-5)
     assert len({tuple(round(share, 4) for share in row["shares"]) for row in found["hours"]}) > 12
-    few = _json("clock", folder / "with", "--user", "3", "--most", "1", "--out", tmp_path / "few.svg")
+    few = call_json("clock", folder / "with", "--user", "3", "--most", "1", "--out", tmp_path / "few.svg")
     assert few["labels"] == [found["labels"][0], "other"]
-    shown = _recsys("clock", folder / "with", "--user", "3")
+    shown = call("clock", folder / "with", "--user", "3")
     assert "coffee" in shown.stdout
     assert (folder / "with" / "plots" / "user-clock.png").read_bytes().startswith(PNG)
 
 
 def test_hours_of_two_runs_are_drawn(folder: Path, tmp_path: Path) -> None:
     picture = tmp_path / "hours.png"
-    found = _json("clock", folder / "with", "--against", folder / "without", "--out", picture)
+    found = call_json("clock", folder / "with", "--against", folder / "without", "--out", picture)
     assert picture.read_bytes().startswith(PNG)
     assert len(found["hours"]) == 2
     for parts in found["hours"].values():
         assert sum(part["rows"] for part in parts.values()) == 60
-    assert "requests" in _recsys("clock", folder / "without").stdout
+    assert "requests" in call("clock", folder / "without").stdout
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ def test_hours_of_two_runs_are_drawn(folder: Path, tmp_path: Path) -> None:
 )
 def test_what_cannot_be_asked_is_one_line(folder: Path, arguments: list[str], reason: str) -> None:
     run = folder / arguments[1]
-    result = _recsys(arguments[0], run, *arguments[2:])
+    result = call(arguments[0], run, *arguments[2:])
     assert result.returncode == 2
     assert reason in result.stderr
     assert result.stderr.strip().count("\n") == 0
@@ -104,9 +104,9 @@ def test_days_without_hours_and_logs_without_a_zone_are_refused(folder: Path, tm
     days = log.with_columns(pl.col("timestamp") // 86_400 * 86_400)
     for frame, name, options in ((days, "days", ["--time-zone", "UTC"]), (log, "nowhere", [])):
         frame.write_csv(tmp_path / f"{name}.csv")
-        prepared = _recsys("prepare", tmp_path / f"{name}.csv", *options, "--out", tmp_path / name)
+        prepared = call("prepare", tmp_path / f"{name}.csv", *options, "--out", tmp_path / name)
         assert prepared.returncode == 0
-        result = _recsys("train", tmp_path / name, "--clock", "--out", tmp_path / f"{name}-run")
+        result = call("train", tmp_path / name, "--clock", "--out", tmp_path / f"{name}-run")
         assert result.returncode == 2
         assert ("days without hours" if name == "days" else "--time-zone") in result.stderr
         assert result.stderr.strip().count("\n") == 0

@@ -4,12 +4,16 @@ import numpy as np
 import pytest
 
 from recsys.errors import ArgumentError
-from recsys.evaluation.slices import POPULARITY_CLASSES, popularity_classes, slice_metrics
-from recsys.evaluation.targets import select_targets
+from recsys.evaluation.slices import POPULARITY_CLASSES, Slices, popularity_classes, slice_metrics, slice_rows
+from recsys.evaluation.targets import EvaluationTargets, select_targets
 
 
 def classes(counts: list[int]) -> list[str]:
     return [POPULARITY_CLASSES[place] for place in popularity_classes(np.array(counts))]
+
+
+def _slices(ranks: Any, targets: EvaluationTargets, counts: Any, hours: Any = None) -> Slices:
+    return slice_metrics(ranks, targets.user, slice_rows(targets, counts, hours))
 
 
 def test_popularity_classes_follow_the_share_of_events_held_by_more_popular_items() -> None:
@@ -36,7 +40,7 @@ def test_slices_by_hand(make_store: Any) -> None:
         ],
         n_items=3,
     )
-    slices = slice_metrics([1, 3, 11], select_targets(store), store.item_counts())
+    slices = _slices([1, 3, 11], select_targets(store), store.item_counts())
     assert slices["history_length"]["1-4"] == {"rows": 1, "users": 1, "hr@10": 1.0, "ndcg@10": 1.0}
     assert slices["history_length"]["5-9"] == {"rows": 1, "users": 1, "hr@10": 1.0, "ndcg@10": 0.5}
     assert slices["history_length"]["10-19"] == {"rows": 1, "users": 1, "hr@10": 0.0, "ndcg@10": 0.0}
@@ -50,7 +54,7 @@ def test_slices_by_hand(make_store: Any) -> None:
 def test_each_way_of_slicing_holds_every_row_once(random_store: Any) -> None:
     store = random_store(1, segment=4)
     targets = select_targets(store, "test", "all")
-    slices = slice_metrics(np.arange(1, targets.n_rows + 1), targets, store.item_counts())
+    slices = _slices(np.arange(1, targets.n_rows + 1), targets, store.item_counts())
     for parts in slices.values():
         assert sum(part["rows"] for part in parts.values()) == targets.n_rows
 
@@ -58,15 +62,15 @@ def test_each_way_of_slicing_holds_every_row_once(random_store: Any) -> None:
 def test_ranks_that_are_not_one_per_row_are_refused(random_store: Any) -> None:
     store = random_store(1)
     with pytest.raises(ArgumentError, match="one rank for each"):
-        slice_metrics([1], select_targets(store), store.item_counts())
+        _slices([1], select_targets(store), store.item_counts())
 
 
 def test_requests_are_sliced_by_hour(make_store: Any) -> None:
     store = make_store([([0], [1], [2]), ([1], [2], [3]), ([2], [3], [0])], 4)
     targets = select_targets(store)
-    slices = slice_metrics([1, 3, 11], targets, store.item_counts(), np.array([0, 23, 23]))
+    slices = _slices([1, 3, 11], targets, store.item_counts(), np.array([0, 23, 23]))
     assert slices["hour"]["00"] == {"rows": 1, "users": 1, "hr@10": 1.0, "ndcg@10": 1.0}
     assert slices["hour"]["23"] == {"rows": 2, "users": 2, "hr@10": 0.5, "ndcg@10": 0.25}
     assert slices["hour"]["12"]["ndcg@10"] is None
     with pytest.raises(ArgumentError, match="one hour for each"):
-        slice_metrics([1, 3, 11], targets, store.item_counts(), np.array([0]))
+        _slices([1, 3, 11], targets, store.item_counts(), np.array([0]))
