@@ -22,6 +22,10 @@ class ArgumentError(RecsysError, ValueError):
     """A function was called with a tensor, shape, dtype or option that it does not accept."""
 
 
+class KeywordError(ArgumentError, TypeError):
+    """A function was called with an argument that it does not have, or without one that it needs."""
+
+
 class UnknownIdError(RecsysError, LookupError):
     """A user or item id is not in the vocabulary."""
 

@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from recsys.answering.answers import QueryOptions, Recommendations, answer
+from recsys.answering.arguments import whole_number
 from recsys.answering.changing_items import add_items
+from recsys.answering.keywords import hinted
 from recsys.answering.live_users import LiveUsers
 from recsys.answering.names import Names
 from recsys.answering.offline_scoring import ScoringReport, score_parts
@@ -78,6 +80,7 @@ class Recommender:
     _index_is_own = False
     _similar: SimilarItems | None = None
 
+    @hinted
     def __init__(
         self,
         encoder: str = "sasrec",
@@ -136,6 +139,7 @@ class Recommender:
         settings = settings_of(self._recipe())
         return settings.encoder, settings.training
 
+    @hinted
     def fit(
         self,
         data: Any,
@@ -188,6 +192,7 @@ class Recommender:
         self._folder = None if out is None else user_path(out)
         return self
 
+    @hinted
     def evaluate(
         self,
         data: Any = None,
@@ -239,6 +244,7 @@ class Recommender:
                 tie_orders=tie_orders,
             )
 
+    @hinted
     def recommend(
         self,
         users: Iterable[Any] | None = None,
@@ -292,6 +298,7 @@ class Recommender:
         )
         return self._answer(users, histories, times, at, time_zone, wanted, on_unknown).frame(self._names)
 
+    @hinted
     def recommend_arrays(
         self,
         users: Iterable[Any] | None = None,
@@ -318,6 +325,7 @@ class Recommender:
         )
         return self._answer(users, histories, times, at, time_zone, wanted, on_unknown).arrays(self._names)
 
+    @hinted
     def similar_items(
         self,
         items: Iterable[Any],
@@ -346,6 +354,7 @@ class Recommender:
             near = self._similar = SimilarItems(encoder.item_vectors().float().cpu(), self.decoder_)
         return near.search(self._names, items, k, allow=allow, deny=deny)
 
+    @hinted
     def live_users(self, *, bytes_kept: int = BYTES_KEPT, time_zone: str | None = None) -> LiveUsers:
         """Users whose events come in one by one: `append` an event, `recommend` what comes next.
 
@@ -365,6 +374,7 @@ class Recommender:
             backend=self.backend,
         )
 
+    @hinted
     def score(
         self,
         out: str | Path,
@@ -415,6 +425,7 @@ class Recommender:
                 progress=progress,
             )
 
+    @hinted
     def add_items(
         self,
         ids: Iterable[Any],
@@ -440,6 +451,7 @@ class Recommender:
         """
         add_items(self.decoder_, self._names, ids, vectors=vectors, like=like, category=category)
 
+    @hinted
     def remove_items(self, ids: Iterable[Any]) -> None:
         """Let items no longer be answered, at once. Histories may still hold them.
 
@@ -469,6 +481,7 @@ class Recommender:
             raise ArgumentError("nothing was added or removed")
         return self.decoder_.save_changes(changes)
 
+    @hinted
     def build_index(
         self,
         kind: str | None = None,
@@ -501,6 +514,7 @@ class Recommender:
         self._decoder, self._index_is_own = made, True
         return made.index
 
+    @hinted
     def measure_recall(self, users: int = 256, k: int = 10) -> float:
         """Find out which share of the k best items the index finds, over states of some users.
 
@@ -511,6 +525,7 @@ class Recommender:
         Returns:
             1.0 for an exact kind. Ties count as found.
         """
+        users, k = whole_number(users, "users"), whole_number(k, "k")
         with prefer_backend(self.backend):
             return decoder_recall(self.decoder_, self._fitted(), self.store_, users, k)
 

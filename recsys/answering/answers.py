@@ -17,6 +17,7 @@ from recsys.answering.search import UserQueries, encode_queries, search_users
 from recsys.datasets.prepared.store import SequenceStore
 from recsys.decoding.decoder import Decoder
 from recsys.encoders.base import SequenceEncoder
+from recsys.errors import ArgumentError
 from recsys.forks import need_device
 
 if TYPE_CHECKING:
@@ -127,6 +128,8 @@ def answer(
     """
     need_device(encoder.device.type)
     k = min(whole_number(options.k, "k"), decoder.n_answerable)
+    if not isinstance(options.exclude_seen, bool | np.bool_):
+        raise ArgumentError(f"exclude_seen={options.exclude_seen!r} must be True or False")
     check_room(len(queries), k)
     check_interests(options.interests)
     if encode is None:

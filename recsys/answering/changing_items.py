@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from recsys.answering.added_items import new_vectors
+from recsys.answering.arguments import id_list
 from recsys.answering.names import Names
 from recsys.decoding.decoder import Decoder
 from recsys.errors import ArgumentError
@@ -30,8 +31,8 @@ def add_items(
         raise ArgumentError("pass vectors or like, not both")
     if vectors is None and like is None and category is None:
         raise ArgumentError("pass vectors, like or category: one of them, for all items that are added")
-    new = list(ids)
-    kinds = None if category is None else list(category)
+    new = id_list(ids, "ids")
+    kinds = None if category is None else id_list(category, "category")
     if kinds is not None and len(kinds) != len(new):
         raise ArgumentError(f"{len(new)} items are added and {len(kinds)} categories: give one each")
     live = decoder.changing()
@@ -39,7 +40,7 @@ def add_items(
     members = {name: names.of_category(name) for name in set(kinds or ())}
     rows: list[Any] | None = None
     if like is not None:
-        rows = [names.answerable_rows(known, "like") for known in like]
+        rows = [names.answerable_rows(known, "like") for known in id_list(like, "like")]
     elif vectors is None and kinds is not None:
         here = live.snapshot().ids
         rows = [np.intersect1d(members[name], here) for name in kinds]

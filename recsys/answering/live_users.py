@@ -9,6 +9,7 @@ import numpy as np
 
 from recsys.answering.answers import QueryOptions, answer
 from recsys.answering.arguments import id_list
+from recsys.answering.keywords import hinted
 from recsys.answering.names import Names
 from recsys.answering.queries import Array, Queries
 from recsys.answering.request_times import parse_moment, read_moment
@@ -79,6 +80,7 @@ class LiveUsers:
         self.states = UserStates(encoder, self._history, bytes_kept=bytes_kept, time_zone=self._zone)
         """The states that are kept."""
 
+    @hinted
     def append(self, user: Any, item: Any, timestamp: Any = None) -> None:
         """Take one more event of a user.
 
@@ -109,6 +111,7 @@ class LiveUsers:
             if when is not None:
                 own.times.append(when)
 
+    @hinted
     def recommend(
         self,
         users: Iterable[Any],

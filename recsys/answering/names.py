@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from recsys.answering.added_items import AnswerableItems
+from recsys.answering.arguments import id_list
 from recsys.answering.queries import Array, encode_items
 from recsys.config import nearest
 from recsys.datasets.prepared.store import SequenceStore
@@ -100,7 +101,7 @@ class Names:
             UnknownIdError: no item is of that category.
         """
         known, categories = self.categories
-        asked = [wanted] if isinstance(wanted, str) else list(wanted)
+        asked = [wanted] if isinstance(wanted, str) else id_list(wanted, "category")
         for name in asked:
             if name not in known:
                 raise UnknownIdError(f"unknown category {name!r}{nearest(str(name), known)}")

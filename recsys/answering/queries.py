@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from numbers import Number
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
@@ -165,6 +166,8 @@ def _sequences(histories: Any) -> list[list[Any]]:
     """The histories as lists; a flat list of ids, the history of one, is told from a list of histories."""
     if isinstance(histories, str | bytes):
         raise ArgumentError("histories must be a list of lists of item ids, not a string")
+    if isinstance(histories, Number):
+        raise ArgumentError(f"histories must be a list of lists of item ids: histories=[[{histories!r}]]")
     # A column of lists gives its lists, a matrix its rows.
     rows = id_list(histories, "histories") if getattr(histories, "ndim", 1) < 2 else list(histories)
     for row in rows:

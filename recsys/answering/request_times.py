@@ -61,6 +61,8 @@ def read_moment(moment: Any, said: str) -> tuple[int, bool]:
         return moment, False
     if isinstance(moment, np.datetime64):
         moment = moment.astype("datetime64[us]").item()
+        if isinstance(moment, int):
+            moment = datetime.max  # a year that no datetime has
     if isinstance(moment, date) and not isinstance(moment, datetime):
         moment = datetime(moment.year, moment.month, moment.day)
     naive = False
@@ -163,7 +165,7 @@ def _refuse_dates(moments: list[Any], seconds: Array, last: Array) -> None:
     """A number before all events that reads as a date is one: 20260301 lies in August 1970."""
     for moment, value in zip(moments, seconds.tolist(), strict=False):
         text = str(moment).strip()
-        if not re.match(r"^(19|20)\d{6}$", text) or value >= last.min(initial=value):
+        if not re.match(r"^(19|20)\d{6}$", text) or value >= last.max(initial=EARLIEST):
             continue
         try:
             day = datetime.strptime(text, "%Y%m%d").date()

@@ -19,6 +19,9 @@ from recsys.retrieval.metric import METRICS, Metric, normalized
 from recsys.retrieval.options import IndexOptions
 from recsys.retrieval.saving import load_index, save_index
 
+MOST_ANSWERS = 2**31
+"""Most answers of one call, 24 GiB of scores and ids."""
+
 
 class NeighborTensors(NamedTuple):
     """Answers to tensor queries."""
@@ -255,6 +258,10 @@ class ItemIndex:
         if asked.shape[1] != self.width:
             raise ArgumentError(
                 f"queries has width {asked.shape[1]}: the index holds vectors of width {self.width}"
+            )
+        if asked.shape[0] * int(k) > MOST_ANSWERS:
+            raise ArgumentError(
+                f"k={k} for {len(asked)} queries is more than memory holds; there are {self.n_items} items"
             )
         if category is not None:
             allow = self._of_category(category, allow)

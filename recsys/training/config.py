@@ -78,7 +78,7 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         """Check ranges."""
-        require(self.seed >= 0, "training.seed", self.seed, "0 or more")
+        require(0 <= self.seed < 2**63, "training.seed", self.seed, "from 0 to 2**63 - 1")
         require(self.epochs >= 1, "training.epochs", self.epochs, "1 or more")
         require(self.batch_events >= 2, "training.batch_events", self.batch_events, "2 or more")
         require(self.accumulate >= 1, "training.accumulate", self.accumulate, "1 or more")
