@@ -250,7 +250,7 @@ class Recommender:
         users: Iterable[Any] | None = None,
         histories: Sequence[Iterable[Any]] | None = None,
         *,
-        times: Sequence[Iterable[int]] | None = None,
+        times: Iterable[Any] | None = None,
         at: Any = None,
         time_zone: str | None = None,
         k: int = 10,
@@ -266,11 +266,12 @@ class Recommender:
         Args:
             users: raw ids of users of the training log; with neither users nor histories, all of them.
             histories: raw item ids of anyone, oldest first, one sequence per request.
-            times: unix seconds of every event of `histories`; a model with a time bias or a clock needs
-                them.
+            times: unix seconds or datetimes of every event of `histories`, shaped like them; a model with a
+                time bias or a clock needs them.
             at: when the answers are wanted: unix seconds, ISO text (2026-03-01T08:30) or a datetime, or a
                 list of one per request; None is the time of each history's last event. Text and datetimes
-                without an offset are local time.
+                without an offset are local time. Before the last event it stands for the next such hour after
+                it, with a warning.
             time_zone: of the requests, IANA name or ``+HH:MM``; None is that of the log, or each user's own.
             k: answers per request; exactly k whenever k candidates exist.
             exclude_seen: leave out items of the history.
@@ -282,11 +283,14 @@ class Recommender:
                 state without the hour, and centres of the recent ones; an item scores what its best one gives
                 it.
             on_unknown: ``"raise"``; ``"warn"`` and ``"ignore"`` leave unknown ids out. A history of which
-                nothing is known gets the most popular items.
+                nothing is known gets the most popular items. Unknown ids in `deny` are left out all the same,
+                and counted in a warning but for ``"ignore"``.
 
         Returns:
-            Frame user_id, item_id, score, rank (from 1), sorted by request and rank, with title where the
-            catalog has titles; user_id is the position in ``histories`` for those.
+            Frame user_id, item_id, score, rank (from 1), title where the catalog has titles, and source, sorted
+            by request and rank. user_id is as the log has it, or the position in ``histories``. source is
+            ``"model"``, or ``"popular"`` for a history of which nothing is known, whose scores are shares of
+            the training events.
 
         Raises:
             UnknownIdError: an id is unknown and ``on_unknown="raise"``.
@@ -304,7 +308,7 @@ class Recommender:
         users: Iterable[Any] | None = None,
         histories: Sequence[Iterable[Any]] | None = None,
         *,
-        times: Sequence[Iterable[int]] | None = None,
+        times: Iterable[Any] | None = None,
         at: Any = None,
         time_zone: str | None = None,
         k: int = 10,
@@ -318,7 +322,8 @@ class Recommender:
         """As :meth:`recommend`, for programs.
 
         Returns:
-            ids: (R, k) raw item ids, None past the last answer; scores: (R, k) float32, -inf there.
+            ids: (R, k) raw item ids, None past the last answer; scores: (R, k) float32, -inf there; at most as
+            many columns as there are items.
         """
         wanted = QueryOptions(
             k=k, exclude_seen=exclude_seen, allow=allow, deny=deny, category=category, interests=interests
@@ -636,7 +641,7 @@ class Recommender:
         self,
         users: Iterable[Any] | None,
         histories: Sequence[Iterable[Any]] | None,
-        times: Sequence[Iterable[int]] | None,
+        times: Iterable[Any] | None,
         at: Any,
         time_zone: str | None,
         options: QueryOptions,

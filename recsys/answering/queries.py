@@ -119,7 +119,7 @@ def of_histories(
     vocabulary: "Vocabulary",
     on_unknown: OnUnknown,
     *,
-    times: Sequence[Iterable[Any]] | None = None,
+    times: Iterable[Any] | None = None,
     needs_times: bool = False,
     zone: str | None = None,
     needs_zone: bool = False,

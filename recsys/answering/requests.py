@@ -19,7 +19,7 @@ def make_queries(
     users: Iterable[Any] | None,
     histories: Sequence[Iterable[Any]] | None,
     *,
-    times: Sequence[Iterable[int]] | None,
+    times: Iterable[Any] | None,
     at: Any,
     time_zone: str | None,
     on_unknown: OnUnknown,

@@ -91,7 +91,7 @@ WRONG: list[tuple[str, str, tuple[Any, ...], dict[str, Any]]] = [
     ("recommend", r"allow=\[3\]", (), {"users": [1], "allow": 3}),
     ("recommend", r"deny=\[3\]", (), {"users": [1], "deny": 3}),
     ("recommend", r"category must be a list", (), {"users": [1], "category": 3}),
-    ("recommend", "write k=5", ([1], 5), {}),
+    ("recommend", "the number of answers is k=5", ([1], 5), {}),
     ("recommend", "by place: name the others", ([1], None, 5), {}),
     ("recommend", "k = '3' must be a whole number", ([1],), {"k": "3"}),
     ("recommend", "k = 2.5 must be a whole number", ([1],), {"k": 2.5}),
@@ -238,17 +238,19 @@ def test_times_and_at_are_read_alike(clocked: Recommender) -> None:
     wanted = clocked.recommend(histories=[[1, 2]], times=[stamps], at=NOON + 7200, k=3)
     local = [datetime.datetime.fromtimestamp(t + 7200, UTC).replace(tzinfo=None) for t in stamps]
     aware = [datetime.datetime.fromtimestamp(t, UTC) for t in stamps]
-    for times in (
+    forms: list[Any] = [
         [[float(t) for t in stamps]], [local], [aware], np.array([stamps]), [pl.Series(local)],
         [np.array(local, dtype="datetime64[ns]")],
-    ):  # fmt: skip
+    ]  # fmt: skip
+    for times in forms:
         found = clocked.recommend(histories=[[1, 2]], times=times, at=pl.Series([NOON + 7200.5]), k=3)
         assert found.equals(wanted)
-    for times, message in (
+    wrong: list[tuple[Any, str]] = [
         ([[t * 1000 for t in stamps]], "times of history 0 hold 1900000800000: looks like milliseconds"),
         (5, "times must be a list of lists"),
         ([5], "times of history 0 must be a list"),
         ([["2026-01-01T08:00", "2026-01-01T09:00"]], "times of history 0 hold '2026-01-01T08:00'"),
-    ):
+    ]
+    for times, message in wrong:
         with pytest.raises(ArgumentError, match=message):
             clocked.recommend(histories=[[1, 2]], times=times)
