@@ -287,10 +287,10 @@ class Recommender:
                 and counted in a warning but for ``"ignore"``.
 
         Returns:
-            Frame user_id, item_id, score, rank (from 1), title where the catalog has titles, and source, sorted
-            by request and rank. user_id is as the log has it, or the position in ``histories``. source is
-            ``"model"``, or ``"popular"`` for a history of which nothing is known, whose scores are shares of
-            the training events.
+            Frame user_id, item_id, score, rank (from 1), title where the catalog has titles, and source,
+            sorted by request and rank. user_id is as the log has it, or the position in ``histories``. source
+            is ``"model"``, or ``"popular"`` for a history of which nothing is known, whose scores are shares
+            of the training events.
 
         Raises:
             UnknownIdError: an id is unknown and ``on_unknown="raise"``.
@@ -322,8 +322,8 @@ class Recommender:
         """As :meth:`recommend`, for programs.
 
         Returns:
-            ids: (R, k) raw item ids, None past the last answer; scores: (R, k) float32, -inf there; at most as
-            many columns as there are items.
+            ids: (R, k) raw item ids, None past the last answer; scores: (R, k) float32, -inf there; at
+            most as many columns as there are items.
         """
         wanted = QueryOptions(
             k=k, exclude_seen=exclude_seen, allow=allow, deny=deny, category=category, interests=interests
