@@ -77,7 +77,7 @@ class SequenceStore:
             DataError: the folder is missing, no prepared dataset, of another format version, incomplete
                 or damaged; one line says which file and why.
         """
-        folder = Path(path).expanduser().absolute()
+        folder = Path(path)
         meta = read_meta(folder)
         recorded = meta["files"]
         for name in _VOCABULARIES:
@@ -242,14 +242,18 @@ class SequenceStore:
 def is_prepared(data: Any) -> bool:
     """Whether ``data`` is an open store or the folder of one.
 
-    A known log wins over a folder of the same name that is no prepared dataset.
+    A folder of Parquet parts is a log, and a known log wins over a folder of its name that is no prepared
+    dataset.
     """
     if not isinstance(data, str | Path):
         return isinstance(data, SequenceStore)
+    folder = Path(data).expanduser()
+    if not folder.is_dir() or (folder / META_FILE).is_file():
+        return folder.is_dir()
+    from recsys.datasets.reading.parquet_parts import parquet_parts
     from recsys.datasets.sources.known import KNOWN
 
-    folder = Path(data).expanduser()
-    return folder.is_dir() and (data not in KNOWN or (folder / META_FILE).is_file())
+    return data not in KNOWN and not parquet_parts(folder)
 
 
 def open_store(data: Any) -> SequenceStore:

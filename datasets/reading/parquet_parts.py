@@ -6,6 +6,7 @@ from pathlib import Path
 from recsys.errors import DataError
 
 _SUFFIXES = (".parquet", ".pq")
+_PREPARED = ("meta.json", "offsets.npy")  # a prepared dataset holds .parquet files, too, and is no log
 
 
 def parquet_parts(path: Path) -> tuple[Path, ...]:
@@ -15,6 +16,8 @@ def parquet_parts(path: Path) -> tuple[Path, ...]:
     A path that exists is never taken for a pattern.
     """
     if path.is_dir():
+        if all((path / name).is_file() for name in _PREPARED):
+            return ()
         found = [part for part in path.rglob("*") if part.suffix in _SUFFIXES and part.is_file()]
         hidden = {part for part in found if any(name[0] in "._" for name in part.relative_to(path).parts)}
         return tuple(sorted(set(found) - hidden, key=lambda part: part.relative_to(path).parts))

@@ -47,16 +47,18 @@ class TimeReading:
         key: expression, int64 ticks of the column's own resolution, null where a value cannot be read.
         per_second: ticks in a second.
         numeric: whether the column holds numbers, so that a wrong unit is possible.
+        checked: expression, int64 seconds for checks where ``key`` would overflow for a wrong unit.
     """
 
     key: "pl.Expr"
     per_second: int
     numeric: bool
+    checked: "pl.Expr | None" = None
 
     @property
     def seconds(self) -> "pl.Expr":
         """Expression, int64 unix seconds."""
-        return self.key // self.per_second
+        return self.key // self.per_second if self.checked is None else self.checked
 
 
 def time_is_whole(column: str) -> "pl.Expr":
@@ -117,7 +119,8 @@ def _float_time(value: "pl.Expr", per_second: int) -> TimeReading:
 
     finite = pl.when(value.is_finite()).then(value)
     ticks = (finite * (PER_SECOND["us"] / per_second)).round().cast(pl.Int64, strict=False)
-    return TimeReading(ticks, PER_SECOND["us"], True)
+    seconds = (finite / per_second).floor().cast(pl.Int64, strict=False)
+    return TimeReading(ticks, PER_SECOND["us"], True, seconds)
 
 
 def _formatted(value: "pl.Expr", dtype: "pl.DataType", time_format: str) -> TimeReading:
