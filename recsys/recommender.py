@@ -18,6 +18,7 @@ from recsys.answering.similar_items import SimilarItems
 from recsys.answering.user_states import BYTES_KEPT
 from recsys.config import own_names, parameters_of, set_parameters, to_dict
 from recsys.datasets.prepared.store import SequenceStore, open_store
+from recsys.datasets.preparing.given import given_data
 from recsys.decoding.building import build_decoder, carry_changes, golden_states, refuse_local
 from recsys.decoding.decoder import Aggregate, Decoder, Vectors, check_decoding
 from recsys.decoding.evaluating import decoder_recall, evaluate_decoder
@@ -150,12 +151,13 @@ class Recommender:
         quiet: bool = True,
         notify: Callable[[str], None] | None = None,
         callbacks: Sequence[Callback] = (),
+        data_options: Mapping[str, Any] | None = None,
     ) -> "Recommender":
         """Train on a log. What fails or is interrupted leaves this object, and a whole run, as they were.
 
         Args:
-            data: a :class:`SequenceStore`, a prepared folder, a log file, a known name, or a polars frame
-                with columns user_id, item_id, timestamp.
+            data: a :class:`SequenceStore`, a prepared folder, or a log: a file, a folder of Parquet parts, a
+                known name, a polars, pandas or Arrow frame, a mapping of columns, or rows (user, item, time).
             out: run folder, written as training goes; None keeps everything in memory. One that holds a run
                 is refused unless ``resume`` or ``overwrite`` says what to do with it.
             resume: go on from the checkpoint in ``out`` as if never interrupted, by the run's own settings;
@@ -166,6 +168,7 @@ class Recommender:
             notify: told where a known log came from and what was noticed in the data.
             callbacks: told of the start, of every epoch and of the end; loggers are in
                 :mod:`recsys.training.loggers`.
+            data_options: keywords of :func:`recsys.prepare` for a log: its columns, its split...
 
         Raises:
             DataError, ConfigError, RunError: see the message.
@@ -178,13 +181,14 @@ class Recommender:
             notify=notify or (lambda line: None),
             callbacks=callbacks,
         )
+        given = given_data(data, data_options, notify)
         with prefer_backend(self.backend):
             if out is not None:
-                fitted = fitting.into(out, data, resume=resume, overwrite=overwrite)
+                fitted = fitting.into(out, given, resume=resume, overwrite=overwrite)
             elif resume:
                 raise RunError("there is no run folder to resume from: pass out=")
             else:
-                fitted = fitting.in_memory(data)
+                fitted = fitting.in_memory(given)
         names = Names(fitted.store)
         self.encoder_, self.store_, self._names = fitted.encoder, fitted.store, names
         self.training_, self.history_ = fitted.training, History(fitted.history, fitted.training.select)

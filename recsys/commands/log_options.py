@@ -3,7 +3,7 @@
 import inspect
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -43,6 +43,12 @@ def options_of(*kinds: type[Any]) -> Callable[[Command], Command]:
         return command
 
     return declare
+
+
+def chosen(options: Mapping[str, Any], *kinds: type[Any]) -> dict[str, Any]:
+    """The options that differ from their defaults."""
+    defaults = {one.name: one.default for kind in kinds for one in fields(kind)}
+    return {name: value for name, value in options.items() if value != defaults.get(name)}
 
 
 def _option(declared: Any, hints: dict[str, Any]) -> inspect.Parameter:

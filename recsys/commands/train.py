@@ -5,13 +5,19 @@ from typing import Annotated, Any
 
 import typer
 
+from recsys.commands.log_options import Items, TimeZone, chosen, options_of
 from recsys.commands.output import AsJson, Backend, print_json, print_result, say
+from recsys.datasets.preparing.options import OPTIONS
 
 
+@options_of(*OPTIONS)
 def train(
     context: typer.Context,
     data: Annotated[
-        str, typer.Argument(metavar="DATA", help="A known name, a log file, or a prepared folder.")
+        str,
+        typer.Argument(
+            metavar="DATA", help="A prepared folder, a log file, a folder of Parquet parts, or a known name."
+        ),
     ],
     out: Annotated[Path, typer.Option(help="Run folder to write.", show_default=False)],
     encoder: Annotated[str, typer.Option(help="sasrec, bert4rec or mamba.")] = "sasrec",
@@ -45,7 +51,10 @@ def train(
     ] = "auto",
     resume: Annotated[bool, typer.Option(help="Go on from the run's checkpoint.")] = False,
     overwrite: Annotated[bool, typer.Option(help="Replace an earlier run.")] = False,
+    time_zone: TimeZone = None,
+    items: Items = None,
     as_json: AsJson = False,
+    **options: Any,
 ) -> None:
     """Train an encoder, test it, draw its curves and build its item index."""
     from recsys.config import apply_settings, read_toml
@@ -94,6 +103,7 @@ def train(
         quiet=False,
         notify=say,
         callbacks=loggers,
+        data_options=chosen({**options, "time_zone": time_zone, "items": items}, *OPTIONS),
     )
     run = RunFolder(out)
     result = model.evaluate(progress=True) if has_targets(model.store_) else None

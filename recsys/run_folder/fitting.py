@@ -11,10 +11,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from recsys.datasets.prepared.link import link_or_copy
-from recsys.datasets.prepared.store import SequenceStore, is_prepared, open_store
-from recsys.datasets.preparing.prepare import prepare
-from recsys.datasets.sources.finding import find_source
+from recsys.datasets.prepared.store import SequenceStore
+from recsys.datasets.preparing.given import GivenData
 from recsys.encoders.base import SequenceEncoder
 from recsys.encoders.registry import build_encoder
 from recsys.errors import ArgumentError, RunError
@@ -80,15 +78,15 @@ class Fitting:
     notify: Callable[[str], None]
     callbacks: Sequence[Callback]
 
-    def in_memory(self, data: Any) -> Fitted:
+    def in_memory(self, data: GivenData) -> Fitted:
         """Train without a folder; data that have to be prepared lie in one that goes with them."""
         settings = settings_of(self.recipe)
-        if is_prepared(data):
-            store = open_store(data)
+        if data.prepared:
+            store = data.open()
         else:
             scratch = tempfile.mkdtemp(prefix="recsys-")
             try:
-                store = prepare(data, Path(scratch) / "data", notify=self.notify)
+                store = data.put(Path(scratch) / "data")
             except BaseException:
                 shutil.rmtree(scratch, ignore_errors=True)
                 raise
@@ -98,7 +96,7 @@ class Fitting:
         progress = self._run(trainer, settings)
         return Fitted(trainer.encoder, store, settings.training, progress.history)
 
-    def into(self, out: str | Path, data: Any, *, resume: bool, overwrite: bool) -> Fitted:
+    def into(self, out: str | Path, data: GivenData, *, resume: bool, overwrite: bool) -> Fitted:
         """Train into a run folder; see the package for what holds of it meanwhile.
 
         Raises:
@@ -110,18 +108,15 @@ class Fitting:
                 return self._go_on(run, data, overwrite=overwrite)
             return self._start(run, data, overwrite=overwrite)
 
-    def _start(self, run: RunFolder, data: Any, *, overwrite: bool) -> Fitted:
+    def _start(self, run: RunFolder, data: GivenData, *, overwrite: bool) -> Fitted:
         settings = settings_of(self.recipe)
         state = state_of(run)
         refuse_occupied(run, state, overwrite=overwrite, resumable=True)
         place = workplace(run, STARTING)
         try:
-            if is_prepared(data):
-                store = link_or_copy(open_store(data), place.data)
-            else:
-                store = prepare(data, place.data, notify=self.notify)
+            store = data.put(place.data)
             # Until the data have their place, messages name what was given.
-            store.path = Path(data if isinstance(data, str | Path) else store.name)
+            store.path = data.name or Path(store.name)
             settings = settings.on(store.n_items, self.device, self.recipe)
             trainer = self._trainer(settings, store)
             write_config(place, settings.encoder, settings.training)
@@ -139,7 +134,7 @@ class Fitting:
             run.mark.unlink()
         return self._finish(trainer, settings, home, run)
 
-    def _go_on(self, run: RunFolder, data: Any, *, overwrite: bool) -> Fitted:
+    def _go_on(self, run: RunFolder, data: GivenData, *, overwrite: bool) -> Fitted:
         state = state_of(run)
         found = waiting(run, OVERWRITING) if overwrite else None
         if found is None and state is State.WHOLE:
@@ -154,7 +149,7 @@ class Fitting:
             )
         settings = resumed_settings(self.recipe, base, run)
         store = SequenceStore.open(base.data)
-        _refuse_another_log(data, store, run, self.notify)
+        _refuse_another_log(data, store, run)
         trainer = self._trainer(settings, store)
         trainer.restore(base.checkpoint)
         if base is run and state is State.WHOLE:
@@ -218,18 +213,8 @@ def _refuse_nothing_to_go_on(run: RunFolder, state: State) -> None:
     )
 
 
-def _refuse_another_log(
-    data: Any, store: SequenceStore, run: RunFolder, notify: Callable[[str], None]
-) -> None:
-    """Compare what was given with a run's data, by digest of the log, or else of what is prepared of it."""
-    if is_prepared(data):
-        same = open_store(data).fingerprint == store.fingerprint
-    else:
-        same = find_source(data, notify).sha256 == store.meta.get("source", {}).get("sha256")
-        if not same:
-            with tempfile.TemporaryDirectory(prefix="recsys-") as scratch:
-                same = prepare(data, Path(scratch) / "data", notify=notify).fingerprint == store.fingerprint
-    if not same:
+def _refuse_another_log(data: GivenData, store: SequenceStore, run: RunFolder) -> None:
+    if not data.is_source_of(store):
         raise ArgumentError(
             f"{run.path}: holds a run on other data; go on with the log that it was trained on, or choose "
             "another folder"

@@ -157,7 +157,7 @@ ROWS = [
 ]
 
 
-def segments(store: SequenceStore) -> dict[int, list[list[int]]]:
+def segments(store: SequenceStore) -> dict[Any, list[list[Any]]]:
     """Raw items of each user's three parts."""
     names, users = item_vocabulary(store), user_vocabulary(store)
     found = {}

@@ -17,8 +17,8 @@ def log_of(path: Path, times: list[str], header: str = "user_id,item_id,timestam
     return path
 
 
-def seconds(*moment: int) -> int:
-    return int(datetime(*moment, tzinfo=UTC).timestamp())  # type: ignore[misc]
+def seconds(year: int, month: int, day: int, hour: int = 0, minute: int = 0, second: int = 0) -> int:
+    return int(datetime(year, month, day, hour, minute, second, tzinfo=UTC).timestamp())
 
 
 @pytest.mark.parametrize(
