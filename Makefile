@@ -17,7 +17,7 @@ help:
 	@echo "make accuracy  do what is not done of the recipes: make accuracy RECIPES=ml-100k RUNS=runs DATA=logs"
 	@echo "make compiled  compile every GPU kernel for every chip, and write the table that is checked"
 	@echo "make bench     time the kernels against their rivals"
-	@echo "make throughput  pytest-benchmark over kernels, training, search and requests: make throughput NAME=mine"
+	@echo "make throughput  time kernels, training, search, requests by pytest-benchmark: NAME=mine COMPARE=0001"
 	@echo "make peers     SASRec training against RecBole and RecTools: make peers LOG=ratings.parquet"
 	@echo "make gpu       tests and benchmarks on a GPU, with the Python that has torch and triton there"
 	@echo "make install   make .venv alone"
@@ -59,6 +59,7 @@ docs: $(INSTALLED)
 table: $(INSTALLED)
 	$(BIN)/recsys bench accuracy ml-100k/sasrec-tuned ml-100k/bert4rec-tuned ml-100k/mamba-tuned \
 		--runs $(RUNS) --tables --readme
+	$(BIN)/python -m recsys.benchmarks.pages
 
 # Which recipes (`recsys bench accuracy` lists them), where the logs lie, where the runs go.
 RECIPES ?= ml-100k
@@ -74,8 +75,9 @@ bench: $(INSTALLED)
 
 # Saves benchmarks/results/throughput/MACHINE/NNNN_NAME.json; COMPARE=NNNN prints ratios to that run.
 NAME ?= $(shell git rev-parse --short HEAD)
+THREADS ?= 1
 throughput: $(INSTALLED)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest benchmarks/throughput --benchmark-only -q \
+	OMP_NUM_THREADS=$(THREADS) $(BIN)/python -m pytest benchmarks/throughput --benchmark-only -q \
 		--benchmark-storage=benchmarks/results/throughput --benchmark-save=$(NAME) \
 		$(if $(COMPARE),--benchmark-compare=$(COMPARE) --benchmark-group-by=fullname) $(if $(ONLY),-k $(ONLY))
 

@@ -12,10 +12,20 @@ from recsys.benchmarks.accuracy.places import locked, prepared_log
 from recsys.benchmarks.accuracy.recipes import FOLDER, Recipe, read_recipes
 from recsys.benchmarks.accuracy.records import compare, current, record_path
 from recsys.benchmarks.accuracy.running import run_one
-from recsys.benchmarks.accuracy.tables import quality_table, replace_section, section, write_tables
+from recsys.benchmarks.accuracy.summary import results_table
+from recsys.benchmarks.accuracy.tables import replace_section, section, write_tables
 from recsys.files import write_json, write_text
 
-__all__ = ["README", "RESULTS", "TABLES", "record_line", "run", "status_lines", "write_all_tables"]
+__all__ = [
+    "README",
+    "README_RECIPES",
+    "RESULTS",
+    "TABLES",
+    "record_line",
+    "run",
+    "status_lines",
+    "write_all_tables",
+]
 
 RESULTS = folders.RESULTS / "accuracy"
 RECORDS = folders.RECORDS / "accuracy"
@@ -112,13 +122,13 @@ def write_all_tables(results: Path = RESULTS, tables: Path = TABLES, readme: Pat
     Args:
         results: folder of the records.
         tables: page with the marks of the section "accuracy"; made where there is none.
-        readme: page with those of "ml-100k", or None.
+        readme: page with those of "results", or None.
     """
     if not tables.exists():
         write_text(tables, section("accuracy", ""))
     write_tables(tables, read_recipes(), results)
     if readme is not None:
-        replace_section(readme, "ml-100k", quality_table(read_recipes(README_RECIPES), results))
+        replace_section(readme, "results", results_table(results))
 
 
 def _by_dataset(recipes: Sequence[Recipe]) -> list[list[Recipe]]:

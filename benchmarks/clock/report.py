@@ -66,7 +66,14 @@ def report(store: SequenceStore, requests: Requests, runs: Path, out: Path) -> s
         out.with_suffix(".png"),
         title=f"{store.name}: {len(requests.item):,} requests, all items ranked, mean over seeds",
     )
-    return f"{table(rows, references)}\n\n{_bands(hours, asked)}".rstrip()
+    return study_tables(summary)
+
+
+def study_tables(summary: Mapping[str, Any]) -> str:
+    """The two tables of a study, from the summary that `report` writes."""
+    hours = {encoder: lines for encoder, lines in summary["hours"].items() if encoder != "requests"}
+    bands = _bands(hours, np.array(summary["hours"]["requests"]))
+    return f"{table(summary['rows'], summary['counts'])}\n\n{bands}".rstrip() + "\n"
 
 
 def table(rows: list[dict[str, Any]], references: Mapping[str, float]) -> str:

@@ -109,8 +109,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.docs is not None:
         before, _, rest = options.docs.read_text(encoding="utf-8").partition(BEGIN)
         _, _, after = rest.partition(END)
-        write_text(options.docs, f"{before}{BEGIN}\n{text}\n{END}{after}")
-    print(text)
+        write_text(options.docs, f"{before}{BEGIN}\n{text}{END}{after}")
+    print(text, end="")
 
 
 if __name__ == "__main__":

@@ -3,7 +3,9 @@
 Without timing (``--benchmark-disable``, or several workers) everything runs once, at tiny sizes, as a test.
 """
 
+import contextlib
 import os
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -25,23 +27,29 @@ def sizes(pytestconfig: pytest.Config) -> Sizes:
     return sizes_of(pytestconfig)
 
 
-@pytest.fixture(autouse=True)
-def _threads() -> Iterator[None]:
-    """One thread, or as many as OMP_NUM_THREADS says: ratios of two runs then mean something."""
+def _threads_wanted() -> int:
+    """One, or as many as OMP_NUM_THREADS says: ratios of two runs then mean something."""
+    return int(os.environ.get("OMP_NUM_THREADS", "1"))
+
+
+@contextlib.contextmanager
+def _threads_set() -> Iterator[None]:
     before = torch.get_num_threads()
-    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+    torch.set_num_threads(_threads_wanted())
     yield
     torch.set_num_threads(before)
 
 
+@pytest.fixture(autouse=True)
+def _threads() -> Iterator[None]:
+    with _threads_set():
+        yield
+
+
 @pytest.fixture(scope="session")
 def _limits(sizes: Sizes) -> dict[str, float] | None:
-    before = torch.get_num_threads()
-    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
-    try:
+    with _threads_set():
         return None if sizes is SMALL else measure_limits(torch.device("cpu"))
-    finally:
-        torch.set_num_threads(before)
 
 
 @pytest.fixture
@@ -79,6 +87,11 @@ def pytest_benchmark_compare_machine_info(
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Less time for each than pytest-benchmark's second: there are hundreds."""
+    """Less time for each than pytest-benchmark's second: there are hundreds.
+
+    One thread is timed by the processor time of the process, which busy neighbours touch least and which on
+    an idle machine is latency; several threads by the clock.
+    """
+    timer = time.process_time if _threads_wanted() == 1 else time.perf_counter
     for item in items:
-        item.add_marker(pytest.mark.benchmark(min_rounds=5, max_time=0.3, disable_gc=True))
+        item.add_marker(pytest.mark.benchmark(min_rounds=5, max_time=0.3, disable_gc=True, timer=timer))

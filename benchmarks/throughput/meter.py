@@ -51,10 +51,9 @@ class Meter:
         self._benchmark.group = group
         if self._limits is None:
             return self._benchmark(call)
-        call()
-        began = time.perf_counter()
-        call()
-        took = time.perf_counter() - began
+        took = _seconds(call)
+        if took > SLOW:  # for the compiler, perhaps
+            took = min(took, _seconds(call))
         if took > SLOW:
             made = self._benchmark.pedantic(call, rounds=1 if took > SLOWEST else 3)
         else:
@@ -73,3 +72,9 @@ class Meter:
             facts["bytes"] = int(bytes_moved)
         self._benchmark.extra_info.update(facts)
         return made
+
+
+def _seconds(call: Callable[[], Any]) -> float:
+    began = time.process_time()
+    call()
+    return time.process_time() - began

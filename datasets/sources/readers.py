@@ -1,6 +1,7 @@
 """Read an interaction log: Parquet, CSV/TSV, MovieLens ``::``, RecBole ``.inter``, JSON lines, plain text.
 
-Values stay lazy, so a log larger than memory can be prepared; the checks are streaming passes over it.
+Values stay lazy and the checks are streaming passes over them; what a store is made of, some tens of bytes an
+event, has to fit into memory.
 """
 
 from collections.abc import Callable

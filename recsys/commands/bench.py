@@ -125,9 +125,7 @@ def accuracy(
     tables: Annotated[
         bool, typer.Option("--tables", help="Write the tables of benchmarks/README.md from the records.")
     ] = False,
-    readme: Annotated[
-        bool, typer.Option("--readme", help="Write the table of ml-100k in README.md, too.")
-    ] = False,
+    readme: Annotated[bool, typer.Option("--readme", help="Write the table of README.md, too.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Train and test recipes, resuming, one record each; with neither RECIPE nor --tables list them all."""

@@ -1,0 +1,113 @@
+"""Short tables for README and docs: `tuned` beside `paper`, what sets them apart, and what was published."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from recsys.benchmarks.accuracy.recipes import Recipe, read_recipes
+from recsys.benchmarks.accuracy.records import records_of
+
+__all__ = ["presets_table", "published_table", "results_table"]
+
+LOGS = {"ml-100k": "ML-100K", "ml-1m-sasrec-order": "ML-1M", "amazon-beauty-5core": "Beauty"}
+ENCODERS = ("sasrec", "bert4rec", "mamba")
+METRICS = ("hr@10", "ndcg@10")
+NO_RECORD = "no record"
+NAMES = {
+    "block": "block",
+    "positions": "positions",
+    "loss": "loss",
+    "ema_decay": "averaging of weights",
+    "repeat_bias": "repeat bias, buckets",
+}
+"""The settings that set the networks apart most; the others are in the records."""
+
+
+def results_table(results: Path) -> str:
+    """HR@10 / NDCG@10 of each log and encoder under both presets and seen rules; popularity below."""
+    lines = [
+        "| log | encoder | `tuned`, seen kept | seen removed | `paper`, seen kept | seen removed |",
+        "|---|---|---|---|---|---|",
+    ]
+    for dataset, title in LOGS.items():
+        known = {recipe.name: records_of(results, recipe) for recipe in read_recipes([dataset])}
+        for encoder in ENCODERS:
+            cells = [
+                _mean(known.get(f"{encoder}-{preset}", []), seen)
+                for preset in ("tuned", "paper")
+                for seen in ("kept", "removed")
+            ]
+            lines.append(f"| {title} | {encoder} | {' | '.join(cells)} |")
+        first = next(records[0] for records in known.values() if records)
+        popular = [_two(first["result"]["popularity"][seen]) for seen in ("kept", "removed")]
+        lines.append(f"| {title} | popularity | {' | '.join(popular)} | | |")
+    return "\n".join(lines) + "\n"
+
+
+def published_table(dataset: str, results: Path) -> str:
+    """A log's tuned encoders and baselines under both seen rules, beside what was published of their kind."""
+    lines = [
+        "| model | seeds | seen kept | seen removed | published | `paper` preset, same seen rule |",
+        "|---|---|---|---|---|---|",
+    ]
+    recipes = {recipe.name: recipe for recipe in read_recipes([dataset])}
+    baselines = [name for name, recipe in recipes.items() if recipe.is_baseline]
+    for name in (*(f"{encoder}-tuned" for encoder in ENCODERS), *sorted(baselines)):
+        records = records_of(results, recipes[name]) if name in recipes else []
+        if not records:
+            continue
+        recipe = recipes[name]
+        ours = recipes.get(f"{recipe.model}-paper")
+        strongest = max(recipe.published, key=lambda figure: figure.ndcg, default=None)
+        told, beside = "", ""
+        if strongest is not None:
+            told = f"{strongest.hr:.4f} / {strongest.ndcg:.4f}, seen {strongest.seen} ({strongest.name})"
+            beside = _mean([] if ours is None else records_of(results, ours), strongest.seen)
+        seeds = "" if recipe.is_baseline else str(len(records))
+        cells = [recipe.model, seeds, _mean(records, "kept"), _mean(records, "removed"), told, beside]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def presets_table() -> str:
+    """What sets `paper` and `tuned` apart, a line for each setting, on ML-100K."""
+    lines = ["| setting | " + " | ".join(f"{encoder}, `paper` | `tuned`" for encoder in ENCODERS) + " |"]
+    lines.append("|---" * (1 + 2 * len(ENCODERS)) + "|")
+    settings = {
+        (encoder, preset): _settings(read_recipes([f"ml-100k/{encoder}-{preset}"])[0])
+        for encoder in ENCODERS
+        for preset in ("paper", "tuned")
+    }
+    for key, title in NAMES.items():
+        cells = [
+            _shown(key, settings[encoder, preset]) for encoder in ENCODERS for preset in ("paper", "tuned")
+        ]
+        lines.append(f"| {title} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _settings(recipe: Recipe) -> Mapping[str, Any]:
+    whole = recipe.configuration(0)
+    return {**whole["encoder"], **whole["training"]}
+
+
+def _shown(key: str, settings: Mapping[str, Any]) -> str:
+    value = settings.get(key, "none")
+    if key == "loss":
+        return {"auto": "full softmax", "full": "full softmax", "bce": "BCE, one negative"}.get(
+            value, str(value)
+        )
+    return "none" if value == 0 else str(value)
+
+
+def _mean(records: Sequence[Mapping[str, Any]], seen: str) -> str:
+    if not records:
+        return NO_RECORD
+    metrics = [record["result"][f"metrics_seen_{seen}"] for record in records]
+    return _two({name: float(np.mean([each[name] for each in metrics])) for name in METRICS})
+
+
+def _two(metrics: Mapping[str, float]) -> str:
+    return " / ".join(f"{metrics[name]:.4f}" for name in METRICS)

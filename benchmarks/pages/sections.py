@@ -1,0 +1,72 @@
+"""Tables of pages that are made from the records alone, each between two marks."""
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+from recsys.benchmarks import accuracy
+from recsys.benchmarks.accuracy.recipes import read_recipes
+from recsys.benchmarks.accuracy.summary import presets_table, published_table, results_table
+from recsys.benchmarks.accuracy.tables import all_tables, quality_table, section
+from recsys.benchmarks.clock.report import study_tables
+from recsys.benchmarks.folders import RECORDS
+from recsys.benchmarks.pages import tables
+from recsys.errors import DataError
+from recsys.files import write_text
+
+__all__ = ["SECTIONS", "stale", "write"]
+
+ACCURACY = RECORDS / "accuracy"
+
+
+def _ml_100k() -> str:
+    return quality_table(read_recipes(accuracy.README_RECIPES), ACCURACY)
+
+
+SECTIONS: Mapping[tuple[str, str], Callable[[], str]] = {
+    ("README.md", "results"): lambda: results_table(ACCURACY),
+    ("benchmarks/README.md", "accuracy"): lambda: all_tables(read_recipes(), ACCURACY),
+    ("docs/results.md", "ml-100k"): _ml_100k,
+    ("docs/results.md", "ml-1m"): lambda: published_table("ml-1m-sasrec-order", ACCURACY),
+    ("docs/results.md", "beauty"): lambda: published_table("amazon-beauty-5core", ACCURACY),
+    ("docs/results.md", "presets"): presets_table,
+    ("docs/results.md", "peers"): tables.training_peers,
+    ("docs/clock.md", "clock-study"): lambda: study_tables(tables.record("clock-study")),
+    ("docs/kernels.md", "clock-errors"): tables.clock_errors,
+    ("docs/kernels.md", "clock-times"): tables.clock_times,
+    ("benchmarks/peers/README.md", "quality"): tables.peers_quality,
+    ("benchmarks/peers/README.md", "quality-costs"): tables.peers_costs,
+    ("docs/retrieval.md", "latency"): tables.latency,
+    ("docs/retrieval.md", "filters"): tables.filters,
+    ("docs/retrieval.md", "request"): tables.request,
+    ("docs/retrieval.md", "vectors"): tables.vectors,
+}
+"""Page and name of the marks to what makes the text between them."""
+
+
+def write(root: Path) -> None:
+    """Write every table into its page."""
+    for page in sorted({page for page, _ in SECTIONS}):
+        path = root / page
+        text, renewed = path.read_text(encoding="utf-8"), _renewed(root, page)
+        if renewed != text:
+            write_text(path, renewed)
+
+
+def stale(root: Path) -> Iterator[str]:
+    """A line for every page whose tables are not those of the records, byte for byte."""
+    for page in sorted({page for page, _ in SECTIONS}):
+        if _renewed(root, page) != (root / page).read_text(encoding="utf-8"):
+            yield f"{page}: its tables are not those of the records; run python -m recsys.benchmarks.pages"
+
+
+def _renewed(root: Path, page: str) -> str:
+    text = (root / page).read_text(encoding="utf-8")
+    for (where, name), make in SECTIONS.items():
+        if where == page:
+            begin, end = f"<!-- table:{name} -->", f"<!-- /table:{name} -->"
+            before, found, rest = text.partition(begin)
+            _, closed, after = rest.partition(end)
+            if not found or not closed:
+                raise DataError(f"{page}: lacks the marks {begin} and {end}, between which the table goes")
+            text = f"{before}{section(name, make())}{after}"
+    return text
