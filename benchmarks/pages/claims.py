@@ -100,7 +100,8 @@ def uncovered(root: Path, claims: Claims, page: str) -> Iterator[str]:
             rest = rest.replace(_flat(_CODE.sub(" ", words)), " ")
         for figure in _FIGURE.finditer(rest):
             around = rest[max(0, figure.start() - 40) : figure.end() + 30]
-            yield f"{page}, {section or 'its beginning'}: {figure[0]} has no record in figures.toml: ... {around} ..."
+            place = f"{page}, {section or 'its beginning'}"
+            yield f"{place}: {figure[0]} has no record in figures.toml: ... {around} ..."
 
 
 def _sections(text: str) -> dict[str, str]:
