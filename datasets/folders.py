@@ -62,8 +62,8 @@ def sweep(target: Path) -> None:
         return
     for kind in (_OLD, _WRITING):
         prefix = f".{target.name}{kind}"
-        with suppress(OSError):  # what others hold or own stays
-            for left in [one for one in target.parent.iterdir() if one.name.startswith(prefix)]:
+        for left in [one for one in target.parent.iterdir() if one.name.startswith(prefix)]:
+            with suppress(OSError):  # what others hold or own stays
                 _clear(left, target)
 
 

@@ -1,9 +1,10 @@
 """Scan the columns of a log file as they stand: all text, except in Parquet, which has types."""
 
+import inspect
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from recsys.datasets.collecting import reading
 from recsys.datasets.reading.parquet_parts import has_hive_columns
@@ -86,8 +87,10 @@ def _scan_sequences(path: Path, separator: str | None) -> "pl.LazyFrame":
         separator, line = " ", line.str.replace_all(r"\s+", " ")
     fields = line.str.split(separator)
     events = _scan_lines(path).select(fields.list.first().alias(USER), fields.list.slice(1).alias(ITEM))
-    # A user without an item has no event; the list is empty there and its row null.
-    return events.explode(ITEM).filter(pl.col(ITEM).is_not_null() & (pl.col(ITEM) != ""))
+    # Polars 2 asks what an empty list becomes; there is none: a user without an item has no event.
+    asked = inspect.signature(pl.LazyFrame.explode).parameters
+    empty: dict[str, Any] = {"empty_as_null": True} if "empty_as_null" in asked else {}
+    return events.filter(pl.col(ITEM).list.len() > 0).explode(ITEM, **empty).filter(pl.col(ITEM) != "")
 
 
 def _scan_json_lines(path: Path, named: Sequence[str]) -> "pl.LazyFrame":

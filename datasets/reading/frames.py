@@ -34,6 +34,8 @@ def as_frame(data: Any) -> "pl.DataFrame | pl.LazyFrame | None":
         return data
     try:
         return _converted(data)
+    except ArgumentError:
+        raise
     except (pl.exceptions.PolarsError, ValueError, TypeError, OverflowError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ArgumentError(
@@ -80,21 +82,36 @@ def _series(name: str, values: Any) -> "pl.Series":
 
     if isinstance(values, pl.Series):
         return values.alias(name)
-    dtype = getattr(values, "dtype", None)
-    kind = str(dtype)
     if hasattr(values, "isna") and hasattr(values, "to_numpy"):
-        if kind.startswith("datetime64") and getattr(dtype, "tz", None) is not None:
-            values = values.dt.tz_convert(None)
-        elif getattr(dtype, "na_value", None) is not None or kind == "object" or kind == "category":
-            missing = values.isna().to_list()
-            listed = [None if gone else value for gone, value in zip(missing, values.to_list(), strict=True)]
-            return _from_list(name, listed)
-        return pl.Series(name, values.to_numpy())
+        return _from_pandas_series(name, values)
     if isinstance(values, np.ndarray) and values.dtype != object:
-        return pl.Series(name, values)
+        return pl.Series(name, _in_known_units(values))
     if hasattr(values, "__arrow_c_stream__") or hasattr(values, "__arrow_c_array__"):
         return pl.Series(name, values)
     return _from_list(name, list(values))
+
+
+def _from_pandas_series(name: str, values: Any) -> "pl.Series":
+    import polars as pl
+    import pyarrow as pa
+
+    if getattr(values.dtype, "tz", None) is not None:
+        values = values.dt.tz_convert(None)
+    if isinstance(values.dtype, np.dtype) and values.dtype != object:
+        return pl.Series(name, _in_known_units(values.to_numpy()))
+    try:
+        return pl.Series(name, pa.array(values, from_pandas=True))
+    except (pa.ArrowException, TypeError):  # values of several types
+        missing = values.isna().to_list()
+        pairs = zip(missing, values.to_list(), strict=True)
+        return _from_list(name, [None if gone else value for gone, value in pairs])
+
+
+def _in_known_units(values: "np.ndarray[Any, Any]") -> "np.ndarray[Any, Any]":
+    """Datetimes in a unit that polars has: days, minutes and seconds become microseconds."""
+    if values.dtype.kind == "M" and np.datetime_data(values.dtype)[0] not in ("ms", "us", "ns"):
+        return values.astype("datetime64[us]")
+    return values
 
 
 def _from_list(name: str, values: list[Any]) -> "pl.Series":
@@ -111,7 +128,7 @@ def _from_array(array: "np.ndarray[Any, Any]") -> "pl.DataFrame":
     import polars as pl
 
     if array.dtype.names:
-        return pl.DataFrame({name: np.ascontiguousarray(array[name]) for name in array.dtype.names})
+        return pl.DataFrame([_series(name, np.ascontiguousarray(array[name])) for name in array.dtype.names])
     if array.ndim != 2 or array.shape[1] not in (2, 3):
         raise ArgumentError(
             f"an array of shape {array.shape} is no log; its rows are (user, item) or (user, item, time), or"

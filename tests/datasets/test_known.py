@@ -247,3 +247,31 @@ def test_the_cache_lies_in_the_users_cache_folder_by_default(monkeypatch: pytest
 
     monkeypatch.delenv("RECSYS_CACHE")
     assert known.cache_folder() == Path(platformdirs.user_cache_dir("recsys", appauthor=False))
+
+
+def test_a_cache_that_cannot_be_written_is_named_once_with_the_way_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("RECSYS_CACHE", str(tmp_path / "file" / "cache"))
+    told: list[str] = []
+    with pytest.raises(DataError) as caught:
+        fetch_known("ml-100k", notify=told.append, run=refuse_to_run)
+    message = str(caught.value)
+    assert "cannot be written (Not a directory)" in message
+    assert "environment variable RECSYS_CACHE" in message
+    assert "PyPI" not in message
+    assert not told
+
+
+def test_a_folder_with_a_known_name_is_said_to_be_left(
+    small_world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fetch_known("ml-100k", run=Pip())
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "ml-100k").mkdir()
+    told: list[str] = []
+    prepare("ml-100k", tmp_path / "out", notify=told.append)
+    assert told == [
+        "ml-100k: the known log is taken, not the folder of that name; write ./ml-100k for the folder"
+    ]
