@@ -395,6 +395,8 @@ class Recommender:
         deny: Iterable[Any] | None = None,
         category: str | Iterable[str] | None = None,
         interests: int = 1,
+        at: Any = None,
+        time_zone: str | None = None,
         part_users: int = 100_000,
         overwrite: bool = False,
         progress: bool = False,
@@ -410,6 +412,8 @@ class Recommender:
             deny: these items may not.
             category: only items of this category, or of any of these.
             interests: query vectors per user, as in `recommend`.
+            at: when the answers are wanted, as in `recommend`: one moment, or a list of one for each user.
+            time_zone: of the requests, as in `recommend`.
             part_users: users per part; bounds the memory.
             overwrite: begin anew where the folder holds parts of another call.
             progress: whether a bar may be drawn.
@@ -429,6 +433,8 @@ class Recommender:
                 user_path(out),
                 users=users,
                 wanted=wanted,
+                at=at,
+                time_zone=time_zone,
                 part_users=part_users,
                 overwrite=overwrite,
                 progress=progress,

@@ -184,7 +184,7 @@ def test_times_reach_the_model_in_evaluation(timed: Recommender, monkeypatch: py
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"histories": [[1, 2]]}, r"reads the time of every event: pass times= \(--times t1,t2,t3"),
+        ({"histories": [[1, 2]]}, r"reads the time of every event: pass times= with"),
         ({"histories": [[1, 2]], "times": [[1]]}, "history 0 has 2 items and 1 times"),
         ({"histories": [[1], [2]], "times": [[1]]}, "one for each history"),
         ({"histories": [[1, 2]], "times": [[5, 4]]}, "times of history 0 go back to 4"),

@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -89,6 +90,14 @@ class Recommendations:
             columns["title"] = titles
         columns["source"] = pl.Series(SOURCES).gather(self.popular[request].astype(np.int64))
         return pl.DataFrame(columns)
+
+    def asked_at(self) -> dict[str, Any] | None:
+        """When the first request is asked: unix seconds, and local time where known; None for no moment."""
+        if self.queries.at is None or len(self.queries) == 0 or self.popular[0]:
+            return None
+        local = self.queries.local_at
+        shown = None if local is None else datetime.fromtimestamp(int(local[0]), UTC).replace(tzinfo=None)
+        return {"unix": int(self.queries.at[0]), "local": None if shown is None else shown.isoformat()}
 
     def arrays(self, names: Names) -> AnswerArrays:
         """Raw ids and scores."""

@@ -51,3 +51,12 @@ def add_items(
     live.update(add=(places, given))
     if kinds is not None:
         names.answerable.categorize(places, [[name] for name in kinds])
+
+
+def already_there(decoder: Decoder, names: Names, ids: list[Any]) -> list[Any]:
+    """Those of some raw ids that may be answered now: adding them replaces their vectors."""
+    rows = names.answerable.encode(ids)
+    there = rows >= 0
+    if decoder.live is not None:
+        there &= np.isin(rows, decoder.live.snapshot().ids)
+    return [name for name, known in zip(ids, there.tolist(), strict=True) if known]

@@ -13,9 +13,11 @@ from recsys.answering.keywords import hinted
 from recsys.answering.names import Names
 from recsys.answering.queries import Array, Queries
 from recsys.answering.request_times import parse_moment, read_moment
+from recsys.answering.requests import asked as asked_at
+from recsys.answering.requests import zone_of
 from recsys.answering.search import UserQueries, encode_queries
 from recsys.answering.user_states import BYTES_KEPT, UserStates
-from recsys.datasets.times.time_zones import check_time_zone, local_to_unix, utc_offsets, zone_column
+from recsys.datasets.times.time_zones import local_to_unix, utc_offsets, zone_column
 from recsys.decoding.decoder import Decoder
 from recsys.encoders.base import SequenceEncoder
 from recsys.errors import ArgumentError, UnknownIdError
@@ -69,10 +71,8 @@ class LiveUsers:
         time_zone: str | None = None,
         backend: str = "auto",
     ) -> None:
-        zone = time_zone or (names.store.meta.get("time") or {}).get("time_zone")
-        self._zone: str | None = None
-        if zone is not None and zone_column(zone) is None:
-            self._zone = check_time_zone(zone)
+        zone = zone_of(names.store, time_zone)
+        self._zone = zone if zone_column(zone) is None else None
         self._encoder, self._decoder_of, self._names = encoder, decoder_of, names
         self._backend = backend
         self._since: dict[Hashable, _Since] = {}
@@ -132,10 +132,7 @@ class LiveUsers:
         with self._lock:
             keys = [self._key(user) for user in asked]
             queries = self._queries(keys)
-            if at is not None and not self._encoder.reads_request_time:
-                raise ArgumentError("at= has no part in this model's answers; train one with a clock")
-            if self._encoder.reads_request_time:
-                queries = queries.asked(at, self._zone, needs_local=self._encoder.needs_local_times)
+            queries = asked_at(self._encoder, queries, at, self._zone)
             kept_states = at is None or self._encoder.clock is not None
 
             def encode(queries: Queries, rows: Array) -> UserQueries:

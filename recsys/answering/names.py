@@ -65,7 +65,7 @@ class Names:
         Raises:
             UnknownIdError: one is in neither the log nor the items added.
         """
-        rows = encode_items(ids, self.answerable, "raise", what)
+        rows = encode_items(ids, self.answerable, "raise", what, choice=False)
         assert rows is not None
         return rows
 

@@ -22,6 +22,8 @@ from recsys.answering.arguments import id_list, whole_number
 from recsys.answering.interests import check_interests
 from recsys.answering.names import Names
 from recsys.answering.queries import Array, encode_denied, encode_items, of_rows
+from recsys.answering.request_times import moment_list
+from recsys.answering.requests import asked, zone_of
 from recsys.console.progress import track
 from recsys.decoding.decoder import Decoder
 from recsys.encoders.base import SequenceEncoder
@@ -59,6 +61,8 @@ def score_parts(
     *,
     users: Iterable[Any] | None,
     wanted: QueryOptions,
+    at: Any = None,
+    time_zone: str | None = None,
     part_users: int = 100_000,
     overwrite: bool = False,
     progress: bool = False,
@@ -72,6 +76,8 @@ def score_parts(
         out: folder of the parts.
         users: raw ids; None for all.
         wanted: answers and filters.
+        at: when the answers are wanted, as in `Recommender.recommend`; a list has one for each user.
+        time_zone: of the requests; None is that of the log, or each user's own.
         part_users: users per part.
         overwrite: begin anew where the folder holds parts of something else.
         progress: whether a bar may be drawn.
@@ -92,6 +98,10 @@ def score_parts(
     )
     if category is not None:
         names.of_category(category)  # refuses names that are not known, before a folder is made
+    zone = zone_of(names.store, time_zone)
+    moments = moment_list(at)
+    if moments is not None and len(moments) != len(rows):
+        raise ArgumentError(f"at holds {len(moments)} moments for {len(rows)} users: one, or one each")
     count = max(1, -(-len(rows) // part_users))
     plan = {
         "format": FORMAT,
@@ -101,13 +111,18 @@ def score_parts(
         "catalog": None if decoder.live is None else _catalog(names, decoder.live),
         "k": wanted.k,
         "exclude_seen": wanted.exclude_seen,
-        "allow": _digest(encode_items(wanted.allow, names.answerable, "raise", "allow")),
+        "allow": _digest(encode_items(wanted.allow, names.answerable, "raise", "allow", choice=False)),
         "deny": _digest(encode_denied(wanted.deny, names.answerable, "warn")),
         "category": None if category is None else sorted(category),
         "interests": wanted.interests,
         "users": _digest(rows),
         "parts": count,
     }
+    if at is not None or time_zone is not None:
+        plan["asked"] = [repr(at if moments is None else moments), time_zone]
+        first = rows[:1] if moments is None else rows[: len(moments)]
+        # Refused before a folder is made.
+        asked(encoder, of_rows(first, [None] * len(first), names.store), at, zone)
     _claim(out, plan, overwrite)
     files = [out / f"part-{number:05d}-of-{count:05d}.parquet" for number in range(count)]
     resumed, total = 0, 0
@@ -119,9 +134,8 @@ def score_parts(
         else:
             labels = names.users.decode(chosen).to_list()
             queries = of_rows(chosen, labels, names.store)
-            if encoder.reads_request_time:
-                # Each user at the time of the own last event, as `recommend` without `at`.
-                queries = queries.asked(None, None, needs_local=encoder.needs_local_times)
+            own = at if moments is None else moments[number * part_users : (number + 1) * part_users]
+            queries = asked(encoder, queries, own, zone)
             frame = answer(encoder, decoder, names, queries, wanted, "ignore").frame(names)
             with replacing(files[number]) as temporary:
                 frame.write_parquet(temporary)

@@ -142,14 +142,13 @@ def of_histories(
     """
     if needs_times and times is None:
         raise ArgumentError(
-            "this model reads the time of every event: pass times= (--times t1,t2,t3, unix seconds) with the "
-            "history"
+            "this model reads the time of every event: pass times= with the history, in unix seconds"
         )
     zone = None if zone is None or zone_column(zone) else zone
     if needs_zone and zone is None:
         raise ArgumentError(
             "this model reads local hours, and the zone of these histories is not known: pass time_zone= "
-            "(--time-zone) with them"
+            "with them"
         )
     sequences = _sequences(histories)
     flat = [item for history in sequences for item in history]
@@ -185,14 +184,28 @@ def _sequences(histories: Any) -> list[list[Any]]:
 
 
 def encode_items(
-    ids: Iterable[Any] | None, vocabulary: "Encoder", on_unknown: OnUnknown, what: str
+    ids: Iterable[Any] | None,
+    vocabulary: "Encoder",
+    on_unknown: OnUnknown,
+    what: str,
+    *,
+    choice: bool = True,
 ) -> Array | None:
-    """Item indices of an allow-list or a list of query items; None stays None."""
+    """Item indices of an allow-list or a list of query items; None stays None.
+
+    Args:
+        ids: raw ids.
+        vocabulary: that knows them.
+        on_unknown: what becomes of others.
+        what: the argument's name.
+        choice: whether whoever passed them could have chosen another `on_unknown`.
+    """
     if ids is None:
         return None
     asked = id_list(ids, what)
     found = np.asarray(vocabulary.encode(asked), dtype=np.int64) if asked else np.zeros(0, dtype=np.int64)
-    _complain("item", [item for item, row in zip(asked, found, strict=True) if row < 0], on_unknown)
+    unknown = [item for item, row in zip(asked, found, strict=True) if row < 0]
+    _complain("item", unknown, on_unknown, choice=choice)
     return found[found >= 0]
 
 
@@ -235,7 +248,7 @@ def _history_times(place: int, times: Any, length: int, zone: str | None) -> Arr
     if naive.any():
         if zone is None:
             raise ArgumentError(
-                f"times of history {place} name no zone: pass time_zone= (--time-zone), or unix seconds"
+                f"times of history {place} name no zone: pass time_zone= with them, or unix seconds"
             )
         seconds = np.where(naive, local_to_unix(seconds, zone), seconds)
     late = np.flatnonzero(np.diff(seconds) < 0)
@@ -256,16 +269,16 @@ def _at_last(values: Array | None, offsets: Array) -> Array | None:
     return found
 
 
-def _complain(kind: str, unknown: list[Any], on_unknown: OnUnknown) -> None:
+def _complain(kind: str, unknown: list[Any], on_unknown: OnUnknown, *, choice: bool = True) -> None:
+    """Say which ids are unknown; `choice` tells whether the caller could have passed another `on_unknown`."""
     if on_unknown not in ("raise", "warn", "ignore"):
         raise ArgumentError(f"on_unknown = {on_unknown!r} is not raise, warn or ignore")
     if not unknown or on_unknown == "ignore":
         return
     shown = ", ".join(map(repr, unknown[:3])) + (f" and {len(unknown) - 3} more" if len(unknown) > 3 else "")
     if on_unknown == "raise":
-        raise UnknownIdError(
-            f"unknown {kind} {shown}: not in the training log; on_unknown='warn' leaves it out"
-        )
+        remedy = "on_unknown='warn' leaves it out" if choice else "check the id"
+        raise UnknownIdError(f"unknown {kind} {shown}: not in the training log; {remedy}")
     warnings.warn(f"unknown {kind} {shown} left out: not in the training log", stacklevel=4)
 
 

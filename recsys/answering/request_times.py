@@ -150,9 +150,7 @@ def ask_at(
         unix = np.where(naive, seconds - last_offsets, seconds)
         return _not_before(last, unix, unix + last_offsets)
     if naive.any() or needs_local:
-        raise ArgumentError(
-            "the users' time zone is not known: pass time_zone= (--time-zone), or prepare the log with one"
-        )
+        raise ArgumentError("the users' time zone is not known: pass time_zone=, or prepare the log with one")
     return _not_before(last, np.array(seconds), None)
 
 

@@ -38,9 +38,7 @@ def make_queries(
         raise ArgumentError("pass users or histories, not both")
     if times is not None and histories is None:
         raise ArgumentError("times go with histories: those of the log's users are known")
-    zone = time_zone or (store.meta.get("time") or {}).get("time_zone")
-    if time_zone is not None:
-        check_time_zone(time_zone)
+    zone = zone_of(store, time_zone)
     if histories is not None:
         queries = of_histories(
             histories,
@@ -53,8 +51,28 @@ def make_queries(
         )
     else:
         queries = of_users(users, store, names.users, on_unknown)
-    if at is not None and not encoder.reads_request_time:
-        raise ArgumentError("at= has no part in this model's answers; train one with a clock (--clock)")
+    return asked(encoder, queries, at, zone)
+
+
+def asked(encoder: SequenceEncoder, queries: Queries, at: Any, zone: str | None) -> Queries:
+    """The requests asked at a moment, if the model reads it; None is the time of each last event.
+
+    Raises:
+        ArgumentError: a moment that cannot be read, or one for a model that reads none.
+    """
     if encoder.reads_request_time:
-        queries = queries.asked(at, zone, needs_local=encoder.needs_local_times)
+        return queries.asked(at, zone, needs_local=encoder.needs_local_times)
+    if at is not None:
+        raise ArgumentError("at= has no part in this model's answers: train one with clock=True")
     return queries
+
+
+def zone_of(store: SequenceStore, time_zone: str | None) -> str | None:
+    """The zone of requests: the one that was asked for, else the log's.
+
+    Raises:
+        ArgumentError: an unknown zone.
+    """
+    if time_zone is not None:
+        check_time_zone(time_zone)
+    return time_zone or (store.meta.get("time") or {}).get("time_zone")

@@ -52,13 +52,13 @@ class SimilarItems:
         """
         import polars as pl
 
-        asked = encode_items(items, names.answerable, "raise", "items")
+        asked = encode_items(items, names.answerable, "raise", "items", choice=False)
         assert asked is not None
         version, index, ids = self._catalog()
         k = min(whole_number(k, "k"), index.n_items)
         check_room(len(asked), k)
         filters = {
-            "allow": encode_items(allow, names.answerable, "raise", "allow"),
+            "allow": encode_items(allow, names.answerable, "raise", "allow", choice=False),
             "deny": encode_denied(deny, names.answerable, "raise"),
         }
         rows = {name: None if found is None else _rows_of(ids, found) for name, found in filters.items()}

@@ -16,6 +16,7 @@ from recsys.commands.output import (
     print_json,
     read_ids,
     say,
+    split_ids,
     tell,
 )
 from recsys.errors import ConfigError, DataError, RetrievalError
@@ -131,17 +132,22 @@ def add(
     as_json: AsJson = False,
 ) -> None:
     """Let items be answered that the log does not know, or give known ones another vector."""
+    from recsys.answering.changing_items import already_there
     from recsys.recommender import Recommender
 
     model = Recommender.load(run, device="cpu")
     _need_index(model, run)
+    replaced = already_there(model.decoder_, model._names, items)
     model.add_items(
         items,
         vectors=None if vectors is None else _read_vectors(vectors),
-        like=None if like is None else [_listed(text) for text in like],
+        like=None if like is None else [split_ids(text, "--like") for text in like],
         category=category,
     )
-    _tell_changes(model, as_json)
+    if replaced:
+        shown = ", ".join(replaced[:5]) + (f" and {len(replaced) - 5} more" if len(replaced) > 5 else "")
+        say(f"Known already, the vector replaced: {shown}")
+    _tell_changes(model, as_json, {"replaced": replaced})
 
 
 def remove(
@@ -165,6 +171,13 @@ def score(
         str, typer.Option(help="all, or a file of user ids: Parquet with a column user_id, or one a line.")
     ] = "all",
     k: Annotated[int, typer.Option(help="Answers per user.")] = 10,
+    at: Annotated[
+        str | None,
+        typer.Option(help="When: unix seconds or 2026-03-01T08:30 (local); else each last event's time."),
+    ] = None,
+    time_zone: Annotated[
+        str | None, typer.Option(help="Zone of the requests, if not the log's: America/New_York or +05:30.")
+    ] = None,
     part_users: Annotated[int, typer.Option(help="Users per part.")] = 100_000,
     allow: Annotated[Path | None, typer.Option(help="File of item ids, one a line: only these.")] = None,
     deny: Annotated[Path | None, typer.Option(help="File of item ids, one a line: none of these.")] = None,
@@ -189,10 +202,14 @@ def score(
         deny=read_ids(deny),
         category=category,
         interests=interests,
+        at=at,
+        time_zone=time_zone,
         part_users=part_users,
         overwrite=overwrite,
         progress=True,
     )
+    if at is None and model.encoder_.reads_request_time:
+        say("Each user is asked for the time of the own last event: --at takes another")
     if report.resumed:
         say(f"{report.resumed} of {len(report.parts)} parts were there already")
     if as_json:
@@ -214,7 +231,7 @@ def _need_index(model: Any, run: Path) -> None:
         raise RetrievalError(f"{run}: holds no index to change; make one with `recsys index {run}`")
 
 
-def _tell_changes(model: Any, as_json: bool) -> None:
+def _tell_changes(model: Any, as_json: bool, more: Mapping[str, Any] | None = None) -> None:
     """Write what came and went, and print how much of it there is now."""
     folder = model.save_changes()
     version = model.decoder_.live.snapshot()
@@ -224,6 +241,7 @@ def _tell_changes(model: Any, as_json: bool) -> None:
         "added": len(version.added_ids),
         "gone": len(version.gone),
         "bytes": _size(folder),
+        **(more or {}),
     }
     if as_json:
         print_json(facts)
@@ -232,10 +250,6 @@ def _tell_changes(model: Any, as_json: bool) -> None:
             f"{folder}: {facts['items']:,} items are answered; {facts['added']:,} vectors beside the index, "
             f"{facts['gone']:,} of its rows gone"
         )
-
-
-def _listed(text: str) -> list[str]:
-    return [part.strip() for part in text.split(",") if part.strip()]
 
 
 def _read_vectors(path: Path) -> Any:

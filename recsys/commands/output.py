@@ -3,6 +3,8 @@
 Results go to standard output, everything else to standard error.
 """
 
+import csv
+import io
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -91,6 +93,25 @@ def read_ids(path: Path | None) -> list[str] | None:
     if not ids:
         raise DataError(f"{path}: holds no ids; write one item id a line")
     return ids
+
+
+def split_ids(text: str, option: str) -> list[str]:
+    """Ids of one line with commas between them; those that hold a comma are quoted, as in CSV.
+
+    Args:
+        text: the line.
+        option: that it was given to.
+
+    Raises:
+        ConfigError: a quotation mark is left open.
+    """
+    try:
+        rows = list(csv.reader(io.StringIO(text, newline=""), skipinitialspace=True, strict=True))
+    except csv.Error:
+        raise ConfigError(
+            f'{option} {text!r}: a quotation mark is left open; ids with commas are written "a, b",c'
+        ) from None
+    return [part.strip() for row in rows for part in row if part.strip()]
 
 
 def read_cutoffs(text: str) -> tuple[int, ...]:

@@ -1,22 +1,39 @@
 """`recsys recommend`: what comes next, for a user of the log or for any history."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from recsys.commands.output import AsJson, Backend, Categories, Interests, Run, print_json, read_ids, tell
+from recsys.commands.output import (
+    AsJson,
+    Backend,
+    Categories,
+    Interests,
+    Run,
+    print_json,
+    read_ids,
+    say,
+    split_ids,
+    tell,
+)
 from recsys.console.text import table
 from recsys.errors import ConfigError
 
 
 def recommend(
     run: Run,
-    user: Annotated[str | None, typer.Option(help="Raw id of a user of the training log.")] = None,
-    history: Annotated[str | None, typer.Option(help="Raw item ids, oldest first, with commas.")] = None,
+    user: Annotated[list[str] | None, typer.Option(help="Raw id of a user of the training log.")] = None,
+    history: Annotated[
+        str | None,
+        typer.Option(help='Raw item ids, oldest first, with commas; "in, quotation marks" if they hold one.'),
+    ] = None,
+    history_file: Annotated[
+        Path | None, typer.Option(help="File of the history's item ids, oldest first, one a line.")
+    ] = None,
     times: Annotated[
         str | None,
-        typer.Option(help="Unix seconds of the history's events, with commas; for models that read times."),
+        typer.Option(help="Times of the history's events as --at, with commas; for models that read times."),
     ] = None,
     at: Annotated[
         str | None,
@@ -36,41 +53,66 @@ def recommend(
     as_json: AsJson = False,
 ) -> None:
     """Answer what comes next, for a user of the log or for any history."""
-    if (user is None) == (history is None):
-        raise ConfigError("pass either --user ID or --history a,b,c")
-    if times is not None and history is None:
+    if sum(given is not None for given in (user or None, history, history_file)) != 1:
+        raise ConfigError("pass either --user ID or --history a,b,c (or --history-file FILE)")
+    if user and len(user) > 1:
+        raise ConfigError(
+            f"--user is given {len(user)} times: one user a call; `recsys score --users FILE` answers many"
+        )
+    if times is not None and user:
         raise ConfigError("--times goes with --history: the times of the log's users are known")
     seconds = None if times is None else [_seconds(times)]
+    from recsys.answering.answers import QueryOptions
     from recsys.recommender import Recommender
 
     model = Recommender.load(run, device="cpu", backend=backend)
-    found = model.recommend(
-        users=None if user is None else [user],
-        histories=None if history is None else [[i.strip() for i in history.split(",") if i.strip()]],
-        times=seconds,
-        at=at,
-        time_zone=time_zone,
+    events = read_ids(history_file) if history is None else split_ids(history, "--history")
+    options = QueryOptions(
         k=k,
         exclude_seen=not include_seen,
         allow=read_ids(allow),
         deny=read_ids(deny),
         category=category,
         interests=interests,
-        on_unknown=on_unknown,  # type: ignore[arg-type]
     )
+    histories = None if events is None else [events]
+    answers = model._answer(
+        user or None,
+        histories,
+        seconds,
+        at,
+        time_zone,
+        options,
+        on_unknown,  # type: ignore[arg-type]
+    )
+    found = answers.frame(model._names)
+    asked = answers.asked_at()
+    if asked is not None:
+        moment = asked["local"] or f"{asked['unix']} unix seconds"
+        say(f"Asked for {moment}" + ("" if at else ", the time of the last event: --at takes another"))
     rows = found.to_dicts()
     if as_json:
         keys = ("item_id", "score", "title") if "title" in found.columns else ("item_id", "score")
         names = {"item_id": "item"}
-        print_json({"user": user, "items": [{names.get(n, n): row[n] for n in keys} for row in rows]})
+        facts: dict[str, Any] = {"user": user[0] if user else None}
+        if asked is not None:
+            facts["asked_at"] = asked
+        facts["source"] = found["source"][0] if rows else None
+        facts["items"] = [{names.get(n, n): row[n] for n in keys} for row in rows]
+        print_json(facts)
         return
     columns = [c for c in ("rank", "item_id", "score", "title") if c in found.columns]
     cells = [[f"{row[c]:.3f}" if c == "score" else row[c] for c in columns] for row in rows]
     tell(table(columns, cells, left=("item_id", "title")))
 
 
-def _seconds(text: str) -> list[int]:
+def _seconds(text: str) -> list[Any]:
+    from recsys.answering.request_times import parse_moment
+    from recsys.errors import ArgumentError
+
     try:
-        return [int(part) for part in text.split(",") if part.strip()]
-    except ValueError:
-        raise ConfigError(f"--times {text!r}: write unix seconds as 881250949,881250950") from None
+        return [parse_moment(part.strip()) for part in text.split(",") if part.strip()]
+    except ArgumentError:
+        raise ConfigError(
+            f"--times {text!r}: write unix seconds as 881250949,881250950, or 2026-03-01T08:30,..."
+        ) from None

@@ -123,7 +123,7 @@ def test_recommend_takes_the_times_of_a_history(folder: Path) -> None:
     call_json("train", folder / "log.csv", "--out", out, *options)
     refused = call("recommend", out, "--history", "1,2,9")
     assert refused.returncode == 2
-    assert refused.stderr.startswith("Error: this model reads the time of every event: pass times= (--times")
+    assert refused.stderr.startswith("Error: this model reads the time of every event: pass --times with")
     near, far = (
         call_json("recommend", out, "--history", "1,2,9", "--times", times)
         for times in ("3600,7200,10800", "3600, 7200,21600")

@@ -51,6 +51,55 @@ def test_a_moment_is_local_time_of_the_zone(folder: Path) -> None:
     assert len(call_json(*history, "--at", "2027-06-01T08:00", "--time-zone", "+02:00")["items"]) == 10
 
 
+def test_a_clocked_run_says_for_which_hour_it_answers(folder: Path, tmp_path: Path) -> None:
+    asked = call("recommend", folder / "with", "--user", "3", "--at", "2030-01-01T08:00")
+    assert "Asked for 2030-01-01T08:00:00\n" in asked.stderr
+    found = call_json("recommend", folder / "with", "--user", "3", "--at", "2030-01-01T08:00")
+    assert found["asked_at"] == {"unix": 1893502800, "local": "2030-01-01T08:00:00"}
+    last = call("recommend", folder / "with", "--user", "3")
+    assert "the time of the last event: --at takes another" in last.stderr
+    early = call("recommend", folder / "with", "--user", "3", "--at", "1980-01-01T08:00")
+    assert "before the last event of 1 request(s): asked at the next such hour after it" in early.stderr
+    assert "asked_at" not in call_json("recommend", folder / "without", "--user", "3")
+    # All users, by parts, are asked at one moment; other moments are another scoring.
+    moment = ["--at", "2030-01-01T08:00", "--k", "5"]
+    call_json("score", folder / "with", "--out", tmp_path / "parts", *moment)
+    (part,) = (tmp_path / "parts").glob("part-*")
+    model = Recommender.load(folder / "with")
+    assert pl.read_parquet(part).equals(model.recommend(at=1893502800, k=5))
+    other = call(
+        "score", folder / "with", "--out", tmp_path / "parts", "--at", "2030-01-01T20:00", "--k", "5"
+    )
+    assert other.returncode == 2
+    assert (
+        "no part" in call("score", folder / "without", "--out", tmp_path / "x", "--at", "1893502800").stderr
+    )
+    assert not (tmp_path / "x").exists()
+    users = model._names.users.decode(range(3)).to_list()
+    each = [1893502800, 1893502801, 1893546000]
+    model.score(tmp_path / "each", users, at=each, part_users=2, k=4)
+    wanted = model.recommend(users, at=each, k=4)
+    assert pl.read_parquet(tmp_path / "each" / "part-*.parquet").equals(wanted)
+
+
+@pytest.mark.parametrize(
+    ("moment", "reason"),
+    [
+        ("1893502800000", "looks like milliseconds: give seconds, 1893502800"),
+        ("-99999999999", "outside the years"),
+        ("9999-12-31T23:59", "outside the years"),
+        ("0001-01-01", "outside the years"),
+        ("20300101", "looks like a date: write 2030-01-01T08:30"),
+        ("08:30", "names no day"),
+    ],
+)
+def test_a_moment_out_of_range_is_one_line(folder: Path, moment: str, reason: str) -> None:
+    result = call("recommend", folder / "with", "--user", "3", "--at", moment)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert reason in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
 def test_a_users_clock_is_drawn_by_category(folder: Path, tmp_path: Path) -> None:
     picture = tmp_path / "user.png"
     found = call_json("clock", folder / "with", "--user", "3", "--out", picture)
@@ -87,8 +136,8 @@ def test_hours_of_two_runs_are_drawn(folder: Path, tmp_path: Path) -> None:
         (["clock", "with", "--user", "3", "--out", "x.gif"], "choose .png"),
         (["recommend", "without", "--user", "3", "--at", "1893502800"], "no part in this model's answers"),
         (["recommend", "with", "--user", "3", "--at", "teatime"], "is no moment"),
-        (["recommend", "with", "--user", "3", "--time-zone", "Mars/Olympus"], "time_zone"),
-        (["recommend", "with", "--history", "1,2"], "pass times="),
+        (["recommend", "with", "--user", "3", "--time-zone", "Mars/Olympus"], "Mars/Olympus"),
+        (["recommend", "with", "--history", "1,2"], "pass --times"),
     ],
 )
 def test_what_cannot_be_asked_is_one_line(folder: Path, arguments: list[str], reason: str) -> None:

@@ -1,6 +1,7 @@
 """`recsys index add` and `remove`, filters by category and several interests on the command line."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,42 @@ def test_items_come_and_go_from_one_call_to_the_next(run: Path, tmp_path: Path) 
     with pytest.warns(UserWarning, match="2 added or changed"):
         call("index", run, "--kind", "exact", "--vectors", "mixed")
     assert not {9, 500, 600} & set(answers(run))
+
+
+def test_adding_what_is_there_says_so(run: Path, tmp_path: Path) -> None:
+    shutil.copytree(run, tmp_path / "run")
+    facts = call("index", "add", tmp_path / "run", 3, 900, "--like", "4", "--like", "5")
+    assert facts["replaced"] == ["3"]
+    assert call("index", "add", tmp_path / "run", 900, "--like", "6")["replaced"] == ["900"]
+    call("index", "remove", tmp_path / "run", 900)
+    assert call("index", "add", tmp_path / "run", 900, "--like", "6")["replaced"] == []
+
+
+def test_a_history_is_read_from_a_line_or_a_file(log: pl.DataFrame, tmp_path: Path) -> None:
+    named = log.with_columns(item_id=pl.format("Film {}, The", pl.col("item_id")))
+    model = Recommender(
+        "sasrec", encoder_options={"d_model": 16, "n_layers": 1}, training_options={"epochs": 1}
+    )
+    model.fit(named, out=tmp_path / "run")
+    wanted = model.recommend(histories=[["Film 1, The", "Film 2, The"]])["item_id"].to_list()
+    (tmp_path / "history.txt").write_text("Film 1, The\nFilm 2, The\n")
+    for options in (
+        ("--history", '"Film 1, The", "Film 2, The"'),
+        ("--history-file", tmp_path / "history.txt"),
+    ):
+        found = call("recommend", tmp_path / "run", *options)
+        assert [row["item"] for row in found["items"]] == wanted
+        assert found["source"] == "model"
+    with pytest.warns(UserWarning, match="most popular"):
+        assert call("recommend", tmp_path / "run", "--history", "")["source"] == "popular"
+    wrong: list[tuple[tuple[Any, ...], str]] = [
+        (("--history", '"Film 1, The'), "a quotation mark is left open"),
+        (("--history", "1", "--history-file", tmp_path / "history.txt"), "pass either"),
+        (("--user", "1", "--user", "2"), "--user is given 2 times"),
+    ]
+    for refused, message in wrong:
+        with pytest.raises(recsys.errors.RecsysError, match=message):
+            call("recommend", tmp_path / "run", *refused)
 
 
 def test_several_interests_and_categories_are_scored(run: Path, tmp_path: Path) -> None:
