@@ -17,14 +17,15 @@ from recsys.benchmarks.accuracy.places import locked, prepared_log
 from recsys.benchmarks.accuracy.recipes import Recipe, read_recipes
 from recsys.benchmarks.accuracy.running import train
 from recsys.benchmarks.machine import stamp
-from recsys.errors import ConfigError, MissingDependencyError
+from recsys.errors import ConfigError
 from recsys.files import read_json, write_json
+from recsys.tuning.choices import read_choices, sections, start_within
+from recsys.tuning.study import run_study
 
 __all__ = ["RESULTS", "SPACES", "Space", "read_space", "search", "search_table"]
 
 SPACES = Path(__file__).parent / "spaces"
 RESULTS = folders.RESULTS / "search"
-_FIRST_RANDOM = 6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,15 +46,12 @@ class Space:
 
     def with_settings(self, settings: Mapping[str, Any]) -> Recipe:
         """The recipe with some settings replaced; ``section.field`` to value."""
-        parts: dict[str, dict[str, Any]] = {
-            "encoder": dict(self.recipe.encoder),
-            "training": dict(self.recipe.training),
-        }
-        for key, value in settings.items():
-            section, _, name = key.partition(".")
-            parts[section][name] = value
+        parts = sections(settings)
         return dataclasses.replace(
-            self.recipe, name=self.name, encoder=parts["encoder"], training=parts["training"]
+            self.recipe,
+            name=self.name,
+            encoder={**self.recipe.encoder, **parts["encoder"]},
+            training={**self.recipe.training, **parts["training"]},
         )
 
 
@@ -82,21 +80,11 @@ def read_space(name: str, folder: Path = SPACES, recipes: Path | None = None) ->
     found = read_recipes([raw["recipe"]], *([] if recipes is None else [recipes]))
     if len(found) != 1 or found[0].is_baseline:
         raise ConfigError(f"{path}: recipe {raw['recipe']!r} is not one encoder's recipe")
-    choices = {
-        f"{section}.{field}": values
-        for section in ("encoder", "training")
-        for field, values in raw.get(section, {}).items()
-    }
-    space = Space(name=path.stem, recipe=found[0], seed=int(raw.get("seed", 0)), choices=choices)
-    for key, values in choices.items():
-        ends = values if isinstance(values, list) else [values.get("low"), values.get("high")]
-        if not ends or None in ends:
-            raise ConfigError(
-                f"{path}: {key} takes a list of values, or {{ low = ..., high = ..., log = ... }}"
-            )
-        for value in ends:
-            space.with_settings({key: value}).configuration(space.seed)
-    return space
+    space = Space(name=path.stem, recipe=found[0], seed=int(raw.get("seed", 0)), choices={})
+    choices = read_choices(
+        raw, str(path), lambda key, value: space.with_settings({key: value}).configuration(space.seed)
+    )
+    return dataclasses.replace(space, choices=choices)
 
 
 def search(
@@ -129,40 +117,30 @@ def search(
         MissingDependencyError: Optuna is not installed.
         RunError: another process is at this search.
     """
-    try:
-        import optuna
-    except ModuleNotFoundError:
-        raise MissingDependencyError("optuna is not installed: pip install 'recsys-engine[search]'") from None
-
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
     store = prepared_log(space.recipe, data, runs, say)
     folder = runs / "search" / space.name
     path = results / f"{space.name}.json"
+
+    def run(settings: dict[str, Any]) -> tuple[float, dict[str, Any]]:
+        recipe = space.with_settings(settings)
+        place = folder / recipe.run_name(space.seed)
+        with locked(place):
+            _, facts = train(recipe, space.seed, store, place, device=device, backend=backend, say=say)
+        return float(facts["valid"]["ndcg@10"]), facts
+
     with locked(folder):
-        study = optuna.create_study(
-            study_name=space.name,
-            storage=f"sqlite:///{folder / 'study.db'}",
-            direction="maximize",
-            load_if_exists=True,
+        found = run_study(
+            space.name,
+            folder,
+            space.choices,
+            trials,
+            seed=space.seed,
+            start=start_within(space.choices, space.recipe.configuration(space.seed)),
+            train=run,
+            finished=lambda done: write_json(path, _record(space, done)),
+            say=say,
         )
-        _take_up(study, space)
-        while (finished := len(_complete(study))) < trials:
-            # A sampler for each trial, seeded by its number: its draws are the same after a stop.
-            study.sampler = optuna.samplers.TPESampler(
-                n_startup_trials=_FIRST_RANDOM, seed=space.seed + len(study.trials)
-            )
-            trial = study.ask()
-            recipe = space.with_settings(
-                {key: _suggest(trial, key, space.choices[key]) for key in space.choices}
-            )
-            say(f"{space.name}, trial {finished + 1} of {trials}: {trial.params}")
-            place = folder / recipe.run_name(space.seed)
-            with locked(place):
-                _, facts = train(recipe, space.seed, store, place, device=device, backend=backend, say=say)
-            trial.set_user_attr("facts", facts)
-            study.tell(trial, facts["valid"]["ndcg@10"])
-            write_json(path, _record(space, study))
-        record = _record(space, study)
+    record = _record(space, found)
     write_json(path, record)
     return record
 
@@ -182,45 +160,7 @@ def search_table(record: Mapping[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _take_up(study: Any, space: Space) -> None:
-    """Put the recipe's own settings first, and trials that never ended next."""
-    from optuna.trial import TrialState
-
-    if not study.trials:
-        configuration = space.recipe.configuration(space.seed)
-        own = {}
-        for key, values in space.choices.items():
-            section, _, field = key.partition(".")
-            own[key] = configuration[section][field]
-            inside = (
-                own[key] in values
-                if isinstance(values, list)
-                else values["low"] <= own[key] <= values["high"]
-            )
-            if not inside:
-                return
-        study.enqueue_trial(own)
-    for trial in study.get_trials(states=(TrialState.RUNNING,)):
-        study.tell(trial.number, state=TrialState.FAIL)
-        study.enqueue_trial(trial.params)
-
-
-def _suggest(trial: Any, key: str, values: Any) -> Any:
-    if isinstance(values, list):
-        return trial.suggest_categorical(key, values)
-    low, high, log = values["low"], values["high"], bool(values.get("log", False))
-    if isinstance(low, int) and isinstance(high, int):
-        return trial.suggest_int(key, low, high, log=log)
-    return trial.suggest_float(key, float(low), float(high), log=log)
-
-
-def _complete(study: Any) -> list[Any]:
-    from optuna.trial import TrialState
-
-    return list(study.get_trials(states=(TrialState.COMPLETE,)))
-
-
-def _record(space: Space, study: Any) -> dict[str, Any]:
+def _record(space: Space, done: list[dict[str, Any]]) -> dict[str, Any]:
     return {
         "search": space.name,
         "recipe": space.recipe.id,
@@ -228,8 +168,7 @@ def _record(space: Space, study: Any) -> dict[str, Any]:
         **stamp(),
         "settings": dict(space.choices),
         "trials": [
-            {"number": trial.number, "settings": trial.params, **trial.user_attrs["facts"]}
-            for trial in _complete(study)
+            {"number": trial["number"], "settings": trial["settings"], **trial["facts"]} for trial in done
         ],
     }
 

@@ -22,6 +22,7 @@ from recsys.commands import (
     prepare,
     recommend,
     train,
+    tune,
     warm_up,
 )
 from recsys.commands.failures import ending_on_signals, exit_code
@@ -47,6 +48,7 @@ clock.register(app)
 app.command("datasets")(prepare.list_datasets)
 app.command()(prepare.prepare)
 app.command()(train.train)
+app.command()(tune.tune)
 app.command()(evaluate.evaluate)
 app.command()(compare.compare)
 app.command()(recommend.recommend)
