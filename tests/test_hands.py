@@ -198,3 +198,11 @@ def test_a_setting_without_a_section_is_told_how_to_be_written(setting: str, mes
     with pytest.raises(ConfigError) as caught:
         apply_settings({"encoder": {}, "training": {}}, [setting])
     assert message in str(caught.value)
+
+
+def test_a_run_goes_on_under_any_spelling_of_its_encoder(store: SequenceStore, tmp_path: Path) -> None:
+    _make("SASRec").fit(store, out=tmp_path / "run")
+    more = Recommender(
+        "SAS-Rec", encoder_options=SMALL, training_options={**QUICK, "epochs": 3}, index="exact"
+    )
+    assert len(more.fit(store, out=tmp_path / "run", resume=True).history_) == 3

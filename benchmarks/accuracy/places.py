@@ -1,7 +1,6 @@
 """Where a recipe's data and runs lie, and who may work there."""
 
 import contextlib
-import fcntl
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from recsys.datasets.prepared.files import read_meta
 from recsys.datasets.prepared.store import SequenceStore
 from recsys.datasets.preparing.options import PrepareOptions
 from recsys.errors import RunError
+from recsys.files import lock_on
 
 __all__ = ["locked", "prepared_log"]
 
@@ -50,15 +50,15 @@ def _is_prepared(folder: Path, dataset: DatasetFile) -> bool:
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold a folder's lock: two processes on one checkpoint would spoil it.
+    """Hold a folder's lock, a file beside it: two processes on one checkpoint would spoil it.
 
     Raises:
         RunError: another process holds it.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as file:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with contextlib.ExitStack() as held:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+            held.enter_context(lock_on(folder.with_name(f".{folder.name}.session"), wait=False))
+        except BlockingIOError:
             raise RunError(f"{folder}: another process is at this run") from None
         yield

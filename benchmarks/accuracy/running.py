@@ -43,7 +43,6 @@ def run_one(
         backend: kernels to run on.
         say: told what happens.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     session = _Session(folder)
     try:
         if recipe.is_baseline:
@@ -53,8 +52,11 @@ def run_one(
             result = model.evaluate(ks=KS)
             orders = recipe.dataset.tie_orders
             averaged = model.evaluate(ks=(10,), tie_orders=orders) if orders else None
-    finally:
-        session.end()
+    except BaseException:
+        if folder.exists():  # what is no run yet stays away
+            session.end()
+        raise
+    session.end()
     _write_ranks(folder / RANKS_FILE, result)
     return {
         "recipe": recipe.id,

@@ -11,7 +11,13 @@ import torch
 
 from recsys.config import build, convert, nearest, read_toml, to_dict
 from recsys.encoders.base import EncoderConfig
-from recsys.encoders.registry import encoder_config, encoder_names, preset, registration
+from recsys.encoders.registry import (
+    canonical_name,
+    encoder_config,
+    encoder_names,
+    preset,
+    registration,
+)
 from recsys.errors import ConfigError, RunError
 from recsys.files import read_json
 from recsys.run_folder.layout import RunFolder
@@ -82,7 +88,7 @@ def settings_of(recipe: Recipe) -> Settings:
     if training.get("loss") in PAIRED and not own and training.pop("label_smoothing", 0):
         left_out = (f"The preset's label smoothing is left out: {training['loss']} has none",)
     return Settings(
-        recipe.encoder,
+        canonical_name(recipe.encoder),
         recipe.preset,
         encoder_config(recipe.encoder, encoder),
         build(TrainingConfig, training, where="training"),
@@ -104,7 +110,8 @@ def resumed_settings(recipe: Recipe, run: RunFolder, label: RunFolder) -> Settin
     """
     name, recorded = _recorded(run)
     its_preset = recorded or recipe.preset
-    for what, asked, own in (("encoder", recipe.encoder, name), ("preset", recipe.preset, its_preset)):
+    asked_encoder = canonical_name(recipe.encoder)
+    for what, asked, own in (("encoder", asked_encoder, name), ("preset", recipe.preset, its_preset)):
         if asked != own:
             raise RunError(
                 f"{label.path}: was made with another {what} ({own!r}, not {asked!r}); resume with the same "

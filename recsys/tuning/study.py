@@ -56,6 +56,7 @@ def run_study(
         raise MissingDependencyError("optuna is not installed: pip install 'recsys-engine[search]'") from None
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
+    folder.mkdir(parents=True, exist_ok=True)
     study = optuna.create_study(
         study_name=name,
         storage=f"sqlite:///{folder / 'study.db'}",
