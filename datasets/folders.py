@@ -39,7 +39,7 @@ def replacing_folder(target: Path, *, overwrite: bool = False) -> Iterator[Path]
     target = target.resolve() if target.name in ("", "..") else target
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        sweep(target)
+        remove_leftovers(target)
         temporary, lock = _locked(target, _WRITING)
     except OSError as error:
         raise write_error(target, error) from None
@@ -56,7 +56,7 @@ def replacing_folder(target: Path, *, overwrite: bool = False) -> Iterator[Path]
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def sweep(target: Path) -> None:
+def remove_leftovers(target: Path) -> None:
     """Remove what a killed process left beside a folder; data that it had moved aside come back."""
     if not target.parent.is_dir():
         return

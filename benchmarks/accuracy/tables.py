@@ -44,7 +44,7 @@ def replace_section(path: Path, name: str, text: str) -> None:
     Raises:
         DataError: the file lacks one of the marks.
     """
-    begin, end = _marks(name)
+    begin, end = _delimiters(name)
     whole = path.read_text(encoding="utf-8")
     before, found, rest = whole.partition(begin)
     _, closed, after = rest.partition(end)
@@ -55,11 +55,11 @@ def replace_section(path: Path, name: str, text: str) -> None:
 
 def section(name: str, text: str) -> str:
     """Text between its marks."""
-    begin, end = _marks(name)
+    begin, end = _delimiters(name)
     return f"{begin}\n{text}{end}"
 
 
-def _marks(name: str) -> tuple[str, str]:
+def _delimiters(name: str) -> tuple[str, str]:
     return f"<!-- table:{name} -->", f"<!-- /table:{name} -->"
 
 

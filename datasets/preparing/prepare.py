@@ -8,7 +8,7 @@ from typing import Any, Unpack
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.datasets.folders import replacing_folder, sweep
+from recsys.datasets.folders import remove_leftovers, replacing_folder
 from recsys.datasets.keywords import takes
 from recsys.datasets.prepared.files import META_FILE, read_meta
 from recsys.datasets.prepared.store import SequenceStore
@@ -79,7 +79,7 @@ def prepare(
     if time_zone is not None:
         check_time_zone(time_zone)
     folder = Path(out).expanduser()
-    sweep(folder)
+    remove_leftovers(folder)
     source = find_source(log, notify)
     parts = {
         role: find_source(options[role], notify)

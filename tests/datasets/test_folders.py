@@ -11,7 +11,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from recsys.datasets.folders import WriteError, replacing_folder, sweep
+from recsys.datasets.folders import WriteError, remove_leftovers, replacing_folder
 from recsys.datasets.prepared.store import SequenceStore
 from recsys.datasets.preparing.prepare import prepare
 from recsys.errors import DataError
@@ -47,7 +47,7 @@ def test_data_that_were_moved_aside_come_back(tmp_path: Path) -> None:
     aside = tmp_path / ".out.old-x" / "old"
     aside.mkdir(parents=True)
     (aside / "a").touch()
-    sweep(tmp_path / "out")
+    remove_leftovers(tmp_path / "out")
     assert names(tmp_path) == ["out"]
     assert names(tmp_path / "out") == ["a"]
 
