@@ -7,12 +7,13 @@ import hashlib
 import json
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
 from recsys.baselines.registry import baseline_configs, baseline_names
 from recsys.config import build, nearest, require, to_dict
+from recsys.datasets.preparing.options import OPTIONS
 from recsys.encoders.registry import encoder_config, encoder_names, preset
 from recsys.errors import ConfigError, DataError
 from recsys.files import sha256_of
@@ -23,16 +24,7 @@ __all__ = ["FOLDER", "DatasetFile", "Figure", "Recipe", "find_log", "read_recipe
 
 FOLDER = Path(__file__).parent / "recipes"
 DATASET_FILE = "dataset.toml"
-_PREPARE = {
-    "min_events",
-    "user_column",
-    "item_column",
-    "timestamp_column",
-    "time_unit",
-    "separator",
-    "header",
-    "format",
-}
+_PREPARE = {one.name for kind in OPTIONS for one in fields(kind)} - {"valid", "test"}
 _SUFFIXES = (".parquet", ".inter", ".csv", ".tsv", ".txt", ".jsonl", ".dat")
 
 

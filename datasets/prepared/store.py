@@ -77,7 +77,7 @@ class SequenceStore:
             DataError: the folder is missing, no prepared dataset, of another format version, incomplete
                 or damaged; one line says which file and why.
         """
-        folder = Path(path)
+        folder = Path(path).expanduser()
         meta = read_meta(folder)
         recorded = meta["files"]
         for name in _VOCABULARIES:

@@ -86,6 +86,9 @@ def prepare(
         for role in ("valid", "test")
         if options.get(role) is not None
     }
+    for role, part in parts.items():
+        if part.sha256 == source.sha256:
+            raise DataError(f"{part.file}: is the training log itself; pass {role}= another file")
     sources = _Sources(
         log=source, parts=parts, items=Path(items).expanduser() if items is not None else source.items
     )

@@ -42,14 +42,15 @@ def choose_roles(
     Raises:
         DataError: a column is not there, cannot be found, or has two roles.
     """
-    for name in (others or {}).values():
+    further = others or {}
+    for name in further.values():
         _require(name, columns, label)
     user = _choose(USER, options.user_column, guessed, columns, label)
     item = _choose(ITEM, options.item_column, guessed, columns, label)
     time = None
     if options.timestamp_column is not None or not by_rows:
         time = _choose(TIMESTAMP, options.timestamp_column, guessed, columns, label)
-    _refuse_shared({USER: user, ITEM: item, TIMESTAMP: time}, options, label)
+    _refuse_shared({USER: user, ITEM: item, TIMESTAMP: time, **further}, options, label)
     return Roles(user, item, time)
 
 
@@ -71,9 +72,9 @@ def _refuse_shared(chosen: dict[str, str | None], options: ReadOptions, label: s
             by_column.setdefault(column, []).append(role)
     for column, roles in by_column.items():
         if len(roles) > 1:
-            loose = [role for role in roles if getattr(options, _OPTIONS[role]) is None]
+            loose = [role for role in roles if getattr(options, _OPTIONS.get(role, ""), "named") is None]
             remedy = f"{_OPTIONS[(loose or roles)[0]]}="
-            words = " and ".join(_WORDS[role] for role in roles)
+            words = " and ".join(_WORDS.get(role, role) for role in roles)
             raise DataError(f"{label}: column {column!r} is both {words}; name another column with {remedy}")
 
 

@@ -211,6 +211,20 @@ def test_a_bad_row_of_an_own_file_is_named_with_its_file(tmp_path: Path) -> None
         prepare(tmp_path / "a.csv", tmp_path / "out", test=tmp_path / "b.csv")
 
 
+def test_the_log_itself_is_no_test_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(f"user_id,item_id,timestamp\n1,2,{T}\n", encoding="utf-8")
+    with pytest.raises(DataError, match="is the training log itself; pass test= another file"):
+        prepare(path, tmp_path / "out", test=path)
+
+
+def test_a_split_column_has_no_other_role(tmp_path: Path) -> None:
+    with pytest.raises(
+        DataError, match="'item_id' is both item and part; name another column with item_column="
+    ):
+        prepare(frame_of(ROWS), tmp_path / "out", split_column="item_id")
+
+
 def test_parts_that_contradict_time_are_refused_unless_order_is_asked_for(tmp_path: Path) -> None:
     rows = [(1, 5, T + 9, "train"), (1, 6, T + 10, "train"), (1, 5, T, "test")]
     with pytest.raises(DataError, match="1 users have validation or test events that lie before"):
