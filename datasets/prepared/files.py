@@ -23,11 +23,9 @@ def read_meta(folder: Path) -> dict[str, Any]:
     """
     path = folder / META_FILE
     if not folder.exists():
-        raise DataError(f"{folder}: no such folder; make it with: recsys prepare LOG --out {folder}")
+        raise DataError(f"{folder}: no such folder; prepare a log into it first")
     if not folder.is_dir() or not path.is_file():
-        raise DataError(
-            f"{folder}: not a prepared dataset (no {META_FILE}); make one with: recsys prepare LOG"
-        )
+        raise DataError(f"{folder}: not a prepared dataset (no {META_FILE}); prepare a log first")
     try:
         meta = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

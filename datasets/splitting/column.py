@@ -20,7 +20,7 @@ class Column:
 
     def __post_init__(self) -> None:
         if not self.split_column:
-            raise ArgumentError("split='column' needs split_column: name the column that says train or test")
+            raise ArgumentError("split='column' needs split_column=: name the column that says train or test")
 
 
 @register_split("column", Column)

@@ -60,7 +60,7 @@ def require_local_times(store: "SequenceStore") -> None:
         ConfigError: the log carries order alone, gives days without hours, or was prepared without a time
             zone; one line with the reason and the remedy.
     """
-    remedy = "train without --clock (encoder.clock = 'off')"
+    remedy = "train without clock=True"
     if store.timestamps is None:
         raise ConfigError(
             f"{store.path}: the log carries order alone, and a clock reads hours: {remedy}, or prepare a log "
@@ -76,5 +76,5 @@ def require_local_times(store: "SequenceStore") -> None:
     if store.utc_offsets is None:
         raise ConfigError(
             f"{store.path}: the users' time zone is not known, and a clock reads local hours: prepare the "
-            "log with --time-zone (America/New_York, +05:30 or column:NAME), or " + remedy
+            "log with time_zone= (America/New_York, +05:30 or column:NAME), or " + remedy
         )

@@ -30,7 +30,7 @@ def add_items(
     if vectors is not None and like is not None:
         raise ArgumentError("pass vectors or like, not both")
     if vectors is None and like is None and category is None:
-        raise ArgumentError("pass vectors, like or category: one of them, for all items that are added")
+        raise ArgumentError("pass vectors=, like= or category=: one of them, for all items that are added")
     new = id_list(ids, "ids")
     kinds = None if category is None else id_list(category, "category")
     if kinds is not None and len(kinds) != len(new):

@@ -87,7 +87,7 @@ class Names:
         if self._listed is None:
             raise DataError(
                 f"{self.store.path}: the catalog has no column {', '.join(CATEGORY_COLUMNS)}; prepare the "
-                "log with --items"
+                "log with items="
             )
         listed = [[] if text is None else str(text).split("|") for text in self._listed]
         known = sorted({name for names in listed for name in names})

@@ -78,7 +78,7 @@ def read_user_clock(
     """
     clock = encoder.clock
     if clock is None:
-        raise ArgumentError("this model has no interest clock: train one with --clock")
+        raise ArgumentError("this model has no interest clock: train one with clock=True")
     if most < 1:
         raise ArgumentError(f"most = {most} must be at least 1")
     require_local_times(store)

@@ -7,6 +7,7 @@ Exit codes: see `recsys.commands.failures`.
 import os
 import sys
 import warnings
+from contextvars import copy_context
 from typing import Annotated, Any
 
 import typer
@@ -28,6 +29,7 @@ from recsys.commands import (
 from recsys.commands.failures import ending_on_signals, exit_code
 from recsys.commands.plugins import WithPlugins
 from recsys.commands.usage import UsageError
+from recsys.commands.wording import as_said, speaking
 from recsys.console.streams import ReaderLeftError, standard_streams
 from recsys.console.text import one_line
 from recsys.errors import RecsysError
@@ -68,7 +70,8 @@ def main() -> None:
     try:
         with warnings.catch_warnings(), standard_streams(), ending_on_signals():
             warnings.showwarning = _show_warning
-            code = _run(root, sys.argv[1:])
+            # In a context of its own: what a command sets for itself does not outlive it.
+            code = copy_context().run(_run, root, sys.argv[1:])
     except ReaderLeftError:
         pass
     except (RecsysError, OSError) as error:
@@ -81,13 +84,15 @@ def _run(root: Any, arguments: list[str]) -> int:
 
     Not by Click's own `main`, which has other ideas of exit codes and of what to say.
     """
+    reached = _reached(root, arguments)
+    speaking.set((reached, root))
     try:
         with root.make_context("recsys", list(arguments)) as context:
             root.invoke(context)
     except SystemExit:
         raise
     except BaseException as error:
-        return exit_code(error, root, _reached(root, arguments), arguments)
+        return exit_code(error, root, reached, arguments)
     return 0
 
 
@@ -117,4 +122,4 @@ def version(
 
 
 def _show_warning(message: Any, *_: Any, **__: Any) -> None:
-    print(f"Warning: {one_line(str(message))}", file=sys.stderr)
+    print(f"Warning: {one_line(as_said(str(message)))}", file=sys.stderr)

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from recsys.commands.output import AsJson, print_json, say
+from recsys.commands.output import AsJson, Device, print_json, say
 from recsys.errors import ConfigError, DataError, MissingDependencyError
 
 bench = typer.Typer(
@@ -18,7 +18,6 @@ bench = typer.Typer(
 )
 
 Out = Annotated[Path | None, typer.Option(help="Write the JSON to this file too.")]
-Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 
 OUT_OF_DATE = "make it anew with: recsys bench kernels --compile-only --write"
 

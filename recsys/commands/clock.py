@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from recsys.commands.output import AsJson, Run, print_json, say, tell
+from recsys.commands.output import AsJson, Quiet, Run, print_json, say, tell
 from recsys.console.text import keyed_table
 from recsys.errors import ConfigError
 
@@ -30,6 +30,7 @@ def clock(
     out: Annotated[
         Path | None, typer.Option(help="Picture: .png, .svg or .pdf; else into the run's plots/.")
     ] = None,
+    quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
     """Draw a user's 24 hours as the interest clock reads them, or NDCG by hour of the day.
@@ -39,7 +40,7 @@ def clock(
     --against run.
     """
     if user is None:
-        _by_hour(run, against or [], out, as_json)
+        _by_hour(run, against or [], out, as_json, quiet)
         return
     if against:
         raise ConfigError("--against compares runs by hour: leave out --user")
@@ -70,7 +71,7 @@ def _table(found: "UserClock") -> str:
     return keyed_table(headers, rows, fixed=("hour", "prior"), meaning="share of column")
 
 
-def _by_hour(run: Path, against: list[Path], out: Path | None, as_json: bool) -> None:
+def _by_hour(run: Path, against: list[Path], out: Path | None, as_json: bool, quiet: bool) -> None:
     from recsys.datasets.times.local_times import require_local_times
     from recsys.evaluation.hour_plot import plot_by_hour
     from recsys.recommender import Recommender
@@ -84,7 +85,7 @@ def _by_hour(run: Path, against: list[Path], out: Path | None, as_json: bool) ->
         if first is not None and model.store_.fingerprint != first.store_.fingerprint:
             raise ConfigError(f"{path}: trained on other data than {run}, so that hours do not compare")
         first = first or model
-        hours[str(path)] = model.evaluate(progress=True).slices["hour"]
+        hours[str(path)] = model.evaluate(progress=not quiet).slices["hour"]
     assert first is not None
     rows = [part["rows"] for part in hours[str(run)].values()]
     lines = {Path(name).name: [p["ndcg@10"] for p in parts.values()] for name, parts in hours.items()}

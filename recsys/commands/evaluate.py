@@ -4,21 +4,22 @@ from typing import Annotated
 
 import typer
 
-from recsys.commands.output import AsJson, Backend, Run, print_result, read_cutoffs
+from recsys.commands.output import AsJson, Backend, Device, Quiet, Run, print_result, read_cutoffs
 from recsys.errors import ConfigError
 
 
 def evaluate(
     run: Run,
-    split: Annotated[str, typer.Option(help="test or valid.")] = "test",
+    split: Annotated[str, typer.Option(metavar="test|valid", help="Events that are ranked.")] = "test",
     k: Annotated[str, typer.Option(help="Cut-offs, separated by commas.")] = "1,5,10,20",
     protocol: Annotated[
-        str, typer.Option(help="default, recbole, rectools, sasrec or gsasrec: measure as they do.")
+        str, typer.Option(metavar="default|recbole|rectools|sasrec|gsasrec", help="Measure as they do.")
     ] = "default",
     vectors: Annotated[
-        str, typer.Option(help="embedding, latent or mixed: what stands for the items; see `recsys index`.")
+        str,
+        typer.Option(metavar="embedding|latent|mixed", help="What stands for the items; see `recsys index`."),
     ] = "embedding",
-    aggregate: Annotated[str, typer.Option(help="global or local, of latent vectors.")] = "global",
+    aggregate: Annotated[str, typer.Option(metavar="global|local", help="Of latent vectors.")] = "global",
     tie_orders: Annotated[
         int, typer.Option(help="Average over so many drawn orders of events with equal times.", min=0)
     ] = 0,
@@ -31,8 +32,9 @@ def evaluate(
     slices: Annotated[
         bool, typer.Option("--slices", help="Show figures by history length, popularity and hour, too.")
     ] = False,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    device: Device = "auto",
     backend: Backend = "auto",
+    quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
     """Rank every catalog item for every user of a split, and print the protocol with the figures."""
@@ -52,7 +54,7 @@ def evaluate(
             split=split,  # type: ignore[arg-type]
             protocol=protocol,
             ks=ks,
-            progress=True,
+            progress=not quiet,
             tie_orders=tie_orders,
         )
         print_result(result, as_json, result.to_json(), slices=slices)
@@ -64,7 +66,7 @@ def evaluate(
         split=split,
         protocol=protocol,
         ks=ks,
-        progress=True,
+        progress=not quiet,
         vectors=vectors,  # type: ignore[arg-type]
         aggregate=aggregate,  # type: ignore[arg-type]
         tie_orders=tie_orders,

@@ -10,8 +10,10 @@ from recsys.commands.output import (
     AsJson,
     Backend,
     Categories,
+    Device,
     Interests,
     OrBuild,
+    Quiet,
     Run,
     print_json,
     read_ids,
@@ -60,6 +62,7 @@ def build(
         list[str] | None, typer.Option("--set", help="key=value, e.g. ef_search=200, nprobe=64, hnsw_m=16.")
     ] = None,
     backend: Backend = "auto",
+    quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
     """Build a run's item index anew; items added and removed since stay so where the vectors are alike."""
@@ -184,9 +187,10 @@ def score(
     category: Categories = None,
     interests: Interests = 1,
     include_seen: Annotated[bool, typer.Option(help="Let items of the history be answered.")] = False,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    device: Device = "auto",
     backend: Backend = "auto",
     overwrite: Annotated[bool, typer.Option(help="Replace parts of another scoring.")] = False,
+    quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
     """Recommend for many users of the log into Parquet parts; called again, it goes on where it stopped."""
@@ -206,7 +210,7 @@ def score(
         time_zone=time_zone,
         part_users=part_users,
         overwrite=overwrite,
-        progress=True,
+        progress=not quiet,
     )
     if at is None and model.encoder_.reads_request_time:
         say("Each user is asked for the time of the own last event: --at takes another")
@@ -257,8 +261,11 @@ def _read_vectors(path: Path) -> Any:
 
     try:
         return np.load(path, allow_pickle=False)
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: cannot be read as a NumPy array ({error})") from None
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from None
+    except (ValueError, EOFError):
+        # NumPy's own words advise to load whatever the file holds.
+        raise DataError(f"{path}: is not a NumPy file (.npy) of numbers") from None
 
 
 def _options(settings: list[str]) -> Mapping[str, object]:

@@ -6,12 +6,14 @@ Results go to standard output, everything else to standard error.
 import csv
 import io
 import sys
+from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
+from recsys.commands.wording import as_said
 from recsys.console.text import one_line, printable
 from recsys.errors import ConfigError, DataError
 
@@ -37,6 +39,26 @@ Interests = Annotated[
 ]
 
 
+_quiet: ContextVar[bool] = ContextVar("quiet", default=False)
+
+
+def _be_quiet(value: bool) -> bool:
+    _quiet.set(value)
+    return value
+
+
+Quiet = Annotated[
+    bool,
+    typer.Option(
+        "--quiet",
+        "-q",
+        help="Say nothing on standard error but warnings and errors.",
+        callback=_be_quiet,
+    ),
+]
+Device = Annotated[str, typer.Option(metavar="auto|cpu|cuda", help="Where to compute.")]
+
+
 class OrBuild(TyperGroup):
     """A group whose command is `build` where none is named."""
 
@@ -48,8 +70,9 @@ class OrBuild(TyperGroup):
 
 
 def say(text: str) -> None:
-    """Print a line on standard error."""
-    print(one_line(text), file=sys.stderr)
+    """Print a line on standard error, unless the command is to be quiet."""
+    if not _quiet.get():
+        print(one_line(as_said(text)), file=sys.stderr)
 
 
 def tell(text: str) -> None:

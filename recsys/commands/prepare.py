@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from recsys.commands.log_options import Items, TimeZone, options_of
-from recsys.commands.output import AsJson, print_json, say, tell
+from recsys.commands.output import AsJson, Quiet, print_json, say, tell
 from recsys.console.text import table
 from recsys.datasets.preparing.options import OPTIONS
 
@@ -40,6 +40,7 @@ def prepare(
     time_zone: TimeZone = None,
     items: Items = None,
     overwrite: Annotated[bool, typer.Option(help="Replace a prepared dataset made otherwise.")] = False,
+    quiet: Quiet = False,
     as_json: AsJson = False,
     **options: Any,
 ) -> None:

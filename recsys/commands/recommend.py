@@ -49,7 +49,9 @@ def recommend(
     interests: Interests = 1,
     include_seen: Annotated[bool, typer.Option(help="Let items of the history be answered.")] = False,
     backend: Backend = "auto",
-    on_unknown: Annotated[str, typer.Option(help="raise, warn or ignore unknown item ids.")] = "raise",
+    on_unknown: Annotated[
+        str, typer.Option(metavar="raise|warn|ignore", help="What is done about unknown item ids.")
+    ] = "raise",
     as_json: AsJson = False,
 ) -> None:
     """Answer what comes next, for a user of the log or for any history."""

@@ -6,8 +6,9 @@ from typing import Annotated, Any
 import typer
 
 from recsys.commands.log_options import Items, TimeZone, chosen, options_of
-from recsys.commands.output import AsJson, Backend, print_json, print_result, say
+from recsys.commands.output import AsJson, Backend, Device, Quiet, print_json, print_result, say
 from recsys.datasets.preparing.options import OPTIONS
+from recsys.errors import ConfigError
 
 
 @options_of(*OPTIONS)
@@ -20,8 +21,12 @@ def train(
         ),
     ],
     out: Annotated[Path, typer.Option(help="Run folder to write.", show_default=False)],
-    encoder: Annotated[str, typer.Option(help="sasrec, bert4rec or mamba.")] = "sasrec",
-    preset: Annotated[str, typer.Option(help="tuned or paper.")] = "tuned",
+    encoder: Annotated[
+        str, typer.Option(metavar="sasrec|bert4rec|mamba", help="Or a registered name.")
+    ] = "sasrec",
+    preset: Annotated[
+        str, typer.Option(metavar="tuned|paper", help="The strongest recipe measured, or as published.")
+    ] = "tuned",
     clock: Annotated[
         bool, typer.Option("--clock", help="Add the interest clock; DATA needs a --time-zone.")
     ] = False,
@@ -43,7 +48,7 @@ def train(
             help="tensorboard:FOLDER, mlflow:EXPERIMENT or wandb:PROJECT; again for another.",
         ),
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    device: Device = "auto",
     backend: Backend = "auto",
     seed: Annotated[int | None, typer.Option(help="Decides everything random.")] = None,
     index: Annotated[
@@ -53,6 +58,7 @@ def train(
     overwrite: Annotated[bool, typer.Option(help="Replace an earlier run.")] = False,
     time_zone: TimeZone = None,
     items: Items = None,
+    quiet: Quiet = False,
     as_json: AsJson = False,
     **options: Any,
 ) -> None:
@@ -95,18 +101,20 @@ def train(
         index=index,
         backend=backend,
     )
+    if config is not None:
+        _check_file(config, model)
     model.fit(
         data,
         out=out,
         resume=resume,
         overwrite=overwrite,
-        quiet=False,
+        quiet=quiet,
         notify=say,
         callbacks=loggers,
         data_options=chosen({**options, "time_zone": time_zone, "items": items}, *OPTIONS),
     )
     run = RunFolder(out)
-    result = model.evaluate(progress=True) if has_targets(model.store_) else None
+    result = model.evaluate(progress=not quiet) if has_targets(model.store_) else None
     with belonging(out, model.encoder_) as digest:
         model.build_index()
         report: dict[str, Any] = {} if result is None else result.to_json()
@@ -120,6 +128,18 @@ def train(
             print_json(report)
         return
     print_result(result, as_json, report)
+
+
+def _check_file(path: Path, model: Any) -> None:
+    """Find what is wrong with a configuration file before its settings meet anything else.
+
+    Raises:
+        ConfigError: the message names the file.
+    """
+    try:
+        model.configs()
+    except ConfigError as error:
+        raise ConfigError(f"{path} and --set: {error}") from None
 
 
 def _said(context: typer.Context, option: str) -> bool:

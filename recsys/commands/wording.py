@@ -7,12 +7,14 @@ is shown with that command.
 """
 
 import re
+from contextvars import ContextVar
 from typing import Any
 
 # Not inside a word, a path or a quotation: those are the user's.
-_ARGUMENT = re.compile(r"""(?<![\w./\['"=@-])([a-z][a-z_]*)=('[^']*'|"[^"]*"|[\w.:+@-]*[\w@])?""")
+_ARGUMENT = re.compile(r"""(?<![\w./\['"=@-])([a-z][a-z_]*)=('[^']*'|"[^"]*"|\[[^\]]*\]|[\w.:+@-]*[\w@])?""")
 
 _OTHERWISE = {
+    "ks": "--k",
     "users": "--user",
     "histories": "--history",
     "exclude_seen": "--include-seen",
@@ -33,7 +35,7 @@ def for_command(message: str, command: Any, root: Any) -> str:
     """
 
     def translate(found: re.Match[str]) -> str:
-        name, value = found[1], (found[2] or "").strip("'\"")
+        name, value = found[1], (found[2] or "").strip("'\"[]")
         option = _OTHERWISE.get(name, f"--{name.replace('_', '-')}")
         owners = _owners(option, root)
         if not owners:
@@ -49,6 +51,16 @@ def for_command(message: str, command: Any, root: Any) -> str:
         return f"{option} (of `recsys {next(iter(owners))}`)"
 
     return _ARGUMENT.sub(translate, message)
+
+
+speaking: ContextVar[tuple[Any, Any]] = ContextVar("speaking", default=(None, None))
+"""The command at hand and the group of all, for remarks of the library while it runs."""
+
+
+def as_said(message: str) -> str:
+    """A remark of the library as the command at hand says it."""
+    command, root = speaking.get()
+    return message if root is None else for_command(message, command, root)
 
 
 def commands_of(root: Any) -> dict[str, Any]:

@@ -43,7 +43,7 @@ __all__ = ["NO_LOCAL_TIMES", "ClockedState", "HourHead", "InterestClock", "UserM
 
 NO_LOCAL_TIMES = (
     "this encoder has a clock, which reads the local time of every event, and these have none: prepare the "
-    "log with --time-zone, and pass times with histories"
+    "log with time_zone=, and pass times= with histories"
 )
 
 SIGMAS = (1.0, 1.5, 2.0, 3.0)

@@ -16,5 +16,5 @@ def choose_device(name: str) -> torch.device:
     if name.split(":")[0] not in ("cpu", "cuda"):
         raise ArgumentError(f"device {name!r} is not auto, cpu or cuda")
     if name.startswith("cuda") and not torch.cuda.is_available():
-        raise ArgumentError("device 'cuda': torch sees no GPU here; use --device cpu or auto")
+        raise ArgumentError("device 'cuda': torch sees no GPU here; pass device='cpu' or 'auto'")
     return torch.device(name)

@@ -34,13 +34,14 @@ class ListMetrics:
         """Add lists, best first.
 
         Args:
-            ids: (R, K) int64 with K >= max(ks); -1 fills the end of a short list.
+            ids: (R, K) int64 with K >= max(ks), or all V items; -1 fills the end of a short list.
 
         Raises:
             ArgumentError: the lists are shorter than max(ks) or an id is out of range.
         """
-        if ids.ndim != 2 or ids.shape[1] < max(self.ks):
-            raise ArgumentError(f"ids has shape {ids.shape}: give lists of at least {max(self.ks)} places")
+        places = min(max(self.ks), len(self._bits))
+        if ids.ndim != 2 or ids.shape[1] < places:
+            raise ArgumentError(f"ids has shape {ids.shape}: give lists of at least {places} places")
         if ids.size and (ids.min() < -1 or ids.max() >= len(self._bits)):
             raise ArgumentError(f"ids must lie in [-1, {len(self._bits)}): one lies outside")
         for place, (low, high) in enumerate(pairwise((0, *self.ks))):

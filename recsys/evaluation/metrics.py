@@ -23,6 +23,7 @@ from numpy.typing import ArrayLike, NDArray
 from recsys.errors import ArgumentError
 
 DEFAULT_KS = (1, 5, 10, 20)
+LARGEST_K = 1_000_000
 NdcgIdeal = Literal["achievable", "constant"]
 Floats = NDArray[np.float64]
 # 1-based: int64, or float64 where ties share a rank.
@@ -30,10 +31,12 @@ Ranks = NDArray[np.number[Any]]
 
 
 def check_ks(ks: Sequence[int]) -> tuple[int, ...]:
-    """Sort the cut-offs and refuse what is not a positive whole number."""
-    whole = [int(k) for k in ks if int(k) == k and k >= 1]
+    """Sort the cut-offs and refuse what is not a whole number of 1 to `LARGEST_K`."""
+    whole = [int(k) for k in ks if int(k) == k and 1 <= k <= LARGEST_K]
     if not whole or len(whole) != len(ks):
-        raise ArgumentError(f"ks={list(ks)!r} must be positive whole numbers, for example 1,5,10,20")
+        raise ArgumentError(
+            f"ks={list(ks)!r} must be whole numbers from 1 to {LARGEST_K:,}, for example 1,5,10,20"
+        )
     return tuple(sorted(set(whole)))
 
 

@@ -117,7 +117,7 @@ def rank_catalog(
                 repeated_states, item_weight, targets.target[rows], repeated_seen, protocol.ties
             )
         if lists:
-            k = max(list_ks)
+            k = min(max(list_ks), len(item_weight))
             lists["kept"].update(
                 top_k(states, item_weight, k).ids.cpu().numpy()
                 if window is None

@@ -106,14 +106,17 @@ def check_kind(kind: str) -> None:
     if kind not in known_kinds():
         raise ArgumentError(f"index kind {kind!r} is not known: choose one of {', '.join(known_kinds())}")
     library = _KINDS[kind].library if kind in _KINDS else ""
-    if library == "gpu-faiss":
-        from recsys.retrieval.gpu_library import load_gpu_faiss
+    try:
+        if library == "gpu-faiss":
+            from recsys.retrieval.gpu_library import load_gpu_faiss
 
-        load_gpu_faiss()
-    elif library == "faiss":
-        from recsys.retrieval.faiss_library import load_faiss
+            load_gpu_faiss()
+        elif library == "faiss":
+            from recsys.retrieval.faiss_library import load_faiss
 
-        load_faiss()
+            load_faiss()
+    except MissingDependencyError as error:
+        raise MissingDependencyError(f"index kind {kind!r}: {error}") from None
 
 
 def choose_kind(kind: str, vectors: Tensor) -> tuple[str, str]:

@@ -187,19 +187,20 @@ class Fitting:
             return trainer.run()
 
     def _trainer(self, settings: Settings, store: SequenceStore) -> Trainer:
-        for line in settings.left_out:
-            self.notify(line)
-        if not has_targets(store):
-            self.notify("No user has a test event after a history: this run will not be tested")
         training = settings.training
         encoder = build_encoder(settings.name, store.n_items, settings.encoder, seed=training.seed)
-        return Trainer(
+        trainer = Trainer(
             encoder.to(self.device),
             store,
             training,
             validate=validation_metrics(store, training),
             notes={"encoder": settings.name, "preset": settings.preset},
         )
+        for line in settings.left_out:
+            self.notify(line)
+        if not has_targets(store):
+            self.notify("No user has a test event after a history: this run will not be tested")
+        return trainer
 
 
 def _refuse_nothing_to_go_on(run: RunFolder, state: State) -> None:

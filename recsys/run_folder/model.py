@@ -93,7 +93,7 @@ def read_manifest(run: RunFolder) -> Manifest:
     """
     path = run.path
     if not path.is_dir():
-        raise RunError(f"{path}: no such run folder; train one with `recsys train DATA --out {path}`")
+        raise RunError(f"{path}: no such run folder; train a run into it with out=")
     if not run.manifest.exists():
         hint = "not a run folder"
         if run.config.exists() and run.data.is_dir():
@@ -180,8 +180,8 @@ def _require_encoder(run: RunFolder, name: str, module: str | None) -> None:
         if not isinstance(module, str):
             raise RunError(f"{run.path}: {error}; import the module that registers it first") from None
         raise RunError(
-            f"{run.path}: its encoder {name!r} is not built in: pass --plugin {module}, or in Python "
-            f"import {module} before recsys.load"
+            f"{run.path}: its encoder {name!r} is not built in: import {module} first (plugin='{module}' on "
+            "the command line)"
         ) from None
 
 

@@ -62,13 +62,13 @@ def refuse_another(folder: Path, found: Identity, asked: Identity) -> None:
             detail = f" ({other} = {here[other]!r}, not {wanted.get(other)!r})" if other in here else ""
             raise RunError(
                 f"{folder}: the checkpoint was made with another {what}{detail}; resume with the same one, "
-                "or train into another --out"
+                "or choose another out= folder"
             )
     for what in ("dataset", "loss"):
         if getattr(found, what) != getattr(asked, what):
             raise RunError(
-                f"{folder}: the checkpoint was made with another {what}; resume with the same one, or train "
-                "into another --out"
+                f"{folder}: the checkpoint was made with another {what}; resume with the same one, or "
+                "choose another out= folder"
             )
 
 

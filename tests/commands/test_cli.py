@@ -1,7 +1,10 @@
 """The command line as a user meets it; a process of its own where that matters."""
 
 import json
+import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -115,6 +118,26 @@ def test_recommend_answers_users_and_histories(run: Path, tmp_path: Path) -> Non
     assert [item["item"] for item in answer["items"]] == [7]
     answer = call_json("recommend", run, "--history", "1,2,9", "--allow", allow, "--include-seen")
     assert {item["item"] for item in answer["items"]} == {7, 8, 9}
+
+
+def test_an_answer_imports_no_compiler_and_no_plotting(run: Path) -> None:
+    # Each costs a share of a second of processor time at every call.
+    code = (
+        "import atexit, sys\n"
+        "heavy = ('torch._dynamo', 'matplotlib', 'sympy', 'pandas', 'rich')\n"
+        "atexit.register(lambda: print(*[name for name in heavy if name in sys.modules], file=sys.stderr))\n"
+        "from recsys.commands.app import main\n"
+        "main()\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", code, "recommend", str(run), "--user", "3"],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert ended.stderr.strip() == ""
+    assert len(ended.stdout.splitlines()) == 11
 
 
 def test_recommend_takes_the_times_of_a_history(folder: Path) -> None:

@@ -1,0 +1,130 @@
+"""What errors promise, on every mistake of a table: one line, exit code 2, what is named, nothing left."""
+
+import contextlib
+import gzip
+import hashlib
+import io
+import re
+import shlex
+import sys
+import warnings
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from recsys.commands.app import main
+from tests.commands.provoked_errors import ALL
+
+TINY = (
+    *("--set=encoder.d_model=16", "--set=encoder.n_layers=1", "--set=encoder.d_ff=16"),
+    *("--set=encoder.max_length=16", "--set=training.batch_events=256", "--set=training.epochs=1"),
+)
+PYTHON = re.compile(
+    r"Traceback|\bNone\b|\b(True|False)\b|<class|<built-in|(?<!\S)[a-z]+_?[a-z_]*=(?=['\"\s,)]|$)|"
+    r"\b(polars|numpy|torch|builtins|keyword argument|dtype|NoneType|TypeError|ValueError)\b"
+)
+"""Words of the program's language, which no command speaks."""
+
+
+def _recsys(*arguments: str) -> tuple[int, str, str]:
+    out, err, argv = io.StringIO(), io.StringIO(), sys.argv
+    sys.argv = ["recsys", *arguments]
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), warnings.catch_warnings():
+        warnings.simplefilter("default")
+        try:
+            main()
+        except SystemExit as leaving:
+            return int(leaving.code or 0), out.getvalue(), err.getvalue()
+        finally:
+            sys.argv = argv
+    raise AssertionError("main left without an exit code")
+
+
+def _make(*arguments: object) -> None:
+    code, _, err = _recsys(*map(str, arguments))
+    assert code == 0, err
+
+
+@pytest.fixture(scope="module")
+def places(tmp_path_factory: pytest.TempPathFactory, log: pl.DataFrame) -> dict[str, str]:
+    """Runs, logs and odd files, by the names of the table."""
+    folder = tmp_path_factory.mktemp("errors")
+    names = ("run", "timed", "clocked", "data", "order", "bad", "out")
+    found = {name: folder / name for name in names} | {"log": folder / "log.csv"}
+    log.write_csv(found["log"])
+    _make("prepare", found["log"], "--out", found["data"], "--time-zone", "+01:00")
+    _make("prepare", found["log"], "--out", found["order"], "--time-unit", "order")
+    _make("train", found["log"], "--out", found["run"], *TINY)
+    _make("train", found["log"], "--out", found["timed"], "--set=encoder.time_bias=16", *TINY)
+    _make("train", found["data"], "--out", found["clocked"], "--clock", *TINY)
+    bad = found["bad"]
+    bad.mkdir()
+    rows = found["log"].read_text()
+    first = "user_id,item_id,timestamp\n"
+    texts = {
+        "empty.csv": "",
+        "empty.txt": "\n",
+        "header.csv": first,
+        "odd.csv": "who,what,when\n1,2,3\n1,3,4\n2,2,5\n",
+        "short.csv": f"{first}1,2,1000000000\n",
+        "words.csv": f"{first}1,2,yesterday\n1,3,today\n2,2,now\n",
+        "milliseconds.csv": re.sub(r",(\d{10})\n", r",\g<1>000\n", rows),
+        "other.csv": re.sub(r"\n(\d+),", r"\n9\g<1>,", rows),
+        "list.yaml": "a: 1\nb: 2\n",
+        "unknown.txt": "unknown-item\n",
+        "not.toml": "[training\n",
+        "section.toml": "[trainer]\nepochs = 1\n",
+        "type.toml": '[encoder]\nd_model = "abc"\n',
+        "key.toml": "[training]\nepoch = 1\n",
+    }
+    for name, text in texts.items():
+        (bad / name).write_text(text)
+    (bad / "binary.bin").write_bytes(bytes(range(256)) * 4)
+    (bad / "latin.csv").write_bytes((first + "1,café,1\n" * 3).encode("latin-1"))
+    with zipfile.ZipFile(bad / "log.zip", "w") as archive:
+        archive.write(found["log"], "log.csv")
+    whole = io.BytesIO()
+    log.write_parquet(whole)
+    (bad / "torn.parquet").write_bytes(whole.getvalue()[:-40])
+    (bad / "torn.csv.gz").write_bytes(gzip.compress(rows.encode())[:-30])
+    log.rename({"user_id": "u"}).write_parquet(bad / "good.parquet")
+    np.save(bad / "wide.npy", np.zeros((1, 999), np.float32))
+    return {name: str(path) for name, path in found.items()}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _nothing_is_harmed(places: dict[str, str]) -> Iterator[None]:
+    """No mistake of the table changes a byte of a run, of prepared data or of a log."""
+    kept = [Path(places[name]) for name in ("run", "timed", "clocked", "data", "order", "log", "bad")]
+    before = _digests(kept)
+    yield
+    assert _digests(kept) == before
+
+
+def _digests(paths: list[Path]) -> dict[str, str]:
+    files = [file for path in paths for file in ([path] if path.is_file() else sorted(path.rglob("*")))]
+    return {str(file): hashlib.sha256(file.read_bytes()).hexdigest() for file in files if file.is_file()}
+
+
+@pytest.mark.parametrize("line", ALL)
+def test_a_mistake_is_one_line_with_exit_code_2(line: str, places: dict[str, str]) -> None:
+    arguments = [word.format(**places) for word in shlex.split(line)]
+    out, named = Path(places["out"]), ALL[line].format(**places)
+    code, printed, said = _recsys(*arguments)
+    assert (code, printed) == (2, ""), said
+    assert said.startswith("Error: "), said
+    assert said.count("\n") == 1, said
+    assert named in said, said
+    own = said
+    for word in [*places.values(), *arguments]:
+        own = own.replace(word, "")
+    assert not PYTHON.search(own), said
+    assert not [path for path in out.parent.iterdir() if path.name.startswith((out.name, f".{out.name}"))]
+
+
+def test_the_table_is_long() -> None:
+    assert len(ALL) >= 200
