@@ -115,9 +115,11 @@ def lock_on(path: Path, *, wait: bool) -> Iterator[None]:
     try:
         yield
     finally:
-        if not folder:
-            path.unlink(missing_ok=True)
-        os.close(handle)
+        try:
+            if not folder:
+                path.unlink(missing_ok=True)
+        finally:
+            os.close(handle)
 
 
 def write_error(path: Path, error: OSError) -> RunError:

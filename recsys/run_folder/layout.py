@@ -83,7 +83,7 @@ _NPY = r"[a-z_]+\.npy|(users|items)\.parquet|meta\.json"
 PARTS: Mapping[str, str | None] = {
     rf"{_WRITTEN}|\.unpublished|{_TEMPORARY.format(f'({_WRITTEN})')}": None,
     r"data": _NPY,
-    _TEMPORARY.format("data"): rf"{_NPY}|columns\.parquet",
+    r"\.data\.[\w.-]+": rf"{_NPY}|columns\.parquet",
     r"checkpoint": r"\.?(state\.json|tensors-\d+\.safetensors)(\.\w{8})?",
     r"plots": r"\.?(training|user-clock|ndcg-by-hour)\.(png|svg|pdf)(\.\w{8})?",
     r"index": r"(vectors|parts|golden|categories|extra|changes)-[0-9a-f]{12}\.safetensors|manifest\.json"

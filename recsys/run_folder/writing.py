@@ -145,9 +145,10 @@ def waiting(run: RunFolder, what: str) -> RunFolder | None:
 
 
 def copy_of(run: RunFolder, what: str) -> RunFolder:
-    """A folder beside a run with its data and checkpoint, as hard links where the disk has them."""
+    """A folder beside a run with its data, configuration and checkpoint, as hard links where the disk has them."""
     place = workplace(run, what)
     link(run.data, place.data)
+    link(run.config, place.config)
     if run.metrics.exists():
         link(run.metrics, place.metrics)
     # The state comes last: without it the folder is nothing to go on from.

@@ -141,6 +141,8 @@ class Trainer:
             average = self._average.values(self.progress.global_step)
             self.encoder.load_state_dict(average, strict=False)
         self.encoder.eval()
+        # Whoever was killed between a checkpoint and this file left it an epoch behind.
+        self._write_metrics()
         self.reporter.finished(self.progress)
         return self.progress
 
@@ -305,10 +307,13 @@ class Trainer:
         progress.history.append(record)
         progress.step, progress.loss_sum, progress.n_targets = 0, 0.0, 0
         self.save_checkpoint()
-        if self.folder is not None:
-            lines = [json.dumps(line) + "\n" for line in progress.history]
-            write_text(self.folder / "metrics.jsonl", "".join(lines))
+        self._write_metrics()
         self.reporter.epoch_ended(record, progress)
+
+    def _write_metrics(self) -> None:
+        if self.folder is not None:
+            lines = [json.dumps(line) + "\n" for line in self.progress.history]
+            write_text(self.folder / "metrics.jsonl", "".join(lines))
 
     def _evaluate(self) -> Mapping[str, float]:
         assert self._validate is not None
