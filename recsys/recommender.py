@@ -12,6 +12,7 @@ from recsys.answering.keywords import hinted
 from recsys.answering.live_users import LiveUsers
 from recsys.answering.names import Names
 from recsys.answering.offline_scoring import ScoringReport, score_parts
+from recsys.answering.other_logs import on_catalog
 from recsys.answering.queries import OnUnknown
 from recsys.answering.requests import make_queries
 from recsys.answering.similar_items import SimilarItems
@@ -213,7 +214,7 @@ class Recommender:
         """Rank every catalog item for every user of a split.
 
         Args:
-            data: a prepared dataset with the same vocabulary; None for the one trained on.
+            data: a prepared dataset, whose items must be of the model's catalog; None for the one trained on.
             split: ``"test"`` or ``"valid"``.
             protocol: a preset's name or a :class:`Protocol`.
             ks: cut-offs.
@@ -227,12 +228,7 @@ class Recommender:
         """
         encoder = self._fitted()
         check_decoding(vectors, aggregate)
-        store = self.store_ if data is None else open_store(data)
-        if store.n_items != encoder.n_items:
-            raise ArgumentError(
-                f"{store.path}: {store.n_items} items but the model knows {encoder.n_items}; evaluate on "
-                "data prepared with the run's vocabulary"
-            )
+        store = self.store_ if data is None else on_catalog(open_store(data), self._names)
         decoder = None if vectors == "embedding" else self._decoder_of(vectors, aggregate)
         with prefer_backend(self.backend):
             return evaluate_decoder(

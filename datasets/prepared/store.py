@@ -165,6 +165,24 @@ class SequenceStore:
         other.__dict__["_item_counts"] = self._item_counts
         return other
 
+    def renumbered(self, numbers: NDArray[np.int32], n_items: int) -> "SequenceStore":
+        """The same log with its items under the numbers of another catalog.
+
+        Args:
+            numbers: (V,) int32, for each item of this log its number there, 0..n_items-1.
+            n_items: items of that catalog.
+
+        Raises:
+            ArgumentError: not one number for each item, or one out of range.
+        """
+        if numbers.shape != (self.n_items,) or numbers.min() < 0 or numbers.max() >= n_items:
+            raise ArgumentError(f"numbers: give one in [0, {n_items}) for each of {self.n_items} items")
+        other = copy.copy(self)
+        other.items = numbers[self.items]
+        other.meta = {**self.meta, "counts": {**self.meta["counts"], "items": n_items}}
+        other.__dict__.pop("_item_counts", None)
+        return other
+
     def item_counts(self) -> NDArray[np.int64]:
         """(V,) int64 training events of each item."""
         return self._item_counts.copy()

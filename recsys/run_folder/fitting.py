@@ -17,7 +17,7 @@ from recsys.encoders.base import SequenceEncoder
 from recsys.encoders.registry import build_encoder
 from recsys.errors import ArgumentError, RunError
 from recsys.evaluation.targets import has_targets
-from recsys.files import sha256_of
+from recsys.files import sha256_of, user_path
 from recsys.run_folder.layout import RunFolder, State, state_of
 from recsys.run_folder.model import read_manifest, write_config, write_model
 from recsys.run_folder.settings import Recipe, Settings, resumed_settings, settings_of
@@ -103,7 +103,7 @@ class Fitting:
             RunError: the folder is taken, is no run or cannot be written, there is nothing to go on from, or
                 the run is another one.
         """
-        with writing(RunFolder(Path(out))) as run:
+        with writing(RunFolder(user_path(out))) as run:
             if resume:
                 return self._go_on(run, data, overwrite=overwrite)
             return self._start(run, data, overwrite=overwrite)

@@ -8,6 +8,7 @@ from recsys.datasets.prepared.link import link_or_copy
 from recsys.datasets.prepared.store import SequenceStore
 from recsys.encoders.base import SequenceEncoder
 from recsys.errors import RunError
+from recsys.files import user_path
 from recsys.run_folder.layout import RunFolder, State, state_of
 from recsys.run_folder.model import fingerprint, read_manifest, read_run, write_config, write_model
 from recsys.run_folder.writing import (
@@ -50,7 +51,7 @@ def save_run(
     Raises:
         RunError: the folder is taken or cannot be written.
     """
-    with writing(RunFolder(Path(path))) as run:
+    with writing(RunFolder(user_path(path))) as run:
         state = state_of(run)
         again = state is State.WHOLE and _is_of(run, encoder, store)
         if again:
@@ -84,7 +85,7 @@ def belonging(path: str | Path, encoder: SequenceEncoder) -> Iterator[str]:
     Raises:
         RunError: the run has other weights by now, or another process writes it.
     """
-    with writing(RunFolder(Path(path))) as run:
+    with writing(RunFolder(user_path(path))) as run:
         kept, _, _ = read_run(run.path)
         if fingerprint(kept) != fingerprint(encoder):
             raise RunError(

@@ -19,7 +19,7 @@ from recsys.encoders.registry import (
     registration,
 )
 from recsys.errors import ConfigError, RunError
-from recsys.files import read_json
+from recsys.files import read_json, user_path
 from recsys.run_folder.layout import RunFolder
 from recsys.run_folder.model import read_manifest, read_settings
 from recsys.run_folder.writing import OVERWRITING, waiting
@@ -150,7 +150,7 @@ def names_to_go_on_with(path: str | Path, *, overwrite: bool) -> tuple[str, str 
     Returns:
         None where there is nothing to go on from.
     """
-    run = RunFolder(Path(path))
+    run = RunFolder(user_path(path))
     base = (waiting(run, OVERWRITING) if overwrite else None) or run
     if not base.manifest.exists() and not (base.checkpoint / "state.json").exists():
         return None

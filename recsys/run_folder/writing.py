@@ -40,6 +40,8 @@ def writing(run: RunFolder) -> Iterator[RunFolder]:
         RunError: another process writes it, or its parent folder cannot be written.
     """
     real = RunFolder(Path(os.path.realpath(run.path)))
+    if not real.path.name:
+        raise RunError(f"{run.path}: is the root of the disk; name a folder inside it")
     missing = [folder for folder in (real.path.parent, *real.path.parent.parents) if not folder.exists()]
     try:
         real.path.parent.mkdir(parents=True, exist_ok=True)
@@ -145,7 +147,7 @@ def waiting(run: RunFolder, what: str) -> RunFolder | None:
 
 
 def copy_of(run: RunFolder, what: str) -> RunFolder:
-    """A folder beside a run with its data, configuration and checkpoint, as hard links where the disk has them."""
+    """A folder beside a run with what it goes on from, as hard links where the disk has them."""
     place = workplace(run, what)
     link(run.data, place.data)
     link(run.config, place.config)

@@ -15,7 +15,7 @@ GROUPS = 5
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> Any:
     # A picture takes longer than the training of these models.
-    def draw(history: list[Any], folder: Path) -> None:
+    def draw(history: list[Any], folder: Path, **_: Any) -> None:
         folder.mkdir(exist_ok=True)
         (folder / "training.png").write_bytes(b"drawn")
 
