@@ -193,10 +193,19 @@ def build_encoder(name: str, n_items: int, config: "EncoderConfig", *, seed: int
 
 def encoder_name(encoder: "SequenceEncoder") -> str:
     """The registered name of an encoder instance."""
+    return registered_name(type(encoder))
+
+
+def registered_name(kind: "type[SequenceEncoder]") -> str:
+    """The name by which an encoder class is registered.
+
+    Raises:
+        ConfigError: it is not.
+    """
     for name, entry in _REGISTRY.items():
-        if type(encoder) is entry.encoder:
+        if kind is entry.encoder:
             return name
-    raise ConfigError(f"{type(encoder).__qualname__} is not registered; decorate it with @register_encoder")
+    raise ConfigError(f"{kind.__qualname__} is not registered; decorate it with @register_encoder")
 
 
 def encoder_module(encoder: "SequenceEncoder") -> str | None:

@@ -1,10 +1,8 @@
 """One contract for all encoders, built in and to come."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 import torch
 from torch import Tensor
@@ -22,9 +20,9 @@ from recsys.encoders.bert4rec import BERT4Rec
 from recsys.encoders.registry import changed_fields
 from recsys.errors import ArgumentError, ConfigError
 from recsys.jagged import SequenceBatch
+from recsys.testing import encoder_checks
+from recsys.testing.subject import SMALL, Subject, V, batch_of, sequences, times_of
 
-V = 50
-SMALL: dict[str, object] = {"d_model": 32, "n_layers": 2, "max_length": 24, "dropout": 0.3}
 VARIANTS: list[tuple[str, dict[str, object]]] = [
     ("sasrec", {}),
     ("sasrec", {"block": "prenorm", "positions": "learned"}),
@@ -58,193 +56,35 @@ IDS = ["-".join([name, *map(str, options.values())]) for name, options in VARIAN
 
 
 def _encoder(name: str, options: dict[str, object], seed: int = 0) -> SequenceEncoder:
-    config = encoder_config(name, {**SMALL, **options})
-    encoder = build_encoder(name, V, config, seed=seed).eval()
-    # Weights of 0.02 make every encoder nearly linear: enlarge them so that mistakes show.
-    with torch.no_grad():
-        for parameter in encoder.parameters():
-            if parameter.ndim >= 2 and parameter.shape[-1] > 4:
-                parameter.mul_(5)
-        # Tables that start at zero would hide what their times and places do.
-        generator = torch.Generator().manual_seed(seed)
-        for name, parameter in encoder.named_parameters():
-            if ".tables." in name:
-                parameter.normal_(generator=generator)
-    return encoder
-
-
-def _sequences(lengths: list[int], seed: int = 0) -> list[list[int]]:
-    rng = np.random.default_rng(seed)
-    return [rng.integers(0, V, n).tolist() for n in lengths]
-
-
-def _times(items: Any) -> npt.NDArray[np.int64]:
-    """A time for each event that follows from its item, so that it stays with it in any window; unsorted."""
-    return 2**31 + np.asarray(items, dtype=np.int64) ** 4 % 50_021
-
-
-def _local(items: Any, places: Any) -> npt.NDArray[np.int64]:
-    """Local times in order: the hour follows from the item, the day from the place, two days an event."""
-    return np.asarray(places) * 2 * 86_400 + np.asarray(items, dtype=np.int64) * 7_919 % 86_400
-
-
-def _batch(sequences: Sequence[Any]) -> SequenceBatch:
-    local = [_local(s, np.arange(len(s))) for s in sequences]
-    return SequenceBatch.from_sequences(sequences, [_times(s) for s in sequences], local)
-
-
-def _step(encoder: SequenceEncoder, state: Any, items: Any, places: Any) -> tuple[Tensor, Any]:
-    local = torch.from_numpy(_local(items, places))
-    return encoder.step(state, torch.from_numpy(items), torch.from_numpy(_times(items)), local_times=local)
+    return Subject.of(name, options).build(seed)
 
 
 def _close(a: Tensor, b: Tensor, tolerance: float = 2e-5) -> None:
     torch.testing.assert_close(a, b, rtol=tolerance, atol=tolerance)
 
 
-@pytest.fixture(params=VARIANTS, ids=IDS)
-def encoder(request: pytest.FixtureRequest) -> SequenceEncoder:
-    return _encoder(*request.param)
+CHECKS = [check.name for check in encoder_checks("sasrec")]
 
 
-def test_hidden_states_have_one_row_per_event(encoder: SequenceEncoder) -> None:
-    batch = _batch(_sequences([3, 0, 7, 1]))
-    with torch.no_grad():
-        hidden = encoder(batch)
-    assert hidden.shape == (11, 32)
-    assert torch.isfinite(hidden).all()
-    assert encoder.item_weight.shape == (V, 32)
-
-
-def test_a_batch_gives_what_its_sequences_give_alone(encoder: SequenceEncoder) -> None:
-    sequences = _sequences([5, 1, 20, 2, 13])
-    with torch.no_grad():
-        together = encoder(_batch(sequences))
-        alone = torch.cat([encoder(_batch([s])) for s in sequences])
-    _close(together, alone)
-
-
-def test_the_order_of_users_changes_nothing(encoder: SequenceEncoder) -> None:
-    sequences = _sequences([5, 1, 20, 2, 13])
-    with torch.no_grad():
-        states = encoder.user_state(_batch(sequences))
-        turned = encoder.user_state(_batch(sequences[::-1]))
-    _close(states, turned.flip(0))
-
-
-def test_one_user_never_reaches_another(encoder: SequenceEncoder) -> None:
-    first, second = _sequences([9, 9])
-    with torch.no_grad():
-        before = encoder(_batch([first, second]))
-        after = encoder(_batch([first, second[::-1]]))
-    assert torch.equal(before[:9], after[:9])
-    assert not torch.equal(before[9:], after[9:])
-
-
-def test_causal_encoders_are_blind_to_the_future(encoder: SequenceEncoder) -> None:
-    if encoder.config.__class__.__name__ != "MambaConfig" and encoder.config.positions == "reversed":
-        pytest.skip("positions counted from the end know the length")
-    (sequence,) = _sequences([20])
-    for t in (0, 7, 18):
-        changed = [*sequence[: t + 1], *((i + 1) % V for i in sequence[t + 1 :])]
-        with torch.no_grad():
-            before = encoder(_batch([sequence, sequence]))
-            after = encoder(_batch([changed, sequence]))
-        same = torch.equal(before[: t + 1], after[: t + 1])
-        assert same == encoder.causal
-        assert not torch.equal(before[t + 1 : 20], after[t + 1 : 20])
-
-
-def test_streaming_gives_what_encoding_at_once_gives(encoder: SequenceEncoder) -> None:
-    sequences = np.array(_sequences([40, 40, 40]))
-    state = encoder.initial_state(3)
-    window = encoder.history_length
-    bounded = encoder.config.__class__.__name__ != "MambaConfig"
-    with torch.no_grad():
-        # The clock goes on summing where a window moves on.
-        for t in range(window if bounded and encoder.clock is not None else 40):
-            hidden, state = _step(encoder, state, sequences[:, t], t)
-            start = max(0, t + 1 - window) if bounded else 0
-            batch = _batch(list(sequences[:, start : t + 1]))
-            _close(
-                hidden,
-                encoder.user_state(batch),
-                1e-5 if {"time_bias", "clock"} & set(changed_fields(encoder.config)) else 1e-4,
-            )
-
-
-def test_users_in_one_stream_need_not_be_equally_far(encoder: SequenceEncoder) -> None:
-    if not hasattr(encoder.initial_state(1), "lengths"):
-        pytest.skip("the state does not depend on how far a user is")
-    sequences = np.array(_sequences([30, 30]))
-    window = encoder.history_length
-    with torch.no_grad():
-        states = []
-        for user, steps in ((0, 3), (1, window)):
-            state = encoder.initial_state(1)
-            for t in range(steps):
-                _, state = _step(encoder, state, sequences[user : user + 1, t], t)
-            states.append(state)
-        fields: dict[str, Any] = {}
-        for name in states[0].__dataclass_fields__:
-            parts = [getattr(s, name) for s in states]
-            fields[name] = torch.cat(parts, dim=1 if parts[0].ndim > 2 else 0)
-        joined = type(states[0])(**fields)
-        hidden, _ = _step(encoder, joined, sequences[[0, 1], [3, window]], np.array([3, window]))
-        expected = encoder.user_state(_batch([sequences[0, :4], sequences[1, 1 : window + 1]]))
-    _close(hidden, expected, 1e-4)
-
-
-def test_dropout_follows_its_generator(encoder: SequenceEncoder) -> None:
-    batch = _batch(_sequences([9, 4]))
-    with torch.no_grad():
-        plain = encoder(batch)
-        first = encoder(batch, generator=torch.Generator().manual_seed(1))
-        again = encoder(batch, generator=torch.Generator().manual_seed(1))
-        other = encoder(batch, generator=torch.Generator().manual_seed(2))
-    assert torch.equal(first, again)
-    assert not torch.equal(first, other)
-    assert not torch.equal(first, plain)
-
-
-def test_every_parameter_receives_a_gradient(encoder: SequenceEncoder) -> None:
-    hidden = encoder(_batch(_sequences([24, 5, 1])))
-    generator = torch.Generator().manual_seed(0)
-    loss = (hidden * torch.randn(hidden.shape, generator=generator)).sum()
-    if encoder.output_embedding is not None:
-        loss = loss + (encoder.item_weight * torch.randn(V, 32, generator=generator)).sum()
-    loss.backward()
-    silent = [n for n, p in encoder.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
-    assert silent == []
-
-
-def test_weights_survive_saving(encoder: SequenceEncoder) -> None:
-    name = encoder_name(encoder)
-    copy = build_encoder(name, V, encoder.config, seed=9).eval()
-    copy.load_state_dict(encoder.state_dict())
-    batch = _batch(_sequences([9, 4]))
-    with torch.no_grad():
-        assert torch.equal(encoder(batch), copy(batch))
-
-
-@pytest.mark.parametrize("name", ["sasrec", "bert4rec", "mamba"])
-def test_the_seed_decides_the_weights(name: str) -> None:
-    first, again, other = (_encoder(name, {}, seed).state_dict() for seed in (0, 0, 1))
-    assert all(torch.equal(first[n], again[n]) for n in first)
-    assert not torch.equal(first["item_embedding.weight"], other["item_embedding.weight"])
+@pytest.mark.parametrize("name", CHECKS)
+@pytest.mark.parametrize("variant", VARIANTS, ids=IDS)
+def test_the_contract_of_encoders(variant: tuple[str, dict[str, object]], name: str) -> None:
+    encoder, options = variant
+    (check,) = (check for check in encoder_checks(encoder, options) if check.name == name)
+    check()
 
 
 @pytest.mark.parametrize("name", ["sasrec", "bert4rec"])
 def test_a_sequence_longer_than_the_window_is_refused(name: str) -> None:
     with pytest.raises(ArgumentError, match="25 events exceeds max_length = 24"):
-        _encoder(name, {})(SequenceBatch.from_sequences(_sequences([25])))
+        _encoder(name, {})(SequenceBatch.from_sequences(sequences([25])))
 
 
 @pytest.mark.parametrize("name", ["sasrec", "bert4rec"])
 def test_times_matter_to_a_time_bias_alone(name: str) -> None:
-    sequences = _sequences([9, 4])
-    shifted = [_times(s) + 1000 for s in sequences]
-    stretched = [_times(s) * 3 for s in sequences]
+    users = sequences([9, 4])
+    shifted = [times_of(s) + 1000 for s in users]
+    stretched = [times_of(s) * 3 for s in users]
     variants: list[tuple[dict[str, object], bool]] = [
         ({}, False),
         ({"relative_positions": 5}, False),
@@ -255,8 +95,8 @@ def test_times_matter_to_a_time_bias_alone(name: str) -> None:
         assert encoder.needs_timestamps == matters
         with torch.no_grad():
             first, moved, slower = (
-                encoder(SequenceBatch.from_sequences(sequences, times))
-                for times in ([_times(s) for s in sequences], shifted, stretched)
+                encoder(SequenceBatch.from_sequences(users, times))
+                for times in ([times_of(s) for s in users], shifted, stretched)
             )
         assert torch.equal(first, moved)
         assert torch.equal(first, slower) != matters
@@ -264,7 +104,7 @@ def test_times_matter_to_a_time_bias_alone(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["sasrec", "bert4rec"])
 def test_relative_positions_tell_orders_apart(name: str) -> None:
-    (sequence,) = _sequences([9])
+    (sequence,) = sequences([9])
     turned = [*sequence[:6], sequence[7], sequence[6], sequence[8]]
     for places, same in ((0, True), (9, False)):
         encoder = _encoder(name, {"positions": "none", "relative_positions": places, "n_layers": 1})
@@ -275,7 +115,7 @@ def test_relative_positions_tell_orders_apart(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["sasrec", "bert4rec"])
 def test_tables_start_at_zero_and_change_nothing_there(name: str) -> None:
-    batch = _batch(_sequences([9, 4]))
+    batch = batch_of(sequences([9, 4]))
     plain, biased = (
         build_encoder(name, V, encoder_config(name, {**SMALL, **options})).eval()
         for options in ({}, {"time_bias": 64, "relative_positions": 9})
@@ -328,7 +168,7 @@ def test_bert4rec_answers_an_empty_history() -> None:
 def test_bert4rec_looks_back_alone_in_the_stated_share_of_training_steps() -> None:
     options: dict[str, object] = {"dropout": 0.0, "positions": "none", "causal_probability": 0.3}
     encoder = _encoder("bert4rec", options)
-    (sequence,) = _sequences([6])
+    (sequence,) = sequences([6])
     changed = [*sequence[:-1], (sequence[-1] + 1) % V]
 
     def sees_the_last(seed: int | None) -> bool:
@@ -364,7 +204,7 @@ def test_mamba_bears_the_names_and_shapes_of_mamba_ssm() -> None:
 def test_mamba_hands_the_batchs_work_list_to_the_scan(monkeypatch: pytest.MonkeyPatch) -> None:
     from recsys.kernels.scan import selective_scan
 
-    batch = SequenceBatch.from_sequences(_sequences([3, 5]))
+    batch = SequenceBatch.from_sequences(sequences([3, 5]))
     work, seen = object(), []
 
     def scan(*args: Any, schedule: Any, **options: Any) -> Any:
@@ -380,7 +220,7 @@ def test_mamba_hands_the_batchs_work_list_to_the_scan(monkeypatch: pytest.Monkey
 def test_mamba_hands_the_events_places_to_the_convolution(monkeypatch: pytest.MonkeyPatch) -> None:
     from recsys.kernels.conv import causal_conv
 
-    batch = SequenceBatch.from_sequences(_sequences([3, 5]))
+    batch = SequenceBatch.from_sequences(sequences([3, 5]))
     places, seen = batch.positions(), []
 
     def conv(*args: Any, positions: Any, **options: Any) -> Any:
