@@ -61,7 +61,7 @@ def _explain(label: str, message: str, path: Path | None, separator: str | None)
             f"{label}: {where} a quotation mark that opens or closes no field;"
             " pass quotes=False if the file quotes nothing"
         )
-    if "schema" in message.lower() or "column" in message.lower():
+    if path is None and ("schema" in message.lower() or "column" in message.lower()):
         return f"{label}: its parts do not have the same columns ({first_line}); pass those alike"
     if "parquet" in message.lower():
         return f"{label}: the Parquet file is damaged or cut off ({first_line}); fetch or write it again"

@@ -33,13 +33,13 @@ def scan_columns(path: Path, layout: Layout, named: Sequence[str] = ()) -> "pl.L
     if layout.format == "parquet":
         return pl.scan_parquet(path, glob=False)
     if layout.format == "sequences":
-        return _scan_sequences(path, layout.separator)
+        return _scan_sequences(path, layout)
     if layout.format == "jsonl":
-        return _scan_json_lines(path, named)
+        return _scan_json_lines(path, layout, named)
     assert layout.separator is not None
     names = _distinct(layout.columns)
     if len(layout.separator) > 1:
-        lines = _scan_lines(path, skip=1 if layout.header else 0)
+        lines = _scan_lines(path, layout.skip)
         fields = pl.col(_LINE).str.split_exact(layout.separator, len(names) - 1)
         return lines.select(fields.struct.rename_fields(names).struct.unnest())
     frame = pl.scan_csv(
@@ -49,14 +49,14 @@ def scan_columns(path: Path, layout: Layout, named: Sequence[str] = ()) -> "pl.L
         # By place, the first line left out: from polars 2 on a header and a schema are matched by name, and
         # the names here are our own spelling.
         has_header=False,
-        skip_rows=1 if layout.header else 0,
+        skip_rows=layout.skip,
         schema=dict.fromkeys(names, pl.String),
         quote_char='"' if layout.quoted else None,
     )
     return frame.filter(~pl.all_horizontal(pl.all().is_null()))
 
 
-def _scan_lines(path: Path, skip: int = 0) -> "pl.LazyFrame":
+def _scan_lines(path: Path, skip: int) -> "pl.LazyFrame":
     import polars as pl
 
     frame = pl.scan_csv(
@@ -78,26 +78,29 @@ def scan_parts(parts: Sequence[Path]) -> "pl.LazyFrame":
     return pl.scan_parquet(list(parts), glob=False, hive_partitioning=has_hive_columns(tuple(parts)))
 
 
-def _scan_sequences(path: Path, separator: str | None) -> "pl.LazyFrame":
+def _scan_sequences(path: Path, layout: Layout) -> "pl.LazyFrame":
     """Lines of a user and the items in their order, as an event a row."""
     import polars as pl
 
     line = pl.col(_LINE).str.strip_chars()
+    separator = layout.separator
     if separator is None:
         separator, line = " ", line.str.replace_all(r"\s+", " ")
     fields = line.str.split(separator)
-    events = _scan_lines(path).select(fields.list.first().alias(USER), fields.list.slice(1).alias(ITEM))
+    events = _scan_lines(path, layout.skip).select(
+        fields.list.first().alias(USER), fields.list.slice(1).alias(ITEM)
+    )
     # Polars 2 asks what an empty list becomes; there is none: a user without an item has no event.
     asked = inspect.signature(pl.LazyFrame.explode).parameters
     empty: dict[str, Any] = {"empty_as_null": True} if "empty_as_null" in asked else {}
     return events.filter(pl.col(ITEM).list.len() > 0).explode(ITEM, **empty).filter(pl.col(ITEM) != "")
 
 
-def _scan_json_lines(path: Path, named: Sequence[str]) -> "pl.LazyFrame":
+def _scan_json_lines(path: Path, layout: Layout, named: Sequence[str]) -> "pl.LazyFrame":
     """Take the asked keys, or those of the first line, out of each line as text."""
     import polars as pl
 
-    lines = _scan_lines(path)
+    lines = _scan_lines(path, layout.skip)
     with reading(str(path), path):
         first = lines.head(1).collect().item()
     try:

@@ -81,7 +81,7 @@ def refuse_foreign(path: Path, head: bytes, *, encoding: str | None = None) -> N
             f"{path}: is a tar archive; unpack it with tar -xf {path} and pass the file inside it"
         )
     start_text = head[:200].lstrip().lower()
-    if start_text.startswith((b"<!doctype", b"<html", b"<?xml")):
+    if start_text.startswith((b"<!doctype", b"<html", b"<?xml", b"<table")):
         raise DataError(f"{path}: is a page of HTML or XML, not a log; fetch the file itself")
 
 

@@ -107,7 +107,7 @@ def _raw_log(log: Any, options: ReadOptions, columns: Mapping[str, str]) -> RawL
                 path = as_utf8(path, options.encoding)
             layout = detect_layout(path, options)
             scanned = scan_columns(path, layout, _named(options, columns))
-    notices = []
+    notices = _unused(options, label, layout)
     if layout is not None and layout.format == "sequences":
         notices.append(f"{label}: read as one line per user, the items in the order of the line")
     by_rows = unit == "order" or (layout is not None and _in_order(layout) and unit is None)
@@ -128,8 +128,20 @@ def _raw_log(log: Any, options: ReadOptions, columns: Mapping[str, str]) -> RawL
         separator=layout.separator if layout else None,
         time_format=options.time_format,
         text=layout is not None and layout.format != "parquet",
+        json=layout is not None and layout.format == "jsonl",
         notices=tuple(notices),
     )
+
+
+def _unused(options: ReadOptions, label: str, layout: Layout | None) -> list[str]:
+    """A line for each option of text that was given for a log that is none."""
+    if layout is not None and layout.format not in ("parquet", "jsonl"):
+        return []
+    return [
+        f"{label}: has no lines of fields, so the {name} that was given means nothing"
+        for name in ("separator", "header", "quotes")
+        if getattr(options, name) is not None
+    ]
 
 
 def _in_order(layout: Layout) -> bool:

@@ -26,6 +26,7 @@ class RawLog:
         separator: of that file.
         time_format: of a time column, as strptime writes it.
         text: whether the frame is parsed from text anew at each pass.
+        json: whether the text is JSON, in which a value may be an object or a list.
         notices: lines worth showing: what was guessed.
     """
 
@@ -39,6 +40,7 @@ class RawLog:
     separator: str | None = None
     time_format: str | None = None
     text: bool = False
+    json: bool = False
     notices: tuple[str, ...] = ()
 
 

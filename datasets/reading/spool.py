@@ -40,6 +40,11 @@ def as_utf8(path: Path, encoding: str) -> Path:
     Raises:
         DataError: a line is not text of that encoding.
     """
+    with decoding(path), open_text(path) as file:
+        if file.read(4) == b"PAR1":
+            raise DataError(
+                f"{path}: is a Parquet file, whose text has no other encoding; leave out encoding="
+            )
     copy = _fresh(path.name.removesuffix(".gz").removesuffix(".zst"))
     import codecs
 

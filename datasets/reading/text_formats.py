@@ -2,7 +2,7 @@
 
 import csv
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -44,6 +44,7 @@ class Layout:
         columns: names of the columns of a text format; ``column_1``... where the file names none.
         first_row: the first data row as text, empty where there is none.
         quoted: whether fields may stand in double quotes.
+        skip: lines before the first data row: the header, and blank ones.
     """
 
     format: Format
@@ -52,6 +53,7 @@ class Layout:
     columns: tuple[str, ...] = ()
     first_row: tuple[str, ...] = ()
     quoted: bool = True
+    skip: int = 0
 
 
 def detect_layout(path: Path, options: ReadOptions) -> Layout:
@@ -82,13 +84,15 @@ def detect_layout(path: Path, options: ReadOptions) -> Layout:
         raise DataError(f"{path}: not a Parquet file (it does not begin with PAR1); {remedy}")
     if options.format is None and suffix in _NO_LOGS:
         raise DataError(f"{path}: a {suffix} file is no log; pass format='csv' if it holds one")
-    lines = _text_lines(path, head)
+    places, lines = _text_lines(path, head)
     kind = options.format or _SUFFIXES.get(suffix) or _recognize(path, lines, options)
     if kind == "jsonl":
-        return Layout("jsonl")
+        return Layout("jsonl", skip=places[0])
     if kind == "sequences":
-        return Layout("sequences", options.separator or ("," if "," in lines[0] else None))
-    return _fields_layout(path, lines, kind, options)
+        separator = options.separator or ("," if "," in lines[0] else None)
+        return Layout("sequences", separator, skip=places[0])
+    layout = _fields_layout(path, lines, kind, options)
+    return replace(layout, skip=places[1 if layout.header else 0])
 
 
 def _fields_layout(path: Path, lines: list[str], kind: Format, options: ReadOptions) -> Layout:
@@ -96,6 +100,8 @@ def _fields_layout(path: Path, lines: list[str], kind: Format, options: ReadOpti
     separator = options.separator
     if separator is None:
         separator = {"inter": "\t", "movielens": "::"}.get(kind) or _sniff_separator(lines)
+    if separator == " " and any("  " in line.strip() for line in lines[:_SAMPLE]):
+        raise DataError(f"{path}: its fields stand apart by several blanks; write one with tr -s ' '")
     quoted = _is_quoted(kind, separator, lines[0], options.quotes)
     rows = [_fields(line, separator, quoted) for line in lines[:_HEAD_LINES]]
     if len(rows[0]) < 2:
@@ -169,7 +175,8 @@ def _head(path: Path) -> bytes:
     return head
 
 
-def _text_lines(path: Path, head: bytes) -> list[str]:
+def _text_lines(path: Path, head: bytes) -> tuple[list[int], list[str]]:
+    """The lines of a head that are not blank, and their places among all."""
     cut = head.rfind(b"\n")
     whole = head[: cut + 1] if len(head) >= _HEAD_BYTES and cut > 0 else head
     try:
@@ -177,12 +184,18 @@ def _text_lines(path: Path, head: bytes) -> list[str]:
     except UnicodeDecodeError as error:
         line = whole[: error.start].count(b"\n") + 1
         raise DataError(not_utf8(str(path), f"line {line}")) from None
+    if "\0" in text and not text[1::2].strip("\0"):
+        raise DataError(f"{path}: is UTF-16 text without a mark; pass encoding='utf-16-le'")
     if "\0" in text:
         raise DataError(f"{path}: is a binary file of an unknown kind; pass a Parquet or text log")
-    lines = [line.rstrip("\r") for line in text.split("\n") if line.strip()]
+    if "\n" not in text.strip() and "\r" in text.strip():
+        raise DataError(f"{path}: its lines end in a carriage return alone; convert it with tr '\\r' '\\n'")
+    every = [line.rstrip("\r") for line in text.split("\n")]
+    places = [place for place, line in enumerate(every) if line.strip()]
+    lines = [every[place] for place in places]
     if not lines:
         raise DataError(f"{path}: the file is empty; nothing can be read")
-    return lines
+    return places, lines
 
 
 def not_utf8(label: str, where: str) -> str:
@@ -249,7 +262,10 @@ def _sniff_separator(lines: list[str]) -> str:
 def _fields(line: str, separator: str, quoted: bool) -> list[str]:
     if len(separator) > 1 or not quoted:
         return line.split(separator)
-    return next(csv.reader([line], delimiter=separator))
+    try:
+        return next(csv.reader([line], delimiter=separator))
+    except csv.Error:  # a carriage return inside the line
+        return line.split(separator)
 
 
 def _has_header(rows: list[list[str]]) -> bool:

@@ -62,6 +62,8 @@ def check_log(raw: RawLog) -> CheckedLog:
     for column in (raw.user, raw.item):
         for name, expression in _id_questions(column, schema[column]).items():
             asked.append(expression.sum().alias(f"{name} {column}"))
+        if raw.json:
+            asked.append(values.id_is_nested(column).sum().alias(f"nested {column}"))
     text_time = raw.time is not None and schema[raw.time] == pl.String
     if text_time:
         assert raw.time is not None
@@ -143,6 +145,12 @@ def _settle_id(raw: RawLog, column: str, dtype: "pl.DataType", facts: dict[str, 
         raise DataError(
             f"{raw.label}: column {column!r}, row {row}: {value!r} is not a whole number of at most 2^53;"
             " ids are whole numbers or text"
+        )
+    if raw.json and facts[f"nested {column}"]:
+        row, value = first_row(raw, column, values.id_is_nested(column))
+        raise DataError(
+            f"{raw.label}: column {column!r}, row {row}: {value[:60]!r} is no id but an object or a list;"
+            " write one event a line, with plain ids"
         )
     if facts[f"int {column}"] == rows:
         return values.id_expression(column, dtype, "int")

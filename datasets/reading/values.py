@@ -79,6 +79,11 @@ def id_is_whole(column: str, dtype: "pl.DataType") -> "pl.Expr":
     return pl.col(column).is_not_null() if _is_typed(dtype) else id_text(column).str.contains(_WHOLE)
 
 
+def id_is_nested(column: str) -> "pl.Expr":
+    """Whether a value of a JSON key is an object or a list."""
+    return id_text(column).str.contains(r"^[\[{]")
+
+
 def id_is_numeric(column: str, dtype: "pl.DataType") -> "pl.Expr":
     """Whether a value is a number of any spelling."""
     import polars as pl

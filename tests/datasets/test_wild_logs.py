@@ -119,6 +119,52 @@ def test_an_event_a_line_is_not_taken_for_a_user_a_line(tmp_path: Path) -> None:
             assert read_interactions(frame)["item_id"].to_list() == [2, 3]
 
 
+@pytest.mark.parametrize("lead", [0, 1, 3])
+@pytest.mark.parametrize("after", [0, 2])
+@pytest.mark.parametrize("kind", ["csv", "bare", "movielens", "jsonl", "sequences"])
+def test_blank_lines_are_no_rows(tmp_path: Path, lead: int, after: int, kind: str) -> None:
+    head, rows = {
+        "csv": ("user,item,time", [f"1,2,{T}", f"1,3,{T}"]),
+        "bare": ("", [f"1,2,{T}", f"1,3,{T}"]),
+        "movielens": ("user::item::rating::time", [f"1::2::5::{T}", f"1::3::5::{T}"]),
+        "jsonl": ("", [f'{{"user":1,"item":{item},"time":{T}}}' for item in (2, 3)]),
+        "sequences": ("", ["1 2", "1 3 4"]),
+    }[kind]
+    for end in ("\n", "\r\n"):
+        text = end * lead + (head + end if head else "") + end * after + (end + end).join(rows) + end * 2
+        read = read_interactions(put(tmp_path / "log.txt", text))
+        assert read["item_id"].to_list()[:2] == [2, 3]
+        assert len(read) == (3 if kind == "sequences" else 2)
+
+
+def test_shapes_that_cannot_be_read_say_so(tmp_path: Path) -> None:
+    assert "carriage return alone" in refusal(put(tmp_path / "a.csv", f"user,item,time\r1,2,{T}\r"))
+    blanks = put(tmp_path / "b.txt", f"user   item  time\n1      2     {T}\n")
+    assert "stand apart by several blanks; write one with tr -s" in refusal(blanks)
+    nested = put(tmp_path / "c.jsonl", f'{{"user": {{"id": 1}}, "item": [2], "time": {T}}}\n')
+    assert "column 'user', row 1: '{\"id\":1}' is no id but an object or a list" in refusal(nested)
+    bare = tmp_path / "d.csv"
+    bare.write_bytes(f"user,item,time\n1,2,{T}\n".encode("utf-16-le"))
+    assert "UTF-16 text without a mark; pass encoding='utf-16-le'" in refusal(bare)
+    assert read_interactions(bare, encoding="utf-16-le")["item_id"].to_list() == [2]
+
+
+def test_options_of_text_mean_nothing_for_other_logs_and_a_line_says_so(tmp_path: Path) -> None:
+    told: list[str] = []
+    frame = pl.DataFrame({"user": [1], "item": [2], "time": [T]})
+    frame.write_parquet(tmp_path / "a.parquet")
+    read_interactions(tmp_path / "a.parquet", separator=";", notify=told.append)
+    assert told == [
+        f"{tmp_path / 'a.parquet'}: has no lines of fields, so the separator that was given means nothing"
+    ]
+    told.clear()
+    read_interactions(frame, header=True, notify=told.append)
+    assert told == ["frame: has no lines of fields, so the header that was given means nothing"]
+    assert "is a Parquet file, whose text has no other encoding" in refusal(
+        tmp_path / "a.parquet", encoding="latin-1"
+    )
+
+
 def test_quotation_marks_between_tabs_are_text(tmp_path: Path) -> None:
     names = ['"Heroes', "plain", 'the 12"', '"Weird Al" Yankovic', 'a 12" mix']
     head = "user_id\titem_id\ttimestamp\tartist\n"
