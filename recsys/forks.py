@@ -28,14 +28,14 @@ def need_polars(what: str) -> None:
     """Refuse where polars would wait for ever.
 
     Args:
-        what: is to be read.
+        what: is to be done, or the file to be read or written.
 
     Raises:
         RunError: this process was forked from one whose polars had threads.
     """
     if _lost:
         raise RunError(
-            f"{what}: cannot be read in a process that was forked after polars had been used, where it would "
+            f"{what}: not possible in a process that was forked after polars had been used, where it would "
             "hang: load the run before the fork, or start workers by spawn"
         )
 

@@ -53,6 +53,8 @@ in_child(answers)
 print(answers())
 in_child(answers)
 in_child(lambda: recsys.load(sys.argv[1]))
+in_child(lambda: model.score(sys.argv[2]))
+in_child(lambda: recsys.prepare({"user_id": [1], "item_id": [1], "timestamp": [1]}, sys.argv[2]))
 """
 
 
@@ -73,16 +75,23 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "run"
 
 
-def test_a_forked_child_answers_or_says_why_not(run: Path) -> None:
+def test_a_forked_child_answers_or_says_why_not(run: Path, tmp_path: Path) -> None:
     # Two threads in the parent, whatever the tests have: that is what a child would wait for.
     done = subprocess.run(
-        [sys.executable, "-c", FORKED, str(run)], capture_output=True, text=True, timeout=300, check=False
+        [sys.executable, "-c", FORKED, str(run), str(tmp_path / "out")],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
-    cold, parent, warm, loaded = done.stdout.strip().splitlines()
+    cold, parent, warm, *others = done.stdout.strip().splitlines()
     assert cold == parent == warm
-    assert loaded.startswith("refused: ")
-    assert "load the run before the fork" in loaded
+    assert len(others) == 3
+    for line in others:
+        assert line.startswith("refused: ")
+        assert "load the run before the fork" in line
+    assert not (tmp_path / "out").exists()
 
 
 def test_eight_threads_ask_a_fresh_model_at_once(run: Path) -> None:
@@ -151,6 +160,23 @@ def test_what_no_folder_holds_is_not_pickled(run: Path, tmp_path: Path) -> None:
     with_other_weights.save(tmp_path / "run")
     with pytest.raises(RunError, match="holds another model than the one that was pickled"):
         pickle.loads(packed)
+
+
+def test_parts_of_a_model_say_how_they_go_elsewhere(run: Path) -> None:
+    model = recsys.load(run)
+    live = model.live_users()
+    model.remove_items(["i3"])
+    for part, message in (
+        (model.index_, r"save\(FOLDER\)"),
+        (model.decoder_, r"save\(FOLDER\)"),
+        (model.decoder_.live, "load_live"),
+        (live, r"live_users\(\)"),
+        (live.states, "each process keeps its own"),
+    ):
+        with pytest.raises(ArgumentError, match=message):
+            pickle.dumps(part)
+        with pytest.raises(ArgumentError, match=message):
+            copy.deepcopy(part)
 
 
 def test_a_relative_path_outlives_chdir(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -80,6 +80,9 @@ class LiveUsers:
         self.states = UserStates(encoder, self._history, bytes_kept=bytes_kept, time_zone=self._zone)
         """The states that are kept."""
 
+    def __getstate__(self) -> dict[str, Any]:
+        raise ArgumentError("live users are not pickled: make them in each process by live_users()")
+
     @hinted
     def append(self, user: Any, item: Any, timestamp: Any = None) -> None:
         """Take one more event of a user.

@@ -29,6 +29,7 @@ from recsys.decoding.decoder import Decoder
 from recsys.encoders.base import SequenceEncoder
 from recsys.errors import ArgumentError, RunError
 from recsys.files import read_json, replacing, sha256_of, write_json
+from recsys.forks import need_polars
 from recsys.retrieval.live import LiveIndex
 
 FORMAT = 2
@@ -85,8 +86,9 @@ def score_parts(
     Raises:
         ArgumentError: part_users < 1 or k < 1.
         UnknownIdError: a user or item is not in the log.
-        RunError: the folder holds something else, or cannot be written.
+        RunError: the folder holds something else, cannot be written, or this process was forked.
     """
+    need_polars(str(out))
     part_users = whole_number(part_users, "part_users")
     wanted = replace(wanted, k=whole_number(wanted.k, "k"))
     rows = _rows(users, names)

@@ -85,6 +85,9 @@ class UserStates:
         self.misses = 0
         """Calls that read the user's history."""
 
+    def __getstate__(self) -> dict[str, Any]:
+        raise ArgumentError("kept states are not pickled: each process keeps its own")
+
     def __len__(self) -> int:
         return len(self._kept)
 

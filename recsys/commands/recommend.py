@@ -18,7 +18,7 @@ from recsys.commands.output import (
     tell,
 )
 from recsys.console.text import table
-from recsys.errors import ConfigError
+from recsys.errors import ConfigError, UnknownIdError
 
 
 def recommend(
@@ -78,15 +78,18 @@ def recommend(
         interests=interests,
     )
     histories = None if events is None else [events]
-    answers = model._answer(
-        user or None,
-        histories,
-        seconds,
-        at,
-        time_zone,
-        options,
-        on_unknown,  # type: ignore[arg-type]
-    )
+    try:
+        answers = model._answer(
+            user or None,
+            histories,
+            seconds,
+            at,
+            time_zone,
+            options,
+            on_unknown,  # type: ignore[arg-type]
+        )
+    except UnknownIdError as error:
+        raise _with_commas(error, history) from None
     found = answers.frame(model._names)
     asked = answers.asked_at()
     if asked is not None:
@@ -106,6 +109,13 @@ def recommend(
     columns = [c for c in ("rank", "item_id", "score", "title") if c in found.columns]
     cells = [[f"{row[c]:.3f}" if c == "score" else row[c] for c in columns] for row in rows]
     tell(table(columns, cells, left=("item_id", "title")))
+
+
+def _with_commas(error: UnknownIdError, history: str | None) -> UnknownIdError:
+    """The error, and what to do if the ids themselves hold the commas at which they were parted."""
+    if history is None or "," not in history or '"' in history:
+        return error
+    return UnknownIdError(f"{error}; an id that holds a comma is quoted: --history '\"a, b\",c'")
 
 
 def _seconds(text: str) -> list[Any]:

@@ -88,6 +88,13 @@ class ItemIndex:
         self.extra = dict(extra or {})
         self.n_items, self.width = backend.shape
 
+    def __getstate__(self) -> dict[str, Any]:
+        if hasattr(self.backend, "_faiss"):
+            raise ArgumentError(
+                f"an index of kind {self.kind} is not pickled: save(FOLDER) it, and load(FOLDER) elsewhere"
+            )
+        return self.__dict__
+
     @classmethod
     def build(
         cls,

@@ -180,6 +180,9 @@ class LiveIndex:
         self._thread: threading.Thread | None = None
         self._failure: Exception | None = None
 
+    def __getstate__(self) -> dict[str, Any]:
+        raise ArgumentError("an index that changes is not pickled: save_live() it, and load_live() elsewhere")
+
     def snapshot(self) -> Version:
         """The catalog as it is now; it stays as it is."""
         return self._version
