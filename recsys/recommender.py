@@ -126,6 +126,12 @@ class Recommender:
     def __repr__(self) -> str:
         return describe(self)
 
+    def __copy__(self) -> "Recommender":
+        """A second object over the same weights, data and index."""
+        other = type(self).__new__(type(self))
+        other.__dict__.update(self.__dict__)
+        return other
+
     def __reduce__(self) -> tuple[Any, ...]:
         return reduce_model(self)
 

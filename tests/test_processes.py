@@ -138,6 +138,7 @@ def test_what_no_folder_holds_is_not_pickled(run: Path, tmp_path: Path) -> None:
     fitted.fit(random_log(users=20, items=10, seed=1))
     with pytest.raises(ArgumentError, match=r"lies in no folder: save\(PATH\)"):
         copy.deepcopy(fitted)
+    assert copy.copy(fitted).encoder_ is fitted.encoder_
     fitted.save(tmp_path / "run")
     packed = pickle.dumps(fitted)
     assert pickle.loads(packed).recommend(k=3).equals(fitted.recommend(k=3))
