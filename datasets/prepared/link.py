@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 from recsys.datasets.folders import replacing_folder
-from recsys.datasets.prepared.files import META_FILE
+from recsys.datasets.prepared.files import META_FILE, fingerprint, read_meta
 from recsys.datasets.prepared.store import SequenceStore
 from recsys.errors import DataError
 
@@ -24,7 +24,8 @@ def link_or_copy(store: SequenceStore, target: str | Path) -> SequenceStore:
         The dataset in its new place.
 
     Raises:
-        DataError: ``target`` holds something else, or cannot be written.
+        DataError: ``target`` holds something else, or cannot be written, or the dataset's own folder was
+            replaced or removed since it was opened.
     """
     folder = Path(target)
     if folder.exists():
@@ -39,8 +40,19 @@ def link_or_copy(store: SequenceStore, target: str | Path) -> SequenceStore:
         return present
     with replacing_folder(folder) as temporary:
         for name in (META_FILE, *store.meta["files"]):
-            _link(store.path / name, temporary / name)
+            try:
+                _link(store.path / name, temporary / name)
+            except FileNotFoundError:
+                raise _gone(store) from None
+        if fingerprint(read_meta(temporary)) != store.fingerprint:
+            raise _gone(store)
     return SequenceStore.open(folder)
+
+
+def _gone(store: SequenceStore) -> DataError:
+    return DataError(
+        f"{store.path}: was replaced or removed since this dataset was opened; open, load or fit it again"
+    )
 
 
 def _link(source: Path, target: Path) -> None:

@@ -19,6 +19,7 @@ import torch
 
 import recsys
 from recsys import Recommender
+from recsys.datasets.prepared.store import SequenceStore
 from recsys.errors import RecsysError
 from recsys.files import sha256_of, write_json
 from recsys.run_folder import RunFolder, writing
@@ -175,7 +176,8 @@ class World:
         if kind == "save" and self.models:
             other, overwrite = rng.choice(self.models), rng.random() < 0.5
             again = now.weights is not None and now.weights == _digest(other) and now.log == _log_of(other)
-            free = now.state is State.EMPTY or again or overwrite
+            # A model whose own data were replaced cannot bring them.
+            free = (now.state is State.EMPTY or again or overwrite) and _lies(other)
             return (
                 lambda: other.save(self.run.path, overwrite=overwrite),
                 free,
@@ -252,6 +254,14 @@ def _digest(model: Recommender) -> str:
     for tensor in model.encoder_.state_dict().values():
         digest.update(tensor.detach().contiguous().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
+
+
+def _lies(model: Recommender) -> bool:
+    """Whether the data of a model are where they were."""
+    try:
+        return SequenceStore.open(model.store_.path).fingerprint == model.store_.fingerprint
+    except RecsysError:
+        return False
 
 
 def _log_of(model: Recommender) -> str:

@@ -137,6 +137,16 @@ def test_report_index_and_pictures_go_with_their_weights(log: pl.DataFrame, run:
     assert answers[0]["item_id"].to_list() == answers[1]["item_id"].to_list()
 
 
+def test_a_model_whose_data_were_replaced_is_not_saved_with_those_of_another(
+    log: pl.DataFrame, run: Path, tmp_path: Path
+) -> None:
+    model = recsys.load(run)
+    _model().fit(log.with_columns(pl.col("item_id") + 7), out=run, overwrite=True)
+    with pytest.raises(DataError, match="was replaced or removed since this dataset was opened"):
+        model.save(tmp_path / "copy")
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
 def test_a_failed_fit_leaves_the_old_one(log: pl.DataFrame, monkeypatch: pytest.MonkeyPatch) -> None:
     model = _model().fit(log)
     before = model.recommend([3], k=5)
