@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys.datasets.prepared.versions import upgraded
 from recsys.errors import DataError
 
 FORMAT = "recsys-sequences"
-FORMAT_VERSION = 1
 META_FILE = "meta.json"
 
 
@@ -32,11 +32,7 @@ def read_meta(folder: Path) -> dict[str, Any]:
         raise DataError(f"{path}: damaged ({error}); prepare the log again") from None
     if not isinstance(meta, dict) or meta.get("format") != FORMAT:
         raise DataError(f"{folder}: not a prepared dataset ({META_FILE} does not say so)")
-    if meta.get("format_version") != FORMAT_VERSION:
-        raise DataError(
-            f"{path}: format version {meta.get('format_version')} is not known here"
-            f" ({FORMAT_VERSION} is); prepare the log again"
-        )
+    meta = upgraded(meta, path)
     files = meta.get("files")
     well_formed = isinstance(files, dict) and all(
         isinstance(entry, dict)

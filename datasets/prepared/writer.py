@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.datasets.prepared.files import FORMAT, FORMAT_VERSION, META_FILE, sha256_of
+from recsys.datasets.prepared.files import FORMAT, META_FILE, sha256_of
+from recsys.datasets.prepared.versions import FORMAT_VERSION
 from recsys.datasets.prepared.vocabulary import Vocabulary
 from recsys.datasets.schema import ITEM, USER
 

@@ -25,6 +25,7 @@ from recsys.answering.queries import Array, encode_denied, encode_items, of_rows
 from recsys.answering.request_times import moment_list
 from recsys.answering.requests import asked, zone_of
 from recsys.console.progress import track
+from recsys.datasets.prepared.writer import write_parquet
 from recsys.decoding.decoder import Decoder
 from recsys.encoders.base import SequenceEncoder
 from recsys.errors import ArgumentError, RunError
@@ -140,7 +141,7 @@ def score_parts(
             queries = asked(encoder, queries, own, zone)
             frame = answer(encoder, decoder, names, queries, wanted, "ignore").frame(names)
             with replacing(files[number]) as temporary:
-                frame.write_parquet(temporary)
+                write_parquet(frame, temporary)
             written = len(frame)
         total += written
     parts = {file.name: sha256_of(file) for file in files}

@@ -27,6 +27,7 @@ from recsys.run_folder.writing import (
     STARTING,
     copy_of,
     discard,
+    named_as,
     publish,
     refuse_occupied,
     refuse_unmovable,
@@ -114,19 +115,20 @@ class Fitting:
         refuse_occupied(run, state, overwrite=overwrite, resumable=True)
         place = workplace(run, STARTING)
         try:
-            store = data.put(place.data)
-            # Until the data have their place, messages name what was given.
-            store.path = data.name or Path(store.name)
-            settings = settings.on(store.n_items, self.device, self.recipe)
-            trainer = self._trainer(settings, store)
-            write_config(place, settings.encoder, settings.training)
-            trainer.folder = place.path
-            trainer.save_checkpoint()
-            for what in (OVERWRITING, RESUMING):
-                discard(run.beside(what), run)
-            home = run if state is State.EMPTY else run.beside(OVERWRITING)
-            if place.path != home.path:
-                place.path.rename(home.path)
+            with named_as(place, run):
+                store = data.put(place.data)
+                # Until the data have their place, messages name what was given.
+                store.path = data.name or Path(store.name)
+                settings = settings.on(store.n_items, self.device, self.recipe)
+                trainer = self._trainer(settings, store)
+                write_config(place, settings.encoder, settings.training)
+                trainer.folder = place.path
+                trainer.save_checkpoint()
+                for what in (OVERWRITING, RESUMING):
+                    discard(run.beside(what), run)
+                home = run if state is State.EMPTY else run.beside(OVERWRITING)
+                if place.path != home.path:
+                    place.path.rename(home.path)
         except BaseException:
             discard(place, run)
             raise
@@ -166,10 +168,11 @@ class Fitting:
         store, began = trainer.store, trainer.progress.global_step
         trainer.folder, store.path = home.path, home.data
         try:
-            progress = self._run(trainer, settings)
-            select = settings.training.select
-            plot_training(progress.history, home.plots, loss=trainer.loss_name, select=select)
-            write_model(home, trainer.encoder, preset=settings.preset, dataset=store.fingerprint)
+            with named_as(home, run):
+                progress = self._run(trainer, settings)
+                select = settings.training.select
+                plot_training(progress.history, home.plots, loss=trainer.loss_name, select=select)
+                write_model(home, trainer.encoder, preset=settings.preset, dataset=store.fingerprint)
             if home.path != run.path:
                 publish(home, run)
         except Exception:

@@ -16,6 +16,7 @@ from recsys.run_folder.writing import (
     RESUMING,
     SAVING,
     discard,
+    named_as,
     publish,
     refuse_occupied,
     refuse_unmovable,
@@ -60,9 +61,10 @@ def save_run(
             refuse_occupied(run, state, overwrite=overwrite, resumable=False)
         place = workplace(run, SAVING)
         try:
-            link_or_copy(store, place.data)
-            write_config(place, encoder.config, training)
-            write_model(place, encoder, preset=preset, dataset=store.fingerprint)
+            with named_as(place, run):
+                link_or_copy(store, place.data)
+                write_config(place, encoder.config, training)
+                write_model(place, encoder, preset=preset, dataset=store.fingerprint)
             for what in () if again else (OVERWRITING, RESUMING):
                 discard(run.beside(what), run)
             publish(place, run)

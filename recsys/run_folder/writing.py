@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from recsys.errors import RunError
+from recsys.errors import RecsysError, RunError
 from recsys.files import lock_on, write_error
 from recsys.run_folder.layout import RunFolder, State, foreign, state_of
 from recsys.run_folder.model import read_manifest
@@ -138,6 +138,16 @@ def discard(place: RunFolder, run: RunFolder) -> None:
     with suppress(OSError):
         if place.path != run.path:
             place.path.rmdir()
+
+
+@contextmanager
+def named_as(place: RunFolder, run: RunFolder) -> Iterator[None]:
+    """Let errors of what is written in a hidden folder name the run that it is for."""
+    try:
+        yield
+    except RecsysError as error:
+        error.args = (str(error).replace(str(place.path), str(run.path)),)
+        raise
 
 
 def waiting(run: RunFolder, what: str) -> RunFolder | None:
