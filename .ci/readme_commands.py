@@ -2,11 +2,13 @@
 
     python .ci/readme_commands.py README.md docs/tutorials/*.md
 
-``make`` and ``pip`` lines are left out: the caller has just made the environment. Training stops after three
-epochs: what is shown is that the commands work and fit together, not the figures.
+The folder holds a small ``log.csv``, which the README takes for its reader's own. ``make`` and ``pip`` lines
+are left out: the caller has just made the environment. Training stops after three epochs: what is shown is
+that the commands work and fit together, not the figures.
 """
 
 import os
+import random
 import re
 import subprocess
 import sys
@@ -25,6 +27,7 @@ def main() -> int:
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     ran = 0
     with tempfile.TemporaryDirectory() as folder:
+        _write_log(Path(folder) / "log.csv")
         for name, kind, text in blocks:
             for command in _commands(kind, text):
                 print(f"{name}: {command if kind == 'sh' else 'python block'}", flush=True)
@@ -35,6 +38,18 @@ def main() -> int:
                 ran += 1
     print(f"{len(pages)} pages: {ran} commands ran")
     return 0 if ran else 1
+
+
+def _write_log(path: Path) -> None:
+    """A log of random walks, so that there is something to learn."""
+    draw = random.Random(0)
+    lines = ["user_id,item_id,timestamp"]
+    for user in range(1, 81):
+        item = draw.randrange(30)
+        for event in range(draw.randint(5, 30)):
+            lines.append(f"{user},{item},{1_000_000_000 + 3600 * event}")
+            item = (item + draw.randint(1, 3)) % 30
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def _commands(kind: str, text: str) -> list[str]:

@@ -89,7 +89,10 @@ def tune(
         RunError: the folder holds another search or something else, or another process is at it.
     """
     folder = user_path(out)
-    given = {"encoder": dict(encoder_options or {}), "training": dict(training_options or {})}
+    given: dict[str, dict[str, Any]] = {
+        "encoder": dict(encoder_options or {}),
+        "training": dict(training_options or {}),
+    }
 
     def model(settings: Mapping[str, Any]) -> Recommender:
         parts = sections(settings)
@@ -102,10 +105,12 @@ def tune(
             backend=backend,
         )
 
-    choices = _choices(space, lambda key, value: model({key: value}).configs())
+    given = {part: own_names(part, values) for part, values in given.items()}
+    fixed = {f"{part}.{key}" for part, values in given.items() for key in values}
+    choices = _choices(space, fixed, lambda key, value: model({key: value}).configs())
     encoder_settings, training = model({}).configs()
     base = {"encoder": to_dict(encoder_settings), "training": to_dict(training)}
-    kept = {part: {key: base[part][key] for key in own_names(part, given[part])} for part in given}
+    kept = {part: {key: base[part][key] for key in given[part]} for part in given}
     _refuse_others(folder)
     folder.mkdir(parents=True, exist_ok=True)
     try:
@@ -175,9 +180,16 @@ def tune_table(record: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
     return [*(key.partition(".")[2] for key in keys), f"valid {select}", "epoch", "training"], rows
 
 
-def _choices(space: str | Path | None, check: Callable[[str, Any], object]) -> Choices:
+def _choices(space: str | Path | None, fixed: set[str], check: Callable[[str, Any], object]) -> Choices:
+    """What is searched: the default space without what was set, or a file's."""
     if space is None:
-        return read_choices(SPACE, "the default space", check)
+        left = {
+            part: {key: value for key, value in values.items() if f"{part}.{key}" not in fixed}
+            for part, values in SPACE.items()
+        }
+        if not any(left.values()):
+            raise ConfigError("nothing is left to search: leave out some of the settings, or pass space=")
+        return read_choices(left, "the default space", check)
     path = user_path(space)
     try:
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -189,7 +201,10 @@ def _choices(space: str | Path | None, check: Callable[[str, Any], object]) -> C
     if unknown or not any(raw.values()):
         what = f"not {', '.join(unknown)}" if unknown else "and at least one setting"
         raise ConfigError(f"{path}: a search space has the sections [encoder] and [training], {what}")
-    return read_choices(raw, str(path), check)
+    choices = read_choices(raw, str(path), check)
+    if both := sorted(fixed & set(choices)):
+        raise ConfigError(f"{path}: {both[0]} is searched and set as well; leave out one of the two")
+    return choices
 
 
 def _data(data: Any, folder: Path, say: Callable[[str], None]) -> SequenceStore:

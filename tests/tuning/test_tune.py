@@ -166,6 +166,15 @@ def test_a_wrong_space_is_one_line_and_makes_nothing(
     assert not (tmp_path / "out").exists()
 
 
+def test_what_is_set_is_not_searched(data: Path, space: Path, tmp_path: Path) -> None:
+    pytest.importorskip("optuna")
+    with pytest.raises(ConfigError, match="encoder.d_model is searched and set as well"):
+        tune(data, tmp_path / "out", 1, space=space, encoder_options={"hidden_size": 8})
+    record = tune(data, tmp_path / "out", 1, **FIXED)
+    assert "encoder.n_layers" not in record["searched"]
+    assert "encoder.d_model" in record["searched"]
+
+
 def test_optuna_that_is_missing_is_one_line(
     data: Path, space: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
