@@ -1,9 +1,14 @@
 """Options declared once, as fields of a dataclass, and taken as keywords by functions and commands."""
 
 import inspect
-from collections.abc import Callable
+import numbers
+import typing
+from collections.abc import Callable, Mapping
 from dataclasses import field, fields
 from typing import Any, TypeVar
+
+from recsys.datasets.schema import nearest
+from recsys.errors import ArgumentError
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -36,3 +41,36 @@ def keyword(declared: Any) -> inspect.Parameter:
     return inspect.Parameter(
         declared.name, inspect.Parameter.KEYWORD_ONLY, default=declared.default, annotation=declared.type
     )
+
+
+def refuse_unknown(keywords: Mapping[str, Any], *kinds: type[Any]) -> None:
+    """Refuse a keyword that is no field of any of the dataclasses.
+
+    Raises:
+        ArgumentError: it names the nearest, or all there are.
+    """
+    known = [one.name for kind in kinds for one in fields(kind)]
+    for name in keywords:
+        if name not in known:
+            close = nearest(name, known)
+            hint = f"did you mean {close}=?" if close else f"known are {', '.join(known)}"
+            raise ArgumentError(f"unexpected keyword {name!r}: {hint}")
+
+
+def check_types(options: Any) -> None:
+    """Refuse values of another type than their field's; numpy's numbers become plain ones.
+
+    Raises:
+        ArgumentError: it names the option.
+    """
+    words = {str: "text", int: "a whole number", float: "a number", bool: "True or False"}
+    for one in fields(options):
+        value: Any = getattr(options, one.name)
+        allowed = set(typing.get_args(one.type)) or {one.type}
+        if type(value) not in words and isinstance(value, numbers.Real):
+            value = int(value) if isinstance(value, numbers.Integral) else float(value)
+            object.__setattr__(options, one.name, value)  # as meta.json can hold it
+        if Any in allowed or type(value) in allowed or (float in allowed and type(value) is int):
+            continue
+        wanted = " or ".join(words[kind] for kind in allowed if kind in words)
+        raise ArgumentError(f"{one.name}={value!r} is of the wrong type: give {wanted}")

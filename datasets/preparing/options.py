@@ -1,17 +1,15 @@
 """The options of a preparation, as meta.json records them to tell one prepared dataset from another."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypedDict
 
-from recsys.datasets.keywords import option
-from recsys.datasets.prepared.files import sha256_of
+from recsys.datasets.keywords import check_types, option, refuse_unknown
 from recsys.datasets.reading.options import ReadKeywords, ReadOptions
 from recsys.datasets.splitting.options import SplitKeywords, SplitOptions
 from recsys.datasets.splitting.registry import split_config
-from recsys.errors import ArgumentError, DataError
+from recsys.errors import ArgumentError
 
-__all__ = ["FilterOptions", "PrepareKeywords", "PrepareOptions", "file_sha256"]
+__all__ = ["FilterOptions", "PrepareKeywords", "PrepareOptions"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +31,7 @@ class FilterOptions:
     min_item_events: int | None = option(None, "The same for items alone; overrides --min-events.")
 
     def __post_init__(self) -> None:
+        check_types(self)
         for name in ("min_events", "min_user_events", "min_item_events"):
             value = getattr(self, name)
             if value is not None and value < 0:
@@ -93,17 +92,16 @@ class PrepareOptions:
         Raises:
             ArgumentError: a keyword is unknown, out of range, or does not belong to the split.
         """
-        taken: list[dict[str, Any]] = []
-        left: dict[str, Any] = dict(keywords)
-        for kind in OPTIONS:
-            names = [name for name in kind.__dataclass_fields__ if name in left]
-            taken.append({name: left.pop(name) for name in names})
-        if left:
-            raise ArgumentError(f"unexpected keyword {min(left)!r}: see help(recsys.prepare)")
-        split, split_by = split_config(SplitOptions(**taken[0]))
+        refuse_unknown(keywords, *OPTIONS)
+        given: dict[str, Any] = dict(keywords)
+        taken = {
+            kind: {name: given[name] for name in kind.__dataclass_fields__ if name in given}
+            for kind in OPTIONS
+        }
+        split, split_by = split_config(SplitOptions(**taken[SplitOptions]))
         return cls(
-            read=ReadOptions(**taken[2]),
-            filters=FilterOptions(**taken[1]),
+            read=ReadOptions(**taken[ReadOptions]),
+            filters=FilterOptions(**taken[FilterOptions]),
             split=split,
             split_by=split_by,
             time_zone=time_zone,
@@ -134,17 +132,3 @@ class PrepareOptions:
         if self.split == "temporal" and chosen["valid_time"] is None:
             chosen["valid_fraction"], chosen["test_fraction"] = self.split_by.shares
         return chosen
-
-
-def file_sha256(path: Path | None) -> str | None:
-    """Hex sha256 of the item file, or None without one.
-
-    Raises:
-        DataError: the file cannot be read.
-    """
-    if path is None:
-        return None
-    try:
-        return sha256_of(path)
-    except OSError as error:
-        raise DataError(f"{path}: {error.strerror or error}; check the path of the item file") from None

@@ -17,11 +17,11 @@ from recsys.datasets.preparing.description import describe_events, describe_leng
 from recsys.datasets.preparing.dividing import divide_events
 from recsys.datasets.preparing.events import Events, count_duplicates, keep_events, load_events, sort_events
 from recsys.datasets.preparing.filters import k_core
-from recsys.datasets.preparing.options import OPTIONS, PrepareKeywords, PrepareOptions, file_sha256
+from recsys.datasets.preparing.options import OPTIONS, PrepareKeywords, PrepareOptions
 from recsys.datasets.reading.item_metadata import item_rows, read_item_metadata, unmatched
 from recsys.datasets.reading.logs import PART, open_log, open_parts
 from recsys.datasets.reading.validate import CheckedLog
-from recsys.datasets.sources.finding import Source, find_source
+from recsys.datasets.sources.finding import Source, find_source, items_sha256
 from recsys.datasets.splitting.parts import describe, training_events
 from recsys.datasets.times.time_zones import check_time_zone, offsets_of_column, utc_offsets, zone_column
 from recsys.errors import ArgumentError, DataError
@@ -33,7 +33,7 @@ class _Sources:
 
     log: Source
     parts: Mapping[str, Source]
-    items: Path | None
+    items: Any
 
 
 @takes(*OPTIONS)
@@ -42,7 +42,7 @@ def prepare(
     out: str | Path,
     *,
     name: str | None = None,
-    items: str | Path | None = None,
+    items: Any = None,
     time_zone: str | None = None,
     overwrite: bool = False,
     notify: Callable[[str], None] | None = None,
@@ -59,7 +59,8 @@ def prepare(
             `recsys.datasets.reading.frames.as_frame`).
         out: folder to write; it appears whole or not at all.
         name: of the dataset in reports; None for the known name, the folder or the file of the log.
-        items: file with item titles and other columns, see `read_item_metadata`; known logs bring theirs.
+        items: file or frame with item titles and other columns, see `read_item_metadata`; known logs bring
+            theirs.
         time_zone: of the users, IANA name or ``+HH:MM``, or ``column:NAME`` where a column of the log has
             each event's, as one of these or as whole minutes east of UTC; None if unknown.
         overwrite: whether to replace a prepared dataset that was made otherwise.
@@ -78,6 +79,8 @@ def prepare(
     PrepareOptions.of(options, time_zone=time_zone)  # refused before anything is fetched
     if time_zone is not None:
         check_time_zone(time_zone)
+    if not isinstance(out, str | Path) or not str(out):
+        raise ArgumentError(f"out={out!r} names no folder: give the path of one")
     folder = Path(out).expanduser()
     remove_leftovers(folder)
     source = find_source(log, notify)
@@ -89,10 +92,8 @@ def prepare(
     for role, part in parts.items():
         if part.sha256 == source.sha256:
             raise DataError(f"{part.file}: is the training log itself; pass {role}= another file")
-    sources = _Sources(
-        log=source, parts=parts, items=Path(items).expanduser() if items is not None else source.items
-    )
-    sha256 = {"items": file_sha256(sources.items), **{role: part.sha256 for role, part in parts.items()}}
+    sources = _Sources(log=source, parts=parts, items=items if items is not None else source.items)
+    sha256 = {"items": items_sha256(sources.items), **{role: part.sha256 for role, part in parts.items()}}
     chosen = PrepareOptions.of(options, time_zone=time_zone, sha256=sha256)
     if folder.exists() and not _may_replace(folder, source, chosen, overwrite):
         return SequenceStore.open(folder)
@@ -176,7 +177,7 @@ def _build(
     counts = np.bincount(events.items[training], minlength=events.item_ids.len())
     table, titled = item_rows(events.item_ids, counts, metadata)
     if metadata is not None and notify is not None:
-        told = unmatched(events.item_ids, metadata, titled, str(sources.items))
+        told = unmatched(events.item_ids, metadata, titled, _label(sources.items))
         if told is not None:
             notify(told)
     meta = {
@@ -222,6 +223,10 @@ def _open(sources: _Sources, options: PrepareOptions) -> tuple[CheckedLog, str |
     if part is not None:
         columns["part"] = part
     return open_log(sources.log.log, options.read, columns=columns), part
+
+
+def _label(items: Any) -> str:
+    return str(items) if isinstance(items, str | Path) else "items"
 
 
 def _utc_offsets(timestamps: NDArray[np.int64], events: Events, zone: str) -> NDArray[np.int32]:

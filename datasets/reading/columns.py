@@ -38,7 +38,7 @@ def scan_columns(path: Path, layout: Layout, named: Sequence[str] = ()) -> "pl.L
         return _scan_json_lines(path, layout, named)
     assert layout.separator is not None
     names = _distinct(layout.columns)
-    if len(layout.separator) > 1:
+    if len(layout.separator.encode()) > 1:
         lines = _scan_lines(path, layout.skip)
         fields = pl.col(_LINE).str.split_exact(layout.separator, len(names) - 1)
         return lines.select(fields.struct.rename_fields(names).struct.unnest())

@@ -1,13 +1,14 @@
 """Read what is known of items: titles and other columns, from Parquet, CSV, JSON lines or MovieLens files."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from recsys.datasets.collecting import reading
 from recsys.datasets.reading.columns import scan_columns
+from recsys.datasets.reading.frames import as_frame
 from recsys.datasets.reading.options import ReadOptions
 from recsys.datasets.reading.text_formats import check_file, detect_layout
 from recsys.datasets.schema import ITEM, find_column, plain_name
@@ -26,11 +27,12 @@ _GENRE_LINE = (
 _GENRES = _GENRE_LINE.split()
 
 
-def read_item_metadata(path: str | Path, *, item_column: str | None = None) -> "pl.DataFrame":
+def read_item_metadata(path: Any, *, item_column: str | None = None) -> "pl.DataFrame":
     """Read an item file.
 
     Args:
-        path: Parquet, CSV/TSV, JSON lines, RecBole ``.item``, or MovieLens ``movies.dat`` or ``u.item``.
+        path: Parquet, CSV/TSV, JSON lines, RecBole ``.item``, or MovieLens ``movies.dat`` or ``u.item``;
+            or what `as_frame` takes.
         item_column: name of the id column, or None to find it by its usual spellings.
 
     Returns:
@@ -42,18 +44,23 @@ def read_item_metadata(path: str | Path, *, item_column: str | None = None) -> "
     """
     import polars as pl
 
-    source = Path(path).expanduser()
-    check_file(source)
-    if source.name in ("u.item", "movies.dat"):
-        return read_movielens_titles(source.read_bytes())
-    layout = detect_layout(source, ReadOptions())
-    if layout.columns and not layout.header:
-        raise DataError(f"{path}: an item file needs a header line that names item_id and title")
-    with reading(str(path), source, layout.separator):
-        frame = scan_columns(source, layout).collect()
+    given = as_frame(path)
+    if given is not None:
+        layout, frame = None, given.lazy().collect()
+    else:
+        source = Path(path).expanduser()
+        check_file(source)
+        if source.name in ("u.item", "movies.dat"):
+            return read_movielens_titles(source.read_bytes())
+        layout = detect_layout(source, ReadOptions())
+        if layout.columns and not layout.header:
+            raise DataError(f"{path}: an item file needs a header line that names item_id and title")
+        with reading(str(path), source, layout.separator):
+            frame = scan_columns(source, layout).collect()
     item = item_column if item_column is not None else find_column(ITEM, frame.columns)
     if item is None or item not in frame.columns:
-        raise DataError(f"{path}: no item column among {', '.join(frame.columns[:12])}; name it {ITEM}")
+        label = path if given is None else "items"
+        raise DataError(f"{label}: no item column among {', '.join(frame.columns[:12])}; name it {ITEM}")
     by_plain = {plain_name(name): name for name in reversed(frame.columns)}
     title = next(
         (by_plain[name] for name in _TITLE_NAMES if name in by_plain and by_plain[name] != item), None
@@ -62,7 +69,12 @@ def read_item_metadata(path: str | Path, *, item_column: str | None = None) -> "
     taken = set(renamed.values())
     others = [name for name in frame.columns if name not in renamed and name not in taken and name != "count"]
     frame = frame.select([*renamed, *others]).rename(renamed)
-    if layout.format == "inter" and "release_year" in frame.columns and title is not None:
+    if (
+        layout is not None
+        and layout.format == "inter"
+        and "release_year" in frame.columns
+        and title is not None
+    ):
         # RecBole takes the year out of MovieLens's titles.
         year = pl.col("release_year")
         with_year = pl.when(year.str.contains(r"^\d{4}$")).then(pl.format("{} ({})", "title", year))

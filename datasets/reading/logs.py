@@ -1,7 +1,6 @@
 """Open a log: find its columns, check their values, convert them. Nothing is held in memory."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from recsys.datasets.collecting import reading
@@ -11,7 +10,7 @@ from recsys.datasets.reading.options import ReadOptions
 from recsys.datasets.reading.parquet_parts import parquet_parts
 from recsys.datasets.reading.raw_log import RawLog
 from recsys.datasets.reading.roles import choose_roles, guess_notice
-from recsys.datasets.reading.spool import as_utf8, local_file
+from recsys.datasets.reading.spool import as_utf8, local_file, user_file
 from recsys.datasets.reading.text_formats import Layout, detect_layout, guess_roles
 from recsys.datasets.reading.validate import CheckedLog, check_log
 from recsys.datasets.schema import ITEM, POSITION, TIMESTAMP, USER, TimeUnit
@@ -97,7 +96,7 @@ def _raw_log(log: Any, options: ReadOptions, columns: Mapping[str, str]) -> RawL
     if frame is not None:
         scanned = frame.lazy()
     else:
-        path, label = Path(log).expanduser(), str(log)
+        path, label = user_file(log), str(log)
         parts = parquet_parts(path)
         if parts:
             scanned, path = scan_parts(parts), None

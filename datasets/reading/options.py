@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass
 from typing import Any, TypedDict
 
-from recsys.datasets.keywords import option
+from recsys.datasets.keywords import check_types, option
 from recsys.datasets.schema import TIME_UNITS
 from recsys.errors import ArgumentError
 
@@ -49,6 +49,11 @@ class ReadOptions:
     encoding: str | None = option(None, "Encoding of a text log that is not UTF-8: latin-1, gbk, utf-16...")
 
     def __post_init__(self) -> None:
+        check_types(self)
+        if self.time_format == "":
+            raise ArgumentError(
+                "time_format='' is no format: write it as strptime does, for example %Y-%m-%d"
+            )
         if self.time_unit is not None and self.time_unit not in TIME_UNITS:
             raise ArgumentError(
                 f"time_unit={self.time_unit!r} is not known: choose one of {', '.join(TIME_UNITS)}"

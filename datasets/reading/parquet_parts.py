@@ -1,6 +1,7 @@
 """A log in many Parquet files: a folder as Spark, Hive or DuckDB write it, or a pattern of names."""
 
 import glob
+from collections.abc import Iterator
 from pathlib import Path
 
 from recsys.errors import DataError
@@ -10,7 +11,9 @@ _PREPARED = ("meta.json", "offsets.npy")  # a prepared dataset holds .parquet fi
 
 
 def parquet_parts(path: Path) -> tuple[Path, ...]:
-    """The Parquet files of a folder and all below, or of a pattern, sorted by name; () where there are none.
+    """The Parquet files of a folder, or of a pattern, sorted by name; () where there are none.
+
+    Of the folders inside, those named ``column=value`` are looked into.
 
     Names that begin with a dot or an underscore are no data, by the custom of those who write such folders.
     A path that exists is never taken for a pattern.
@@ -18,9 +21,7 @@ def parquet_parts(path: Path) -> tuple[Path, ...]:
     if path.is_dir():
         if all((path / name).is_file() for name in _PREPARED):
             return ()
-        found = [part for part in path.rglob("*") if part.suffix in _SUFFIXES and part.is_file()]
-        hidden = {part for part in found if any(name[0] in "._" for name in part.relative_to(path).parts)}
-        return tuple(sorted(set(found) - hidden, key=lambda part: part.relative_to(path).parts))
+        return tuple(sorted(_inside(path), key=lambda part: part.relative_to(path).parts))
     if path.exists() or not glob.has_magic(str(path)):
         return ()
     matched = sorted(Path(name) for name in glob.glob(str(path), recursive=True))
@@ -31,6 +32,16 @@ def parquet_parts(path: Path) -> tuple[Path, ...]:
                 " together"
             )
     return tuple(matched)
+
+
+def _inside(folder: Path) -> Iterator[Path]:
+    for entry in folder.iterdir():
+        if entry.name[0] in "._":
+            continue
+        if entry.suffix in _SUFFIXES and entry.is_file():
+            yield entry
+        elif "=" in entry.name and entry.is_dir():
+            yield from _inside(entry)
 
 
 def has_hive_columns(parts: tuple[Path, ...]) -> bool:

@@ -14,6 +14,25 @@ from recsys.errors import DataError
 _CHUNK = 1 << 20
 
 
+def user_file(log: str | Path) -> Path:
+    """The path that a user wrote, with ``~`` for the home folder.
+
+    Raises:
+        DataError: it is empty, or no path can be written so.
+    """
+    if not str(log):
+        raise DataError("'' names no log; pass the path of one")
+    path = Path(log).expanduser()
+    try:
+        path.stat()
+    except FileNotFoundError:
+        pass  # a pattern, or a mistake that the reader names
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise DataError(f"{str(log)[:200]!r}: {reason}; check the path") from None
+    return path
+
+
 def local_file(path: Path) -> Path:
     """The path of a file that can be read again and again; a pipe is copied into a temporary file.
 

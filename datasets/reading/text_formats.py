@@ -243,8 +243,8 @@ def _is_quoted(kind: Format, separator: str, first: str, asked: bool | None) -> 
     by tabs, unless the first field of the file is quoted.
     """
     if asked is not None:
-        return asked and len(separator) == 1
-    if kind != "csv" or len(separator) > 1 or separator == " ":
+        return asked and len(separator.encode()) == 1
+    if kind != "csv" or len(separator.encode()) > 1 or separator == " ":
         return False
     return separator != "\t" or first.startswith('"')
 
@@ -260,7 +260,7 @@ def _sniff_separator(lines: list[str]) -> str:
 
 
 def _fields(line: str, separator: str, quoted: bool) -> list[str]:
-    if len(separator) > 1 or not quoted:
+    if len(separator.encode()) > 1 or not quoted:
         return line.split(separator)
     try:
         return next(csv.reader([line], delimiter=separator))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from recsys.datasets.prepared.files import sha256_of
 from recsys.datasets.reading.frames import as_frame
 from recsys.datasets.reading.parquet_parts import parquet_parts
-from recsys.datasets.reading.spool import local_file
+from recsys.datasets.reading.spool import local_file, user_file
 from recsys.datasets.reading.text_formats import check_file
 from recsys.datasets.schema import nearest
 from recsys.datasets.sources.known import KNOWN, fetch_known
@@ -84,7 +84,7 @@ def find_source(log: Any, notify: Callable[[str], None] | None = None) -> Source
         )
     if re.match(r"^[A-Za-z][A-Za-z0-9+.\-]+:/", str(log)):
         raise DataError(f"{log}: is an address, not a file; download it and pass the path of the copy")
-    path = Path(log).expanduser()
+    path = user_file(log)
     parts = parquet_parts(path)
     if parts:
         return _parts_source(path, parts)
@@ -98,6 +98,24 @@ def find_source(log: Any, notify: Callable[[str], None] | None = None) -> Source
         log=local, name=_short_name(path), file=path.name, sha256=sha256_of(local), size=local.stat().st_size
     )
     return source if local == path else replace(source, name="pipe", file="pipe")
+
+
+def items_sha256(items: Any) -> str | None:
+    """Hex sha256 of an item file or frame, or None without one.
+
+    Raises:
+        DataError: the file cannot be read.
+    """
+    if items is None:
+        return None
+    frame = as_frame(items)
+    if frame is not None:
+        return _frame_sha256(frame.lazy().collect())
+    try:
+        return sha256_of(Path(items).expanduser())
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise DataError(f"{items}: {reason}; check the path of the item file") from None
 
 
 def is_known(log: Any) -> bool:

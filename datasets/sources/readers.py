@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
-from recsys.datasets.keywords import takes
+from recsys.datasets.keywords import refuse_unknown, takes
 from recsys.datasets.reading.logs import collect_sorted, convert, open_log
 from recsys.datasets.reading.options import ReadKeywords, ReadOptions
 from recsys.datasets.sources.finding import is_known, known_path
@@ -34,6 +34,7 @@ def scan_log(path: str | Path, **options: Unpack[ReadKeywords]) -> "pl.LazyFrame
         ArgumentError: an option is unknown.
         DataError: the file cannot be read, lacks a column, or holds a bad value; one line says where.
     """
+    refuse_unknown(options, ReadOptions)
     return convert(open_log(path, ReadOptions(**options)), others=True)
 
 
@@ -61,6 +62,7 @@ def read_interactions(
         ArgumentError: an option is unknown.
         DataError: the log cannot be read, lacks a column, or holds a bad value; one line says where.
     """
+    refuse_unknown(options, ReadOptions)
     checked = open_log(known_path(log, notify), ReadOptions(**options))
     if notify is not None and not is_known(log):
         for notice in checked.notices:

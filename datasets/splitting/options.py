@@ -3,7 +3,7 @@
 from dataclasses import dataclass, fields
 from typing import Any, TypedDict
 
-from recsys.datasets.keywords import option
+from recsys.datasets.keywords import check_types, option
 
 __all__ = ["SplitKeywords", "SplitOptions"]
 
@@ -26,6 +26,9 @@ class SplitOptions:
         split_column: column: name of the column that holds train, valid or test.
         valid: own validation file (or frame) beside the log; makes the split "files".
         test: own test file (or frame) beside the log.
+
+    Raises:
+        ArgumentError: a value is of the wrong type.
     """
 
     split: str = option(
@@ -47,6 +50,9 @@ class SplitOptions:
     split_column: str | None = option(None, "Column that says train, valid or test.")
     valid: Any = option(None, "Own validation file; LOG then holds the training events alone.")
     test: Any = option(None, "Own test file; LOG then holds the training events alone.")
+
+    def __post_init__(self) -> None:
+        check_types(self)
 
     def given(self) -> dict[str, Any]:
         """The options besides the name that are not None."""

@@ -25,6 +25,8 @@ def check_time_zone(zone: str) -> str:
     Raises:
         ArgumentError: the zone is unknown.
     """
+    if not isinstance(zone, str):
+        raise ArgumentError(f"time_zone={zone!r} is no text: write an IANA name, +HH:MM or column:NAME")
     if not zone.startswith(COLUMN) or not zone_column(zone):
         _zone(zone)
     return zone

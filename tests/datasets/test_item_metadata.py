@@ -6,6 +6,8 @@ import numpy as np
 import polars as pl
 import pytest
 
+from recsys.datasets.prepared.vocabulary import item_table
+from recsys.datasets.preparing.prepare import prepare
 from recsys.datasets.reading.item_metadata import item_rows, read_item_metadata, read_movielens_titles
 from recsys.errors import DataError
 
@@ -87,3 +89,22 @@ def test_number_metadata_joins_a_text_catalog() -> None:
     table, titled = item_rows(pl.Series(["10", "x"]), np.array([1, 1]), metadata)
     assert table["title"].to_list() == ["a", None]
     assert titled == 1
+
+
+def test_a_frame_of_items_is_read_as_a_file_is(tmp_path: Path) -> None:
+    log = pl.DataFrame({"user_id": [1, 1], "item_id": [10, 20], "timestamp": [1, 2]})
+    items = {"item_id": ["10", " 20.0"], "title": ["Ten", "Twenty"]}
+    for number, given in enumerate((items, pl.DataFrame(items))):
+        store = prepare(log, tmp_path / f"out-{number}", items=given)
+        assert item_table(store)["title"].to_list() == ["Ten", "Twenty"]
+    assert prepare(log, tmp_path / "out-0", items=items).path == tmp_path / "out-0"
+    with pytest.raises(DataError, match="made from another log or with other options"):
+        prepare(log, tmp_path / "out-0", items={**items, "title": ["X", "Y"]})
+    with pytest.raises(DataError, match="items: no item column among thing"):
+        prepare(log, tmp_path / "other", items={"thing": [1]})
+
+
+def test_movies_dat_is_utf_8_or_latin_1() -> None:
+    for encoding in ("utf-8", "latin-1"):
+        titles = read_movielens_titles("1::Léon (1994)::Drama\r\n".encode(encoding))
+        assert titles["title"].to_list() == ["Léon (1994)"]

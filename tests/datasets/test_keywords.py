@@ -1,10 +1,13 @@
 """Options stand in one place: dataclasses, keywords, signatures and commands agree."""
 
 import inspect
+import json
 import typing
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from recsys.datasets.preparing.options import (
@@ -18,7 +21,7 @@ from recsys.datasets.preparing.prepare import prepare
 from recsys.datasets.reading.options import ReadKeywords, ReadOptions
 from recsys.datasets.sources.readers import read_interactions, scan_log
 from recsys.datasets.splitting.options import SplitKeywords, SplitOptions
-from recsys.errors import ArgumentError
+from recsys.errors import ArgumentError, DataError
 
 # What data prepared by version 1 hold for their options, key by key.
 FIRST = {
@@ -98,7 +101,15 @@ def test_later_options_are_recorded_where_they_are_asked_for() -> None:
 @pytest.mark.parametrize(
     ("keywords", "message"),
     [
-        ({"colour": "red"}, "unexpected keyword 'colour'"),
+        ({"colour": "red"}, "unexpected keyword 'colour': known are split, valid_fraction"),
+        ({"min_event": 5}, "unexpected keyword 'min_event': did you mean min_events=?"),
+        ({"min_events": "5"}, "min_events='5' is of the wrong type: give a whole number"),
+        ({"min_events": True}, "min_events=True is of the wrong type"),
+        ({"min_events": 1.5}, "min_events=1.5 is of the wrong type"),
+        ({"split": None}, "split=None is of the wrong type: give text"),
+        ({"header": "yes"}, "header='yes' is of the wrong type: give True or False"),
+        ({"split": "temporal", "valid_fraction": "0.1"}, "valid_fraction='0.1' is of the wrong type"),
+        ({"time_format": ""}, "time_format='' is no format"),
         ({"time_unit": "h"}, "choose one of s, ms"),
         ({"time_unit": "s", "time_format": "%Y"}, "a date has no unit"),
         ({"separator": ""}, "separates nothing"),
@@ -109,3 +120,21 @@ def test_later_options_are_recorded_where_they_are_asked_for() -> None:
 def test_options_out_of_range_are_refused(keywords: Any, message: str) -> None:
     with pytest.raises(ArgumentError, match=message):
         PrepareOptions.of(keywords)
+
+
+def test_numbers_of_numpy_are_plain_numbers() -> None:
+    record = PrepareOptions.of({"min_events": np.int64(5)}).record()  # type: ignore[typeddict-item]
+    assert record == FIRST | {"min_user_events": 5, "min_item_events": 5}
+    assert json.dumps(record)
+    share: Any = np.float32(0.25)
+    assert json.dumps(PrepareOptions.of({"split": "ratio", "valid_fraction": share}).record())
+
+
+@pytest.mark.parametrize("path", ["", "a\0b.csv", "a" * 5_000])
+def test_what_can_be_no_path_is_one_line(tmp_path: Path, path: str) -> None:
+    with pytest.raises(DataError):
+        read_interactions(path)
+    with pytest.raises(DataError):
+        prepare(path, tmp_path / "out")
+    with pytest.raises(ArgumentError, match="names no folder"):
+        prepare({"user_id": [1], "item_id": [1], "timestamp": [5]}, "")

@@ -74,6 +74,15 @@ def test_parts_of_other_columns_are_one_line(folder: Path) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_folders_inside_are_not_looked_into_unless_they_name_a_value(tmp_path: Path) -> None:
+    inside = tmp_path / "run" / "data"
+    inside.mkdir(parents=True)
+    FRAME.write_parquet(inside / "users.parquet")
+    with pytest.raises(DataError, match=r"is a directory without .parquet files"):
+        prepare(tmp_path / "run", tmp_path / "out")
+    assert is_prepared(tmp_path / "run")
+
+
 def test_other_folders_say_what_they_are(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match=r"is a directory without .parquet files, not a log"):
