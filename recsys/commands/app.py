@@ -26,6 +26,7 @@ from recsys.commands import (
     tune,
     warm_up,
 )
+from recsys.commands.examples import show_examples
 from recsys.commands.failures import ending_on_signals, exit_code
 from recsys.commands.plugins import WithPlugins
 from recsys.commands.usage import UsageError
@@ -57,6 +58,7 @@ app.command()(recommend.recommend)
 app.command("warm-up")(warm_up.warm_up)
 app.command()(doctor.doctor)
 app.add_typer(bench.bench)
+show_examples(app)
 
 
 def main() -> None:

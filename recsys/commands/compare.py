@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from recsys.commands.output import AsJson, Backend, print_json, read_cutoffs, tell
+from recsys.commands.output import AsJson, Backend, Device, print_json, read_cutoffs, tell
 from recsys.errors import ArgumentError
 
 
@@ -21,7 +21,7 @@ def compare(
     slices: Annotated[
         bool, typer.Option("--slices", help="Compare by history length, popularity and hour, too.")
     ] = False,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    device: Device = "auto",
     backend: Backend = "auto",
     as_json: AsJson = False,
 ) -> None:

@@ -11,6 +11,7 @@ import sys
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from typing import Any
 
 import typer
@@ -23,8 +24,10 @@ from recsys.errors import RecsysError
 
 DEBUG = "RECSYS_DEBUG"
 
+afterwards: ContextVar[str | None] = ContextVar("afterwards", default=None)
+"""What becomes of the command at hand that was interrupted, where it knows better than `_GOES_ON`."""
+
 _GOES_ON = {
-    "train": "the same command with --resume goes on from the last checkpoint",
     "score": "the same command goes on where it stopped",
     "tune": "the same command goes on where it stopped",
     "accuracy": "the same command goes on where it stopped",
@@ -89,7 +92,7 @@ def exit_code(error: BaseException, root: Any, command: Any = None, arguments: S
 def _interrupted(error: BaseException, command: Any) -> int:
     number = error.number if isinstance(error, Terminated) else signal.SIGINT
     word = "Interrupted" if number == signal.SIGINT else "Terminated"
-    after = _GOES_ON.get(getattr(command, "name", None) or "")
+    after = afterwards.get() or _GOES_ON.get(getattr(command, "name", None) or "")
     # A terminal shows ^C: the line begins below it.
     start = "\n" if number == signal.SIGINT and sys.stderr.isatty() else ""
     print(f"{start}{word}{f'; {after}' if after else ''}.", file=sys.stderr)

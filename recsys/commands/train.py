@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+from recsys.commands.failures import afterwards
 from recsys.commands.log_options import Items, TimeZone, chosen, options_of
 from recsys.commands.output import AsJson, Backend, Device, Quiet, print_json, print_result, say
 from recsys.datasets.preparing.options import OPTIONS
@@ -103,24 +104,29 @@ def train(
     )
     if config is not None:
         _check_file(config, model)
-    model.fit(
-        data,
-        out=out,
-        resume=resume,
-        overwrite=overwrite,
-        quiet=quiet,
-        notify=say,
-        callbacks=loggers,
-        data_options=chosen({**options, "time_zone": time_zone, "items": items}, *OPTIONS),
-    )
-    run = RunFolder(out)
-    result = model.evaluate(progress=not quiet) if has_targets(model.store_) else None
-    with belonging(out, model.encoder_) as digest:
-        model.build_index()
-        report: dict[str, Any] = {} if result is None else result.to_json()
-        report |= {"epochs": len(model.history_), "index": model.index_.kind, "model_sha256": digest}
-        write_json(run.report, report)
-        model.save_index(run.index)
+    run, fitted = RunFolder(out), False
+    try:
+        model.fit(
+            data,
+            out=out,
+            resume=resume,
+            overwrite=overwrite,
+            quiet=quiet,
+            notify=say,
+            callbacks=loggers,
+            data_options=chosen({**options, "time_zone": time_zone, "items": items}, *OPTIONS),
+        )
+        fitted = True
+        result = model.evaluate(progress=not quiet) if has_targets(model.store_) else None
+        with belonging(out, model.encoder_) as digest:
+            model.build_index()
+            report: dict[str, Any] = {} if result is None else result.to_json()
+            report |= {"epochs": len(model.history_), "index": model.index_.kind, "model_sha256": digest}
+            write_json(run.report, report)
+            model.save_index(run.index)
+    except KeyboardInterrupt:
+        afterwards.set(_after_interrupt(run, fitted))
+        raise
     say(f"Index: {model.index_.reason}")
     say(f"Written: {out} (weights, report.json, plots/training.png, index/)")
     if result is None:
@@ -128,6 +134,22 @@ def train(
             print_json(report)
         return
     print_result(result, as_json, report)
+
+
+def _after_interrupt(run: Any, fitted: bool) -> str:
+    """What is there of a training that was interrupted."""
+    from recsys.run_folder.layout import State, state_of
+    from recsys.run_folder.writing import OVERWRITING, RESUMING, waiting
+
+    if fitted:
+        return (
+            f"the run is whole; `recsys evaluate {run.path}` tests it, `recsys index {run.path}` indexes it"
+        )
+    if waiting(run, OVERWRITING) is not None:
+        return "the earlier run is as it was; the same command with --resume goes on from the last checkpoint"
+    if state_of(run) is State.UNFINISHED or waiting(run, RESUMING) is not None:
+        return "the same command with --resume goes on from the last checkpoint"
+    return "nothing was written"
 
 
 def _check_file(path: Path, model: Any) -> None:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from recsys.commands.output import AsJson, Backend, print_json, say, tell
+from recsys.commands.output import AsJson, Backend, Device, print_json, say, tell
 
 
 def tune(
@@ -31,7 +31,7 @@ def tune(
     select: Annotated[
         str | None, typer.Option(metavar="METRIC@K", help="Validation metric to compare by; else ndcg@10.")
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    device: Device = "auto",
     backend: Backend = "auto",
     seed: Annotated[int, typer.Option(help="Decides everything random.")] = 0,
     as_json: AsJson = False,
