@@ -121,7 +121,9 @@ def test_an_encoder_of_ones_own_is_named_on_every_command(runs: Path, own_folder
     sys.modules.pop("my_encoder")
     refused = call("recommend", "run", "--user", "3")
     assert refused.returncode == 2
-    assert "encoder 'last-item' is not built in: pass --plugin my_encoder" in refused.stderr
+    assert (
+        "encoder 'last-item' is not built in: import my_encoder first (--plugin my_encoder" in refused.stderr
+    )
     answers = call_json("recommend", "run", "--user", "3", "--plugin", "my_encoder")
     assert len(answers["items"]) == 10
     compared = call_json("compare", "run", runs / "b", "--plugin", "my_encoder", "--resamples", "20")
