@@ -37,7 +37,7 @@ from recsys.retrieval.bundle import bundle_exists
 from recsys.retrieval.item_index import ItemIndex
 from recsys.run_folder import RunFolder, fingerprint, read_run
 from recsys.run_folder.fitting import Fitting
-from recsys.run_folder.keeping import save_run
+from recsys.run_folder.keeping import refuse_another_run, save_run
 from recsys.run_folder.settings import Recipe, settings_of
 from recsys.training.callbacks import Callback, check_callbacks
 from recsys.training.config import TrainingConfig
@@ -564,11 +564,16 @@ class Recommender:
         """Write the index as a folder that is whole or absent, with golden queries of some users.
 
         Items that came or went since the index was built are written with it.
+
+        Raises:
+            RunError: it is the place of another run's index.
+            RetrievalError: the folder holds something else, or cannot be written.
         """
-        encoder = self._fitted()
+        encoder, place = self._fitted(), user_path(folder)
+        refuse_another_run(place, encoder)
         with prefer_backend(self.backend):
             states = golden_states(encoder, self.store_)
-            self.decoder_.save(user_path(folder), states, self._names.changes(self.decoder_.live))
+            self.decoder_.save(place, states, self._names.changes(self.decoder_.live))
 
     def save(self, path: str | Path, *, overwrite: bool = False) -> None:
         """Write a run folder that `load` and the command line open, whole or not at all.

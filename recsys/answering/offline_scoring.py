@@ -9,7 +9,7 @@ what it did and goes on. Parts do not depend on each other: a cluster may give e
 """
 
 import hashlib
-import shutil
+import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -36,6 +36,7 @@ from recsys.retrieval.live import LiveIndex
 FORMAT = 2
 PLAN = "scoring.json"
 SUCCESS = "_SUCCESS"
+_OURS = re.compile(r"\.?(scoring\.json|_SUCCESS|part-\d+-of-\d+\.parquet)(\.\w{8})?")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -167,16 +168,26 @@ def _claim(out: Path, plan: dict[str, Any], overwrite: bool) -> None:
     if out.exists() and not out.is_dir():
         raise RunError(f"{out}: is a file; name a folder")
     if out.exists() and any(out.iterdir()):
-        if not (out / PLAN).exists():
+        # A file of that name may be anybody's.
+        found = read_json(out / PLAN) if (out / PLAN).exists() else {}
+        if not {"format", "model", "parts"} <= found.keys():
             raise RunError(f"{out}: holds something that is not a scoring; choose another folder")
-        if read_json(out / PLAN) == plan:
+        if found == plan:
             return
         if not overwrite:
             raise RunError(
                 f"{out}: holds parts of another model, list of users or filter; choose another folder, or "
-                "replace them with overwrite"
+                "replace them with overwrite=True"
             )
-        shutil.rmtree(out)
+        ours = [entry for entry in out.iterdir() if _OURS.fullmatch(entry.name) and entry.is_file()]
+        foreign = {entry.name for entry in out.iterdir()} - {entry.name for entry in ours}
+        if foreign:
+            raise RunError(
+                f"{out}: holds {min(foreign)!r} besides the parts; move it elsewhere, or choose another "
+                "folder"
+            )
+        for entry in ours:
+            entry.unlink()
     write_json(out / PLAN, plan)
 
 

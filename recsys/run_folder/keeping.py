@@ -97,6 +97,19 @@ def belonging(path: str | Path, encoder: SequenceEncoder) -> Iterator[str]:
         yield read_manifest(run).sha256
 
 
+def refuse_another_run(folder: Path, encoder: SequenceEncoder) -> None:
+    """Refuse to write an index into the run of other weights, which could not be loaded with it.
+
+    Raises:
+        RunError: ``folder`` is the place of a run's index, and the run is another one.
+    """
+    run = RunFolder(folder.parent)
+    if folder == run.index and run.manifest.exists():
+        kept, _, _ = read_run(run.path)
+        if fingerprint(kept) != fingerprint(encoder):
+            raise RunError(f"{folder}: is the place of another run's index; choose another folder")
+
+
 def _is_of(run: RunFolder, encoder: SequenceEncoder, store: SequenceStore) -> bool:
     """Whether a run has these weights and these data."""
     try:

@@ -147,6 +147,28 @@ def test_a_model_whose_data_were_replaced_is_not_saved_with_those_of_another(
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 
+def test_an_index_is_not_put_into_another_run(log: pl.DataFrame, run: Path) -> None:
+    before = _contents(run)
+    with pytest.raises(RunError, match="is the place of another run's index"):
+        _model(2, learning_rate=0.01).fit(log).save_index(run / "index")
+    assert _contents(run) == before
+
+
+def test_scores_are_overwritten_and_nothing_else(run: Path, tmp_path: Path) -> None:
+    model, out = recsys.load(run), tmp_path / "parts"
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "theirs" / "scoring.json").write_text('{"goals": 3}')
+    with pytest.raises(RunError, match="holds something that is not a scoring"):
+        model.score(tmp_path / "theirs", overwrite=True)
+    model.score(out, k=2)
+    (out / "notes.txt").write_text("mine")
+    with pytest.raises(RunError, match=r"holds 'notes.txt' besides the parts"):
+        model.score(out, k=3, overwrite=True)
+    (out / "notes.txt").unlink()
+    model.score(out, k=3, overwrite=True)
+    assert pl.read_parquet(out / "part-00000-of-00001.parquet")["rank"].max() == 3
+
+
 def test_a_failed_fit_leaves_the_old_one(log: pl.DataFrame, monkeypatch: pytest.MonkeyPatch) -> None:
     model = _model().fit(log)
     before = model.recommend([3], k=5)
