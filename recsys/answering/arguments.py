@@ -32,7 +32,7 @@ def id_list(ids: Iterable[Any], what: str) -> list[Any]:
             f"{what} must be a list of ids, not a {type(ids).__name__}: pass one column of it"
         )
     if not isinstance(ids, Iterable):
-        raise ArgumentError(f"{what} must be a list of ids, not {_short(ids)}")
+        raise ArgumentError(f"{what} must be a list of ids, not {short(ids)}")
     _check_length(ids, what)
     for name in ("tolist", "to_list", "to_pylist"):
         if hasattr(ids, name):
@@ -54,7 +54,7 @@ def whole_number(value: Any, name: str, least: int = 1) -> int:
     except TypeError:
         number = None
     if number is None:
-        raise ArgumentError(f"{name} = {_short(value)} must be a whole number")
+        raise ArgumentError(f"{name} = {short(value)} must be a whole number")
     if number < least:
         raise ArgumentError(f"{name} = {number} must be at least {least}")
     return number
@@ -93,7 +93,7 @@ def _too_many(what: str) -> ArgumentError:
     return ArgumentError(f"{what} holds more than {MOST_IDS:,} ids: pass them in several calls")
 
 
-def _short(value: Any) -> str:
-    """The value's first line, cut."""
+def short(value: Any) -> str:
+    """A value in one line of at most 60 characters."""
     text = (repr(value).splitlines() or [""])[0]
     return text if len(text) <= 60 else f"{text[:57]}..."

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from recsys.answering.answers import QueryOptions, answer
-from recsys.answering.arguments import id_list
+from recsys.answering.arguments import id_list, short
 from recsys.answering.keywords import hinted
 from recsys.answering.names import Names
 from recsys.answering.queries import Array, Queries
@@ -99,7 +99,9 @@ class LiveUsers:
         """
         (row,) = self._names.items.encode([item]).tolist()
         if row < 0:
-            raise UnknownIdError(f"unknown item {item!r}: not in the training log; a history cannot hold it")
+            raise UnknownIdError(
+                f"unknown item {short(item)}: not in the training log; a history cannot hold it"
+            )
         with self._lock:
             key = self._key(user)
             items, times, offsets = self._history(key)
@@ -199,21 +201,23 @@ class LiveUsers:
         """Unix seconds of an event, not before the user's last."""
         if times is None:
             if value is not None:
-                raise ArgumentError(f"timestamp={value!r}: the log carries order alone; leave it out")
+                raise ArgumentError(f"timestamp={short(value)}: the log carries order alone; leave it out")
             return None
         if value is None:
             raise ArgumentError(f"an event of user {user!r} has no time: pass timestamp=")
         moment = parse_moment(value) if isinstance(value, str) else value
-        seconds, naive = read_moment(moment, f"timestamp={value!r}")
+        seconds, naive = read_moment(moment, f"timestamp={short(value)}")
         if naive and self._zone is not None:
             seconds = int(local_to_unix(np.array([seconds]), self._zone)[0])
         elif naive and offsets is not None and len(offsets):
             seconds -= int(offsets[-1])
         elif naive:
-            raise ArgumentError(f"timestamp={value!r} names no zone: give unix seconds, or an offset with it")
+            raise ArgumentError(
+                f"timestamp={short(value)} names no zone: give unix seconds, or an offset with it"
+            )
         if len(times) and seconds < times[-1]:
             raise ArgumentError(
-                f"timestamp={value!r} lies before user {user!r}'s last event: append in order"
+                f"timestamp={short(value)} lies before user {user!r}'s last event: append in order"
             )
         return seconds
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from recsys.answering.arguments import id_list
+from recsys.answering.arguments import id_list, short
 from recsys.answering.request_times import ask_at, moment_list, read_moment
 from recsys.datasets.times.time_zones import local_to_unix, utc_offsets, zone_column
 from recsys.errors import ArgumentError, UnknownIdError
@@ -242,7 +242,7 @@ def _history_times(place: int, times: Any, length: int, zone: str | None) -> Arr
         raise ArgumentError(f"times of history {place} must be a list of unix seconds, one for each item")
     if len(stamps) != length:
         raise ArgumentError(f"history {place} has {length} items and {len(stamps)} times")
-    read = [read_moment(moment, f"times of history {place} hold {moment!r}") for moment in stamps]
+    read = [read_moment(moment, f"times of history {place} hold {short(moment)}") for moment in stamps]
     seconds = np.array([value for value, _ in read], dtype=np.int64)
     naive = np.array([local for _, local in read], dtype=np.bool_)
     if naive.any():
@@ -275,7 +275,7 @@ def _complain(kind: str, unknown: list[Any], on_unknown: OnUnknown, *, choice: b
         raise ArgumentError(f"on_unknown = {on_unknown!r} is not raise, warn or ignore")
     if not unknown or on_unknown == "ignore":
         return
-    shown = ", ".join(map(repr, unknown[:3])) + (f" and {len(unknown) - 3} more" if len(unknown) > 3 else "")
+    shown = ", ".join(map(short, unknown[:3])) + (f" and {len(unknown) - 3} more" if len(unknown) > 3 else "")
     if on_unknown == "raise":
         remedy = "on_unknown='warn' leaves it out" if choice else "check the id"
         raise UnknownIdError(f"unknown {kind} {shown}: not in the training log; {remedy}")

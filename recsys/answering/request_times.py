@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from recsys.answering.arguments import MOST_IDS
+from recsys.answering.arguments import MOST_IDS, short
 from recsys.datasets.times.time_zones import COLUMN, local_to_unix, utc_offsets
 from recsys.errors import ArgumentError
 
@@ -40,9 +40,9 @@ def parse_moment(text: str) -> int | datetime:
         return datetime.fromisoformat(text)
     except ValueError:
         if re.match(r"^\s*\d{1,2}:\d\d", text):
-            raise ArgumentError(f"{text!r} names no day: write 2026-03-01T08:30") from None
+            raise ArgumentError(f"{short(text)} names no day: write 2026-03-01T08:30") from None
         raise ArgumentError(
-            f"{text!r} is no moment: write unix seconds, or a date and time as 2026-03-01T08:30"
+            f"{short(text)} is no moment: write unix seconds, or a date and time as 2026-03-01T08:30"
         ) from None
 
 
@@ -155,7 +155,7 @@ def ask_at(
 
 
 def _asked(moment: Any) -> tuple[int, bool]:
-    said = f"at={moment!r}".splitlines()[0][:80]
+    said = f"at={short(moment)}"
     return read_moment(parse_moment(moment) if isinstance(moment, str) else moment, said)
 
 

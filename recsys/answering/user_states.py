@@ -11,6 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from recsys.answering.arguments import whole_number
 from recsys.answering.search import UserQueries
 from recsys.datasets.times.time_zones import check_time_zone, utc_offsets
 from recsys.encoders.base import NO_CLOCK_TO_READ, SequenceEncoder
@@ -70,8 +71,7 @@ class UserStates:
         bytes_kept: int = BYTES_KEPT,
         time_zone: str | None = None,
     ) -> None:
-        if bytes_kept < 0:
-            raise ArgumentError(f"bytes_kept = {bytes_kept} must be at least 0")
+        bytes_kept = whole_number(bytes_kept, "bytes_kept", least=0)
         self._encoder = encoder
         self._time_zone = None if time_zone is None else check_time_zone(time_zone)
         self._history_of = history_of

@@ -62,20 +62,22 @@ def with_window(
         deny: ids that never are.
     """
     may = np.ones(len(window.ids), dtype=np.bool_)
-    there = None if decoder.live is None else decoder.live.snapshot().ids
-    for only in (allow, there):
+    version = None if decoder.live is None else decoder.live.snapshot()
+    for only in (allow, None if version is None else version.ids):
         if only is not None:
             may &= np.isin(window.ids, only)
     if deny is not None:
         may &= ~np.isin(window.ids, deny)
     owner = window.rows()
-    vectors = decoder.index.vectors.numpy()
+    pairs = np.flatnonzero(may)
+    # As they are searched: an item may have been given another vector since the index was built.
+    vectors = (version.vectors if version is not None else decoder.index.vectors_of)(window.ids[pairs])
     best = np.full(len(owner), -np.inf, dtype=np.float32)
     for place in range(int(np.diff(groups).max(initial=0))):
-        has = np.flatnonzero(groups[owner] + place < groups[owner + 1])
-        queries = states[groups[owner[has]] + place]
-        products = np.einsum("pd,pd->p", queries, vectors[window.ids[has]])
-        best[has] = np.maximum(best[has], products)
+        has = groups[owner[pairs]] + place < groups[owner[pairs] + 1]
+        queries = states[groups[owner[pairs[has]]] + place]
+        products = np.einsum("pd,pd->p", queries, vectors[has])
+        best[pairs[has]] = np.maximum(best[pairs[has]], products)
     # What may not be answered scores as the fillers do and goes with them.
     scores, ids = window.laid_out(np.where(may, best + window.bias, np.float32(-np.inf)))
     ids[np.isneginf(scores)] = -1

@@ -99,6 +99,9 @@ WRONG: list[tuple[str, str, tuple[Any, ...], dict[str, Any]]] = [
     ("recommend", "k = -1 must be at least 1", ([1],), {"k": -1}),
     ("recommend", "interests = 1000000000000 must be between 1 and 16", ([1],), {"interests": 10**12}),
     ("recommend", "exclude_seen='no' must be True or False", ([1],), {"exclude_seen": "no"}),
+    ("recommend", "time_zone=5 is no text", ([1],), {"time_zone": 5}),
+    ("recommend", r"unknown user 'x{56}\.\.\.:", (["x" * 10**5],), {}),
+    ("live_users", "bytes_kept = 'x' must be a whole number", (), {"bytes_kept": "x"}),
     ("recommend", "no argument 'N': k= is meant", ([1],), {"N": 3}),
     ("recommend", "exclude_seen= is meant", ([1],), {"filter_viewed": True}),
     ("recommend", "exclude_seen= is meant", ([1],), {"filter_already_liked_items": True}),
@@ -126,7 +129,7 @@ WRONG: list[tuple[str, str, tuple[Any, ...], dict[str, Any]]] = [
 def test_a_call_that_cannot_be_meant_says_what_is(
     model: Recommender, method: str, message: str, arguments: tuple[Any, ...], named: dict[str, Any]
 ) -> None:
-    with pytest.raises(ArgumentError, match=message) as caught:
+    with pytest.raises(RecsysError, match=message) as caught:
         getattr(model, method)(*arguments, **named)
     assert "\n" not in str(caught.value)
     # Code that catches what Python itself raises for wrong arguments goes on.

@@ -131,3 +131,21 @@ def test_new_users_items_and_moments(data: Path) -> None:
         live.recommend(["somebody"])
     model.remove_items(found["item_id"].to_list()[:1])
     assert found["item_id"][0] not in live.recommend([999], k=20)["item_id"]
+
+
+def test_an_item_of_the_window_scores_by_the_vector_that_it_has_now(data: Path) -> None:
+    model = trained("sasrec", data, "off")
+    asked: dict[str, Any] = {
+        "histories": [[1, 2, 3]],
+        "times": [[10, 20, 30]],
+        "exclude_seen": False,
+        "k": 20,
+    }
+    before = dict(model.recommend(**asked)["item_id", "score"].rows())
+    model.add_items([2, 9], vectors=np.stack([model.index_.vectors_of(np.array([n]))[0] * 2 for n in (2, 9)]))
+    after = dict(model.recommend(**asked)["item_id", "score"].rows())
+    assert model.encoder_.repeat_bias is not None
+    bias = float(model.encoder_.repeat_bias.of_distances(np.array([2]))[0])
+    assert after[9] == pytest.approx(2 * before[9], rel=1e-4)
+    assert after[2] - bias == pytest.approx(2 * (before[2] - bias), rel=1e-4)
+    assert after[3] == pytest.approx(before[3], rel=1e-4)
