@@ -63,9 +63,10 @@ def store(sizes: Sizes) -> SequenceStore:
 
 
 def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: dict[str, Any]) -> None:
-    """Put into the record what our other records have, but for the load, which is another every time."""
+    """Record what our other records have of the machine, but for the load, and not its name."""
     machine = stamp()["machine"]
-    machine_info["recsys"] = {name: machine[name] for name in FACTS}
+    machine_info.clear()
+    machine_info.update({name: machine[name] for name in FACTS})
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -73,8 +74,7 @@ def pytest_benchmark_compare_machine_info(
     config: pytest.Config, benchmarksession: Any, machine_info: dict[str, Any], compared_benchmark: Any
 ) -> bool:
     """Say on what machine a run was made that is compared with, if it is another one."""
-    theirs = compared_benchmark["machine_info"].get("recsys", {})
-    ours = machine_info["recsys"]
+    theirs, ours = compared_benchmark["machine_info"], machine_info
     apart = [
         f"{name} {theirs.get(name)} then, {ours[name]} now"
         for name in FACTS
