@@ -67,20 +67,13 @@ def full_loss(rows: int, items: int, rounds: int) -> dict[str, Any]:
         "ours": _both_ways(lambda: linear_cross_entropy(hidden, weight, targets), *leaves),
         "F.cross_entropy(h @ W.T)": _both_ways(lambda: F.cross_entropy(hidden @ weight.T, targets), *leaves),
     }
-    best: tuple[float, int] | None = None
-    for chunk in CHUNKS:
-        loss = _chunked(hidden, weight, targets, chunk)
-        if loss is None:
-            break
-        work = _both_ways(loss, *leaves)
-        seconds = statistics.median(_seconds(work) for _ in range(3))
-        best = min(best or (seconds, chunk), (seconds, chunk))
     automatic = _chunked(hidden, weight, targets, None)
-    if automatic is not None and best is not None:
-        chosen = _chunked(hidden, weight, targets, best[1])
-        assert chosen is not None
+    if automatic is not None:
+        chunked = {chunk: _chunked(hidden, weight, targets, chunk) for chunk in CHUNKS}
+        tried = {chunk: _both_ways(loss, *leaves) for chunk, loss in chunked.items() if loss is not None}
+        best = min(tried, key=lambda chunk: statistics.median(_seconds(tried[chunk]) for _ in range(3)))
         sides["torch chunked, automatic"] = _both_ways(automatic, *leaves)
-        sides[f"torch chunked, {best[1]} rows"] = _both_ways(chosen, *leaves)
+        sides[f"torch chunked, {best} rows"] = tried[best]
     for name, work in sides.items():
         for a, b in zip(work(), sides["ours"](), strict=True):  # type: ignore[call-overload]
             assert float((a - b).norm() / b.norm()) < 1e-4, name

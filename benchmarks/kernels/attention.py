@@ -1,6 +1,6 @@
 """Jagged attention against SDPA on padded and on bucketed arrays; on a GPU also varlen flash and Flex."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from recsys.benchmarks.kernels import flex
-from recsys.benchmarks.kernels.case import DEFINITION, Case, Work, both_ways
+from recsys.benchmarks.kernels.case import DEFINITION, Case, Work, comparisons
 from recsys.benchmarks.kernels.padding import draw, leaf, pad, unpad
 from recsys.benchmarks.kernels.shapes import BEAUTY, ML_1M, Batch
 from recsys.kernels.attention import jagged_attention
@@ -19,8 +19,6 @@ HEADS = {64: 2, 256: 4}
 
 PADDED, WRAPPED, BUCKETS = "SDPA, already padded", "SDPA, padding and unpadding", "SDPA, already in buckets"
 FLASH = "FlashAttention varlen through torch"
-
-Sides = dict[str, tuple[Callable[..., Tensor], Sequence[Tensor], Tensor]]
 
 
 def cases(device: torch.device, dtypes: tuple[torch.dtype, ...], events: int) -> Iterator[Case]:
@@ -80,7 +78,7 @@ def _compare(
 
     in_buckets = [leaf(pad(x[rows], group)) for rows, group, _ in groups for x in inputs]
     upstream_buckets = torch.cat([pad(upstream[rows], group).flatten(0, 1) for rows, group, _ in groups])
-    sides: Sides = {
+    sides: dict[str, Any] = {
         "ours": (ours, [leaf(x) for x in inputs], upstream),
         PADDED: (padded, [leaf(pad(x, batch)) for x in inputs], pad(upstream, batch)),
         WRAPPED: (wrapped, [leaf(x) for x in inputs], upstream),
@@ -90,24 +88,23 @@ def _compare(
     if device.type == "cuda" and dtype != torch.float32:
         sides[FLASH] = (_flash(batch, causal), [leaf(x) for x in inputs], upstream)
     kind = "causal" if causal else "bidirectional"
-    for direction, calls in both_ways(sides, device).items():
-        target = None
+
+    def target(direction: str) -> tuple[str, float] | None:
         if causal and direction == "forward+backward":
-            target = (PADDED, 3.0 if batch.shape == BEAUTY else 1.0)
-        elif FLASH in sides:
-            target = (FLASH, 1.0)
-        yield Case(
-            f"attention, {kind}",
-            batch.title,
-            d_model,
-            str(dtype).removeprefix("torch."),
-            direction,
-            batch.events,
-            calls,
-            upstreams={name: side[2] for name, side in sides.items()} if direction == "forward" else {},
-            work=_work(batch, d_model, upstream.element_size(), direction, causal),
-            target=target,
-        )
+            return (PADDED, 3.0 if batch.shape == BEAUTY else 1.0)
+        return (FLASH, 1.0) if FLASH in sides else None
+
+    yield from comparisons(
+        sides,
+        device,
+        operation=f"attention, {kind}",
+        shape=batch.title,
+        d_model=d_model,
+        dtype=dtype,
+        events=batch.events,
+        work=lambda direction: _work(batch, d_model, upstream.element_size(), direction, causal),
+        target=target,
+    )
 
 
 def padded_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, causal: bool) -> Tensor:
@@ -138,22 +135,22 @@ def _with_bias(batch: Batch, d_model: int, dtype: torch.dtype, device: torch.dev
             q, k, v, batch.offsets, causal=True, max_length=batch.longest, bias=bias, **options
         )
 
-    sides: Sides = {"ours": (ours, [*(leaf(x) for x in inputs), leaf(table)], upstream)}
+    sides: dict[str, Any] = {"ours": (ours, [*(leaf(x) for x in inputs), leaf(table)], upstream)}
     rival = flex.time_biased(pad(timestamps, batch))
     theirs = [*(leaf(pad(x, batch)) for x in inputs), leaf(table)]
     sides["FlexAttention, already padded"] = (rival, theirs, pad(upstream, batch))
-    for direction, calls in both_ways(sides, device).items():
-        yield Case(
-            "attention, causal with time bias",
-            batch.title,
-            d_model,
-            str(dtype).removeprefix("torch."),
-            direction,
-            batch.events,
-            calls,
-            work=_work(batch, d_model, upstream.element_size(), direction, causal=True),
-            target=("FlexAttention, already padded", 3.0),
-        )
+    yield from comparisons(
+        sides,
+        device,
+        operation="attention, causal with time bias",
+        shape=batch.title,
+        d_model=d_model,
+        dtype=dtype,
+        events=batch.events,
+        work=lambda direction: _work(batch, d_model, upstream.element_size(), direction, causal=True),
+        alike=(),
+        target=lambda direction: ("FlexAttention, already padded", 3.0),
+    )
 
 
 def _work(batch: Batch, d_model: int, size: int, direction: str, causal: bool) -> Work:

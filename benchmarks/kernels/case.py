@@ -1,13 +1,13 @@
 """One comparison: our operation and its rivals on the same numbers, and the least work it takes."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
-__all__ = ["DEFINITION", "Case", "Work", "both_ways", "compared"]
+__all__ = ["DEFINITION", "Case", "Sides", "Work", "both_ways", "compared", "comparisons"]
 
 Side = Callable[[], Any]
 
@@ -68,25 +68,77 @@ def compared(sides: Mapping[str, Side]) -> dict[str, Side]:
     return {name: sides[name] for name in rivals} if len(rivals) > 1 else dict(sides)
 
 
-def both_ways(
-    forwards: Mapping[str, tuple[Callable[..., Tensor], Sequence[Tensor], Tensor]], device: torch.device
-) -> dict[str, dict[str, Side]]:
+Sides = Mapping[str, tuple[Callable[..., Any], Sequence[Tensor], Any]]
+"""Side -> (function of the leaves, leaves, gradient of its result); ours first."""
+
+
+def comparisons(
+    sides: Sides,
+    device: torch.device,
+    *,
+    operation: str,
+    shape: str,
+    d_model: int,
+    dtype: torch.dtype,
+    events: int,
+    work: Callable[[str], Work],
+    alike: Container[str] | None = None,
+    target: Callable[[str], tuple[str, float] | None] = lambda direction: None,
+    facts: Callable[[str], Mapping[str, Any]] = lambda direction: {},
+) -> Iterator[Case]:
+    """Yield the comparison of each direction.
+
+    Args:
+        sides: ours and its rivals.
+        device: as in `both_ways`.
+        operation: of the case, as the next four are.
+        shape: title.
+        d_model: width.
+        dtype: of the inputs.
+        events: of a batch.
+        work: what no implementation can do without, by direction.
+        alike: the sides whose forward results have to agree; None is all.
+        target: by direction, as `Case.target`.
+        facts: by direction, as `Case.facts`.
+    """
+    for direction, calls in both_ways(sides, device).items():
+        forward = direction == "forward"
+        yield Case(
+            operation,
+            shape,
+            d_model,
+            str(dtype).removeprefix("torch."),
+            direction,
+            events,
+            calls,
+            upstreams={
+                name: upstream
+                for name, (_, _, upstream) in sides.items()
+                if forward and (alike is None or name in alike)
+            },
+            work=work(direction),
+            target=target(direction),
+            facts=facts(direction),
+        )
+
+
+def both_ways(sides: Sides, device: torch.device) -> dict[str, dict[str, Side]]:
     """Make the sides of each direction from functions and what to differentiate them by.
 
     Args:
-        forwards: side -> (function of the leaves, leaves, gradient of its result).
+        sides: ours and its rivals.
         device: on a CPU forward and forward+backward are timed; on a GPU forward and backward.
 
     Returns:
         direction -> side -> call.
     """
     directions: dict[str, dict[str, Side]] = {"forward": {}}
-    for name, (function, leaves, _) in forwards.items():
+    for name, (function, leaves, _) in sides.items():
         directions["forward"][name] = _forward(function, leaves)
     if device.type == "cuda":
-        directions["backward"] = {name: _backward(*side) for name, side in forwards.items()}
+        directions["backward"] = {name: _backward(*side) for name, side in sides.items()}
     else:
-        directions["forward+backward"] = {name: _round_trip(*side) for name, side in forwards.items()}
+        directions["forward+backward"] = {name: _round_trip(*side) for name, side in sides.items()}
     return directions
 
 

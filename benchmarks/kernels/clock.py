@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from recsys.benchmarks.clock.rivals import gaussian_sums, kernels
-from recsys.benchmarks.kernels.case import DEFINITION, Case, Work, both_ways
+from recsys.benchmarks.kernels.case import DEFINITION, Case, Work, comparisons
 from recsys.benchmarks.kernels.padding import draw, leaf
 from recsys.kernels.clock import clock_sums
 
@@ -61,20 +61,19 @@ def _compare(count: int, length: int, device: torch.device) -> Iterator[Case]:
         DEFINITION: (by("reference"), [leaf(x) for x in leaves], upstream),
     }
     pairs = count * length * (length + 1) // 2
-    for direction, calls in both_ways(sides, device).items():
-        passes = {"forward": 1, "backward": 2, "forward+backward": 3}[direction]
-        yield Case(
-            "clock",
-            f"{count:,} x {length}",
-            WIDTH,
-            "float32",
-            direction,
-            count * length,
-            calls,
-            # Exact Gaussians are another kernel: `benchmarks.clock.errors` says how far apart they are.
-            upstreams=dict.fromkeys(("ours", DEFINITION), upstream) if direction == "forward" else {},
-            work=Work(
-                bytes=2.0 * passes * values.numel() * values.element_size(),
-                flops=2.0 * passes * pairs * values.shape[1],
-            ),
-        )
+    passes = {"forward": 1, "backward": 2, "forward+backward": 3}
+    yield from comparisons(
+        sides,
+        device,
+        operation="clock",
+        shape=f"{count:,} x {length}",
+        d_model=WIDTH,
+        dtype=torch.float32,
+        events=count * length,
+        # Exact Gaussians are another kernel: `benchmarks.clock.errors` says how far apart they are.
+        alike=("ours", DEFINITION),
+        work=lambda direction: Work(
+            bytes=2.0 * passes[direction] * values.numel() * values.element_size(),
+            flops=2.0 * passes[direction] * pairs * values.shape[1],
+        ),
+    )

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from recsys.benchmarks.kernels.case import DEFINITION, Case, Work, both_ways
+from recsys.benchmarks.kernels.case import DEFINITION, Case, Work, comparisons
 from recsys.benchmarks.kernels.padding import draw, leaf, pad, unpad
 from recsys.benchmarks.kernels.shapes import BEAUTY, ML_1M, Batch
 from recsys.kernels.conv import causal_conv
@@ -73,19 +73,18 @@ def _compare(batch: Batch, d_model: int, dtype: torch.dtype, device: torch.devic
         sides["causal-conv1d, already padded"] = (rival, already, pad(upstream, batch))
     size = x.element_size()
     elements = batch.events * channels
-    for direction, calls in both_ways(sides, device).items():
-        passes = {"forward": 2, "backward": 3, "forward+backward": 5}[direction]
-        yield Case(
-            "conv",
-            batch.title,
-            d_model,
-            str(dtype).removeprefix("torch."),
-            direction,
-            batch.events,
-            calls,
-            upstreams={name: side[2] for name, side in sides.items()} if direction == "forward" else {},
-            work=Work(bytes=passes * elements * size, exps=elements * (2 if "+" in direction else 1)),
-            target=("torch conv1d, already padded", 3.0)
-            if batch.shape == BEAUTY and direction == "forward+backward"
-            else None,
-        )
+    passes = {"forward": 2, "backward": 3, "forward+backward": 5}
+    wanted = ("torch conv1d, already padded", 3.0) if batch.shape == BEAUTY else None
+    yield from comparisons(
+        sides,
+        device,
+        operation="conv",
+        shape=batch.title,
+        d_model=d_model,
+        dtype=dtype,
+        events=batch.events,
+        work=lambda direction: Work(
+            bytes=passes[direction] * elements * size, exps=elements * (2 if "+" in direction else 1)
+        ),
+        target=lambda direction: wanted if direction == "forward+backward" else None,
+    )

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from recsys.benchmarks.kernels.case import DEFINITION, Case, Work, both_ways
+from recsys.benchmarks.kernels.case import DEFINITION, Case, Work, comparisons
 from recsys.benchmarks.kernels.padding import draw, leaf
 from recsys.benchmarks.kernels.shapes import catalog
 from recsys.kernels.cross_entropy import linear_cross_entropy
@@ -55,21 +55,19 @@ def _compare(rows: int, items: int, dtype: torch.dtype, device: torch.device) ->
         DEFINITION: (definition, [leaf(hidden), leaf(weight)], upstream),
     }
     pairs = rows * items
-    for direction, calls in both_ways(sides, device).items():
-        # Forward: the logits. Backward: the logits again, and a product for each of two gradients.
-        products = {"forward": 1, "backward": 3, "forward+backward": 3}[direction]
-        yield Case(
-            "cross_entropy",
-            f"{rows:,} rows, {items:,} items",
-            WIDTH,
-            str(dtype).removeprefix("torch."),
-            direction,
-            rows,
-            calls,
-            upstreams={name: side[2] for name, side in sides.items()} if direction == "forward" else {},
-            work=Work(
-                bytes=(rows + items) * WIDTH * upstream.element_size() * (1 if direction == "forward" else 2),
-                flops=2 * products * pairs * WIDTH,
-                exps=pairs,
-            ),
-        )
+    # Forward: the logits. Backward: the logits again, and a product for each of two gradients.
+    products = {"forward": 1, "backward": 3, "forward+backward": 3}
+    yield from comparisons(
+        sides,
+        device,
+        operation="cross_entropy",
+        shape=f"{rows:,} rows, {items:,} items",
+        d_model=WIDTH,
+        dtype=dtype,
+        events=rows,
+        work=lambda direction: Work(
+            bytes=(rows + items) * WIDTH * upstream.element_size() * (1 if direction == "forward" else 2),
+            flops=2 * products[direction] * pairs * WIDTH,
+            exps=pairs,
+        ),
+    )

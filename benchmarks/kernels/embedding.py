@@ -1,12 +1,13 @@
 """Gradients of looked-up item vectors, ids as unequal as an item's popularity."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from recsys.benchmarks.kernels.case import DEFINITION, Case, Work, both_ways
+from recsys.benchmarks.kernels.case import DEFINITION, Case, Work, comparisons
 from recsys.benchmarks.kernels.padding import draw, leaf
 from recsys.benchmarks.kernels.shapes import catalog
 from recsys.kernels.embedding import item_vectors
@@ -33,16 +34,18 @@ def cases(device: torch.device, dtypes: tuple[torch.dtype, ...], events: int) ->
             DEFINITION: lambda table: item_vectors(table, ids, backend="reference"),
         }
         sides = {name: (call, [leaf(table)], upstream) for name, call in calls.items()}
-        for direction, timed in both_ways(sides, device).items():
-            rows = 2 * events if direction == "forward" else events + items
-            yield Case(
-                "embedding",
-                f"{events:,} events, {items:,} items",
-                WIDTH,
-                str(dtype).removeprefix("torch."),
-                direction,
-                events,
-                timed,
-                upstreams=dict.fromkeys(sides, upstream) if direction == "forward" else {},
-                work=Work(bytes=rows * WIDTH * upstream.element_size()),
-            )
+        yield from comparisons(
+            sides,
+            device,
+            operation="embedding",
+            shape=f"{events:,} events, {items:,} items",
+            d_model=WIDTH,
+            dtype=dtype,
+            events=events,
+            work=partial(_work, events, items, upstream.element_size()),
+        )
+
+
+def _work(events: int, items: int, size: int, direction: str) -> Work:
+    rows = {"forward": 2 * events, "backward": events + items, "forward+backward": 3 * events + items}
+    return Work(bytes=rows[direction] * WIDTH * size)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from recsys.benchmarks.kernels.case import DEFINITION, Case, Work, both_ways
+from recsys.benchmarks.kernels.case import DEFINITION, Case, Work, comparisons
 from recsys.benchmarks.kernels.padding import draw, leaf
 from recsys.kernels.linear import linear, narrow_products
 from recsys.kernels.linear.reference import linear as reference
@@ -47,19 +47,17 @@ def _compare(rows: int, inputs: int, outputs: int, device: torch.device) -> Iter
         DEFINITION: reference,
     }
     sides = {name: (call, [leaf(t) for t in (x, weight, bias)], upstream) for name, call in functions.items()}
-    for direction, calls in both_ways(sides, device).items():
-        products = {"forward": 1, "forward+backward": 3}[direction]
-        yield Case(
-            "linear",
-            f"{rows:,} x {inputs} to {outputs}",
-            inputs,
-            "bfloat16",
-            direction,
-            rows,
-            calls,
-            upstreams=dict.fromkeys(sides, upstream) if direction == "forward" else {},
-            work=Work(
-                bytes=float(products * (x.nbytes + weight.nbytes + upstream.nbytes)),
-                flops=2.0 * products * rows * inputs * outputs,
-            ),
-        )
+    products = {"forward": 1, "forward+backward": 3}
+    yield from comparisons(
+        sides,
+        device,
+        operation="linear",
+        shape=f"{rows:,} x {inputs} to {outputs}",
+        d_model=inputs,
+        dtype=torch.bfloat16,
+        events=rows,
+        work=lambda direction: Work(
+            bytes=float(products[direction] * (x.nbytes + weight.nbytes + upstream.nbytes)),
+            flops=2.0 * products[direction] * rows * inputs * outputs,
+        ),
+    )

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from recsys.benchmarks.kernels.case import DEFINITION, Case, Work, both_ways
+from recsys.benchmarks.kernels.case import DEFINITION, Case, Work, comparisons
 from recsys.benchmarks.kernels.padding import draw, leaf
 from recsys.kernels.pointwise import activate, add_dropped, rotate_parts
 
@@ -37,20 +37,21 @@ def cases(device: torch.device, dtypes: tuple[torch.dtype, ...], events: int) ->
             }
             size = leaves[0].element_size()
             moved = size * (sum(x.numel() for x in leaves) + sum(x.numel() for x in upstreams))
-            for direction, calls in both_ways(sides, device).items():
-                yield Case(
-                    "pointwise",
-                    title,
-                    D_MODEL,
-                    str(dtype).removeprefix("torch."),
-                    direction,
-                    events,
-                    calls,
-                    upstreams=dict.fromkeys(sides, upstream)
-                    if title == ALIKE and direction == "forward"
-                    else {},
-                    work=Work(bytes=moved * (1 if direction == "forward" else 3)),
-                )
+            yield from comparisons(
+                sides,
+                device,
+                operation="pointwise",
+                shape=title,
+                d_model=D_MODEL,
+                dtype=dtype,
+                events=events,
+                alike=None if title == ALIKE else (),
+                work=partial(_work, moved),
+            )
+
+
+def _work(moved: int, direction: str) -> Work:
+    return Work(bytes=moved * (1 if direction == "forward" else 3))
 
 
 def _operations(

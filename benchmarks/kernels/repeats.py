@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from recsys.benchmarks.kernels.case import Case, Work, both_ways
+from recsys.benchmarks.kernels.case import Case, Work, comparisons
 from recsys.benchmarks.kernels.padding import draw, leaf
 from recsys.benchmarks.kernels.shapes import BEAUTY, ML_1M, Batch
 from recsys.kernels.repeats import RepeatLayout, repeat_correction
@@ -53,20 +53,18 @@ def _compare(batch: Batch, layout: RepeatLayout, dtype: torch.dtype) -> Iterator
         "torch, padded": (by("reference"), [leaf(x) for x in inputs], upstream),
     }
     pairs = batch.pairs(causal=True)
-    for direction, calls in both_ways(sides, device).items():
-        moved = (2 if direction == "forward" else 6) * n * D_MODEL
-        yield Case(
-            "repeats",
-            batch.title,
-            D_MODEL,
-            str(dtype).removeprefix("torch."),
-            direction,
-            n,
-            calls,
-            upstreams=dict.fromkeys(sides, upstream) if direction == "forward" else {},
-            work=Work(
-                bytes=moved * upstream.element_size(),
-                flops=(2 if direction == "forward" else 6) * pairs * D_MODEL,
-                exps=pairs,
-            ),
-        )
+    passes = {"forward": 2, "forward+backward": 6}
+    yield from comparisons(
+        sides,
+        device,
+        operation="repeats",
+        shape=batch.title,
+        d_model=D_MODEL,
+        dtype=dtype,
+        events=n,
+        work=lambda direction: Work(
+            bytes=passes[direction] * n * D_MODEL * upstream.element_size(),
+            flops=passes[direction] * pairs * D_MODEL,
+            exps=pairs,
+        ),
+    )

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from recsys.benchmarks.kernels.case import Case, Work, both_ways
+from recsys.benchmarks.kernels.case import Case, Work, comparisons
 from recsys.benchmarks.kernels.padding import draw, leaf
 from recsys.benchmarks.kernels.shapes import catalog
 from recsys.kernels.sampled_loss import gbce_loss, sampled_softmax_loss
@@ -57,17 +57,18 @@ def _compare(
     pairs = rows * (negatives.shape[-1] + 1)
     gathered = pairs if negatives.dim() == 2 else rows + len(negatives)
     size = upstream.element_size()
-    for direction, calls in both_ways(sides, device).items():
-        # Forward and row gradients read the gathered rows once; the table's gradient is written once.
-        moved = (gathered + 2 * rows) * WIDTH if direction == "forward" else (rows + items) * WIDTH
-        yield Case(
-            "sampled_loss",
-            f"{rows:,} rows, {items:,} items, {name}",
-            WIDTH,
-            str(dtype).removeprefix("torch."),
-            direction,
-            rows,
-            calls,
-            upstreams={side: x[2] for side, x in sides.items()} if direction == "forward" else {},
-            work=Work(bytes=moved * size, flops=4 * pairs * WIDTH, exps=pairs),
-        )
+    # Forward and row gradients read the gathered rows once; the table's gradient is written once.
+    moved = {"forward": gathered + 2 * rows, "backward": rows + items}
+    moved["forward+backward"] = sum(moved.values())
+    yield from comparisons(
+        sides,
+        device,
+        operation="sampled_loss",
+        shape=f"{rows:,} rows, {items:,} items, {name}",
+        d_model=WIDTH,
+        dtype=dtype,
+        events=rows,
+        work=lambda direction: Work(
+            bytes=moved[direction] * WIDTH * size, flops=4 * pairs * WIDTH, exps=pairs
+        ),
+    )

@@ -1,13 +1,13 @@
 """The selective scan against its definition in torch, and against mamba-ssm's CUDA kernel where installed."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from recsys.benchmarks.kernels.case import Case, Work, both_ways
+from recsys.benchmarks.kernels.case import Case, Work, comparisons
 from recsys.benchmarks.kernels.padding import draw, leaf, pad
 from recsys.benchmarks.kernels.shapes import BEAUTY, DENSE, ML_1M, Batch
 from recsys.kernels.scan import selective_scan
@@ -18,8 +18,6 @@ STATES = 16
 
 FEWER = {64: 8, 256: 16}
 """By how much comparisons with the definition are smaller on a CPU: it keeps every event's state."""
-
-Sides = dict[str, tuple[Callable[..., Tensor], Sequence[Tensor], Tensor]]
 
 
 def cases(device: torch.device, dtypes: tuple[torch.dtype, ...], events: int) -> Iterator[Case]:
@@ -67,38 +65,38 @@ def _compare(
         assert isinstance(y, Tensor)
         return y
 
-    sides: Sides = {"ours": (ours, [leaf(x) for x in inputs], upstream)}
+    sides: dict[str, Any] = {"ours": (ours, [leaf(x) for x in inputs], upstream)}
     if rivals and (device.type == "cpu" or find_spec("mamba_ssm") is None):
         sides["torch, event by event"] = (definition, [leaf(x) for x in inputs], upstream)
     if rivals and device.type == "cuda" and find_spec("mamba_ssm") is not None:
         sides["mamba-ssm, already padded"] = _mamba_ssm(inputs, upstream, batch)
     size, state_steps = upstream.element_size(), events * channels * STATES
-    for direction, calls in both_ways(sides, device).items():
-        passes = {"forward": 4, "backward": 7, "forward+backward": 11}[direction]
-        target = None
+    passes = {"forward": 4, "backward": 7, "forward+backward": 11}
+
+    def target(direction: str) -> tuple[str, float] | None:
         if rivals and "torch, event by event" in sides and direction == "forward+backward":
-            target = ("torch, event by event", 8.0)
-        elif "mamba-ssm, already padded" in sides:
-            target = ("mamba-ssm, already padded", 1.0 if batch.shape == DENSE else 1.3)
-        yield Case(
-            "scan",
-            batch.title,
-            d_model,
-            str(dtype).removeprefix("torch."),
-            direction,
-            events,
-            calls,
-            upstreams={name: side[2] for name, side in sides.items()} if direction == "forward" else {},
-            work=Work(
-                bytes=passes * events * channels * size,
-                exps=state_steps * (2 if "+" in direction else 1),
-                state_steps=state_steps,
-            ),
-            target=target,
-            facts={"wanted_state_steps_per_s": 2.5e9}
-            if direction == "forward" and device.type == "cpu" and not rivals
-            else {},
-        )
+            return ("torch, event by event", 8.0)
+        if "mamba-ssm, already padded" in sides:
+            return ("mamba-ssm, already padded", 1.0 if batch.shape == DENSE else 1.3)
+        return None
+
+    rate = {"wanted_state_steps_per_s": 2.5e9} if device.type == "cpu" and not rivals else {}
+    yield from comparisons(
+        sides,
+        device,
+        operation="scan",
+        shape=batch.title,
+        d_model=d_model,
+        dtype=dtype,
+        events=events,
+        work=lambda direction: Work(
+            bytes=passes[direction] * events * channels * size,
+            exps=state_steps * (2 if "+" in direction else 1),
+            state_steps=state_steps,
+        ),
+        target=target,
+        facts=lambda direction: rate if direction == "forward" else {},
+    )
 
 
 def _schedule(batch: Batch) -> dict[str, Any]:
