@@ -92,3 +92,22 @@ def test_the_wheel_holds_recsys_alone_and_all_of_it(tmp_path: Path) -> None:
         expected |= {f"recsys/{folder}/{p.relative_to(copy / folder)}" for p in (copy / folder).rglob("*.py")}
     assert {n for n in inside if n.endswith(".py")} == expected
     assert "recsys/py.typed" in inside
+    recipes = (copy / "benchmarks" / "accuracy").glob("*/**/*.toml")
+    records = (copy / "benchmarks" / "results" / "accuracy").glob("*/*.json")
+    wanted = {f"recsys/{path.relative_to(copy)}" for path in (*recipes, *records)}
+    assert len(wanted) > 50
+    assert wanted <= set(inside)
+    # Installed, programs read the records of the package and write where they are called.
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(tmp_path / "installed")
+    code = (
+        f"import sys; sys.path.insert(0, {str(tmp_path / 'installed')!r})\n"
+        "from recsys.benchmarks import accuracy, folders\n"
+        "print(folders.CHECKOUT, folders.RESULTS, accuracy.README, accuracy.TABLES)\n"
+        "print([line for line in accuracy.status_lines() if 'ml-100k/ease' in line])"
+    )
+    (tmp_path / "empty").mkdir()
+    places, line = _python(code, cwd=tmp_path / "empty", PYTHONPATH="").splitlines()
+    assert places == "None results None results/accuracy/README.md"
+    assert "(record of the package)" in line
+    assert not list((tmp_path / "empty").iterdir())
