@@ -21,6 +21,8 @@ NAMES = {
     "loss": "loss",
     "ema_decay": "averaging of weights",
     "repeat_bias": "repeat bias, buckets",
+    "patience": "evaluations without gain before the end",
+    "evaluate_every": "epochs between evaluations",
 }
 """The settings that set the networks apart most; the others are in the records."""
 
