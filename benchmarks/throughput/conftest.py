@@ -19,6 +19,7 @@ from recsys.benchmarks.throughput.sizes import SMALL, Sizes, sizes_of
 from recsys.benchmarks.training import made_store
 from recsys.datasets.prepared.store import SequenceStore
 
+LIMITS = pytest.StashKey[dict[str, float]]()
 FACTS = ("cpu", "cores", "threads", "gpu", "system", "python", "torch", "numba")
 
 
@@ -47,9 +48,12 @@ def _threads() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def _limits(sizes: Sizes) -> dict[str, float] | None:
+def _limits(sizes: Sizes, pytestconfig: pytest.Config) -> dict[str, float] | None:
+    if sizes is SMALL:
+        return None
     with _threads_set():
-        return None if sizes is SMALL else measure_limits(torch.device("cpu"))
+        limits = pytestconfig.stash[LIMITS] = measure_limits(torch.device("cpu"))
+    return limits
 
 
 @pytest.fixture
@@ -67,6 +71,17 @@ def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: di
     machine = stamp()["machine"]
     machine_info.clear()
     machine_info.update({name: machine[name] for name in FACTS})
+
+
+def pytest_benchmark_update_commit_info(config: pytest.Config, commit_info: dict[str, Any]) -> None:
+    """Leave out what the clone and the branch happen to be called."""
+    for name in ("project", "branch"):
+        commit_info.pop(name, None)
+
+
+def pytest_benchmark_update_json(config: pytest.Config, output_json: dict[str, Any]) -> None:
+    """Record the limits that shares are of."""
+    output_json["limits"] = config.stash.get(LIMITS, None)
 
 
 @pytest.hookimpl(tryfirst=True)
