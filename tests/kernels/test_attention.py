@@ -10,10 +10,7 @@ from torch.nn import functional as F
 from recsys.errors import ArgumentError
 from recsys.kernels.attention import attention_step, cpu, cpu_tasks, jagged_attention
 from recsys.kernels.attention.dropout import draw_seed, keep_mask
-
-
-def _offsets(lengths: Sequence[int]) -> Tensor:
-    return torch.tensor([0, *itertools.accumulate(lengths)], dtype=torch.int32)
+from tests.kernels.tensors import offsets_of
 
 
 def _inputs(lengths: Sequence[int], heads: int = 2, width: int = 16, seed: int = 0) -> list[Tensor]:
@@ -38,7 +35,7 @@ def _run(
         q,
         k,
         v,
-        _offsets(lengths),
+        offsets_of(lengths),
         causal=causal,
         max_length=max(lengths, default=0),
         dropout_p=dropout_p,
@@ -62,7 +59,7 @@ def test_the_reference_equals_a_hand_worked_case() -> None:
     q = torch.tensor([1.0, 2.0]).view(2, 1, 1)
     k = torch.tensor([0.0, math.log(3.0)]).view(2, 1, 1)
     v = torch.tensor([10.0, 20.0]).view(2, 1, 1)
-    offsets = _offsets([2])
+    offsets = offsets_of([2])
     # Query 1 weighs its keys 1 : 9; query 0 sees itself alone, or both 1 : 3.
     seen = jagged_attention(q, k, v, offsets, causal=True, max_length=2, scale=1.0, backend="reference")
     torch.testing.assert_close(seen.flatten(), torch.tensor([10.0, 19.0]))
@@ -74,8 +71,8 @@ def test_the_reference_equals_a_hand_worked_case() -> None:
 def test_the_reference_equals_torch_attention(causal: bool) -> None:
     lengths = (3, 0, 1, 6)
     q, k, v, _ = (x.double() for x in _inputs(lengths, heads=2, width=4))
-    ours = jagged_attention(q, k, v, _offsets(lengths), causal=causal, max_length=6)
-    for start, end in itertools.pairwise(_offsets(lengths).tolist()):
+    ours = jagged_attention(q, k, v, offsets_of(lengths), causal=causal, max_length=6)
+    for start, end in itertools.pairwise(offsets_of(lengths).tolist()):
         q_s, k_s, v_s = (x[start:end].transpose(0, 1) for x in (q, k, v))
         theirs = F.scaled_dot_product_attention(q_s, k_s, v_s, is_causal=causal)
         torch.testing.assert_close(ours[start:end].transpose(0, 1), theirs)
@@ -90,7 +87,7 @@ def test_the_reference_has_right_gradients(dropout_p: float) -> None:
             q,
             k,
             v,
-            _offsets(lengths),
+            offsets_of(lengths),
             causal=True,
             max_length=3,
             dropout_p=dropout_p,
@@ -201,7 +198,7 @@ def test_the_compiled_mask_is_the_stated_one_in_every_bit(dropout_p: float) -> N
         flat,
         flat,
         names,
-        _offsets(lengths),
+        offsets_of(lengths),
         causal=False,
         max_length=64,
         dropout_p=dropout_p,
@@ -226,7 +223,7 @@ def test_a_call_draws_one_number_and_none_without_dropout() -> None:
     generator, twin = (torch.Generator().manual_seed(3) for _ in range(2))
     for dropout_p in (0.0, 0.5):
         jagged_attention(
-            q, k, v, _offsets((5,)), causal=True, max_length=5, dropout_p=dropout_p, generator=generator
+            q, k, v, offsets_of((5,)), causal=True, max_length=5, dropout_p=dropout_p, generator=generator
         )
         if dropout_p > 0:
             draw_seed(twin, q.device)
@@ -256,7 +253,7 @@ def test_masks_of_neighbouring_rows_heads_sequences_and_seeds_are_unrelated() ->
 def test_steps_equal_the_whole() -> None:
     lengths = (5, 9, 1)
     q, k, v, _ = _inputs(lengths, heads=3, width=8)
-    offsets = _offsets(lengths)
+    offsets = offsets_of(lengths)
     whole = jagged_attention(q, k, v, offsets, causal=True, max_length=9)
     k_cache, v_cache = (torch.full((3, 9, 3, 8), math.nan) for _ in range(2))
     for step in range(9):
@@ -307,8 +304,8 @@ def test_narrow_types_are_computed_in_float32(dtype: torch.dtype, bound: float) 
 
 def test_scale_is_used() -> None:
     q, k, v, _ = _inputs((6,))
-    halved = jagged_attention(q, k, v, _offsets((6,)), causal=True, max_length=6, scale=0.125)
-    same = jagged_attention(q * 0.5, k, v, _offsets((6,)), causal=True, max_length=6)
+    halved = jagged_attention(q, k, v, offsets_of((6,)), causal=True, max_length=6, scale=0.125)
+    same = jagged_attention(q * 0.5, k, v, offsets_of((6,)), causal=True, max_length=6)
     torch.testing.assert_close(halved, same)
 
 
@@ -322,9 +319,9 @@ def test_batches_without_events_give_nothing(lengths: tuple[int, ...], backend: 
 def test_the_registered_operation_passes_torch_checks() -> None:
     q, k, v, _ = _inputs((5, 0, 3), width=32)
     leaves = [x.requires_grad_() for x in (q, k, v)]
-    arguments = (*leaves, _offsets((5, 0, 3)), True, 0.25, 0.0, 0)
+    arguments = (*leaves, offsets_of((5, 0, 3)), True, 0.25, 0.0, 0)
     torch.library.opcheck(cpu.forward.operator, arguments)
-    assert cpu_tasks.cut_batch(_offsets((5, 0, 3)).numpy(), 2, backward=False)[1] == 5
+    assert cpu_tasks.cut_batch(offsets_of((5, 0, 3)).numpy(), 2, backward=False)[1] == 5
 
 
 @pytest.mark.parametrize(
@@ -344,7 +341,7 @@ def test_the_registered_operation_passes_torch_checks() -> None:
 @pytest.mark.parametrize("backend", ["cpu", "reference"])
 def test_wrong_arguments_are_named_in_one_line(change: dict[str, object], message: str, backend: str) -> None:
     x = torch.zeros(5, 1, 8)
-    arguments: dict[str, object] = {"q": x, "k": x, "v": x, "offsets": _offsets((5,)), "causal": True}
+    arguments: dict[str, object] = {"q": x, "k": x, "v": x, "offsets": offsets_of((5,)), "causal": True}
     arguments |= {"max_length": 5, "backend": backend} | change
     with pytest.raises(ArgumentError, match=message) as caught:
         jagged_attention(**arguments)  # type: ignore[arg-type]

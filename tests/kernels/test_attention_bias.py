@@ -1,4 +1,3 @@
-import itertools
 import math
 from collections.abc import Sequence
 
@@ -16,13 +15,10 @@ from recsys.kernels.attention import (
     jagged_attention,
 )
 from recsys.kernels.attention.bias import MAX_BUCKETS, MAX_GAP, relative_position, time_bucket
+from tests.kernels.tensors import offsets_of
 
 LENGTHS = (3, 0, 1, 63, 64, 0, 65, 2, 180)
 EDGES = sorted({max(0, n * 2**e // 4 + d) for e in range(33) for n in (4, 5, 6, 7) for d in (-1, 0, 1)})
-
-
-def _offsets(lengths: Sequence[int]) -> Tensor:
-    return torch.tensor([0, *itertools.accumulate(lengths)], dtype=torch.int32)
 
 
 class _Case:
@@ -66,7 +62,7 @@ class _Case:
             q,
             k,
             v,
-            _offsets(self.lengths),
+            offsets_of(self.lengths),
             causal=causal,
             max_length=max(self.lengths, default=0),
             dropout_p=dropout_p,
@@ -121,12 +117,12 @@ def test_the_reference_equals_a_hand_worked_case() -> None:
     times = torch.tensor([[0.0, 0.0, 0.0, 0.0, 0.0, math.log(2.0)]])
     bias = AttentionBias(times, torch.tensor([100, 105]), torch.tensor([[0.0, math.log(3.0), math.log(4.0)]]))
     both = jagged_attention(
-        zero, zero, v, _offsets([2]), causal=False, max_length=2, bias=bias, backend="reference"
+        zero, zero, v, offsets_of([2]), causal=False, max_length=2, bias=bias, backend="reference"
     )
     # Query 0 weighs 3 : 2, query 1 weighs 8 : 3.
     torch.testing.assert_close(both.flatten(), torch.tensor([14.0, 140 / 11]))
     causal = AttentionBias(position_table=torch.log(torch.tensor([[3.0, 4.0]])))
-    seen = jagged_attention(zero, zero, v, _offsets([2]), causal=True, max_length=2, bias=causal)
+    seen = jagged_attention(zero, zero, v, offsets_of([2]), causal=True, max_length=2, bias=causal)
     torch.testing.assert_close(seen.flatten(), torch.tensor([10.0, 100 / 7]))
 
 
@@ -140,7 +136,7 @@ def test_the_reference_has_right_gradients_tables_included(causal: bool) -> None
 
     def run(q: Tensor, k: Tensor, v: Tensor, times: Tensor, positions: Tensor) -> Tensor:
         bias = AttentionBias(times, stamps, positions)
-        return jagged_attention(q, k, v, _offsets((3, 0, 2)), causal=causal, max_length=3, bias=bias)
+        return jagged_attention(q, k, v, offsets_of((3, 0, 2)), causal=causal, max_length=3, bias=bias)
 
     assert torch.autograd.gradcheck(run, leaves)
 
@@ -190,7 +186,7 @@ def test_every_edge_of_every_bucket_is_looked_up_exactly() -> None:
         q, v = torch.zeros(n, 1, 8), torch.tensor([1.0, 0.0]).repeat(n // 2).view(n, 1, 1).expand(n, 1, 8)
         table = torch.linspace(-3, 3, MAX_BUCKETS)[None]
         found = jagged_attention(
-            q, q, v, _offsets([2] * (n // 2)), causal=True, max_length=2, bias=AttentionBias(table, stamps)
+            q, q, v, offsets_of([2] * (n // 2)), causal=True, max_length=2, bias=AttentionBias(table, stamps)
         )
         wanted = torch.sigmoid(table[0, time_bucket(gaps, MAX_BUCKETS)] - table[0, 0])
         torch.testing.assert_close(found[1::2, 0, 0], wanted, rtol=1e-6, atol=1e-7)
@@ -243,7 +239,7 @@ def test_a_bias_of_zeros_is_no_bias() -> None:
     case = _Case((20, 3))
     case.tables = [torch.zeros(2, 64), None]
     q, k, v = case.events[:3]
-    plain = jagged_attention(q, k, v, _offsets((20, 3)), causal=True, max_length=20)
+    plain = jagged_attention(q, k, v, offsets_of((20, 3)), causal=True, max_length=20)
     torch.testing.assert_close(case.run()[0], plain)
 
 
@@ -270,7 +266,7 @@ def test_the_registered_operation_passes_torch_checks(buckets: int, positions: i
     q, k, v = (x.requires_grad_() for x in case.events[:3])
     by_time, by_position = (None if x is None else x.requires_grad_() for x in case.tables)
     bias = (by_time, None if by_time is None else case.stamps, by_position)
-    torch.library.opcheck(cpu.forward.operator, (q, k, v, _offsets((5, 0, 3)), True, 0.25, 0.0, 0, *bias))
+    torch.library.opcheck(cpu.forward.operator, (q, k, v, offsets_of((5, 0, 3)), True, 0.25, 0.0, 0, *bias))
 
 
 def test_a_compiled_call_gives_the_same_bits() -> None:
@@ -280,7 +276,7 @@ def test_a_compiled_call_gives_the_same_bits() -> None:
     leaves = [x.detach().requires_grad_() for x in (*case.events[:3], *case.tables) if x is not None]
     bias = AttentionBias(leaves[3], case.stamps, leaves[4])
     q, k, v = leaves[:3]
-    out = compiled(q, k, v, _offsets(case.lengths), causal=True, max_length=30, bias=bias)
+    out = compiled(q, k, v, offsets_of(case.lengths), causal=True, max_length=30, bias=bias)
     found = [out.detach(), *torch.autograd.grad(out, leaves, case.events[3])]
     assert all(_same_bits(a, b) for a, b in zip(found, eager, strict=True))
 
@@ -291,7 +287,7 @@ def test_steps_equal_the_whole() -> None:
     times, positions = (torch.randn(3, n, generator=generator) for n in (40, 4))
     stamps = torch.randint(0, 100_000, (7,), generator=generator)
     bias = AttentionBias(times, stamps, positions)
-    whole = jagged_attention(q, k, v, _offsets([7]), causal=True, max_length=7, bias=bias)
+    whole = jagged_attention(q, k, v, offsets_of([7]), causal=True, max_length=7, bias=bias)
     cache_length = 9
     k_cache, v_cache = (torch.full((1, cache_length, 3, 8), math.nan) for _ in range(2))
     cached = torch.full((1, cache_length), 2**40)
@@ -328,5 +324,5 @@ def test_a_step_refuses_added_scores_of_another_shape() -> None:
 def test_a_wrong_bias_is_named_in_one_line(bias: AttentionBias, message: str) -> None:
     x = torch.zeros(5, 1, 8)
     with pytest.raises(ArgumentError, match=message) as caught:
-        jagged_attention(x, x, x, _offsets((5,)), causal=False, max_length=5, bias=bias)
+        jagged_attention(x, x, x, offsets_of((5,)), causal=False, max_length=5, bias=bias)
     assert "\n" not in str(caught.value)

@@ -26,15 +26,12 @@ from recsys.kernels.attention.call import AttentionCall
 from recsys.kernels.attention.dropout import draw_seed, keep_mask
 from recsys.kernels.attention.schedule import CLASSES, TASK_ROWS, read_schedule
 from recsys.kernels.shared.launching import Config, choose_config
+from tests.kernels.tensors import offsets_of
 
 MIXED = (5, 0, 16, 17, 1, 32, 33, 64, 65)
 """Every class, their edges, and an empty sequence."""
 KINDS = ("", "t", "p", "tp")
 """Bias: none, times, positions, both."""
-
-
-def _offsets(lengths: Sequence[int], device: torch.device) -> Tensor:
-    return torch.tensor([0, *itertools.accumulate(lengths)], dtype=torch.int32, device=device)
 
 
 def _inputs(
@@ -82,7 +79,7 @@ def _run(
         q,
         k,
         v,
-        _offsets(lengths, device),
+        offsets_of(lengths, device),
         causal=causal,
         max_length=max(lengths, default=0),
         dropout_p=dropout_p,
@@ -226,7 +223,7 @@ def test_a_device_generator_and_its_seed_on_the_host_give_one_mask(device: torch
     q, k, v, _ = (x.to(device) for x in _inputs((20, 70)))
     drawn = torch.Generator(device).manual_seed(3)
     number = draw_seed(torch.Generator(device).manual_seed(3), device)
-    offsets = _offsets((20, 70), device)
+    offsets = offsets_of((20, 70), device)
     first = jagged_attention(
         q, k, v, offsets, causal=True, max_length=70, dropout_p=0.4, generator=drawn, backend="triton"
     )
@@ -311,7 +308,7 @@ def test_parts_of_one_projection_and_an_expanded_gradient_change_nothing(device:
         q, k, v = leaf.unbind(1)
         assert not q.is_contiguous()
         out = jagged_attention(
-            q, k, v, _offsets(lengths, device), causal=True, max_length=70, backend="triton"
+            q, k, v, offsets_of(lengths, device), causal=True, max_length=70, backend="triton"
         )
         (slope,) = torch.autograd.grad(out.sum(), leaf)
         found = [out.detach().cpu(), *slope.cpu().unbind(1)]
@@ -368,7 +365,7 @@ def test_the_schedule_covers_each_event_once_longest_first() -> None:
 def test_a_schedule_read_from_offsets_is_the_one_made_from_lengths(device: torch.device) -> None:
     lengths = np.array([5, 0, 200, 64, 65, 17])
     made = AttentionSchedule.from_lengths(lengths)
-    tasks, counts = read_schedule(_offsets(lengths.tolist(), device), int(lengths.sum()))
+    tasks, counts = read_schedule(offsets_of(lengths.tolist(), device), int(lengths.sum()))
     assert torch.equal(tasks[: len(made.tasks)].cpu(), made.tasks)
     assert torch.equal(counts, made.counts)
     inputs = _inputs(lengths.tolist(), heads=1)
@@ -397,13 +394,13 @@ def test_a_batch_keeps_the_schedule_of_its_device(device: torch.device) -> None:
 def test_heads_above_128_are_refused(device: torch.device) -> None:
     x = torch.zeros(3, 1, 130, device=device)
     with pytest.raises(ArgumentError, match="q has head size 130, backend 'triton' takes up to 128"):
-        jagged_attention(x, x, x, _offsets((3,), device), causal=True, max_length=3, backend="triton")
+        jagged_attention(x, x, x, offsets_of((3,), device), causal=True, max_length=3, backend="triton")
 
 
 @pytest.mark.parametrize("flags", [False, True])
 def test_the_registered_operations_pass_torch_checks(flags: bool, device: torch.device) -> None:
     lengths = (5, 0, 3, 20)
-    offsets = _offsets(lengths, device)
+    offsets = offsets_of(lengths, device)
     q, k, v, grad = (x.to(device) for x in _inputs(lengths, heads=1))
     bias = _bias(lengths, 1, "tp")
     assert bias is not None
@@ -434,7 +431,7 @@ def test_it_compiles_whole_and_for_any_batch(scheduled: bool, device: torch.devi
         q, k, v, grad = (x.to(device) for x in _inputs(lengths, heads=1))
         leaves = [x.requires_grad_() for x in (q, k, v)]
         schedule = AttentionSchedule.from_lengths(np.array(lengths)).to(device) if scheduled else None
-        found = compiled(leaves[0], leaves[1], leaves[2], _offsets(lengths, device), schedule, max(lengths))
+        found = compiled(leaves[0], leaves[1], leaves[2], offsets_of(lengths, device), schedule, max(lengths))
         slopes = torch.autograd.grad(found, leaves, grad)
         plain = _run([x.cpu() for x in (q, k, v, grad)], lengths, device)
         for a, b in zip((found.detach(), *slopes), plain, strict=True):
@@ -447,7 +444,7 @@ def test_nothing_waits_for_the_device(device: torch.device) -> None:
     lengths = (*MIXED, 200)
     q, k, v, grad = (x.to(device) for x in _inputs(lengths))
     leaves = [x.requires_grad_() for x in (q, k, v)]
-    offsets = _offsets(lengths, device)
+    offsets = offsets_of(lengths, device)
     schedule = AttentionSchedule.from_lengths(np.array(lengths)).to(device)
     table = torch.zeros(2, 9, device=device, requires_grad=True)
     bias = AttentionBias(table, torch.arange(len(q), device=device))

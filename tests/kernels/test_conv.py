@@ -8,12 +8,11 @@ from torch.nn import functional as F
 
 from recsys.errors import ArgumentError
 from recsys.kernels.conv import causal_conv, causal_conv_step
+from tests.kernels.tensors import assert_near, offsets_of
+
+NEAR = {"relative": 1e-5, "floor": 1e-7}
 
 LENGTHS = (0, 1, 2, 3, 7, 0, 64, 65, 300)
-
-
-def _offsets(lengths: tuple[int, ...]) -> Tensor:
-    return torch.tensor([0, *lengths]).cumsum(0).int()
 
 
 def _inputs(
@@ -57,13 +56,6 @@ def _with_gradients(
     return {"y": y.detach(), "state": state.detach(), **gradients}
 
 
-def _assert_near(ours: dict[str, Tensor], wanted: dict[str, Tensor], tolerance: float = 1e-5) -> None:
-    assert ours.keys() == wanted.keys()
-    for name, want in wanted.items():
-        error = (ours[name].double() - want).square().mean().sqrt()
-        assert error <= tolerance * want.square().mean().sqrt() + 1e-9, (name, float(error))
-
-
 def test_the_reference_computes_a_case_worked_by_hand() -> None:
     x = torch.tensor([[1.0], [2.0], [3.0], [10.0]])
     weight, bias = torch.tensor([[10.0, 1.0]]), torch.tensor([0.5])
@@ -72,7 +64,7 @@ def test_the_reference_computes_a_case_worked_by_hand() -> None:
         x,
         weight,
         bias,
-        _offsets((3, 0, 1)),
+        offsets_of((3, 0, 1)),
         activation=None,
         initial_state=initial,
         return_state=True,
@@ -85,7 +77,7 @@ def test_the_reference_computes_a_case_worked_by_hand() -> None:
 @pytest.mark.parametrize("backend", ["reference", "cpu"])
 @pytest.mark.parametrize("width", [2, 3, 4])
 def test_each_sequence_gets_what_torch_conv1d_gives_it(backend: str, width: int) -> None:
-    inputs, offsets = _inputs(width=width), _offsets(LENGTHS)
+    inputs, offsets = _inputs(width=width), offsets_of(LENGTHS)
     y, state = _run(inputs, offsets, backend=backend)
     for i, x in enumerate(inputs["x"].split(LENGTHS)):
         padded = torch.cat([inputs["initial_state"][i].T, x]).double()
@@ -107,7 +99,7 @@ def test_the_reference_has_true_gradients(activation: str | None) -> None:
 
     def run(x: Tensor, weight: Tensor, bias: Tensor, initial: Tensor) -> tuple[Tensor, Tensor]:
         values = {"x": x, "weight": weight, "bias": bias, "initial_state": initial}
-        return _run(values, _offsets(lengths), activation=activation)
+        return _run(values, offsets_of(lengths), activation=activation)
 
     assert torch.autograd.gradcheck(run, leaves)
 
@@ -118,7 +110,7 @@ def test_the_reference_has_true_gradients(activation: str | None) -> None:
 def test_cpu_agrees_with_the_double_precision_reference(
     channels: int, width: int, activation: str | None
 ) -> None:
-    inputs, offsets = _inputs(channels=channels, width=width), _offsets(LENGTHS)
+    inputs, offsets = _inputs(channels=channels, width=width), offsets_of(LENGTHS)
     for names in (("x", "weight", "bias", "initial_state"), ("x", "weight")):
         chosen = {name: inputs[name] for name in names}
         for through in (("y", "state"), ("y",)):
@@ -126,11 +118,11 @@ def test_cpu_agrees_with_the_double_precision_reference(
             ours = _with_gradients(
                 chosen, offsets, torch.float32, through, activation=activation, backend="cpu"
             )
-            _assert_near(ours, wanted)
+            assert_near(ours, wanted, **NEAR)
 
 
 def test_gradients_through_the_state_alone_reach_the_last_inputs() -> None:
-    inputs, offsets = _inputs((5, 1, 0)), _offsets((5, 1, 0))
+    inputs, offsets = _inputs((5, 1, 0)), offsets_of((5, 1, 0))
     names = ("x", "initial_state")
     leaves = {k: v.clone().requires_grad_(k in names) for k, v in inputs.items()}
     _, state = _run(leaves, offsets, backend="cpu")
@@ -149,14 +141,16 @@ def test_gradients_through_the_state_alone_reach_the_last_inputs() -> None:
 
 def test_one_huge_sequence_is_as_exact_as_short_ones() -> None:
     lengths = (20_000, 0, 3)
-    inputs, offsets = _inputs(lengths, channels=3), _offsets(lengths)
+    inputs, offsets = _inputs(lengths, channels=3), offsets_of(lengths)
     wanted = _with_gradients(inputs, offsets, torch.float64, ("y", "state"))
-    _assert_near(_with_gradients(inputs, offsets, torch.float32, ("y", "state"), backend="cpu"), wanted)
+    assert_near(
+        _with_gradients(inputs, offsets, torch.float32, ("y", "state"), backend="cpu"), wanted, **NEAR
+    )
 
 
 def test_a_sequence_has_the_same_bits_alone_and_in_a_batch() -> None:
     lengths = (700, *LENGTHS, 900)
-    inputs, offsets = _inputs(lengths, channels=100), _offsets(lengths)
+    inputs, offsets = _inputs(lengths, channels=100), offsets_of(lengths)
     whole = _with_gradients(inputs, offsets, torch.float32, ("y",), backend="cpu")
     generator = torch.Generator().manual_seed(1)
     upstream = torch.randn(whole["y"].shape, generator=generator)
@@ -165,7 +159,7 @@ def test_a_sequence_has_the_same_bits_alone_and_in_a_batch() -> None:
         x = inputs["x"][part].clone().requires_grad_()
         initial = inputs["initial_state"][i : i + 1].clone().requires_grad_()
         alone = {**inputs, "x": x, "initial_state": initial}
-        y, state = _run(alone, _offsets((lengths[i],)), backend="cpu")
+        y, state = _run(alone, offsets_of((lengths[i],)), backend="cpu")
         y.backward(upstream[part])
         assert torch.equal(y, whole["y"][part])
         assert torch.equal(state[0], whole["state"][i])
@@ -176,7 +170,7 @@ def test_a_sequence_has_the_same_bits_alone_and_in_a_batch() -> None:
 
 
 def test_changing_one_sequence_changes_no_bit_of_the_others() -> None:
-    inputs, offsets = _inputs(), _offsets(LENGTHS)
+    inputs, offsets = _inputs(), offsets_of(LENGTHS)
     before = _with_gradients(inputs, offsets, torch.float32, ("y", "state"), backend="cpu")
     part = slice(int(offsets[6]), int(offsets[7]))
     changed = {**inputs, "x": inputs["x"].clone()}
@@ -191,7 +185,7 @@ def test_changing_one_sequence_changes_no_bit_of_the_others() -> None:
 
 def test_every_run_and_every_thread_count_gives_the_same_bits() -> None:
     lengths = (1500, *LENGTHS, *(40,) * 60)
-    inputs, offsets = _inputs(lengths, channels=130), _offsets(lengths)
+    inputs, offsets = _inputs(lengths, channels=130), offsets_of(lengths)
     threads = torch.get_num_threads()
     runs = []
     try:
@@ -208,7 +202,7 @@ def test_every_run_and_every_thread_count_gives_the_same_bits() -> None:
 @pytest.mark.parametrize("width", [2, 3, 4])
 def test_an_input_reaches_exactly_the_next_width_events_of_its_sequence(width: int) -> None:
     lengths = (3, 40, 5)
-    inputs, offsets = _inputs(lengths, width=width), _offsets(lengths)
+    inputs, offsets = _inputs(lengths, width=width), offsets_of(lengths)
     clean, _ = _run(inputs, offsets, backend="cpu")
     for event in (0, 3, 20, 34, 42):
         spoiled = inputs["x"].clone()
@@ -224,7 +218,7 @@ def test_an_input_reaches_exactly_the_next_width_events_of_its_sequence(width: i
 @pytest.mark.parametrize("backend", ["reference", "cpu"])
 def test_steps_one_by_one_agree_with_the_whole(backend: str) -> None:
     lengths = (12, 12)
-    inputs, offsets = _inputs(lengths), _offsets(lengths)
+    inputs, offsets = _inputs(lengths), offsets_of(lengths)
     y, final = _run(inputs, offsets, backend=backend)
     state, rows = inputs["initial_state"], inputs["x"].view(2, 12, -1)
     for t in range(12):
@@ -243,16 +237,16 @@ def test_a_step_leaves_the_given_state_alone() -> None:
 @pytest.mark.parametrize("cut", [0, 1, 2, 31, 32, 33, 70])
 def test_a_sequence_cut_anywhere_continues_from_its_state(cut: int) -> None:
     inputs = _inputs((70,))
-    whole, final = _run(inputs, _offsets((70,)), backend="cpu")
-    first, state = _run({**inputs, "x": inputs["x"][:cut]}, _offsets((cut,)), backend="cpu")
+    whole, final = _run(inputs, offsets_of((70,)), backend="cpu")
+    first, state = _run({**inputs, "x": inputs["x"][:cut]}, offsets_of((cut,)), backend="cpu")
     rest = {**inputs, "x": inputs["x"][cut:], "initial_state": state}
-    second, end = _run(rest, _offsets((70 - cut,)), backend="cpu")
+    second, end = _run(rest, offsets_of((70 - cut,)), backend="cpu")
     assert torch.equal(torch.cat([first, second]), whole)
     assert torch.equal(end, final)
 
 
 def test_strided_inputs_give_the_same_bits_and_are_not_written() -> None:
-    inputs, offsets = _inputs(), _offsets(LENGTHS)
+    inputs, offsets = _inputs(), offsets_of(LENGTHS)
     wide = torch.stack([inputs["x"], inputs["x"] + 1], dim=1).flatten(1)
     channels = inputs["x"].shape[1]
     strided = {
@@ -276,7 +270,7 @@ def test_strided_inputs_give_the_same_bits_and_are_not_written() -> None:
 @pytest.mark.parametrize("sequences", [0, 3])
 def test_a_batch_without_events_keeps_its_states(backend: str, sequences: int) -> None:
     lengths = (0,) * sequences
-    inputs, offsets = _inputs(lengths), _offsets(lengths)
+    inputs, offsets = _inputs(lengths), offsets_of(lengths)
     dtype = torch.float64 if backend == "reference" else torch.float32
     results = _with_gradients(inputs, offsets, dtype, ("y", "state"), backend=backend)
     assert results["y"].shape == (0, 20)
@@ -287,7 +281,7 @@ def test_a_batch_without_events_keeps_its_states(backend: str, sequences: int) -
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision_is_computed_in_single_and_cast_back(dtype: torch.dtype) -> None:
-    inputs, offsets = _inputs(), _offsets(LENGTHS)
+    inputs, offsets = _inputs(), offsets_of(LENGTHS)
     halves = {name: x.to(dtype) for name, x in inputs.items()}
     y, state = _run(halves, offsets)
     wanted, _ = _run({name: x.float() for name, x in halves.items()}, offsets, backend="cpu")
@@ -297,7 +291,7 @@ def test_half_precision_is_computed_in_single_and_cast_back(dtype: torch.dtype) 
 
 
 def test_without_return_state_only_y_comes_back() -> None:
-    inputs, offsets = _inputs(), _offsets(LENGTHS)
+    inputs, offsets = _inputs(), offsets_of(LENGTHS)
     y = causal_conv(inputs["x"], inputs["weight"], None, offsets.long())
     assert isinstance(y, Tensor)
     assert y.shape == inputs["x"].shape
@@ -307,7 +301,7 @@ def test_the_compiled_operation_is_registered_soundly() -> None:
     from recsys.kernels.conv import cpu
 
     lengths = (3, 0, 4)
-    inputs, offsets = _inputs(lengths, channels=3), _offsets(lengths)
+    inputs, offsets = _inputs(lengths, channels=3), offsets_of(lengths)
     leaves = {name: x.requires_grad_() for name, x in inputs.items()}
     arguments = (leaves["x"], leaves["weight"], leaves["bias"], offsets, True, leaves["initial_state"], True)
     torch.library.opcheck(cpu.forward.operator, arguments)
@@ -337,7 +331,7 @@ GOOD = _inputs((2, 3), channels=4)
     ],
 )
 def test_a_wrong_argument_is_named_in_one_line(changes: dict[str, Any], message: str) -> None:
-    arguments: dict[str, Any] = {**GOOD, "offsets": _offsets((2, 3)), **changes}
+    arguments: dict[str, Any] = {**GOOD, "offsets": offsets_of((2, 3)), **changes}
     with pytest.raises(ArgumentError, match=re.escape(message)) as error:
         causal_conv(**arguments)
     assert "\n" not in str(error.value)

@@ -9,15 +9,12 @@ from recsys.kernels.conv import causal_conv
 from recsys.kernels.shared.launching import Config, interpreting
 from recsys.kernels.shared.launching.configs import read_configs
 from recsys.kernels.shared.launching.recording import record_launches
+from tests.kernels.tensors import offsets_of
 
 pytest.importorskip("triton")
 
 LENGTHS = (0, 1, 2, 3, 7, 0, 63, 64, 65, 0)
 NAMES = ("x", "weight", "bias", "initial_state")
-
-
-def _offsets(lengths: tuple[int, ...], device: torch.device) -> Tensor:
-    return torch.tensor([0, *lengths], device=device).cumsum(0).int()
 
 
 def _inputs(
@@ -51,7 +48,9 @@ def _with_gradients(
         for name, x in inputs.items()
     }
     arguments = {"bias": None, **leaves, **options}
-    y, state = causal_conv(offsets=_offsets(lengths, device), return_state=True, backend=backend, **arguments)
+    y, state = causal_conv(
+        offsets=offsets_of(lengths, device), return_state=True, backend=backend, **arguments
+    )
     generator = torch.Generator().manual_seed(1)
     results = {"y": y, "state": state}
     drawn = {name: torch.randn(results[name].shape, generator=generator) for name in ("y", "state")}
@@ -146,7 +145,7 @@ def test_gradients_through_the_state_alone_reach_the_last_inputs(device: torch.d
 
 def test_changing_one_sequence_changes_no_bit_of_the_others(device: torch.device) -> None:
     lengths = (2, 0, 30, 29, 40)
-    inputs, offsets = _inputs(lengths), _offsets(lengths, torch.device("cpu"))
+    inputs, offsets = _inputs(lengths), offsets_of(lengths, torch.device("cpu"))
     before = _with_gradients(inputs, lengths, device, torch.float32)
     part = slice(int(offsets[3]), int(offsets[4]))
     changed = {**inputs, "x": inputs["x"].clone()}
@@ -164,7 +163,7 @@ def test_changing_one_sequence_changes_no_bit_of_the_others(device: torch.device
 
 def test_a_sequence_has_the_same_bits_wherever_it_stands(device: torch.device) -> None:
     lengths = (40, 0, 2, 31, 1)
-    inputs, offsets = _inputs(lengths), _offsets(lengths, torch.device("cpu"))
+    inputs, offsets = _inputs(lengths), offsets_of(lengths, torch.device("cpu"))
     parts = [slice(int(offsets[i]), int(offsets[i + 1])) for i in range(len(lengths))]
     generator = torch.Generator().manual_seed(1)
     upstream = torch.randn(sum(lengths), 20, generator=generator)
@@ -177,7 +176,7 @@ def test_a_sequence_has_the_same_bits_wherever_it_stands(device: torch.device) -
             x,
             inputs["weight"].to(device),
             inputs["bias"].to(device),
-            _offsets(sizes, device),
+            offsets_of(sizes, device),
             initial_state=initial,
             return_state=True,
             backend="triton",
@@ -206,7 +205,7 @@ def test_half_of_a_projection_and_an_expanded_gradient_need_no_copy(
     device: torch.device, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     inputs = {name: x.to(device) for name, x in _inputs(channels=8).items()}
-    offsets = _offsets(LENGTHS, device)
+    offsets = offsets_of(LENGTHS, device)
     wide = torch.cat([inputs["x"], inputs["x"] + 1], dim=1).requires_grad_()
     whole = inputs["x"].clone().requires_grad_()
     copied = []
@@ -236,7 +235,7 @@ def test_half_of_a_projection_and_an_expanded_gradient_need_no_copy(
 def test_given_positions_are_taken_and_found_ones_are_right(device: torch.device) -> None:
     from recsys.kernels.conv import triton
 
-    offsets = _offsets(LENGTHS, device)
+    offsets = offsets_of(LENGTHS, device)
     wanted = torch.cat([torch.arange(n) for n in LENGTHS]).to(device)
     positions, sequences = triton.find_positions(offsets, sum(LENGTHS))
     assert torch.equal(positions.long(), wanted)
@@ -258,7 +257,7 @@ def test_events_beyond_the_last_sequence_are_zero_and_get_no_gradient(device: to
     drawn = _inputs((12,), names=NAMES[:3])
     inputs: dict[str, Any] = {name: x.to(device) for name, x in drawn.items()}
     x = inputs["x"].requires_grad_()
-    y = causal_conv(**inputs, offsets=_offsets((4, 0, 3), device), backend="triton")
+    y = causal_conv(**inputs, offsets=offsets_of((4, 0, 3), device), backend="triton")
     assert isinstance(y, Tensor)
     y.backward(torch.ones_like(y))
     assert x.grad is not None
@@ -287,7 +286,7 @@ def test_a_sequence_cut_anywhere_continues_from_its_state(cut: int, device: torc
             x,
             inputs["weight"],
             inputs["bias"],
-            _offsets((len(x),), device),
+            offsets_of((len(x),), device),
             initial_state=initial,
             return_state=True,
             backend="triton",
@@ -308,7 +307,7 @@ def test_the_operations_are_registered_soundly(stated: bool, device: torch.devic
 
     lengths = (3, 0, 4)
     inputs = {name: x.to(device).requires_grad_() for name, x in _inputs(lengths, channels=3).items()}
-    offsets = _offsets(lengths, device)
+    offsets = offsets_of(lengths, device)
     positions, sequences = triton.find_positions(offsets, 7)
     torch.library.opcheck(triton.find_positions, (offsets, 7))
     initial = inputs["initial_state"] if stated else None
@@ -321,7 +320,7 @@ def test_positions_that_do_not_fit_are_refused(device: torch.device) -> None:
     inputs: dict[str, Any] = {name: x.to(device) for name, x in drawn.items()}
     for wrong in (torch.zeros(3, dtype=torch.int32), torch.zeros(4)):
         with pytest.raises(ArgumentError, match=r"positions has shape .* want \(N,\) = \(4,\) int32"):
-            causal_conv(**inputs, offsets=_offsets((4,), device), positions=wrong.to(device))
+            causal_conv(**inputs, offsets=offsets_of((4,), device), positions=wrong.to(device))
 
 
 @pytest.mark.parametrize("architecture", ["sm_80", "sm_90", "sm_100"])

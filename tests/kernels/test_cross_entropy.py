@@ -7,6 +7,9 @@ from torch.nn import functional as F
 
 from recsys.errors import ArgumentError
 from recsys.kernels.cross_entropy import cpu, linear_cross_entropy
+from tests.kernels.tensors import assert_near
+
+NEAR = {"relative": 5e-6, "floor": 1e-6}
 
 
 def _inputs(n: int, v: int, d: int = 16, seed: int = 0, dtype: torch.dtype = torch.float32) -> list[Tensor]:
@@ -37,12 +40,6 @@ def _both(
     return loss.detach(), *gradients
 
 
-def _assert_near(ours: tuple[Tensor, ...], exact: tuple[Tensor, ...], bound: float = 5e-6) -> None:
-    for a, b in zip(ours, exact, strict=True):
-        assert a.shape == b.shape
-        assert float((a.double() - b).norm()) <= bound * float(b.norm()) + 1e-6
-
-
 def test_the_reference_is_torch_cross_entropy() -> None:
     hidden, weight, targets = _inputs(9, 5, dtype=torch.float64)
     for smoothing, temperature in itertools.product((0.0, 0.2), (1.0, 0.5)):
@@ -67,7 +64,7 @@ def test_the_reference_has_right_gradients() -> None:
 @pytest.mark.parametrize("n", [1, 127, 256, 700])
 def test_compiled_loss_and_gradients_equal_the_reference(n: int, v: int) -> None:
     inputs = _inputs(n, v, seed=n + v)
-    _assert_near(_both(inputs, "cpu"), _both(inputs, "reference"))
+    assert_near(_both(inputs, "cpu"), _both(inputs, "reference"), **NEAR)
 
 
 @pytest.mark.parametrize(("n", "v"), [(1, 50_021), (127, 50_021), (4096, 1000), (4096, 7)])
@@ -76,7 +73,7 @@ def test_loss_and_gradients_at_real_sizes(n: int, v: int, dtype: torch.dtype) ->
     """Gradients of narrow types are rounded to them once, at the end; float32 sums over V round as well."""
     inputs = _inputs(n, v, seed=n + v, dtype=dtype)
     bound = 1e-5 if dtype == torch.float32 else torch.finfo(dtype).eps
-    _assert_near(_both(inputs, "cpu"), _both(inputs, "reference"), bound)
+    assert_near(_both(inputs, "cpu"), _both(inputs, "reference"), relative=bound, floor=1e-6)
 
 
 @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
@@ -97,7 +94,7 @@ def test_every_option_equals_the_reference(
     }
     upstream = torch.randn(300 if reduction == "none" else (), generator=generator)
     ours, exact = (_both(inputs, backend, upstream, **options) for backend in ("cpu", "reference"))
-    _assert_near(ours, exact)
+    assert_near(ours, exact, **NEAR)
 
 
 def test_extreme_logits_give_finite_losses_and_gradients() -> None:

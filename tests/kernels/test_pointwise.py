@@ -10,6 +10,9 @@ from torch.nn import functional as F
 from recsys.errors import ArgumentError
 from recsys.kernels.pointwise import activate, add_dropped, dropout, rotate_parts
 from recsys.kernels.pointwise.mask import keep_mask, keep_threshold
+from tests.kernels.tensors import assert_near
+
+NEAR = {"relative": 3e-7}
 
 SIZES = ((0, 20), (1, 1), (3, 5), (37, 64), (70, 50), (600, 100))
 """(N, D); the last in several pieces of work."""
@@ -49,21 +52,13 @@ def _with_gradients(
     return [out.detach(), *torch.autograd.grad(out, leaves, upstream)]
 
 
-def _assert_near(ours: Sequence[Tensor], wanted: Sequence[Tensor]) -> None:
-    assert len(ours) == len(wanted)
-    for mine, want in zip(ours, wanted, strict=True):
-        assert mine.shape == want.shape
-        error = (mine.double() - want).square().mean().sqrt() if want.numel() else 0.0
-        assert error <= 3e-7 * want.square().mean().sqrt() if want.numel() else True
-
-
 @pytest.mark.parametrize("name", OPERATIONS)
 @pytest.mark.parametrize("p", [0.0, 0.3])
 @pytest.mark.parametrize("size", SIZES)
 def test_cpu_agrees_with_the_double_precision_reference(name: str, p: float, size: tuple[int, int]) -> None:
     inputs = _inputs(name, *size)
     wanted = _with_gradients(name, inputs, p, torch.float64, "reference")
-    _assert_near(_with_gradients(name, inputs, p, torch.float32, "cpu"), wanted)
+    assert_near(_with_gradients(name, inputs, p, torch.float32, "cpu"), wanted, **NEAR)
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
@@ -232,7 +227,7 @@ def test_rotated_parts_agree_with_the_double_precision_reference(shape: tuple[in
         for used in ({0}, set(range(shape[1]))):
             order = sorted(used, reverse=True)
             wanted = _turn(shape, turned, order, torch.float64, "reference")
-            _assert_near(_turn(shape, turned, order, torch.float32, "cpu"), wanted)
+            assert_near(_turn(shape, turned, order, torch.float32, "cpu"), wanted, **NEAR)
 
 
 def test_a_rotation_keeps_lengths_and_inner_products_at_equal_distance() -> None:

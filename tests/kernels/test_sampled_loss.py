@@ -11,6 +11,9 @@ from recsys.kernels.cross_entropy import linear_cross_entropy
 from recsys.kernels.embedding import HashedTable
 from recsys.kernels.sampled_loss import bce_loss, bpr_loss, gbce_beta, gbce_loss, sampled_softmax_loss
 from recsys.kernels.sampling import draw_negatives, draw_shared, log_expected_count, uniform_sampler
+from tests.kernels.tensors import assert_near
+
+NEAR = {"relative": 2e-6, "floor": 1e-7}
 
 LOSSES: dict[str, Any] = {
     "softmax": sampled_softmax_loss,
@@ -48,12 +51,6 @@ def _run(
     loss = LOSSES[name](hidden, items, *inputs[2:], backend=backend, **floats)
     gradients = torch.autograd.grad(loss, (hidden, table), None if upstream is None else upstream.to(dtype))
     return loss.detach(), gradients[0], gradients[1].to_dense()
-
-
-def _assert_near(ours: tuple[Tensor, ...], exact: tuple[Tensor, ...]) -> None:
-    for a, b in zip(ours, exact, strict=True):
-        assert a.shape == b.shape
-        assert float((a.double() - b).norm()) <= 2e-6 * float(b.norm()) + 1e-7
 
 
 @pytest.mark.parametrize("shared", [False, True])
@@ -160,7 +157,7 @@ def test_compiled_losses_equal_the_references(
     inputs = _inputs(n, k, 11, d, shared=shared)
     for sparse in (False, True):
         ours = _run(name, inputs, "cpu", hashes, sparse=sparse)
-        _assert_near(ours, _run(name, inputs, "reference", hashes))
+        assert_near(ours, _run(name, inputs, "reference", hashes), **NEAR)
 
 
 @pytest.mark.parametrize("name", LOSSES)
@@ -180,7 +177,7 @@ def test_every_option_equals_the_reference(name: str, shared: bool, reduction: s
         options["label_smoothing"] = 0.2
         options["log_q"] = torch.randn(inputs[3].shape, generator=generator)
         options["target_log_q"] = torch.randn(30, generator=generator)
-    _assert_near(_run(name, inputs, "cpu", **options), _run(name, inputs, "reference", **options))
+    assert_near(_run(name, inputs, "cpu", **options), _run(name, inputs, "reference", **options), **NEAR)
 
 
 def test_one_correction_serves_all_rows() -> None:
@@ -188,7 +185,7 @@ def test_one_correction_serves_all_rows() -> None:
     log_q = torch.randn(7)
     one, other = (_run("softmax", inputs, "cpu", log_q=x) for x in (log_q, log_q.expand(30, 7)))
     assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
-    _assert_near(one, _run("softmax", inputs, "reference", log_q=log_q))
+    assert_near(one, _run("softmax", inputs, "reference", log_q=log_q), **NEAR)
 
 
 @pytest.mark.parametrize("shared", [False, True])
@@ -197,7 +194,7 @@ def test_blocks_of_rows_join(shared: bool, monkeypatch: pytest.MonkeyPatch) -> N
 
     monkeypatch.setattr(cpu, "BLOCK_SCORES", 16)
     inputs = _inputs(200, 9, 11, 16, shared=shared)
-    _assert_near(_run("softmax", inputs, "cpu"), _run("softmax", inputs, "reference"))
+    assert_near(_run("softmax", inputs, "cpu"), _run("softmax", inputs, "reference"), **NEAR)
 
 
 @pytest.mark.parametrize("name", LOSSES)
@@ -208,7 +205,7 @@ def test_a_row_whose_negatives_all_hit_has_finite_gradients(name: str, shared: b
     inputs[3] = torch.full_like(inputs[3], 4)
     options: dict[str, Any] = {"label_smoothing": 0.1} if name == "softmax" else {}
     ours, exact = (_run(name, inputs, b, **options) for b in ("cpu", "reference"))
-    _assert_near(ours, exact)
+    assert_near(ours, exact, **NEAR)
     assert all(torch.isfinite(x).all() for x in ours)
     if name == "softmax":
         assert float(ours[0]) == 0

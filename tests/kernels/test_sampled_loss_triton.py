@@ -6,6 +6,9 @@ from torch import Tensor
 
 from recsys.kernels.embedding import HashedTable
 from recsys.kernels.sampled_loss import bce_loss, bpr_loss, gbce_loss, sampled_softmax_loss
+from tests.kernels.tensors import assert_near
+
+NEAR = {"relative": 3e-6, "floor": 1e-7}
 
 LOSSES: dict[str, Any] = {
     "softmax": sampled_softmax_loss,
@@ -38,12 +41,6 @@ def _run(
     return loss.detach(), gradients[0], gradients[1].to_dense()
 
 
-def _assert_near(ours: tuple[Tensor, ...], exact: tuple[Tensor, ...]) -> None:
-    for a, b in zip(ours, exact, strict=True):
-        assert a.shape == b.shape
-        assert float((a.double() - b).norm()) <= 3e-6 * float(b.norm()) + 1e-7
-
-
 @pytest.mark.parametrize("name", LOSSES)
 @pytest.mark.parametrize("shared", [False, True])
 @pytest.mark.parametrize(
@@ -55,7 +52,7 @@ def test_losses_and_gradients_equal_the_definitions(
     inputs = _inputs(n, k, d, device, shared=shared)
     exact = _run(name, inputs, "reference", hashes)
     for sparse in (False, True):
-        _assert_near(_run(name, inputs, "triton", hashes, sparse=sparse), exact)
+        assert_near(_run(name, inputs, "triton", hashes, sparse=sparse), exact, **NEAR)
 
 
 @pytest.mark.parametrize("name", LOSSES)
@@ -76,7 +73,7 @@ def test_every_option_equals_the_definition(
         options["label_smoothing"] = 0.2
         options["log_q"] = torch.randn(inputs[3].shape, generator=draws)
         options["target_log_q"] = torch.randn(7, generator=draws)
-    _assert_near(_run(name, inputs, "triton", **options), _run(name, inputs, "reference", **options))
+    assert_near(_run(name, inputs, "triton", **options), _run(name, inputs, "reference", **options), **NEAR)
 
 
 def test_one_correction_serves_all_rows(device: torch.device) -> None:
@@ -84,7 +81,7 @@ def test_one_correction_serves_all_rows(device: torch.device) -> None:
     log_q = torch.randn(9, generator=torch.Generator().manual_seed(0))
     one, other = (_run("softmax", inputs, "triton", log_q=x) for x in (log_q, log_q.expand(5, 9)))
     assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
-    _assert_near(one, _run("softmax", inputs, "reference", log_q=log_q))
+    assert_near(one, _run("softmax", inputs, "reference", log_q=log_q), **NEAR)
 
 
 def test_blocks_of_rows_join(monkeypatch: pytest.MonkeyPatch, device: torch.device) -> None:
@@ -92,7 +89,7 @@ def test_blocks_of_rows_join(monkeypatch: pytest.MonkeyPatch, device: torch.devi
 
     monkeypatch.setattr(triton, "BLOCK_SCORES", 16)
     inputs = _inputs(70, 9, 16, device, shared=True)
-    _assert_near(_run("softmax", inputs, "triton"), _run("softmax", inputs, "reference"))
+    assert_near(_run("softmax", inputs, "triton"), _run("softmax", inputs, "reference"), **NEAR)
 
 
 @pytest.mark.parametrize("name", LOSSES)
@@ -102,7 +99,7 @@ def test_rows_that_hit_always_and_no_rows(name: str, shared: bool, device: torch
     inputs[2].fill_(4)
     inputs[3].fill_(4)
     options: dict[str, Any] = {"label_smoothing": 0.1} if name == "softmax" else {}
-    _assert_near(_run(name, inputs, "triton", **options), _run(name, inputs, "reference", **options))
+    assert_near(_run(name, inputs, "triton", **options), _run(name, inputs, "reference", **options), **NEAR)
     nothing = _run(name, _inputs(0, 3, 8, device, shared=shared), "triton")
     assert not any(bool(x.any()) for x in nothing)
 

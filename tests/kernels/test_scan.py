@@ -8,16 +8,15 @@ from torch.nn import functional as F
 
 from recsys.errors import ArgumentError
 from recsys.kernels.scan import BACKENDS, selective_scan, selective_scan_step
+from tests.kernels.tensors import assert_near, offsets_of
+
+NEAR = {"relative": 1e-5, "floor": 1e-7}
 
 LENGTHS = (0, 1, 2, 3, 7, 0, 64, 65, 300)
 SHORTER = (0, 1, 2, 3, 7, 0, 64, 65, 130)
 """Still more than the forward kernel takes at once (256): what the reference takes grows with the square."""
 REQUIRED = ("u", "delta", "A", "B", "C")
 OPTIONAL = ("D", "z", "delta_bias", "initial_state")
-
-
-def _offsets(lengths: tuple[int, ...]) -> Tensor:
-    return torch.tensor([0, *lengths]).cumsum(0).int()
 
 
 def _inputs(
@@ -68,13 +67,6 @@ def _with_gradients(
     return {"y": y.detach(), "state": state.detach(), **gradients}
 
 
-def _assert_near(ours: dict[str, Tensor], wanted: dict[str, Tensor], tolerance: float = 1e-5) -> None:
-    assert ours.keys() == wanted.keys()
-    for name, want in wanted.items():
-        error = (ours[name].double() - want).square().mean().sqrt()
-        assert error <= tolerance * want.square().mean().sqrt() + 1e-9, (name, float(error))
-
-
 @pytest.mark.parametrize("backend", ["reference", "cpu"])
 def test_a_case_worked_by_hand(backend: str) -> None:
     # exp(dt A) is a half at dt = 1 and a quarter at dt = 2.
@@ -87,7 +79,7 @@ def test_a_case_worked_by_hand(backend: str) -> None:
         C=torch.tensor([[1.0, 1.0], [1.0, 10.0], [0.0, 1.0]]),
         D=torch.tensor([100.0]),
         delta_bias=torch.tensor([1.0]),
-        offsets=_offsets((2, 0, 1)),
+        offsets=offsets_of((2, 0, 1)),
         delta_softplus=False,
         initial_state=torch.tensor([[[0.0, 4.0]], [[5.0, 6.0]], [[0.0, 0.0]]]),
         return_state=True,
@@ -102,7 +94,7 @@ def test_a_case_worked_by_hand(backend: str) -> None:
 
 def test_the_reference_is_the_sum_over_all_earlier_events() -> None:
     inputs = {name: x.double() for name, x in _inputs((40,), channels=3).items()}
-    y, _ = _run(inputs, _offsets((40,)))
+    y, _ = _run(inputs, offsets_of((40,)))
     dt = (inputs["delta"] + inputs["delta_bias"]).exp().log1p()
     elapsed = dt.cumsum(0)
     for t in range(40):
@@ -125,7 +117,7 @@ def test_the_reference_has_true_gradients(softplus: bool) -> None:
 
     def run(*values: Tensor) -> tuple[Tensor, Tensor]:
         named = dict(zip(inputs, values, strict=True))
-        return _run(named, _offsets(lengths), delta_softplus=softplus)
+        return _run(named, offsets_of(lengths), delta_softplus=softplus)
 
     assert torch.autograd.gradcheck(run, leaves)
 
@@ -141,27 +133,29 @@ def test_the_reference_has_true_gradients(softplus: bool) -> None:
 def test_cpu_agrees_with_the_double_precision_reference(
     channels: int, states: int, lengths: tuple[int, ...]
 ) -> None:
-    inputs, offsets = _inputs(lengths, channels, states), _offsets(lengths)
+    inputs, offsets = _inputs(lengths, channels, states), offsets_of(lengths)
     wanted = _with_gradients(inputs, offsets, torch.float64, ("y", "state"))
-    _assert_near(_with_gradients(inputs, offsets, torch.float32, ("y", "state"), backend="cpu"), wanted)
+    assert_near(
+        _with_gradients(inputs, offsets, torch.float32, ("y", "state"), backend="cpu"), wanted, **NEAR
+    )
 
 
 @pytest.mark.parametrize("softplus", [True, False])
 @pytest.mark.parametrize("given", [(), *((name,) for name in OPTIONAL), OPTIONAL])
 def test_cpu_agrees_with_any_choice_of_optional_arguments(given: tuple[str, ...], softplus: bool) -> None:
     lengths = (3, 0, 40)
-    offsets = _offsets(lengths)
+    offsets = offsets_of(lengths)
     inputs = {name: x for name, x in _inputs(lengths).items() if name in REQUIRED + given}
     if not softplus:
         inputs.update({name: x.abs() for name, x in inputs.items() if name in ("delta", "delta_bias")})
     wanted = _with_gradients(inputs, offsets, torch.float64, ("y",), delta_softplus=softplus)
     ours = _with_gradients(inputs, offsets, torch.float32, ("y",), delta_softplus=softplus, backend="cpu")
-    _assert_near(ours, wanted)
+    assert_near(ours, wanted, **NEAR)
 
 
 def test_gradients_through_the_state_alone_agree_with_the_reference() -> None:
     lengths = (3, 0, 40)
-    inputs, offsets = _inputs(lengths), _offsets(lengths)
+    inputs, offsets = _inputs(lengths), offsets_of(lengths)
     runs = []
     for dtype in (torch.float32, torch.float64):
         leaves = {name: x.to(dtype, copy=True).requires_grad_() for name, x in inputs.items()}
@@ -174,32 +168,34 @@ def test_gradients_through_the_state_alone_agree_with_the_reference() -> None:
         for name in ("C", "D", "z"):
             grad = leaves[name].grad
             assert grad is None or not grad.any()
-    _assert_near(runs[0], runs[1])
+    assert_near(runs[0], runs[1], **NEAR)
 
 
 def test_one_huge_sequence_is_as_exact_as_short_ones() -> None:
     lengths = (4000, 0, 3)
-    inputs, offsets = _inputs(lengths, channels=3), _offsets(lengths)
+    inputs, offsets = _inputs(lengths, channels=3), offsets_of(lengths)
     wanted = _with_gradients(inputs, offsets, torch.float64, ("y", "state"))
     ours = _with_gradients(inputs, offsets, torch.float32, ("y", "state"), backend="cpu")
     # The terms of dA cancel to a sixtieth of their size here: rounding them to float32 alone costs 1e-5.
-    _assert_near({"dA": ours.pop("dA")}, {"dA": wanted.pop("dA")}, tolerance=5e-5)
-    _assert_near(ours, wanted)
+    assert_near({"dA": ours.pop("dA")}, {"dA": wanted.pop("dA")}, relative=5e-5, floor=1e-7)
+    assert_near(ours, wanted, **NEAR)
 
 
 @pytest.mark.parametrize("shift", [-80.0, -15.0, 15.0, 40.0])
 def test_extreme_step_sizes_neither_overflow_nor_lose_digits(shift: float) -> None:
     lengths = (5, 30)
-    inputs, offsets = _inputs(lengths), _offsets(lengths)
+    inputs, offsets = _inputs(lengths), offsets_of(lengths)
     inputs["delta_bias"] += shift
     inputs["z"] *= 30
     wanted = _with_gradients(inputs, offsets, torch.float64, ("y", "state"))
-    _assert_near(_with_gradients(inputs, offsets, torch.float32, ("y", "state"), backend="cpu"), wanted)
+    assert_near(
+        _with_gradients(inputs, offsets, torch.float32, ("y", "state"), backend="cpu"), wanted, **NEAR
+    )
 
 
 def test_a_sequence_has_the_same_bits_alone_and_in_a_batch() -> None:
     lengths = (300, *LENGTHS, 600)
-    inputs, offsets = _inputs(lengths, channels=100), _offsets(lengths)
+    inputs, offsets = _inputs(lengths, channels=100), offsets_of(lengths)
     whole = _with_gradients(inputs, offsets, torch.float32, ("y",), backend="cpu")
     upstream = torch.randn(whole["y"].shape, generator=torch.Generator().manual_seed(1))
     for i in range(len(lengths)):
@@ -209,7 +205,7 @@ def test_a_sequence_has_the_same_bits_alone_and_in_a_batch() -> None:
             for name, x in inputs.items()
         }
         leaves = {name: x.clone().requires_grad_() for name, x in alone.items()}
-        y, state = _run(leaves, _offsets((lengths[i],)), backend="cpu")
+        y, state = _run(leaves, offsets_of((lengths[i],)), backend="cpu")
         y.backward(upstream[part])
         assert torch.equal(y, whole["y"][part])
         assert torch.equal(state[0], whole["state"][i])
@@ -223,7 +219,7 @@ def test_a_sequence_has_the_same_bits_alone_and_in_a_batch() -> None:
 
 
 def test_changing_one_sequence_changes_no_bit_of_the_others() -> None:
-    inputs, offsets = _inputs(), _offsets(LENGTHS)
+    inputs, offsets = _inputs(), offsets_of(LENGTHS)
     before = _with_gradients(inputs, offsets, torch.float32, ("y", "state"), backend="cpu")
     part = slice(int(offsets[6]), int(offsets[7]))
     changed = {name: x.clone() for name, x in inputs.items()}
@@ -243,7 +239,7 @@ def test_changing_one_sequence_changes_no_bit_of_the_others() -> None:
 
 def test_every_run_and_every_thread_count_gives_the_same_bits() -> None:
     lengths = (900, *LENGTHS, *(40,) * 20)
-    inputs, offsets = _inputs(lengths, channels=130, states=8), _offsets(lengths)
+    inputs, offsets = _inputs(lengths, channels=130, states=8), offsets_of(lengths)
     threads = torch.get_num_threads()
     runs = []
     try:
@@ -259,7 +255,7 @@ def test_every_run_and_every_thread_count_gives_the_same_bits() -> None:
 
 @pytest.mark.parametrize("event", [0, 15, 16, 40])
 def test_an_output_never_depends_on_later_events(event: int) -> None:
-    inputs, offsets = _inputs((60,)), _offsets((60,))
+    inputs, offsets = _inputs((60,)), offsets_of((60,))
     before, _ = _run(inputs, offsets, backend="cpu")
     for name in ("u", "delta", "B", "C", "z"):
         changed = {**inputs, name: inputs[name].clone()}
@@ -273,7 +269,7 @@ def test_an_output_never_depends_on_later_events(event: int) -> None:
 @pytest.mark.parametrize("name", ["u", "delta", "B", "C", "z"])
 def test_a_nan_spoils_its_own_sequence_alone_and_from_its_event_on(name: str, channels: int) -> None:
     lengths = (20, 50, 5)
-    inputs, offsets = _inputs(lengths, channels), _offsets(lengths)
+    inputs, offsets = _inputs(lengths, channels), offsets_of(lengths)
     clean = _with_gradients(inputs, offsets, torch.float32, ("y",), backend="cpu")
     spoiled = {**inputs, name: inputs[name].clone()}
     spoiled[name][40] = torch.nan
@@ -293,7 +289,7 @@ def test_a_nan_spoils_its_own_sequence_alone_and_from_its_event_on(name: str, ch
 @pytest.mark.parametrize("backend", ["reference", "cpu"])
 def test_steps_one_by_one_agree_with_the_whole(backend: str) -> None:
     lengths = (20, 20)
-    inputs, offsets = _inputs(lengths), _offsets(lengths)
+    inputs, offsets = _inputs(lengths), offsets_of(lengths)
     y, final = _run(inputs, offsets, backend=backend)
     state = inputs["initial_state"]
     shared: dict[str, Any] = {name: inputs[name] for name in ("A", "D", "delta_bias")}
@@ -315,11 +311,11 @@ def test_a_step_leaves_the_given_state_alone() -> None:
 @pytest.mark.parametrize("cut", [0, 1, 15, 16, 17, 69, 70])
 def test_a_sequence_cut_anywhere_continues_from_its_state(cut: int) -> None:
     inputs = _inputs((70,))
-    whole, final = _run(inputs, _offsets((70,)), backend="cpu")
+    whole, final = _run(inputs, offsets_of((70,)), backend="cpu")
     early = {name: x[:cut] if len(x) == 70 else x for name, x in inputs.items()}
-    first, state = _run(early, _offsets((cut,)), backend="cpu")
+    first, state = _run(early, offsets_of((cut,)), backend="cpu")
     late = {name: x[cut:] if len(x) == 70 else x for name, x in inputs.items()}
-    second, end = _run({**late, "initial_state": state}, _offsets((70 - cut,)), backend="cpu")
+    second, end = _run({**late, "initial_state": state}, offsets_of((70 - cut,)), backend="cpu")
     assert torch.equal(torch.cat([first, second]), whole)
     assert torch.equal(end, final)
 
@@ -328,19 +324,19 @@ def test_gradients_flow_back_through_the_handed_on_state() -> None:
     inputs = _inputs((50,))
     leaves = {name: x.clone().requires_grad_() for name, x in inputs.items()}
     early = {name: x[:21] if len(x) == 50 else x for name, x in leaves.items()}
-    first, state = _run(early, _offsets((21,)), backend="cpu")
+    first, state = _run(early, offsets_of((21,)), backend="cpu")
     late = {name: x[21:] if len(x) == 50 else x for name, x in leaves.items()}
-    second, _ = _run({**late, "initial_state": state}, _offsets((29,)), backend="cpu")
+    second, _ = _run({**late, "initial_state": state}, offsets_of((29,)), backend="cpu")
     upstream = torch.randn(50, 20, generator=torch.Generator().manual_seed(1))
     (torch.cat([first, second]) * upstream).sum().backward()
-    wanted = _with_gradients(inputs, _offsets((50,)), torch.float64, ("y",))
+    wanted = _with_gradients(inputs, offsets_of((50,)), torch.float64, ("y",))
     for name, leaf in leaves.items():
         assert leaf.grad is not None
-        _assert_near({name: leaf.grad}, {name: wanted[f"d{name}"]})
+        assert_near({name: leaf.grad}, {name: wanted[f"d{name}"]}, **NEAR)
 
 
 def test_strided_inputs_give_the_same_bits_and_are_not_written() -> None:
-    inputs, offsets = _inputs(), _offsets(LENGTHS)
+    inputs, offsets = _inputs(), offsets_of(LENGTHS)
     wanted = _with_gradients(inputs, offsets, torch.float32, ("y", "state"), backend="cpu")
     rows = {
         name: torch.cat([inputs[name], inputs[name] + 1], dim=1) for name in ("u", "delta", "B", "C", "z")
@@ -374,7 +370,7 @@ def test_strided_inputs_give_the_same_bits_and_are_not_written() -> None:
 @pytest.mark.parametrize("sequences", [0, 3])
 def test_a_batch_without_events_keeps_its_states(backend: str, sequences: int) -> None:
     lengths = (0,) * sequences
-    inputs, offsets = _inputs(lengths), _offsets(lengths)
+    inputs, offsets = _inputs(lengths), offsets_of(lengths)
     dtype = torch.float64 if backend == "reference" else torch.float32
     results = _with_gradients(inputs, offsets, dtype, ("y", "state"), backend=backend)
     assert results["y"].shape == (0, 20)
@@ -388,7 +384,7 @@ def test_a_batch_without_events_keeps_its_states(backend: str, sequences: int) -
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision_is_computed_in_single_and_cast_back(dtype: torch.dtype) -> None:
-    inputs, offsets = _inputs(), _offsets(LENGTHS)
+    inputs, offsets = _inputs(), offsets_of(LENGTHS)
     halves = {name: x if name == "A" else x.to(dtype) for name, x in inputs.items()}
     y, state = _run(halves, offsets)
     wanted, _ = _run({name: x.float() for name, x in halves.items()}, offsets, backend="cpu")
@@ -398,7 +394,7 @@ def test_half_precision_is_computed_in_single_and_cast_back(dtype: torch.dtype) 
 
 
 def test_without_return_state_only_y_comes_back() -> None:
-    inputs, offsets = _inputs(), _offsets(LENGTHS)
+    inputs, offsets = _inputs(), offsets_of(LENGTHS)
     u, delta, A, B, C = (inputs[name] for name in REQUIRED)
     y = selective_scan(u, delta, A, B, C, offsets=offsets.long())
     assert isinstance(y, Tensor)
@@ -435,7 +431,7 @@ def test_the_compiled_operation_is_registered_soundly() -> None:
     from recsys.kernels.scan import cpu
 
     lengths = (3, 0, 20)
-    inputs, offsets = _inputs(lengths, channels=3), _offsets(lengths)
+    inputs, offsets = _inputs(lengths, channels=3), offsets_of(lengths)
     leaves = {name: x.requires_grad_() for name, x in inputs.items()}
     arguments = (*list(leaves.values())[:8], offsets, True, leaves["initial_state"], True, True)
     torch.library.opcheck(cpu.forward.operator, arguments)
@@ -473,7 +469,7 @@ GOOD = _inputs((2, 3), channels=4, states=2)
     ],
 )
 def test_a_wrong_argument_is_named_in_one_line(changes: dict[str, Any], message: str) -> None:
-    arguments: dict[str, Any] = {**GOOD, "offsets": _offsets((2, 3)), **changes}
+    arguments: dict[str, Any] = {**GOOD, "offsets": offsets_of((2, 3)), **changes}
     with pytest.raises(ArgumentError, match=re.escape(message)) as error:
         selective_scan(**arguments)
     assert "\n" not in str(error.value)
@@ -487,7 +483,7 @@ def test_a_step_names_a_wrong_state() -> None:
 
 def test_torch_compile_takes_the_whole_call_into_one_graph() -> None:
     lengths = (3, 0, 20)
-    inputs, offsets = _inputs(lengths), _offsets(lengths)
+    inputs, offsets = _inputs(lengths), offsets_of(lengths)
 
     def run(u: Tensor, backend: str | None = None) -> Tensor:
         return _run({**inputs, "u": u}, offsets, backend=backend)[0]

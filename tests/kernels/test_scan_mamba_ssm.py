@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from recsys.errors import ArgumentError
 from recsys.kernels import scan
 from recsys.kernels.scan import mamba_ssm, selective_scan
+from tests.kernels.tensors import offsets_of
 
 LENGTHS = (3, 0, 1, 7)
 
@@ -82,17 +83,13 @@ def _inputs(dtype: torch.dtype = torch.float32, lengths: tuple[int, ...] = LENGT
     }
 
 
-def _offsets(lengths: tuple[int, ...] = LENGTHS) -> Tensor:
-    return torch.tensor([0, *lengths]).cumsum(0).int()
-
-
 @pytest.mark.parametrize("softplus", [True, False])
 @pytest.mark.parametrize("without", [(), ("D", "z", "delta_bias")])
 def test_outputs_states_and_gradients_are_the_references(without: tuple[str, ...], softplus: bool) -> None:
     inputs = {name: x for name, x in _inputs().items() if name not in without}
     if not softplus:
         inputs.update({name: x.abs() for name, x in inputs.items() if name in ("delta", "delta_bias")})
-    options: dict[str, Any] = {"offsets": _offsets(), "delta_softplus": softplus}
+    options: dict[str, Any] = {"offsets": offsets_of(LENGTHS), "delta_softplus": softplus}
     upstream = torch.randn(sum(LENGTHS), 4, generator=torch.Generator().manual_seed(1))
     runs = []
     for backend in ("mamba-ssm", "reference"):
@@ -111,7 +108,7 @@ def test_outputs_states_and_gradients_are_the_references(without: tuple[str, ...
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("softplus", [True, False])
 def test_padding_leaves_the_state_alone_in_half_precision(dtype: torch.dtype, softplus: bool) -> None:
-    inputs, offsets = _inputs(dtype), _offsets()
+    inputs, offsets = _inputs(dtype), offsets_of(LENGTHS)
     inputs.update({name: inputs[name].abs() for name in ("delta", "delta_bias")})
     y, state = selective_scan(
         **inputs, offsets=offsets, delta_softplus=softplus, return_state=True, backend="mamba-ssm"
@@ -132,13 +129,13 @@ def test_padding_leaves_the_state_alone_in_half_precision(dtype: torch.dtype, so
 @pytest.mark.parametrize("lengths", [(), (0, 0)])
 def test_a_batch_without_events(lengths: tuple[int, ...]) -> None:
     inputs = _inputs(torch.float16, lengths)
-    y, state = selective_scan(**inputs, offsets=_offsets(lengths), return_state=True, backend="mamba-ssm")
+    y, state = selective_scan(**inputs, offsets=offsets_of(lengths), return_state=True, backend="mamba-ssm")
     assert y.shape == (0, 4)
     assert torch.equal(state, torch.zeros(len(lengths), 4, 3))
 
 
 def test_what_the_package_cannot_do_is_refused_in_one_line() -> None:
-    inputs, offsets = _inputs(), _offsets()
+    inputs, offsets = _inputs(), offsets_of(LENGTHS)
     with pytest.raises(ArgumentError, match="takes no initial_state") as error:
         selective_scan(**inputs, offsets=offsets, initial_state=torch.zeros(4, 4, 3), backend="mamba-ssm")
     assert "\n" not in str(error.value)

@@ -10,6 +10,7 @@ from torch import Tensor
 from recsys.errors import ArgumentError
 from recsys.kernels.scan import ScanSchedule, schedule, selective_scan
 from recsys.kernels.shared.launching import Config, choose_config
+from tests.kernels.tensors import offsets_of
 
 ROWS = ("u", "delta", "B", "C", "z")
 OPTIONAL = ("D", "z", "delta_bias", "initial_state")
@@ -25,10 +26,6 @@ def _short_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Sequences of more than 20 events are long, and cut into chunks of 16."""
     monkeypatch.setattr(schedule, "LONG", 20)
     monkeypatch.setattr(schedule, "CHUNK", 16)
-
-
-def _offsets(lengths: tuple[int, ...], device: torch.device) -> Tensor:
-    return torch.tensor([0, *lengths], device=device).cumsum(0).int()
 
 
 def _inputs(
@@ -124,7 +121,7 @@ def test_results_and_gradients_agree_with_double_precision(
     channels: int, states: int, lengths: tuple[int, ...], device: torch.device
 ) -> None:
     inputs = _inputs(lengths, device, channels, states)
-    _assert_as_exact_as_the_reference(inputs, _offsets(lengths, device))
+    _assert_as_exact_as_the_reference(inputs, offsets_of(lengths, device))
 
 
 @pytest.mark.parametrize("softplus", [True, False])
@@ -137,13 +134,13 @@ def test_any_choice_of_optional_arguments(
     inputs = _inputs(lengths, device, channels=3, states=2, without=without)
     if not softplus:
         inputs.update({name: x.abs() for name, x in inputs.items() if name in ("delta", "delta_bias")})
-    _assert_as_exact_as_the_reference(inputs, _offsets(lengths, device), ("y",), delta_softplus=softplus)
+    _assert_as_exact_as_the_reference(inputs, offsets_of(lengths, device), ("y",), delta_softplus=softplus)
 
 
 def test_gradients_through_the_state_alone(device: torch.device) -> None:
     lengths = (3, 0, 9)
     inputs = _inputs(lengths, device)
-    _assert_as_exact_as_the_reference(inputs, _offsets(lengths, device), ("state",))
+    _assert_as_exact_as_the_reference(inputs, offsets_of(lengths, device), ("state",))
 
 
 @pytest.mark.usefixtures("_short_chunks")
@@ -151,12 +148,12 @@ def test_gradients_through_the_state_alone(device: torch.device) -> None:
 def test_long_sequences_are_scanned_in_chunks(without: tuple[str, ...], device: torch.device) -> None:
     lengths = (2, 21, 0, 48)
     inputs = _inputs(lengths, device, channels=3, states=3, without=without)
-    _assert_as_exact_as_the_reference(inputs, _offsets(lengths, device))
+    _assert_as_exact_as_the_reference(inputs, offsets_of(lengths, device))
 
 
 def test_a_sequence_of_the_shipped_length_is_cut(device: torch.device) -> None:
     lengths = (schedule.LONG + 1,)
-    inputs, offsets = _inputs(lengths, device, channels=2, states=2), _offsets(lengths, device)
+    inputs, offsets = _inputs(lengths, device, channels=2, states=2), offsets_of(lengths, device)
     assert ScanSchedule.from_lengths(lengths).chunks.shape == (3, 4)
     y, state = _run(inputs, offsets, backend="triton")
     wanted, final = _run({name: x.double() for name, x in inputs.items()}, offsets)
@@ -181,14 +178,14 @@ def test_the_configurations_of_other_chips(
     monkeypatch.setattr(triton_launches, "architecture", lambda tensor: chip)
     inputs = _inputs(lengths, device, channels, states)
     inputs.update({name: inputs[name].half() for name in ROWS})
-    _assert_as_exact_as_the_reference(inputs, _offsets(lengths, device))
+    _assert_as_exact_as_the_reference(inputs, offsets_of(lengths, device))
 
 
 @pytest.mark.slow
 def test_one_huge_sequence_among_short_ones(device: torch.device) -> None:
     lengths = (*(3,) * 25, 300, *(3,) * 25)
     inputs = _inputs(lengths, device, channels=2, states=2)
-    _assert_as_exact_as_the_reference(inputs, _offsets(lengths, device))
+    _assert_as_exact_as_the_reference(inputs, offsets_of(lengths, device))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -199,7 +196,7 @@ def test_views_of_projections_of_any_type_are_read_in_place(dtype: torch.dtype, 
     views = {name: x[:, : x.shape[1] // 2] for name, x in wide.items()}
     views["delta"] = views["delta"].T.contiguous().T
     saved = {name: x.clone() for name, x in wide.items()}
-    variant, offsets = {**inputs, **views}, _offsets(lengths, device)
+    variant, offsets = {**inputs, **views}, offsets_of(lengths, device)
     y, state = _run(variant, offsets, backend="triton")
     copied, again = _run({name: x.contiguous() for name, x in variant.items()}, offsets, backend="triton")
     assert torch.equal(y, copied)
@@ -212,7 +209,7 @@ def test_parameters_and_rows_of_different_types_keep_their_own(device: torch.dev
     lengths = (4, 3)
     inputs = _inputs(lengths, device, channels=3, states=2)
     inputs.update({name: inputs[name].half() for name in ("u", "B", "D", "initial_state")})
-    ours = _with_gradients(inputs, _offsets(lengths, device), backend="triton")
+    ours = _with_gradients(inputs, offsets_of(lengths, device), backend="triton")
     assert ours["y"].dtype == torch.float16
     assert ours["state"].dtype == torch.float32
     for name, x in inputs.items():
@@ -247,7 +244,7 @@ def test_a_share_of_the_exponentials_may_run_on_other_pipes(
 ) -> None:
     lengths = (5, 21)
     inputs = _inputs(lengths, device, channels=3, states=3)
-    _assert_as_exact_as_the_reference(inputs, _offsets(lengths, device))
+    _assert_as_exact_as_the_reference(inputs, offsets_of(lengths, device))
     assert len(shared_exponentials) == 4  # tasks and chunks, forward and backward
 
 
@@ -257,7 +254,7 @@ def test_extreme_step_sizes_neither_overflow_nor_lose_digits(shift: float, devic
     inputs = _inputs(lengths, device, channels=3, states=2)
     inputs["delta_bias"] += shift
     inputs["z"] *= 30
-    _assert_as_exact_as_the_reference(inputs, _offsets(lengths, device))
+    _assert_as_exact_as_the_reference(inputs, offsets_of(lengths, device))
 
 
 def _part(inputs: dict[str, Tensor], offsets: Tensor, i: int) -> dict[str, Tensor]:
@@ -271,7 +268,7 @@ def _part(inputs: dict[str, Tensor], offsets: Tensor, i: int) -> dict[str, Tenso
 @pytest.mark.usefixtures("_short_chunks")
 def test_a_sequence_has_the_same_bits_alone_and_anywhere_in_a_batch(device: torch.device) -> None:
     lengths = (17, 0, 2, 37, 5)
-    inputs, offsets = _inputs(lengths, device, channels=3, states=3), _offsets(lengths, device)
+    inputs, offsets = _inputs(lengths, device, channels=3, states=3), offsets_of(lengths, device)
     upstream = _upstream({"y": inputs["u"], "state": inputs["initial_state"]})
     whole = _with_gradients(inputs, offsets, upstream=upstream, backend="triton")
     order = [3, 4, 0, 1, 2]
@@ -280,7 +277,7 @@ def test_a_sequence_has_the_same_bits_alone_and_anywhere_in_a_batch(device: torc
         name: torch.cat([part[name] for part in parts]) if name in (*ROWS, "initial_state") else x
         for name, x in inputs.items()
     }
-    moved_offsets = _offsets(tuple(lengths[i] for i in order), device)
+    moved_offsets = offsets_of(tuple(lengths[i] for i in order), device)
     moved_upstream = {
         "y": torch.cat([upstream["y"][offsets[i] : offsets[i + 1]] for i in order]),
         "state": upstream["state"][order],
@@ -288,7 +285,7 @@ def test_a_sequence_has_the_same_bits_alone_and_anywhere_in_a_batch(device: torc
     permuted = _with_gradients(moved, moved_offsets, upstream=moved_upstream, backend="triton")
     alone = _with_gradients(
         _part(inputs, offsets, 3),
-        _offsets((37,), device),
+        offsets_of((37,), device),
         upstream={"y": upstream["y"][offsets[3] : offsets[4]], "state": upstream["state"][3:4]},
         backend="triton",
     )
@@ -305,7 +302,7 @@ def test_a_sequence_has_the_same_bits_alone_and_anywhere_in_a_batch(device: torc
 @pytest.mark.usefixtures("_short_chunks")
 def test_changing_one_sequence_changes_no_bit_of_the_others(device: torch.device) -> None:
     lengths = (3, 25, 0, 9)
-    inputs, offsets = _inputs(lengths, device, channels=3, states=3), _offsets(lengths, device)
+    inputs, offsets = _inputs(lengths, device, channels=3, states=3), offsets_of(lengths, device)
     before = _with_gradients(inputs, offsets, backend="triton")
     changed = {name: x.clone() for name, x in inputs.items()}
     for name in ROWS:
@@ -322,7 +319,7 @@ def test_changing_one_sequence_changes_no_bit_of_the_others(device: torch.device
 
 @pytest.mark.usefixtures("_short_chunks")
 def test_an_output_never_depends_on_later_events(device: torch.device) -> None:
-    inputs, offsets = _inputs((40,), device, channels=3, states=3), _offsets((40,), device)
+    inputs, offsets = _inputs((40,), device, channels=3, states=3), offsets_of((40,), device)
     before, _ = _run(inputs, offsets, backend="triton")
     for event in (0, 3, 16, 39):
         changed = {name: x.clone() for name, x in inputs.items()}
@@ -336,7 +333,7 @@ def test_an_output_never_depends_on_later_events(device: torch.device) -> None:
 @pytest.mark.usefixtures("_short_chunks")
 def test_every_run_gives_the_same_bits(device: torch.device) -> None:
     lengths = (21, 0, 3)
-    inputs, offsets = _inputs(lengths, device, channels=33, states=3), _offsets(lengths, device)
+    inputs, offsets = _inputs(lengths, device, channels=33, states=3), offsets_of(lengths, device)
     first, second = (_with_gradients(inputs, offsets, backend="triton") for _ in range(2))
     for name, value in first.items():
         assert torch.equal(second[name], value), name
@@ -345,12 +342,12 @@ def test_every_run_gives_the_same_bits(device: torch.device) -> None:
 @pytest.mark.parametrize("cut", [0, 1, 16, 19])
 def test_a_sequence_cut_anywhere_continues_from_its_state(cut: int, device: torch.device) -> None:
     inputs = _inputs((19,), device, channels=3, states=3)
-    whole, final = _run(inputs, _offsets((19,), device), backend="triton")
+    whole, final = _run(inputs, offsets_of((19,), device), backend="triton")
     early = {name: x[:cut] if name in ROWS else x for name, x in inputs.items()}
-    first, state = _run(early, _offsets((cut,), device), backend="triton")
+    first, state = _run(early, offsets_of((cut,), device), backend="triton")
     late = {name: x[cut:] if name in ROWS else x for name, x in inputs.items()}
     late["initial_state"] = state
-    second, end = _run(late, _offsets((19 - cut,), device), backend="triton")
+    second, end = _run(late, offsets_of((19 - cut,), device), backend="triton")
     assert torch.equal(torch.cat([first, second]), whole)
     assert torch.equal(end, final)
 
@@ -358,7 +355,7 @@ def test_a_sequence_cut_anywhere_continues_from_its_state(cut: int, device: torc
 @pytest.mark.parametrize("sequences", [0, 3])
 def test_a_batch_without_events_keeps_its_states(sequences: int, device: torch.device) -> None:
     lengths = (0,) * sequences
-    inputs, offsets = _inputs(lengths, device), _offsets(lengths, device)
+    inputs, offsets = _inputs(lengths, device), offsets_of(lengths, device)
     results = _with_gradients(inputs, offsets, backend="triton")
     assert results["y"].shape == (0, 5)
     assert torch.equal(results["state"], inputs["initial_state"])
@@ -371,7 +368,7 @@ def test_the_operations_are_registered_soundly(device: torch.device) -> None:
     from recsys.kernels.scan import triton
 
     lengths = (2, 0, 3)
-    inputs, offsets = _inputs(lengths, device, channels=3, states=2), _offsets(lengths, device)
+    inputs, offsets = _inputs(lengths, device, channels=3, states=2), offsets_of(lengths, device)
     leaves = {name: x.requires_grad_() for name, x in inputs.items()}
     made = ScanSchedule.from_lengths(lengths, device)
     work = (made.tasks, made.bounds, made.chunks, made.chains)
@@ -382,7 +379,7 @@ def test_a_schedule_given_is_used_and_one_that_does_not_fit_is_refused(
     monkeypatch: pytest.MonkeyPatch, device: torch.device
 ) -> None:
     lengths = (2, 0, 3)
-    inputs, offsets = _inputs(lengths, device, channels=3, states=2), _offsets(lengths, device)
+    inputs, offsets = _inputs(lengths, device, channels=3, states=2), offsets_of(lengths, device)
     wanted, _ = _run(inputs, offsets, backend="triton")
     made = ScanSchedule.from_lengths(lengths, device)
     monkeypatch.setattr(ScanSchedule, "from_offsets", None)
@@ -406,7 +403,7 @@ def test_rows_of_a_projection_are_loaded_four_states_at_once_where_they_lie_so()
 def test_a_state_too_large_is_refused(device: torch.device) -> None:
     inputs = _inputs((2,), device, channels=1, states=65)
     with pytest.raises(ArgumentError, match="d_state is 65, backend 'triton' takes up to 64"):
-        _run(inputs, _offsets((2,), device), backend="triton")
+        _run(inputs, offsets_of((2,), device), backend="triton")
 
 
 def test_a_schedule_holds_every_event_once_whatever_the_lengths() -> None:
@@ -445,7 +442,7 @@ def test_a_schedule_shares_the_work_evenly_and_starts_with_the_fullest_group() -
 
 def test_a_schedule_of_offsets_is_that_of_their_lengths() -> None:
     lengths = (3, 0, 300, 5)
-    ours = ScanSchedule.from_offsets(_offsets(lengths, torch.device("cpu")))
+    ours = ScanSchedule.from_offsets(offsets_of(lengths, torch.device("cpu")))
     wanted = ScanSchedule.from_lengths(lengths)
     for name in ("tasks", "bounds", "chunks", "chains"):
         part = getattr(ours, name)
