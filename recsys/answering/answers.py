@@ -1,6 +1,5 @@
 """From packed requests to ranked raw ids: encode, search, name."""
 
-import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from recsys.answering.arguments import check_room, whole_number
+from recsys.answering.arguments import check_room, warn_caller, whole_number
 from recsys.answering.interests import check_interests
 from recsys.answering.names import Names
 from recsys.answering.queries import Array, OnUnknown, Queries, encode_denied, encode_items
@@ -161,10 +160,7 @@ def answer(
         scores[rows], ids[rows] = found.scores, found.ids
     unknown = np.diff(queries.offsets) == 0
     if unknown.any():
-        warnings.warn(
-            f"{int(unknown.sum())} request(s) have no known item: they get the most popular items",
-            stacklevel=4,
-        )
+        warn_caller(f"{int(unknown.sum())} request(s) have no known item: they get the most popular items")
         there = None if decoder.live is None else decoder.live.snapshot().ids
         scores[unknown], ids[unknown] = _most_popular(names.store, k, allow, deny, there)
     return Recommendations(queries, scores, ids, unknown)

@@ -2,6 +2,8 @@
 
 import itertools
 import operator
+import sys
+import warnings
 from collections.abc import Iterable, Mapping
 from numbers import Number
 from typing import Any
@@ -78,6 +80,18 @@ def check_room(rows: int, columns: int, bytes_each: int = 12, most: int = 16 * 2
             f"{columns:,} answers for each of {rows:,} requests take {gib:,.0f} GiB: lower k, or ask for "
             "fewer at once (score: part_users)"
         )
+
+
+def warn_caller(message: str) -> None:
+    """Warn as of the line outside this package that made the call, however deep the call went.
+
+    Args:
+        message: one line.
+    """
+    level, frame = 1, sys._getframe()
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "recsys":
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, stacklevel=level)
 
 
 def _check_length(ids: Any, what: str) -> None:

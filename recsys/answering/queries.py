@@ -1,6 +1,5 @@
 """From raw ids, as users know them, to packed item indices, as encoders want them."""
 
-import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from numbers import Number
@@ -9,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from recsys.answering.arguments import id_list, short
+from recsys.answering.arguments import id_list, short, warn_caller
 from recsys.answering.request_times import ask_at, moment_list, read_moment
 from recsys.datasets.times.time_zones import local_to_unix, utc_offsets, zone_column
 from recsys.errors import ArgumentError, UnknownIdError
@@ -220,9 +219,7 @@ def encode_denied(ids: Iterable[Any] | None, vocabulary: "Encoder", on_unknown: 
     found = np.asarray(vocabulary.encode(id_list(ids, "deny")), dtype=np.int64)
     unknown = int((found < 0).sum())
     if unknown and on_unknown != "ignore":
-        warnings.warn(
-            f"deny: {unknown} of {len(found)} ids are not in the catalog: nothing to leave out", stacklevel=4
-        )
+        warn_caller(f"deny: {unknown} of {len(found)} ids are not in the catalog: nothing to leave out")
     return found[found >= 0]
 
 
@@ -279,7 +276,7 @@ def _complain(kind: str, unknown: list[Any], on_unknown: OnUnknown, *, choice: b
     if on_unknown == "raise":
         remedy = "on_unknown='warn' leaves it out" if choice else "check the id"
         raise UnknownIdError(f"unknown {kind} {shown}: not in the training log; {remedy}")
-    warnings.warn(f"unknown {kind} {shown} left out: not in the training log", stacklevel=4)
+    warn_caller(f"unknown {kind} {shown} left out: not in the training log")
 
 
 def _offsets(lengths: Array) -> Array:

@@ -3,7 +3,6 @@
 import itertools
 import math
 import re
-import warnings
 from collections.abc import Iterable, Mapping
 from datetime import UTC, date, datetime
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from recsys.answering.arguments import MOST_IDS, short
+from recsys.answering.arguments import MOST_IDS, short, warn_caller
 from recsys.datasets.times.time_zones import COLUMN, local_to_unix, utc_offsets
 from recsys.errors import ArgumentError
 
@@ -179,8 +178,7 @@ def _not_before(last: Array, unix: Array, local: Array | None) -> tuple[Array, A
     days = np.maximum(-((unix - last) // DAY), 0)
     early = int((days > 0).sum())
     if early:
-        warnings.warn(
-            f"at= lies before the last event of {early} request(s): asked at the next such hour after it",
-            stacklevel=6,
+        warn_caller(
+            f"at= lies before the last event of {early} request(s): asked at the next such hour after it"
         )
     return unix + DAY * days, None if local is None else local + DAY * days

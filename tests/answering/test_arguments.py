@@ -2,6 +2,7 @@
 
 import datetime
 import itertools
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -157,6 +158,17 @@ def test_denying_what_the_catalog_lacks_is_counted_and_harmless(model: Recommend
     with pytest.warns(UserWarning, match="deny: 2 of 3 ids are not in the catalog"):
         found = model.recommend([3], k=30, deny=[4, "x", 10**9], exclude_seen=False)
     assert len(found) == 29
+    # Warnings name the line that made the call.
+    calls: list[Callable[[], object]] = [
+        lambda: model.recommend([3], deny=["x"]),
+        lambda: model.recommend([3, "x"], on_unknown="warn"),
+        lambda: model.recommend(histories=[[]]),
+        lambda: model.live_users().recommend([10**6]),
+    ]
+    for call in calls:
+        with pytest.warns(UserWarning, match=".") as warned:
+            call()
+        assert [warning.filename for warning in warned] == [__file__]
     assert model.recommend([3], k=30, deny=["x"], on_unknown="ignore", exclude_seen=False).height == 30
     with pytest.raises(UnknownIdError, match="unknown item 'x'"):
         model.recommend([3], allow=["x"])
