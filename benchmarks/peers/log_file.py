@@ -43,7 +43,7 @@ def write_log(source: Path, target: Path) -> LogFacts:
         DataError: the file cannot be read, a column is missing, or no user has 3 events.
     """
     try:
-        frame = pl.read_parquet(source)
+        frame = pl.read_parquet(source, glob=False)
     except (OSError, pl.exceptions.PolarsError) as error:
         raise DataError(
             f"{source}: cannot read the log as Parquet ({str(error).splitlines()[0]}); give a .parquet file"

@@ -50,7 +50,7 @@ class OurSide:
 
 def _places(vocabulary: str, column: str) -> np.ndarray[Any, Any]:
     """The log's ids from 0, in the order in which the store counts them."""
-    return pl.read_parquet(f"store/{vocabulary}.parquet")[column].cast(pl.Int64).to_numpy() - 1
+    return pl.read_parquet(f"store/{vocabulary}.parquet", glob=False)[column].cast(pl.Int64).to_numpy() - 1
 
 
 if __name__ == "__main__":

@@ -43,8 +43,10 @@ class Ranking:
     def __init__(self, store: SequenceStore, path: Path) -> None:
         self.path = path
         self._store = store
-        self._users = pl.read_parquet(store.path / "users.parquet")["user_id"].cast(pl.Int64).to_numpy() - 1
-        self._items = pl.read_parquet(store.path / "items.parquet")["item_id"].cast(pl.Int64).to_numpy() - 1
+        users = pl.read_parquet(store.path / "users.parquet", glob=False)["user_id"]
+        self._users = users.cast(pl.Int64).to_numpy() - 1
+        items = pl.read_parquet(store.path / "items.parquet", glob=False)["item_id"]
+        self._items = items.cast(pl.Int64).to_numpy() - 1
 
     def measure(self, split: str) -> Metrics:
         """Metrics at 10, by rule, of what lies in the file now."""
