@@ -67,6 +67,12 @@ def dying(at: int, die: Callable[[], None] = _raise) -> Iterator[list[int]]:
         writing._exchange = exchange
 
 
+def tiny(encoder: str, epochs: int) -> Recommender:
+    """A model whose epoch takes milliseconds."""
+    training = {"epochs": epochs, "batch_events": 64, "amp": False, "prefetch": 0}
+    return Recommender(encoder, encoder_options=SIZES, training_options=training, index="exact")
+
+
 @dataclass(frozen=True)
 class Life:
     """What a folder is known to hold.
@@ -113,11 +119,6 @@ class World:
         store = recsys.prepare(file, self.folder / f"prepared-{name}")
         return [file, store.path, store, frame]
 
-    def model(self, encoder: str, epochs: int) -> Recommender:
-        """A tiny one."""
-        training = {"epochs": epochs, "batch_events": 64, "amp": False, "prefetch": 0}
-        return Recommender(encoder, encoder_options=SIZES, training_options=training, index="exact")
-
     def step(self) -> None:
         """One event, and whether what is there then is what may be."""
         before, bytes_before = self.look(), self.contents()
@@ -158,7 +159,7 @@ class World:
         if now.log is not None and rng.random() < 0.6:
             log, encoder = now.log, now.encoder or encoder
         data = rng.choice(self.logs[log])
-        model = self.model(encoder, epochs)
+        model = tiny(encoder, epochs)
         name = f"{log}, {encoder}, {epochs} epochs, {type(data).__name__}"
         kind = rng.choice(("fit", "overwrite", "resume", "resume", "both", "save", "report"))
         if kind == "fit":

@@ -15,13 +15,17 @@ from pathlib import Path
 
 import torch
 
+from recsys.datasets.prepared.store import SequenceStore
+from recsys.datasets.preparing.given import given_data
+from recsys.run_folder.fitting import Fitting
 from recsys.run_folder.layout import State
-from tests.run_folder.histories import World, dying
+from recsys.training.plots import plot_training
+from tests.run_folder.histories import ENCODERS, World, dying, tiny
 
 EVENTS: dict[str, Callable[[World], None]] = {
-    "fit": lambda world: world.fit(world.model("sasrec", 2), world.logs["a"][0]),
-    "overwrite": lambda world: world.fit(world.model("mamba", 2), world.logs["b"][1], overwrite=True),
-    "resume": lambda world: world.fit(world.model("sasrec", 3), world.logs["a"][0], resume=True),
+    "fit": lambda world: world.fit(tiny("sasrec", 2), world.logs["a"][0]),
+    "overwrite": lambda world: world.fit(tiny("mamba", 2), world.logs["b"][1], overwrite=True),
+    "resume": lambda world: world.fit(tiny("sasrec", 3), world.logs["a"][0], resume=True),
     "save": lambda world: world.models[0].save(world.run.path, overwrite=True),
     "report": lambda world: world.report(),
 }
@@ -51,10 +55,10 @@ def _world(folder: Path) -> World:
 def _begin(folder: Path, name: str) -> World:
     world = _world(folder)
     if name != "fit":
-        world.fit(world.model("sasrec", 1), world.logs["a"][0])
+        world.fit(tiny("sasrec", 1), world.logs["a"][0])
         world.report()
     if name == "save":
-        other = world.model("mamba", 1).fit(world.logs["b"][2])
+        other = tiny("mamba", 1).fit(world.logs["b"][2])
         world.models = [other]
     return world
 
@@ -72,7 +76,7 @@ def _look_and_go_on(folder: Path, name: str) -> None:
     found, before = world.look(), (folder / "before").read_text()
     if name == "fit":
         assert found.state is not State.BEGUN
-        model = world.model("sasrec", 2)
+        model = tiny("sasrec", 2)
         world.fit(model, world.logs["a"][0], resume=found.state is not State.EMPTY)
     else:
         assert found.state is State.WHOLE, found
@@ -82,13 +86,34 @@ def _look_and_go_on(folder: Path, name: str) -> None:
             assert found.weights == before
         log, encoder = found.log or "", found.encoder or ""
         on = world.run.checkpoint.is_dir()
-        world.fit(world.model(encoder, 4), world.logs[log][3], resume=on, overwrite=not on)
+        world.fit(tiny(encoder, 4), world.logs[log][3], resume=on, overwrite=not on)
     assert world.look().state is State.WHOLE
+
+
+def _prepare(folder: Path) -> None:
+    _world(folder)
+
+
+def _warm_up(folder: Path) -> None:
+    """Load what every child would load: kernels and the library of pictures, and nothing of polars."""
+    assert _child(lambda: _prepare(folder)) == 0
+    store = SequenceStore.open(folder / "prepared-a")
+    for name in ENCODERS:
+        fitting = Fitting(
+            recipe=tiny(name, 1)._recipe(),
+            device=torch.device("cpu"),
+            quiet=True,
+            notify=print,
+            callbacks=(),
+        )
+        fitted = fitting.in_memory(given_data(store, None, None))
+        plot_training(fitted.history, folder / "plots")
 
 
 def main(folder: Path, step: int) -> int:
     """Try them all; the number of deaths."""
     torch.set_num_threads(1)
+    _warm_up(folder / "warm")
     deaths = 0
     for name in EVENTS:
         at = 1

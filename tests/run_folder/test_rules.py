@@ -327,9 +327,9 @@ def test_a_log_under_another_vocabulary_is_evaluated_by_its_ids(
 
 @pytest.mark.slow
 def test_a_death_at_any_write_leaves_the_old_or_the_new(tmp_path: Path) -> None:
-    """Every 20th write; `python -m tests.run_folder.killing FOLDER` tries all of them."""
-    command = [sys.executable, "-m", "tests.run_folder.killing", str(tmp_path / "runs"), "20"]
+    """Every 45th write; `python -m tests.run_folder.killing FOLDER` tries all of them."""
+    command = [sys.executable, "-m", "tests.run_folder.killing", str(tmp_path / "runs"), "45"]
     root = Path(__file__).parents[2]
     done = subprocess.run(command, capture_output=True, text=True, cwd=root, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
-    assert int(json.loads(done.stdout.split()[0])) >= 10
+    assert int(json.loads(done.stdout.split()[0])) >= 8
