@@ -2,17 +2,19 @@
 
 from collections.abc import Callable
 from dataclasses import fields
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from recsys.datasets.schema import nearest
 from recsys.datasets.splitting.options import SplitOptions
-from recsys.datasets.splitting.parts import Division, SortedLog
 from recsys.errors import ArgumentError
+
+if TYPE_CHECKING:
+    from recsys.datasets.splitting.parts import Division, SortedLog
 
 __all__ = ["divide", "register_split", "split_config", "split_names"]
 
 ConfigType = TypeVar("ConfigType")
-Divide = Callable[[SortedLog, Any], Division]
+Divide = Callable[["SortedLog", Any], "Division"]
 
 _CONFIGS: dict[str, type[Any]] = {}
 _DIVIDES: dict[str, Divide] = {}
@@ -20,7 +22,7 @@ _DIVIDES: dict[str, Divide] = {}
 
 def register_split(
     name: str, config: type[ConfigType]
-) -> Callable[[Callable[[SortedLog, ConfigType], Division]], Callable[[SortedLog, ConfigType], Division]]:
+) -> "Callable[[Callable[[SortedLog, ConfigType], Division]], Callable[[SortedLog, ConfigType], Division]]":
     """Decorate the function that gives each event of a log its part.
 
     Args:
@@ -33,8 +35,8 @@ def register_split(
     """
 
     def register(
-        divide: Callable[[SortedLog, ConfigType], Division],
-    ) -> Callable[[SortedLog, ConfigType], Division]:
+        divide: "Callable[[SortedLog, ConfigType], Division]",
+    ) -> "Callable[[SortedLog, ConfigType], Division]":
         if name in _DIVIDES:
             raise ArgumentError(f"split {name!r} is registered already")
         strange = {one.name for one in fields(config)} - {one.name for one in fields(SplitOptions)}  # type: ignore[arg-type]
@@ -81,7 +83,7 @@ def split_config(options: SplitOptions) -> tuple[str, Any]:
     return name, _CONFIGS[name](**given)
 
 
-def divide(log: SortedLog, name: str, config: Any) -> Division:
+def divide(log: "SortedLog", name: str, config: Any) -> "Division":
     """Give each event its part.
 
     Raises:

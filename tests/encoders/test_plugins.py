@@ -88,5 +88,5 @@ def test_a_run_of_an_unknown_encoder_says_what_it_needs(
     registry._REGISTRY.pop("last-item")
     with pytest.raises(RunError) as caught:
         recsys.load(tmp_path / "run")
-    assert "encoder 'last-item' is not built in: pass --plugin someones_encoders" in str(caught.value)
+    assert "encoder 'last-item' is not built in: import someones_encoders first" in str(caught.value)
     assert "damaged" not in str(caught.value)
