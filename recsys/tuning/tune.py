@@ -12,6 +12,7 @@ import json
 import tempfile
 import tomllib
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -162,6 +163,9 @@ def tune(
             finished(found)
     except BlockingIOError:
         raise RunError(f"{folder}: another process is at this search") from None
+    finally:
+        with suppress(OSError):  # refused before anything was written: nothing is left
+            folder.rmdir()
     return read_json(folder / RECORD)
 
 

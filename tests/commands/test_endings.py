@@ -1,5 +1,6 @@
 """How a command ends that does not come to its end: interrupted, unread, without space, at fault."""
 
+import gc
 import io
 import os
 import pty
@@ -79,13 +80,14 @@ def test_a_process_that_is_to_end_cleans_up_and_says_so(
             cleaned.append(True)
 
     monkeypatch.setattr(Recommender, "load", load)
-    before = signal.getsignal(number)
+    before, collecting = signal.getsignal(number), gc.get_threshold()
     assert _said(capsys, "score", "run", "--out", "parts") == (
         128 + number,
         "Terminated; the same command goes on where it stopped.\n",
     )
     assert cleaned == [True]
     assert signal.getsignal(number) == before
+    assert gc.get_threshold() == collecting
     assert not isinstance(sys.stdout, io.TextIOWrapper) or sys.stdout.errors != "backslashreplace"
 
 
