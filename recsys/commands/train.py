@@ -55,8 +55,15 @@ def train(
     index: Annotated[
         str, typer.Option(help="Item index to build: auto, or as `recsys index --kind`.")
     ] = "auto",
-    resume: Annotated[bool, typer.Option(help="Go on from the run's checkpoint.")] = False,
-    overwrite: Annotated[bool, typer.Option(help="Replace an earlier run.")] = False,
+    resume: Annotated[
+        bool, typer.Option(help="Go on from the run's checkpoint, by its own settings.")
+    ] = False,
+    overwrite: Annotated[
+        bool,
+        typer.Option(
+            help="Replace an earlier run when the new one is whole; with --resume, go on with that."
+        ),
+    ] = False,
     time_zone: TimeZone = None,
     items: Items = None,
     quiet: Quiet = False,

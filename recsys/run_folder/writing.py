@@ -115,6 +115,8 @@ def publish(made: RunFolder, run: RunFolder) -> None:
         if state_of(run) is State.EMPTY:
             made.path.rename(run.path)
         else:
+            # Whoever was killed here may have left half of them, of weights that are others by now.
+            _remove_parts(made.path, of_weights=True)
             _carry(run, made)
             _exchange(made.path, run.path)
     run.mark.unlink(missing_ok=True)
@@ -218,19 +220,21 @@ def _tidy(run: RunFolder) -> None:
         run.mark.unlink(missing_ok=True)
 
 
-def _remove_parts(folder: Path) -> None:
+def _remove_parts(folder: Path, *, of_weights: bool = False) -> None:
+    """Remove what a run is made of, or what belongs to its weights alone; nothing else."""
     strangers = set(foreign(folder))
-    # What makes a run of it goes first.
-    for name in ("run.json", "checkpoint/state.json"):
-        (folder / name).unlink(missing_ok=True)
+    if not of_weights:
+        # What makes a run of it goes first.
+        for name in ("run.json", "checkpoint/state.json"):
+            (folder / name).unlink(missing_ok=True)
     for entry in list(folder.iterdir()):
-        if entry in strangers:
+        if entry in strangers or (of_weights and entry.name not in ("index", "report.json", "plots")):
             continue
         if not entry.is_dir() or entry.is_symlink():
             entry.unlink(missing_ok=True)
             continue
         for inside in list(entry.iterdir()):
-            if inside not in strangers:
+            if inside not in strangers and not (of_weights and inside.name == "training.png"):
                 inside.unlink(missing_ok=True)
         with suppress(OSError):
             entry.rmdir()

@@ -225,6 +225,27 @@ def test_a_replacement_that_was_cut_short_goes_on_with_both(
     assert [path.name for path in run.parent.iterdir()] == ["run"]
 
 
+def test_what_a_killed_exchange_left_of_an_index_does_not_come_along(
+    log: pl.DataFrame, run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recsys.load(run).save_index(run / "index")
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("recsys.run_folder.writing._exchange", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            _model(2).fit(log, out=run, resume=True)
+    resuming = run.parent / ".run.resuming"
+    (resuming / "index").mkdir(exist_ok=True)
+    (resuming / "index" / "manifest.json").write_text("half of one")
+    (resuming / "report.json").write_text("of other weights")
+    _model(3).fit(log, out=run, resume=True)
+    assert not (run / "report.json").exists()
+    assert recsys.load(run).recommend([3], k=2)["rank"].to_list() == [1, 2]
+
+
 def test_a_refused_start_leaves_nothing(log: pl.DataFrame, tmp_path: Path) -> None:
     short = log.group_by("user_id").head(3)
     clock = Recommender(encoder_options={**TINY, "clock": "pool"})
