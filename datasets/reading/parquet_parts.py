@@ -24,7 +24,9 @@ def parquet_parts(path: Path) -> tuple[Path, ...]:
         return tuple(sorted(_inside(path), key=lambda part: part.relative_to(path).parts))
     if path.exists() or not glob.has_magic(str(path)):
         return ()
-    matched = sorted(Path(name) for name in glob.glob(str(path), recursive=True))
+    # The part of the path that exists is a name, whatever it holds.
+    pattern = str(Path(glob.escape(str(path.parent))) / path.name) if path.parent.is_dir() else str(path)
+    matched = sorted(Path(name) for name in glob.glob(pattern, recursive=True))
     for part in matched:
         if part.suffix not in _SUFFIXES:
             raise DataError(

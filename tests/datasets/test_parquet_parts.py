@@ -58,6 +58,12 @@ def test_a_pattern_is_read_where_nothing_has_that_name(tmp_path: Path) -> None:
         prepare(tmp_path / "z*.parquet", tmp_path / "none")
 
 
+def test_a_pattern_in_a_folder_with_brackets_is_read(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "parts1").mkdir()
+    FRAME[:1].write_parquet(tmp_path / "parts1" / "part-0.parquet")
+    assert prepare(folder / "part-*.parquet", tmp_path / "out").items.tolist() == list(range(9))
+
+
 def test_folders_named_by_values_are_columns(tmp_path: Path) -> None:
     for user in (1, 2):
         target = tmp_path / "hive" / f"user_id={user}"
