@@ -591,6 +591,7 @@ class Recommender:
             self.store_,
             self.training_,
             preset=self.preset,
+            history=self.history_,
             overwrite=overwrite,
             save_index=None if self._decoder is None else self.save_index,
         )

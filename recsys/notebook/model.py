@@ -2,10 +2,11 @@
 
 import inspect
 from collections.abc import Mapping
+from dataclasses import fields
 from typing import Any
 
-from recsys.config import parameters_of
-from recsys.encoders.registry import differing_from_preset
+from recsys.config import parameters_of, to_dict
+from recsys.encoders.registry import differing_from_preset, preset
 from recsys.errors import ConfigError
 from recsys.notebook.html import html_table
 
@@ -38,16 +39,25 @@ def _changed(model: Any) -> dict[str, Any]:
         for name, value in parameters_of(model, deep=False).items()
         if name != "encoder" and value is not defaults[name] and value != defaults[name]
     }
-    if found.get("encoder_options"):
-        try:
-            found["encoder_options"] = differing_from_preset(
-                model.encoder, model.preset, found["encoder_options"]
-            )
-        except ConfigError:
-            return found  # shown as given: what is wrong with it is said by what uses it
-        if not found["encoder_options"]:
-            del found["encoder_options"]
-    return found
+    try:
+        if found.get("encoder_options"):
+            options = found["encoder_options"]
+            found["encoder_options"] = differing_from_preset(model.encoder, model.preset, options)
+        if found.get("training_options"):
+            own = preset(model.encoder, model.preset).get("training", {})
+            options = found["training_options"]
+            # Those of a loaded model are all that there are: shown is what the preset has otherwise.
+            whole = len(options) == len(fields(model.training_)) if hasattr(model, "training_") else False
+            base = {**to_dict(type(model.training_)()), **own} if whole else {}
+            found["training_options"] = {k: v for k, v in options.items() if k not in base or base[k] != v}
+    except ConfigError:
+        found = {**found, **_given(model)}  # what is wrong with it is said by what uses it
+    return {name: value for name, value in found.items() if value != {}}
+
+
+def _given(model: Any) -> dict[str, Any]:
+    options = {name: getattr(model, name) for name in ("encoder_options", "training_options")}
+    return {name: value for name, value in options.items() if value}
 
 
 def _facts(model: Any) -> dict[str, str]:

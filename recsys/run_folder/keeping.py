@@ -1,14 +1,16 @@
 """Saving a model as a run folder, and writing what belongs to a run's weights."""
 
-from collections.abc import Callable, Iterator
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from recsys.datasets.prepared.link import link_or_copy
 from recsys.datasets.prepared.store import SequenceStore
 from recsys.encoders.base import SequenceEncoder
 from recsys.errors import RunError
-from recsys.files import user_path
+from recsys.files import user_path, write_text
 from recsys.run_folder.layout import RunFolder, State, state_of
 from recsys.run_folder.model import fingerprint, read_manifest, read_run, write_config, write_model
 from recsys.run_folder.writing import (
@@ -33,6 +35,7 @@ def save_run(
     training: TrainingConfig,
     *,
     preset: str,
+    history: Sequence[Mapping[str, Any]],
     overwrite: bool,
     save_index: Callable[[Path], None] | None,
 ) -> None:
@@ -46,6 +49,7 @@ def save_run(
         store: the data that it was trained on.
         training: how.
         preset: by which preset.
+        history: one record per epoch; a run that is written anew keeps its own.
         overwrite: whether another run may be replaced.
         save_index: writes the index into a folder; None leaves that of the same weights.
 
@@ -64,6 +68,8 @@ def save_run(
             with named_as(place, run):
                 link_or_copy(store, place.data)
                 write_config(place, encoder.config, training)
+                if history and not again:
+                    write_text(place.metrics, "".join(json.dumps(record) + "\n" for record in history))
                 write_model(place, encoder, preset=preset, dataset=store.fingerprint)
             for what in () if again else (OVERWRITING, RESUMING):
                 discard(run.beside(what), run)
