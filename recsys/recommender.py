@@ -18,7 +18,7 @@ from recsys.answering.requests import make_queries
 from recsys.answering.similar_items import SimilarItems
 from recsys.answering.user_states import BYTES_KEPT
 from recsys.config import own_names, parameters_of, set_parameters, to_dict
-from recsys.datasets.prepared.store import SequenceStore, open_store
+from recsys.datasets.prepared.store import open_store
 from recsys.datasets.preparing.given import given_data
 from recsys.decoding.building import build_decoder, carry_changes, golden_states, refuse_local
 from recsys.decoding.decoder import Aggregate, Decoder, Vectors, check_decoding
@@ -35,7 +35,7 @@ from recsys.notebook.model import describe, describe_html
 from recsys.pickling import reduce_model
 from recsys.retrieval.bundle import bundle_exists
 from recsys.retrieval.item_index import ItemIndex
-from recsys.run_folder import RunFolder, fingerprint, read_run
+from recsys.run_folder import RunFolder, fingerprint, read_run_and_data
 from recsys.run_folder.fitting import Fitting
 from recsys.run_folder.keeping import refuse_another_run, save_run
 from recsys.run_folder.settings import Recipe, settings_of
@@ -620,7 +620,7 @@ class Recommender:
             RunError, DataError, RetrievalError: missing, unfinished or damaged; the message says which file.
         """
         run = RunFolder(Path(path))
-        encoder, training, preset = read_run(run.path)
+        encoder, training, preset, store = read_run_and_data(run.path)
         model = cls(
             encoder_name(encoder),
             preset=preset,
@@ -631,7 +631,7 @@ class Recommender:
             index=index,
             backend=backend,
         )
-        model.store_ = SequenceStore.open(run.data)
+        model.store_ = store
         model.encoder_ = encoder.to(choose_device(device))
         model.training_ = training
         model.history_ = read_history(run.metrics, training.select)

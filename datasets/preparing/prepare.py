@@ -121,6 +121,11 @@ def _may_replace(folder: Path, source: Source, options: PrepareOptions, overwrit
         except DataError:
             if not overwrite:
                 raise
+    if _is_of_a_run(folder):
+        raise DataError(
+            f"{folder}: holds the data of the run around it, which would answer from another log; choose"
+            " another folder"
+        )
     if not overwrite:
         raise DataError(
             f"{folder}: holds a dataset made from another log or with other options;"
@@ -133,6 +138,12 @@ def _may_replace(folder: Path, source: Source, options: PrepareOptions, overwrit
             " another folder"
         )
     return True
+
+
+def _is_of_a_run(folder: Path) -> bool:
+    """Whether a model was, or is being, trained on the data of this very folder."""
+    run = folder.resolve().parent
+    return any((run / name).exists() for name in ("run.json", "checkpoint/state.json"))
 
 
 def _build(

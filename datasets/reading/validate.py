@@ -46,8 +46,8 @@ def check_log(raw: RawLog) -> CheckedLog:
 
     Raises:
         DataError: no rows; an id that is null, empty, NaN, infinite or a fraction; an id or time column of
-            a type that cannot be one; a time that is missing, not a number, before 1970, after 2199, or
-            looks like milliseconds or finer.
+            a type that cannot be one, or cannot hold its values; a time that is missing, not a number,
+            before 1970, after 2199, or looks like milliseconds or finer.
     """
     import polars as pl
 
@@ -57,6 +57,8 @@ def check_log(raw: RawLog) -> CheckedLog:
         _check_id_type(raw, column, schema[column])
     if raw.time is not None:
         _check_time_type(raw, raw.time, schema[raw.time])
+    for column in (raw.user, raw.item, *(() if raw.time is None else (raw.time,))):
+        _check_exact(raw, column, schema[column])
 
     asked = [pl.len().alias("rows")]
     for column in (raw.user, raw.item):
@@ -119,6 +121,23 @@ def _check_time_type(raw: RawLog, column: str, dtype: "pl.DataType") -> None:
     if not ok:
         raise DataError(
             f"{raw.label}: column {column!r} has type {dtype}; times are unix seconds, dates or datetimes"
+        )
+
+
+def _check_exact(raw: RawLog, column: str, dtype: "pl.DataType") -> None:
+    """Refuse whole numbers that a narrow float has rounded: ids of their own would be one, times others."""
+    import polars as pl
+
+    limit = {pl.Float32: 2**24, pl.Float16: 2**11}.get(dtype.base_type())
+    if limit is None:
+        return
+    value = pl.col(column)
+    rounded = value.is_finite() & (value.abs() >= limit)
+    if ask(raw, [rounded.any().alias("any")])["any"]:
+        row, found = first_row(raw, column, rounded)
+        raise DataError(
+            f"{raw.label}: column {column!r}, row {row}: {dtype} holds whole numbers up to {limit:,} only and"
+            f" has rounded {found:.0f}; read the column as whole numbers or Float64 from its source"
         )
 
 

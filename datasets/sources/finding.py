@@ -148,12 +148,14 @@ def _short_name(path: Path) -> str:
 
 
 def _frame_sha256(frame: "pl.DataFrame") -> str:
-    """Hash of a frame's columns in order: names, types and values; lists and structs are left out."""
+    """Hash of a frame's columns in order: names, types and values; nested ones and objects are left out."""
     import io
+
+    import polars as pl
 
     digest = hashlib.sha256()
     for column in frame.get_columns():
-        if column.dtype.is_nested():
+        if column.dtype.is_nested() or column.dtype == pl.Object:
             continue
         digest.update(f"{column.name}\0{column.dtype}\0".encode())
         for start in range(0, column.len(), 1_000_000):
@@ -161,6 +163,11 @@ def _frame_sha256(frame: "pl.DataFrame") -> str:
             if piece.dtype.is_numeric() and not piece.null_count():
                 digest.update(piece.to_numpy().tobytes())
             else:
+                # Neither of these can be written as CSV.
+                if piece.dtype == pl.Binary:
+                    piece = piece.bin.encode("hex")
+                elif piece.dtype == pl.Duration:
+                    piece = piece.cast(pl.Int64)
                 text = io.StringIO()
                 piece.to_frame().write_csv(text)
                 digest.update(text.getvalue().encode())

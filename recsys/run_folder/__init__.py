@@ -31,6 +31,6 @@ What holds of a run folder at any moment, whoever is killed when:
 """
 
 from recsys.run_folder.layout import RunFolder
-from recsys.run_folder.model import fingerprint, read_run, write_config, write_model
+from recsys.run_folder.model import fingerprint, read_run, read_run_and_data, write_config, write_model
 
-__all__ = ["RunFolder", "fingerprint", "read_run", "write_config", "write_model"]
+__all__ = ["RunFolder", "fingerprint", "read_run", "read_run_and_data", "write_config", "write_model"]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from recsys import __version__
 from recsys.config import build, read_toml, to_dict
+from recsys.datasets.prepared.store import SequenceStore
 from recsys.encoders.registry import (
     build_encoder,
     encoder_config,
@@ -170,6 +171,27 @@ def read_run(path: str | Path) -> "tuple[SequenceEncoder, TrainingConfig, str]":
     except (RuntimeError, SafetensorError):
         raise RunError(f"{run.config}: does not fit {run.weights.name}; one of them was edited") from None
     return encoder.eval(), training, manifest.preset
+
+
+def read_run_and_data(path: str | Path) -> "tuple[SequenceEncoder, TrainingConfig, str, SequenceStore]":
+    """Rebuild the encoder of a finished run as `read_run` does, and open the data that it was trained on.
+
+    Raises:
+        RunError, DataError: as `read_run`, or the data are missing, damaged, or not those of the training.
+    """
+    run = RunFolder(Path(path))
+    while True:
+        manifest = read_manifest(run)
+        encoder, training, preset = read_run(run.path)
+        store = SequenceStore.open(run.data)
+        # Another process may have put another run in this one's place in between.
+        if read_manifest(run) == manifest:
+            break
+    if manifest.dataset not in (None, store.fingerprint):
+        raise RunError(
+            f"{run.data}: is not the data that this run was trained on; put these back, or train anew"
+        )
+    return encoder, training, preset, store
 
 
 def _require_encoder(run: RunFolder, name: str, module: str | None) -> None:

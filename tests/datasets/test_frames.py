@@ -10,6 +10,7 @@ import pyarrow as pa
 import pytest
 
 from recsys.datasets.reading.frames import as_frame
+from recsys.datasets.sources.finding import find_source
 from recsys.datasets.sources.readers import read_interactions
 from recsys.errors import ArgumentError, DataError
 
@@ -160,6 +161,20 @@ def test_what_is_no_log_is_one_line(data: Any, message: str) -> None:
         read_interactions(data)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_columns_of_any_type_beside_the_log_tell_two_frames_apart() -> None:
+    log = pl.DataFrame(COLUMNS)
+    others = [
+        pl.Series("x", [b"a", b"\xff", None]),
+        pl.Series("x", [b"a", b"\xfe", None]),
+        pl.Series("x", [1, 2, None], dtype=pl.Duration("ms")),
+        pl.Series("x", [1, 3, None], dtype=pl.Duration("ms")),
+    ]
+    digests = [find_source(log.with_columns(other)).sha256 for other in others]
+    assert len(set(digests)) == 4
+    plain = log.with_columns(pl.Series("x", [object()] * 3, dtype=pl.Object))
+    assert find_source(plain).sha256 == find_source(log).sha256
 
 
 def test_names_of_logs_are_left_alone() -> None:

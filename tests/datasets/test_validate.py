@@ -84,6 +84,21 @@ def test_a_fractional_or_inexact_numeric_id_is_refused(value: float) -> None:
     assert f"column 'user_id', row 2: {value!r} is not a whole number" in message
 
 
+@pytest.mark.parametrize(
+    ("column", "values"),
+    [("user_id", [1, 2**24 + 1, 3]), ("item_id", [1, 2, -(2**24)]), ("timestamp", [T] * 3)],
+)
+def test_whole_numbers_that_a_narrow_float_has_rounded_are_refused(column: str, values: list[int]) -> None:
+    message = refusal(pl.DataFrame(GOOD | {column: pl.Series(values, dtype=pl.Float32)}))
+    assert f"column {column!r}, row " in message
+    assert "Float32 holds whole numbers up to 16,777,216 only" in message
+
+
+def test_small_ids_in_a_narrow_float_are_whole_numbers() -> None:
+    frame = pl.DataFrame(GOOD | {"user_id": pl.Series([1, 2**24 - 1, 3], dtype=pl.Float32)})
+    assert read_interactions(frame)["user_id"].to_list() == [1, 3, 2**24 - 1]
+
+
 def test_a_fractional_id_in_text_is_refused(tmp_path: Path) -> None:
     assert "row 2: '2.5' is not a whole number" in refusal(csv(tmp_path, f"1,1,{T}", f"2.5,1,{T}"))
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import stat
 import subprocess
 import sys
@@ -354,3 +355,20 @@ def test_a_death_at_any_write_leaves_the_old_or_the_new(tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, cwd=root, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     assert int(json.loads(done.stdout.split()[0])) >= 8
+
+
+def test_the_data_of_a_run_are_not_replaced_by_preparing(run: Path, log: pl.DataFrame) -> None:
+    before = _contents(run)
+    with pytest.raises(DataError, match="holds the data of the run around it"):
+        recsys.prepare(log.head(300), run / "data", overwrite=True)
+    assert _contents(run) == before
+
+
+def test_a_run_with_the_data_of_another_log_does_not_answer(run: Path, log: pl.DataFrame) -> None:
+    shutil.move(run / "data", run.parent / "kept")
+    recsys.prepare(log.reverse().with_columns(pl.col("timestamp") + 1), run / "data")
+    with pytest.raises(RunError, match="is not the data that this run was trained on; put these back"):
+        recsys.load(run)
+    shutil.rmtree(run / "data")
+    shutil.move(run.parent / "kept", run / "data")
+    assert len(recsys.load(run).recommend(k=1)) > 0
