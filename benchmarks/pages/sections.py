@@ -10,6 +10,7 @@ from recsys.benchmarks.accuracy.tables import all_tables, quality_table, section
 from recsys.benchmarks.clock.report import study_tables
 from recsys.benchmarks.folders import RECORDS
 from recsys.benchmarks.pages import tables
+from recsys.benchmarks.pages.throughput import throughput
 from recsys.errors import DataError
 from recsys.files import write_text
 
@@ -24,6 +25,7 @@ def _ml_100k() -> str:
 
 SECTIONS: Mapping[tuple[str, str], Callable[[], str]] = {
     ("README.md", "results"): lambda: results_table(ACCURACY),
+    ("benchmarks/README.md", "throughput"): throughput,
     ("benchmarks/README.md", "accuracy"): lambda: all_tables(read_recipes(), ACCURACY),
     ("docs/results.md", "ml-100k"): _ml_100k,
     ("docs/results.md", "ml-1m"): lambda: published_table("ml-1m-sasrec-order", ACCURACY),
