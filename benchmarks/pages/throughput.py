@@ -1,4 +1,4 @@
-"""The table of a throughput run: ours beside its definition and its fastest rival, and other work alone."""
+"""The table of a throughput run: ours beside its definition and its fastest rival, and other work by itself."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -34,13 +34,13 @@ def throughput() -> str:
         if OURS in sides:
             lines.append(_kernel(group, sides))
         else:
-            lines += [f"| {group}: {side} | {_alone(entry)} | | | |" for side, entry in sides.items()]
+            lines += [f"| {group}: {side} | {_time_and_rate(entry)} | | | |" for side, entry in sides.items()]
     return "\n".join(lines) + "\n"
 
 
 def _side(entry: Mapping[str, Any]) -> str:
     params = entry["params"] or {}
-    return str(params.get("side") or params.get("encoder") or params.get("kind") or "ours alone")
+    return str(params.get("side") or params.get("encoder") or params.get("kind") or "prepared")
 
 
 def _kernel(group: str, sides: Mapping[str, Any]) -> str:
@@ -50,7 +50,7 @@ def _kernel(group: str, sides: Mapping[str, Any]) -> str:
     rival = min(times, key=lambda side: times[side], default=None)
     facts = sides[OURS]["extra_info"]
     cells = [
-        _alone(sides[OURS]),
+        _time_and_rate(sides[OURS]),
         f"{facts['fraction_of_limit']:.0%} ({facts['limit']})",
         "" if rival is None else f"{times[rival]:.2f} ({rival})",
         "" if definition is None else f"{definition:.2f}",
@@ -58,7 +58,7 @@ def _kernel(group: str, sides: Mapping[str, Any]) -> str:
     return f"| {group} | {' | '.join(cells)} |"
 
 
-def _alone(entry: Mapping[str, Any]) -> str:
+def _time_and_rate(entry: Mapping[str, Any]) -> str:
     least, facts = entry["stats"]["min"], entry["extra_info"]
     if "state_steps_per_s" in facts:
         rate = f"{facts['state_steps_per_s'] / 1e9:.2f} G state-steps"
