@@ -1,4 +1,4 @@
-"""The table of a throughput run: ours beside its definition and its fastest rival, and other work by itself."""
+"""The table of a throughput run: ours beside its definition and its fastest rival, and other work."""
 
 from collections.abc import Mapping
 from typing import Any
