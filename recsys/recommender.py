@@ -619,7 +619,7 @@ class Recommender:
         Raises:
             RunError, DataError, RetrievalError: missing, unfinished or damaged; the message says which file.
         """
-        run = RunFolder(Path(path))
+        run = RunFolder(user_path(path))
         encoder, training, preset, store = read_run_and_data(run.path)
         model = cls(
             encoder_name(encoder),
