@@ -47,7 +47,7 @@ def clocked(tmp_path_factory: pytest.TempPathFactory) -> Recommender:
         [3, "7"], ("3", 7.0), np.array([3, 7]), pl.Series([3, 7]), pl.Series(["3", "7"]), pa.array([3, 7]),
         iter([3, 7]), {3: 0, 7: 0}.keys(), [np.int64(3), np.str_("7")],
     ],
-    ids=str,
+    ids=lambda value: type(value).__name__,
 )  # fmt: skip
 def test_users_come_in_any_form_and_go_in_the_logs_own_type(model: Recommender, users: Any) -> None:
     found = model.recommend(users, k=1)
@@ -69,7 +69,7 @@ def test_an_empty_answer_keeps_its_types(model: Recommender) -> None:
         pl.Series([[1, 2], [3, 4]]),
         iter([[1, 2], [3, 4]]),
     ],
-    ids=str,
+    ids=lambda value: type(value).__name__,
 )
 def test_histories_come_in_any_form(model: Recommender, histories: Any) -> None:
     assert model.recommend(histories=histories, k=2).equals(model.recommend(histories=[[1, 2], [3, 4]], k=2))
