@@ -22,6 +22,18 @@ class WriteError(DataError):
     """A folder or file cannot be written."""
 
 
+def with_home(path: str | Path) -> Path:
+    """A path as its user means it, ``~`` for the home folder.
+
+    Raises:
+        DataError: the home folder of nobody.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise DataError(f"{path}: {str(error).rstrip('.')}; write the path in full") from None
+
+
 @contextmanager
 def replacing_folder(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
     """Yield a temporary folder beside ``target`` that takes its place if the block succeeds.

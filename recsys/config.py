@@ -234,7 +234,7 @@ def read_toml(path: str | Path) -> dict[str, dict[str, object]]:
         ConfigError: the file is missing, is not TOML, or holds a key outside the known sections.
     """
     try:
-        raw = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        raw = tomllib.loads(Path(path).read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise ConfigError(f"{path}: cannot read the configuration ({error.strerror or error})") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

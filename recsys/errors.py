@@ -9,6 +9,10 @@ This module imports nothing.
 class RecsysError(Exception):
     """Something the caller can mend; the message is one line that names it and the remedy."""
 
+    def __str__(self) -> str:
+        # A path or a value of the data may hold line ends of its own.
+        return "\\n".join(super().__str__().splitlines())
+
 
 class DataError(RecsysError):
     """A log or a prepared dataset is missing, malformed or does not fit what was asked of it."""

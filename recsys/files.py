@@ -24,7 +24,7 @@ def user_path(path: str | Path) -> Path:
     Raises:
         RunError: no path at all, or the home folder of nobody.
     """
-    if not isinstance(path, str | os.PathLike) or not str(path):
+    if not isinstance(path, str | os.PathLike) or not str(path) or "\0" in str(path):
         raise RunError(f"{path!r} is not a path; name a folder or file")
     try:
         return Path(path).expanduser().absolute()

@@ -14,6 +14,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys.datasets.folders import with_home
 from recsys.datasets.prepared.files import (
     META_FILE,
     check_size,
@@ -77,7 +78,7 @@ class SequenceStore:
             DataError: the folder is missing, no prepared dataset, of another format version, incomplete
                 or damaged; one line says which file and why.
         """
-        folder = Path(path).expanduser()
+        folder = with_home(path)
         meta = read_meta(folder)
         recorded = meta["files"]
         for name in _VOCABULARIES:
@@ -265,7 +266,7 @@ def is_prepared(data: Any) -> bool:
     """
     if not isinstance(data, str | Path):
         return isinstance(data, SequenceStore)
-    folder = Path(data).expanduser()
+    folder = with_home(data)
     if not folder.is_dir() or (folder / META_FILE).is_file():
         return folder.is_dir()
     from recsys.datasets.reading.parquet_parts import parquet_parts

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from recsys.datasets.folders import with_home
 from recsys.datasets.prepared.link import link_or_copy
 from recsys.datasets.prepared.store import SequenceStore, is_prepared, open_store
 from recsys.datasets.preparing.prepare import prepare
@@ -91,7 +92,7 @@ def given_data(
     if prepared and isinstance(data, str) and data in KNOWN:
         say(f"{data}: the prepared folder of that name is taken, not the known log")
     if not prepared and isinstance(data, str | Path):
-        path = Path(data).expanduser()
+        path = with_home(data)
         if path.is_fifo():  # it can be read once, and going on reads twice
             data = local_file(path)
     return GivenData(data, options, prepared, say)

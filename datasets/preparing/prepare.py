@@ -8,7 +8,7 @@ from typing import Any, Unpack
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.datasets.folders import remove_leftovers, replacing_folder
+from recsys.datasets.folders import remove_leftovers, replacing_folder, with_home
 from recsys.datasets.keywords import takes
 from recsys.datasets.prepared.files import META_FILE, read_meta
 from recsys.datasets.prepared.store import SequenceStore
@@ -79,9 +79,9 @@ def prepare(
     PrepareOptions.of(options, time_zone=time_zone)  # refused before anything is fetched
     if time_zone is not None:
         check_time_zone(time_zone)
-    if not isinstance(out, str | Path) or not str(out):
+    if not isinstance(out, str | Path) or not str(out) or "\0" in str(out):
         raise ArgumentError(f"out={out!r} names no folder: give the path of one")
-    folder = Path(out).expanduser()
+    folder = with_home(out)
     remove_leftovers(folder)
     source = find_source(log, notify)
     parts = {

@@ -1,12 +1,12 @@
 """Read what is known of items: titles and other columns, from Parquet, CSV, JSON lines or MovieLens files."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from recsys.datasets.collecting import reading
+from recsys.datasets.folders import with_home
 from recsys.datasets.reading.columns import scan_columns
 from recsys.datasets.reading.frames import as_frame
 from recsys.datasets.reading.options import ReadOptions
@@ -48,7 +48,7 @@ def read_item_metadata(path: Any, *, item_column: str | None = None) -> "pl.Data
     if given is not None:
         layout, frame = None, given.lazy().collect()
     else:
-        source = Path(path).expanduser()
+        source = with_home(path)
         check_file(source)
         if source.name in ("u.item", "movies.dat"):
             return read_movielens_titles(source.read_bytes())

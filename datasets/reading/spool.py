@@ -8,6 +8,7 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
+from recsys.datasets.folders import with_home
 from recsys.datasets.reading.contents import decoding, open_text
 from recsys.errors import DataError
 
@@ -22,7 +23,7 @@ def user_file(log: str | Path) -> Path:
     """
     if not str(log):
         raise DataError("'' names no log; pass the path of one")
-    path = Path(log).expanduser()
+    path = with_home(log)
     try:
         path.stat()
     except FileNotFoundError:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from recsys.datasets.folders import with_home
 from recsys.datasets.prepared.files import sha256_of
 from recsys.datasets.reading.frames import as_frame
 from recsys.datasets.reading.parquet_parts import parquet_parts
@@ -112,7 +113,7 @@ def items_sha256(items: Any) -> str | None:
     if frame is not None:
         return _frame_sha256(frame.lazy().collect())
     try:
-        return sha256_of(Path(items).expanduser())
+        return sha256_of(with_home(items))
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise DataError(f"{items}: {reason}; check the path of the item file") from None

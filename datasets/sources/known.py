@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from recsys.datasets.folders import WriteError, replacing_folder
+from recsys.datasets.folders import WriteError, replacing_folder, with_home
 from recsys.datasets.prepared.files import sha256_of
 from recsys.datasets.sources.download import download
 from recsys.datasets.sources.recbole_wheel import RunCommand, ml_100k_from_wheel, run_command
@@ -143,7 +143,7 @@ def cache_folder() -> Path:
     """Folder of fetched logs: ``$RECSYS_CACHE`` or the platform's user cache."""
     chosen = os.environ.get("RECSYS_CACHE")
     if chosen:
-        return Path(chosen).expanduser()
+        return with_home(chosen)
     import platformdirs
 
     return Path(platformdirs.user_cache_dir("recsys", appauthor=False))

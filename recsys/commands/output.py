@@ -110,11 +110,11 @@ def read_ids(path: Path | None) -> list[str] | None:
     if path is None:
         return None
     try:
-        ids = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        ids = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: cannot be read as a list of ids ({error})") from None
     if not ids:
-        raise DataError(f"{path}: holds no ids; write one item id a line")
+        raise DataError(f"{path}: holds no ids; write one id a line")
     return ids
 
 

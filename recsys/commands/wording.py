@@ -48,7 +48,8 @@ def for_command(message: str, command: Any, root: Any) -> str:
             option += f" {value!r}" if " " in value else f" {value}"
         if command is None or command in owners.values():
             return option
-        return f"{option} (of `recsys {next(iter(owners))}`)"
+        named = [name for name in owners if re.search(rf"\b{name}\b", message)]
+        return f"{option} (of `recsys {(named or list(owners))[0]}`)"
 
     return _ARGUMENT.sub(translate, message)
 

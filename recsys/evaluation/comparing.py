@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from recsys.console.text import table
 from recsys.errors import ArgumentError
 from recsys.evaluation.bootstrap import PairedDifference, paired_difference, stream_of
-from recsys.evaluation.metrics import Floats
+from recsys.evaluation.metrics import Floats, check_draws
 from recsys.evaluation.result import EvaluationResult
 from recsys.evaluation.slices import SLICE_GROUPS, slice_gains
 from recsys.notebook.html import html_table
@@ -162,6 +162,7 @@ def compare(
             raise ArgumentError(
                 f"compare takes two results of evaluate(), not {type(given).__name__}: pass model.evaluate()"
             )
+    seed, resamples = check_draws("seed", seed), check_draws("resamples", resamples, 1)
     _check_same(a, b)
     # recall is hr where every user has one target.
     single = a.rows == a.users

@@ -12,7 +12,15 @@ from recsys.datasets.times.local_times import local_hours
 from recsys.errors import ArgumentError, DataError
 from recsys.evaluation.bootstrap import confidence_intervals
 from recsys.evaluation.card import protocol_card
-from recsys.evaluation.metrics import DEFAULT_KS, Floats, Ranks, check_ks, mean_metrics, per_user_metrics
+from recsys.evaluation.metrics import (
+    DEFAULT_KS,
+    Floats,
+    Ranks,
+    check_draws,
+    check_ks,
+    mean_metrics,
+    per_user_metrics,
+)
 from recsys.evaluation.protocol import Protocol, get_protocol
 from recsys.evaluation.ranking_pass import HiddenFunction, RankTable, rank_catalog, rank_sampled
 from recsys.evaluation.result import EvaluationResult
@@ -182,7 +190,7 @@ def _evaluate(
 ) -> EvaluationResult:
     began = time.perf_counter()
     rules = get_protocol(protocol)
-    cuts = check_ks(ks)
+    cuts, seed, resamples = check_ks(ks), check_draws("seed", seed), check_draws("resamples", resamples)
     if rules.warning:
         warnings.warn(rules.warning, stacklevel=3)
     # One stream per purpose: intervals do not change with the number of negatives drawn before.

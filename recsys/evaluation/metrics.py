@@ -40,6 +40,18 @@ def check_ks(ks: Sequence[int]) -> tuple[int, ...]:
     return tuple(sorted(set(whole)))
 
 
+def check_draws(name: str, value: Any, least: int = 0) -> int:
+    """A seed, or how often something is drawn, as int.
+
+    Raises:
+        ArgumentError: not a whole number, or less than `least`.
+    """
+    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    if not whole or value < least:
+        raise ArgumentError(f"{name}={value!r} must be a whole number of at least {least}")
+    return int(value)
+
+
 def per_user_metrics(
     ranks: ArrayLike,
     row_offsets: ArrayLike | None = None,

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from recsys.datasets.prepared.store import SequenceStore
 from recsys.errors import ArgumentError
 from recsys.evaluation.bootstrap import confidence_intervals
-from recsys.evaluation.metrics import Floats
+from recsys.evaluation.metrics import Floats, check_draws
 from recsys.evaluation.protocol import Protocol, get_protocol
 from recsys.evaluation.result import EvaluationResult, Metrics
 from recsys.evaluation.slices import Slices
@@ -125,8 +125,7 @@ def evaluate_orders(
     Raises:
         ArgumentError: no order, ties that are not known, or a protocol that counts users by their targets.
     """
-    if orders < 1:
-        raise ArgumentError(f"tie_orders={orders} must be at least 1")
+    orders, seed = check_draws("tie_orders", orders, 1), check_draws("seed", seed)
     rules = get_protocol(protocol)
     if rules.drop_seen_targets:
         raise ArgumentError(

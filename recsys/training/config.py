@@ -83,7 +83,7 @@ class TrainingConfig:
         require(self.batch_events >= 2, "training.batch_events", self.batch_events, "2 or more")
         require(self.accumulate >= 1, "training.accumulate", self.accumulate, "1 or more")
         require(self.prefetch >= 0, "training.prefetch", self.prefetch, "0 or more")
-        require(self.negatives >= 0, "training.negatives", self.negatives, "0 or more")
+        require(0 <= self.negatives <= 65_536, "training.negatives", self.negatives, "from 0 to 65,536")
         require(
             0 <= self.popularity_power <= 4, "training.popularity_power", self.popularity_power, "from 0 to 4"
         )

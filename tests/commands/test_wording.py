@@ -16,6 +16,7 @@ from recsys.commands.wording import commands_of, for_command
         ("recommend", "unknown item 'x'; on_unknown='warn' leaves it out", "--on-unknown warn leaves"),
         ("train", "replace it with overwrite=True", "replace it with --overwrite"),
         ("clock", "pass time_unit='ms'", "pass --time-unit ms (of `recsys prepare`)"),
+        ("evaluate", "no such run; train it with out=", "train it with --out (of `recsys train`)"),
         ("prepare", "pass time_unit='ms'", "pass --time-unit ms"),
         ("prepare", "pass separator=' | '", "pass --separator ' | '"),
         ("prepare", "pass header=False", "pass --no-header"),

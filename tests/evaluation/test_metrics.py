@@ -1,8 +1,10 @@
+from typing import Any
+
 import numpy as np
 import pytest
 
 from recsys.errors import ArgumentError
-from recsys.evaluation.metrics import check_ks, mean_metrics, per_user_metrics
+from recsys.evaluation.metrics import check_draws, check_ks, mean_metrics, per_user_metrics
 
 
 def test_one_target_at_rank_three_by_hand() -> None:
@@ -90,3 +92,13 @@ def test_bad_cut_offs_are_refused(ks: tuple[float, ...]) -> None:
 def test_an_unknown_ideal_is_refused() -> None:
     with pytest.raises(ArgumentError, match="ndcg_ideal"):
         per_user_metrics([1], ndcg_ideal="none")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("value", [-1, 1.5, True, "3", None])
+def test_seeds_and_counts_of_draws_are_whole_numbers(value: Any) -> None:
+    with pytest.raises(ArgumentError, match="seed=.* must be a whole number of at least 0"):
+        check_draws("seed", value)
+
+
+def test_a_seed_of_numpy_is_that_number() -> None:
+    assert check_draws("seed", np.int64(7)) == 7
