@@ -58,7 +58,8 @@ def find_column(role: str, columns: Iterable[str]) -> str | None:
         The column with the first matching spelling, or None.
     """
     by_plain: dict[str, str] = {}
-    for column in columns:
+    # Beside userId, a column user_id is the one that is meant.
+    for column in sorted(columns, key=lambda column: column != role):
         by_plain.setdefault(plain_name(column), column)
     for alias in _SPELLINGS[role].split():
         if alias in by_plain:

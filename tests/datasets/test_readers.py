@@ -239,3 +239,13 @@ def test_sorting_is_stable(events: list[tuple[int, int, int]]) -> None:
     )
     expected = sorted(frame.rows(), key=lambda row: (row[0], row[2]))  # Python's sort is stable
     assert read_interactions(frame).rows() == expected
+
+
+@pytest.mark.parametrize("header", ["userId,user_id,item_id,timestamp", "user_id,userId,item_id,timestamp"])
+def test_the_usual_name_wins_over_another_spelling_of_it(tmp_path: Path, header: str) -> None:
+    log = tmp_path / "log.csv"
+    place = header.split(",").index("user_id")
+    fields = ["9", "9"]
+    fields[place] = "1"
+    log.write_text(f"{header}\n{','.join(fields)},5,1600000000\n")
+    assert read_interactions(log)["user_id"].to_list() == [1]
