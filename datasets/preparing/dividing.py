@@ -4,10 +4,20 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from recsys.datasets.preparing.events import Events, keep_events
-from recsys.datasets.splitting.parts import LEFT_OUT, SortedLog, SplitBounds, bounds_of, cold_events
+from recsys.datasets.splitting.parts import (
+    LEFT_OUT,
+    TEST,
+    VALID,
+    SortedLog,
+    SplitBounds,
+    bounds_of,
+    cold_events,
+)
 from recsys.datasets.splitting.registry import divide
+from recsys.errors import DataError
 
 
 def divide_events(events: Events, split: str, config: Any) -> tuple[Events, SplitBounds, dict[str, Any]]:
@@ -22,7 +32,7 @@ def divide_events(events: Events, split: str, config: Any) -> tuple[Events, Spli
         The events that stay, where their parts begin, and what meta.json shall say.
 
     Raises:
-        ArgumentError, DataError: the log cannot be split so.
+        ArgumentError, DataError: the log cannot be split so, or all events of an own part are cold.
     """
     log = SortedLog(offsets=events.offsets(), timestamps=events.timestamps, stated=events.parts)
     division = divide(log, split, config)
@@ -32,6 +42,8 @@ def divide_events(events: Events, split: str, config: Any) -> tuple[Events, Spli
     assert kept.parts is not None
     if division.drop_cold:
         cold = cold_events(kept.parts, kept.items, kept.item_ids.len())
+        if log.stated is not None:
+            _refuse_lost(kept, cold)
         warm = keep_events(kept, ~cold)
         facts |= {
             "cold_events": int(np.count_nonzero(cold)),
@@ -42,3 +54,16 @@ def divide_events(events: Events, split: str, config: Any) -> tuple[Events, Spli
     assert kept.parts is not None
     keys = kept.keys if kept.per_second is not None else None
     return kept, bounds_of(kept.parts, kept.offsets(), keys), facts
+
+
+def _refuse_lost(events: Events, cold: NDArray[np.bool_]) -> None:
+    """Refuse a stated part of which nothing is left: its ids are most likely others than the log's."""
+    assert events.parts is not None
+    for part, name in ((VALID, "validation"), (TEST, "test")):
+        of_part = events.parts == part
+        if of_part.any() and cold[of_part].all():
+            item = events.item_ids[int(events.items[of_part][0])]
+            raise DataError(
+                f"none of the {np.count_nonzero(of_part)} {name} events has an item with a training event,"
+                f" for example {item!r}: write the ids as the training events do"
+            )

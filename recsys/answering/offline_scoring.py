@@ -36,6 +36,7 @@ from recsys.retrieval.live import LiveIndex
 FORMAT = 2
 PLAN = "scoring.json"
 SUCCESS = "_SUCCESS"
+_OF_A_RUN = ("checkpoint", "data", "index", "plots")
 _OURS = re.compile(r"\.?(scoring\.json|_SUCCESS|part-\d+-of-\d+\.parquet)(\.\w{8})?")
 
 
@@ -167,6 +168,8 @@ def _claim(out: Path, plan: dict[str, Any], overwrite: bool) -> None:
     """Make the folder, or find that it holds parts of the same plan."""
     if out.exists() and not out.is_dir():
         raise RunError(f"{out}: is a file; name a folder")
+    if out.name in _OF_A_RUN and (out.resolve().parent / "run.json").exists():
+        raise RunError(f"{out}: is the place of a part of the run; choose another folder")
     if out.exists() and any(out.iterdir()):
         # A file of that name may be anybody's.
         found = read_json(out / PLAN) if (out / PLAN).exists() else {}

@@ -255,3 +255,16 @@ def test_events_after_a_fold_are_gone_and_counted(tmp_path: Path) -> None:
     assert segments(store) == {1: [[1, 2], [], [1]]}
     assert store.meta["split"]["cold_events"] == 1
     assert store.meta["split"]["later_events_left_out"] == 2
+
+
+@pytest.mark.parametrize("part", ["valid", "test"])
+def test_an_own_file_whose_items_never_train_is_refused(tmp_path: Path, part: str) -> None:
+    log = pl.DataFrame({"user_id": [1, 1, 2], "item_id": ["x1", "x2", "x1"], "timestamp": [T, T + 1, T]})
+    late = log.with_columns(pl.col("timestamp") + 100)
+    other: dict[str, Any] = {part: late.with_columns(pl.col("item_id").str.strip_prefix("x"))}
+    with pytest.raises(DataError, match=r"none of the 3 \w+ events has an item .* for example '1': write"):
+        prepare(log, tmp_path / "out", **other)
+    assert not (tmp_path / "out").exists()
+    some: dict[str, Any] = {part: pl.concat([late.head(1), *other.values()])}
+    meta = prepare(log, tmp_path / "out", **some).meta["split"]
+    assert (meta[f"{part}_events"], meta["cold_events"]) == (1, 3)

@@ -372,3 +372,12 @@ def test_a_run_with_the_data_of_another_log_does_not_answer(run: Path, log: pl.D
     shutil.rmtree(run / "data")
     shutil.move(run.parent / "kept", run / "data")
     assert len(recsys.load(run).recommend(k=1)) > 0
+
+
+def test_scores_do_not_take_the_place_of_a_part_of_a_run(run: Path) -> None:
+    model, before = recsys.load(run), _contents(run)
+    for name in ("index", "data", "checkpoint"):
+        with pytest.raises(RunError, match="is the place of a part of the run; choose another folder"):
+            model.score(run / name, k=1)
+    assert _contents(run) == before
+    assert model.score(run / "scores", k=1).rows > 0
