@@ -68,9 +68,11 @@ def require_local_times(store: "SequenceStore") -> None:
         )
     time = store.meta.get("time") or {}
     share = float(time.get("midnight_share", 0.0))
-    if time.get("granularity") in ("day", "week") or share >= MOST_AT_MIDNIGHT:
+    apart = time.get("granularity") in ("day", "week")
+    if apart or share >= MOST_AT_MIDNIGHT:
+        why = "all at one time of day" if apart else f"{share:.0%} of events at midnight"
         raise ConfigError(
-            f"{store.path}: its timestamps are days without hours ({share:.0%} of events at midnight), and a "
+            f"{store.path}: its timestamps are days without hours ({why}), and a "
             f"clock reads hours: {remedy}, or prepare a log with times of day"
         )
     if store.utc_offsets is None:

@@ -14,6 +14,7 @@ from recsys.encoders import (
     preset,
     register_encoder,
     registration,
+    registry,
 )
 from recsys.encoders.base import EncoderConfig, SequenceEncoder
 from recsys.encoders.bert4rec import BERT4Rec
@@ -291,7 +292,9 @@ def test_an_unknown_name_is_refused_with_the_nearest() -> None:
         build_encoder("sasrec", V, encoder_config("mamba", {}))
 
 
-def test_a_third_party_encoder_joins_with_one_decorator() -> None:
+def test_a_third_party_encoder_joins_with_one_decorator(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "_REGISTRY", dict(registry._REGISTRY))
+
     @register_encoder("last-item", config=EncoderConfig)
     class LastItem(SequenceEncoder):
         causal = True

@@ -152,14 +152,14 @@ def test_a_failed_save_keeps_the_index_that_was_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     saved(tmp_path / "index")
-    for step in ("_encode", "_sync", "sha256_of"):
+    for step in ("_encode", "settle", "sha256_of"):
 
         def fail(*_: object) -> None:
             raise OSError(28, "No space left on device")
 
         with monkeypatch.context() as patch:
             patch.setattr(f"recsys.retrieval.bundle.{step}", fail)
-            with pytest.raises(RetrievalError, match="No space left"):
+            with pytest.raises(RetrievalError, match="the disk is full"):
                 ItemIndex.build(np.eye(5), kind="exact", fingerprint="model-b").save(tmp_path / "index")
         assert ItemIndex.load(tmp_path / "index", "model-a").n_items == 3
         assert files_of(tmp_path) == ["index"]
