@@ -92,8 +92,6 @@ DEFAULT_PEERS = ("rectools-8", "recbole-128")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run and print; 0 if ours and a peer were measured, 1 if one is missing, 2 on a user's error."""
     options = _parser().parse_args(arguments)
-    # Leave through the `finally` blocks, which end the sides, when asked to stop.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     workdir = options.workdir.expanduser().resolve()
     try:
         ours, peers = _names(options.ours, OURS, "--ours"), _names(options.peers, PEERS, "--peers")
@@ -242,4 +240,6 @@ def _check(options: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
+    # Leave through the `finally` blocks, which end the sides, when asked to stop.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     sys.exit(main())

@@ -22,8 +22,6 @@ from recsys.errors import ArgumentError, RecsysError
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the comparison; 0 when at least one pair was measured, 1 when none was, 2 on a user's error."""
     options = _parser().parse_args(arguments)
-    # Leave through the `finally` blocks, which end the sides, when asked to stop.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         names = _peer_names(options.peers)
         _check(options)
@@ -102,4 +100,6 @@ def _check(options: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
+    # Leave through the `finally` blocks, which end the sides, when asked to stop.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     sys.exit(main())

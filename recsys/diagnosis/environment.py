@@ -69,7 +69,8 @@ def threads() -> dict[str, Any]:
         "cores": os.cpu_count(),
         "allowed_cores": len(affinity(0)) if affinity else os.cpu_count(),
         "torch": torch.get_num_threads(),
-        "numba": numba.get_num_threads(),
+        # What it would take; asking it for the number in use would start them, and OpenMP's with them.
+        "numba": numba.config.NUMBA_NUM_THREADS,  # type: ignore[attr-defined]
         "polars": pl.thread_pool_size(),
         "environment": {name: os.environ[name] for name in _VARIABLES if name in os.environ},
     }
