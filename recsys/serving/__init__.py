@@ -1,0 +1,1 @@
+"""`recsys serve`: the answers of a run over HTTP."""

@@ -1,0 +1,1 @@
+"""A model in service: what is asked, who computes it, and what is kept of it."""

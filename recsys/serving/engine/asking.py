@@ -1,0 +1,201 @@
+"""What the routes ask of the engine, and what it answers: raw ids, no HTTP, no tensors."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from recsys.errors import RecsysError
+from recsys.events.store import RawId
+
+
+class BusyError(RecsysError):
+    """The queue is full, or the service is starting or ending: ask again later."""
+
+
+class DeadlineError(RecsysError):
+    """The answer was not there in time."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Ask:
+    """One request for items.
+
+    Attributes:
+        user: raw id; None for a history of nobody.
+        history: raw item ids, oldest first; after what the log and the store hold of `user`, if both are
+            given. Unknown ones are left out and reported.
+        times: unix seconds of every event of `history`, or None.
+        at: when the answer is wanted, as `Recommender.recommend` takes it.
+        time_zone: of the request.
+        k: answers.
+        exclude_seen: leave out what the history holds.
+        allow: only these raw ids may be answered; None is all.
+        deny: these may not.
+        category: only items of one of these.
+        interests: query vectors.
+        model: which of the models answers; None is chosen by the user.
+    """
+
+    user: RawId | None = None
+    history: Sequence[RawId] | None = None
+    times: Sequence[int] | None = None
+    at: Any = None
+    time_zone: str | None = None
+    k: int = 10
+    exclude_seen: bool = True
+    allow: Sequence[RawId] | None = None
+    deny: Sequence[RawId] | None = None
+    category: Sequence[str] | None = None
+    interests: int = 1
+    model: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """An answered item."""
+
+    id: RawId
+    score: float
+    rank: int
+    title: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryRead:
+    """What was read of the user: all events, those encoded, and raw ids that the model does not know."""
+
+    events: int
+    encoded: int
+    unknown: tuple[RawId, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """Answer to an `Ask`.
+
+    Attributes:
+        model: name of the model that answered.
+        version: of it: what its weights and index hash to.
+        items: best first; k of them whenever k candidates exist.
+        history: what was read.
+        last_seq: highest place in the event store of what was read of the user; 0 without one.
+        fallback: "popular" where nothing was known of the request, else None.
+        batch: requests that were computed with it.
+        queue_ms: milliseconds that it waited.
+        cached: whether the user's vector was kept from before.
+    """
+
+    model: str
+    version: str
+    items: tuple[Item, ...]
+    history: HistoryRead
+    last_seq: int = 0
+    fallback: str | None = None
+    batch: int = 1
+    queue_ms: float = 0.0
+    cached: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """A model in service.
+
+    Attributes:
+        name: by which it is asked.
+        version: see `Answered`.
+        path: of its run folder.
+        encoder: "sasrec", ...
+        n_items: items that may be answered.
+        n_users: users of its log.
+        width: of its states.
+        ids_are_int: whether item ids are whole numbers.
+        user_ids_are_int: whether user ids are.
+        needs_times: whether a history needs times.
+        reads_request_time: whether `at` has a part in its answers.
+        weight: share of the users that it answers, out of the sum of all weights.
+        shadow: share of requests that it is asked beside another one, in percent; 0 is none.
+        loaded: unix seconds.
+        categories: what items may be asked for by category.
+        details: for the page: report, settings.
+    """
+
+    name: str
+    version: str
+    path: str
+    encoder: str
+    n_items: int
+    n_users: int
+    width: int
+    ids_are_int: bool
+    user_ids_are_int: bool
+    needs_times: bool
+    reads_request_time: bool
+    weight: float = 1.0
+    shadow: float = 0.0
+    loaded: float = 0.0
+    categories: tuple[str, ...] = ()
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+class Engine(Protocol):
+    """What routes, protocol and page are written against; `recsys.serving.engine.engine` keeps it.
+
+    Methods raise `RecsysError`s: UnknownIdError for ids that a path or `model` names, ArgumentError for what
+    cannot be answered, BusyError and DeadlineError.
+    """
+
+    async def recommend(self, ask: Ask) -> Answered:
+        """Answer one request."""
+        ...
+
+    async def recommend_many(self, asks: Sequence[Ask]) -> list[Answered | RecsysError]:
+        """Answer several; each answer, or why there is none, in its place."""
+        ...
+
+    async def similar(self, item: RawId, k: int, model: str | None = None) -> tuple[Item, ...]:
+        """Items near to one, best first."""
+        ...
+
+    async def encode(
+        self,
+        histories: Sequence[Sequence[RawId]],
+        times: Sequence[Sequence[int]] | None = None,
+        model: str | None = None,
+    ) -> npt.NDArray[np.float32]:
+        """(r, d) float32 states of histories; unknown items are refused."""
+        ...
+
+    async def clock(self, user: RawId, model: str | None = None) -> dict[str, Any]:
+        """What a user prefers at each local hour, as `recsys clock --json` prints it."""
+        ...
+
+    async def history(self, user: RawId, model: str | None = None) -> list[tuple[RawId, int | None]]:
+        """What the training log holds of a user, oldest first: raw item id and unix seconds, if any."""
+        ...
+
+    async def title(self, items: Sequence[RawId], model: str | None = None) -> list[str | None]:
+        """Titles of items, where the catalog has them."""
+        ...
+
+    async def search_users(self, text: str, limit: int, model: str | None = None) -> list[RawId]:
+        """Users of the log whose id begins with a text."""
+        ...
+
+    async def search_items(self, text: str, limit: int, model: str | None = None) -> list[Item]:
+        """Items whose id begins with a text, or whose title holds it; scores are training events."""
+        ...
+
+    def models(self) -> tuple[ModelInfo, ...]:
+        """The models in service, the default first; empty while the first is loading."""
+        ...
+
+    def ready(self) -> str | None:
+        """None if requests can be taken, else why not."""
+        ...
+
+    def heartbeat_age(self) -> float:
+        """Seconds since the compute thread was last known to be alive."""
+        ...

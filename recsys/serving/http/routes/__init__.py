@@ -1,0 +1,1 @@
+"""The native routes, a module per resource; each has a `router`."""

@@ -1,0 +1,1 @@
+"""The page for people: plain forms, with htmx where scripts run."""
