@@ -30,6 +30,7 @@ COUNTS = {
     "sampled_loss": 4,
     "sampling": 2,
     "embedding": 2,
+    "bags": 2,
     "lazy_adamw": 1,
     "ranking": 5,
     "rescoring": 1,

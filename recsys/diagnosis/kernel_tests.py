@@ -126,6 +126,15 @@ def _attention(backend: str, dtype: torch.dtype, device: torch.device) -> Output
     return _with_gradients([out], (q, k, v))
 
 
+def _bags(backend: str, dtype: torch.dtype, device: torch.device) -> Outputs:
+    from recsys.kernels.bags import bag_vectors
+
+    x = _Inputs(dtype, device)
+    table, rows = x.normal(9, WIDTH), x.whole(9, EVENTS)
+    weights = x.normal(EVENTS).detach().float()
+    return _with_gradients([bag_vectors(table, x.offsets(), rows, weights, backend=backend)], (table,))
+
+
 def _clock(backend: str, dtype: torch.dtype, device: torch.device) -> Outputs:
     from recsys.kernels.clock import clock_sums, cosine_coefficients
 
@@ -322,6 +331,7 @@ def _cases() -> dict[str, tuple[BackendTable[Any] | None, Run]]:
     """Every operation's table of backends and its case; None for those of the CPU alone, without a table."""
     from recsys.kernels import (
         attention,
+        bags,
         clock,
         conv,
         cross_entropy,
@@ -337,6 +347,7 @@ def _cases() -> dict[str, tuple[BackendTable[Any] | None, Run]]:
 
     return {
         "attention": (attention.BACKENDS, _attention),
+        "bags": (bags.BACKENDS, _bags),
         "clock": (clock.BACKENDS, _clock),
         "conv": (conv.BACKENDS, _conv),
         "cross_entropy": (cross_entropy.BACKENDS, _cross_entropy),
