@@ -8,7 +8,7 @@ from recsys.serving.engine.vector_cache import VectorCache
 ROW = 4 * 4 + 400
 
 
-def _vectors(value: float, rows: int = 1) -> np.ndarray:  # type: ignore[type-arg]
+def _vectors(value: float, rows: int = 1) -> np.ndarray:
     return np.full((rows, 4), value, dtype=np.float32)
 
 
