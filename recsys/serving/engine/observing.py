@@ -33,7 +33,7 @@ class Observer(Protocol):
     def failed(self, error: BaseException) -> None:
         """Computing raised what no request's own mistake explains."""
 
-    def searched(self, tallies: dict[str, int]) -> None:
+    def searched(self, counts: dict[str, int]) -> None:
         """Queries that the index has answered so far, by how."""
 
     def loaded(self, name: str, version: str, result: str) -> None:
@@ -73,7 +73,7 @@ class Silent:
     def failed(self, error: BaseException) -> None:
         """Nothing."""
 
-    def searched(self, tallies: dict[str, int]) -> None:
+    def searched(self, counts: dict[str, int]) -> None:
         """Nothing."""
 
     def loaded(self, name: str, version: str, result: str) -> None:

@@ -9,7 +9,7 @@ import numpy.typing as npt
 Vectors = npt.NDArray[np.float32]
 
 _OVERHEAD = 400
-"""Bytes that an entry takes beside its numbers: key, array object, places in the tables (measured)."""
+"""Bytes of an entry beside its numbers: key, array and places in the tables, 310 of them as measured."""
 
 
 class VectorCache:
