@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from recsys.answering.answers import QueryOptions, Recommendations, answer
 from recsys.answering.arguments import whole_number
 from recsys.answering.changing_items import add_items
+from recsys.answering.each import Answerer
 from recsys.answering.keywords import hinted
 from recsys.answering.live_users import LiveUsers
 from recsys.answering.names import Names
@@ -364,6 +365,14 @@ class Recommender:
         if near is None or near.decoder is not self.decoder_:
             near = self._similar = SimilarItems(encoder.item_vectors().float().cpu(), self.decoder_)
         return near.search(self._names, items, k, allow=allow, deny=deny)
+
+    def answerer(self) -> Answerer:
+        """Answers requests that each have filters of their own, together: for services.
+
+        What is unknown or wrong of a request is a value of its answer; nothing is warned of. It goes on with
+        the index that is there now: after `build_index` make another.
+        """
+        return Answerer(self._fitted(), self.decoder_, self._names, backend=self.backend)
 
     @hinted
     def live_users(self, *, bytes_kept: int = BYTES_KEPT, time_zone: str | None = None) -> LiveUsers:

@@ -14,7 +14,6 @@ from recsys.answering.interests import check_interests
 from recsys.answering.names import Names
 from recsys.answering.queries import Array, OnUnknown, Queries, encode_denied, encode_items
 from recsys.answering.search import UserQueries, encode_queries, search_users
-from recsys.datasets.prepared.store import SequenceStore
 from recsys.decoding.decoder import Decoder
 from recsys.encoders.base import SequenceEncoder
 from recsys.errors import ArgumentError
@@ -162,25 +161,5 @@ def answer(
     if unknown.any():
         warn_caller(f"{int(unknown.sum())} request(s) have no known item: they get the most popular items")
         there = None if decoder.live is None else decoder.live.snapshot().ids
-        scores[unknown], ids[unknown] = _most_popular(names.store, k, allow, deny, there)
+        scores[unknown], ids[unknown] = names.popular.best(k, allow, deny, there)
     return Recommendations(queries, scores, ids, unknown)
-
-
-def _most_popular(
-    store: SequenceStore, k: int, allow: Array | None, deny: Array | None, there: Array | None
-) -> tuple[Scores, Array]:
-    counts = store.item_counts()
-    candidate = np.ones(len(counts), dtype=bool)
-    for only in (allow, there):
-        if only is not None:
-            # Items added since have no count to be popular by.
-            candidate &= np.isin(np.arange(len(counts)), only)
-    if deny is not None:
-        candidate[deny[deny < len(counts)]] = False
-    order = np.lexsort((np.arange(len(counts)), -counts))
-    best = order[candidate[order]][:k]
-    scores = np.full(k, -np.inf, dtype=np.float32)
-    ids = np.full(k, -1, dtype=np.int64)
-    scores[: len(best)] = counts[best] / max(int(counts.sum()), 1)
-    ids[: len(best)] = best
-    return scores, ids

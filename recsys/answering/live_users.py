@@ -16,8 +16,9 @@ from recsys.answering.request_times import parse_moment, read_moment
 from recsys.answering.requests import asked as asked_at
 from recsys.answering.requests import zone_of
 from recsys.answering.search import UserQueries, encode_queries
+from recsys.answering.user_events import UserEvents, log_events, packed
 from recsys.answering.user_states import BYTES_KEPT, UserStates
-from recsys.datasets.times.time_zones import local_to_unix, utc_offsets, zone_column
+from recsys.datasets.times.time_zones import local_to_unix, zone_column
 from recsys.decoding.decoder import Decoder
 from recsys.encoders.base import SequenceEncoder
 from recsys.errors import ArgumentError, UnknownIdError
@@ -176,26 +177,12 @@ class LiveUsers:
         except ValueError:
             raise ArgumentError(f"user {user!r} is not a whole number, as the log's users are") from None
 
-    def _history(self, key: Hashable) -> tuple[Array, Array | None, Array | None]:
-        """Items, unix seconds and offsets from UTC of everything known of a user."""
-        store, own = self._names.store, self._since.get(key, _Since())
-        span = slice(0, 0)
-        if isinstance(key, int):
-            span = slice(int(store.offsets[key]), int(store.offsets[key + 1]))
-        items = np.concatenate([store.items[span].astype(np.int64), np.array(own.items, dtype=np.int64)])
-        if store.timestamps is None:
-            return items, None, None
-        times = np.concatenate([store.timestamps[span], np.array(own.times, dtype=np.int64)])
-        if store.utc_offsets is None:
-            return items, times, None
-        offsets = store.utc_offsets[span].astype(np.int64)
-        if self._zone is not None:
-            since = utc_offsets(np.array(own.times, dtype=np.int64), self._zone).astype(np.int64)
-        else:
-            since = np.repeat(offsets[-1:], len(own.times))
-        # Nobody says what is local time to a new user of a log whose users have zones of their own.
-        known = len(offsets) + len(since) == len(items)
-        return items, times, np.concatenate([offsets, since]) if known else None
+    def _history(self, key: Hashable) -> UserEvents:
+        """Everything known of a user."""
+        own = self._since.get(key, _Since())
+        log = log_events(self._names.store, key if isinstance(key, int) else None)
+        items, times = np.array(own.items, dtype=np.int64), np.array(own.times, dtype=np.int64)
+        return log.followed_by(items, times, self._zone)
 
     def _timestamp(self, value: Any, user: Any, times: Array | None, offsets: Array | None) -> int | None:
         """Unix seconds of an event, not before the user's last."""
@@ -223,19 +210,7 @@ class LiveUsers:
 
     def _queries(self, keys: list[_Key]) -> Queries:
         """The histories as requests."""
-        parts = [self._history(key) for key in keys]
-        lengths = np.array([len(items) for items, _, _ in parts], dtype=np.int64)
         rows = np.array([key if isinstance(key, int) else 0 for key in keys], dtype=np.int64)
         named = self._names.users.decode(rows).to_list()
         labels = [name if isinstance(key, int) else key[1] for name, key in zip(named, keys, strict=True)]
-        nothing = np.zeros(0, dtype=np.int64)
-        with_times = all(times is not None for _, times, _ in parts)
-        with_zones = with_times and all(offsets is not None for _, _, offsets in parts)
-        return Queries(
-            labels,
-            np.concatenate([nothing, *(items for items, _, _ in parts)]),
-            np.concatenate([nothing, *(t for _, t, _ in parts if t is not None)]) if with_times else None,
-            np.concatenate(([0], np.cumsum(lengths))).astype(np.int64),
-            np.concatenate([nothing, *(z for _, _, z in parts if z is not None)]) if with_zones else None,
-            of_users=True,
-        )
+        return packed([self._history(key) for key in keys], labels)

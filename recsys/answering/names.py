@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from recsys.answering.added_items import AnswerableItems
 from recsys.answering.arguments import id_list
+from recsys.answering.popular import PopularItems
 from recsys.answering.queries import Array, encode_items
 from recsys.config import nearest
 from recsys.datasets.prepared.store import SequenceStore
@@ -54,6 +55,11 @@ class Names:
     def answerable(self) -> AnswerableItems:
         """Ids of the log's items and of those added since."""
         return AnswerableItems(self.items)
+
+    @cached_property
+    def popular(self) -> PopularItems:
+        """The log's items by training events."""
+        return PopularItems(self.store.item_counts())
 
     def changes(self, live: LiveIndex | None) -> Changes | None:
         """What came and went, as it is saved; None for an index that never changed."""

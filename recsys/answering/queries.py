@@ -61,12 +61,22 @@ class Queries:
         return self.timestamps + self.utc_offsets
 
     def asked(self, at: Any, zone: str | None, *, needs_local: bool) -> "Queries":
-        """The same requests asked at a moment; see :func:`recsys.answering.request_times.ask_at`."""
+        """The same requests asked at a moment; a warning counts those to which it stands for its hour alone.
+
+        Arguments and errors are those of :func:`recsys.answering.request_times.ask_at`.
+        """
         last = _at_last(self.timestamps, self.offsets)
-        unix, local = ask_at(
-            at, last, _at_last(self.utc_offsets, self.offsets), zone, needs_local=needs_local
-        )
-        return replace(self, at=unix, local_at=local)
+        asked = ask_at(at, last, _at_last(self.utc_offsets, self.offsets), zone, needs_local=needs_local)
+        if asked.later:
+            warn_caller(
+                f"at= lies before the last event of {asked.later} request(s): asked at the next such hour "
+                "after it"
+            )
+        return self.at_moments(asked.unix, asked.local)
+
+    def at_moments(self, at: Array | None, local_at: Array | None) -> "Queries":
+        """The same requests asked at (R,) unix seconds, and local seconds of the same."""
+        return replace(self, at=at, local_at=local_at)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -228,31 +238,39 @@ def _times(times: Any, sequences: list[list[Any]], zone: str | None) -> Array:
     rows = moment_list(times)
     if rows is None or len(rows) != len(sequences):
         raise ArgumentError("times must be a list of lists of unix seconds, one for each history")
-    packed = [_history_times(place, own, len(sequences[place]), zone) for place, own in enumerate(rows)]
+    packed = [
+        read_times(f"history {place}", own, len(sequences[place]), zone) for place, own in enumerate(rows)
+    ]
     return np.concatenate([*packed, np.zeros(0, dtype=np.int64)])
 
 
-def _history_times(place: int, times: Any, length: int, zone: str | None) -> Array:
-    """(L,) unix seconds of a history's events."""
+def read_times(said: str, times: Any, length: int, zone: str | None) -> Array:
+    """(L,) unix seconds of a history's events.
+
+    Args:
+        said: what an error calls the history.
+        times: moments, oldest first.
+        length: L.
+        zone: of those that name none, IANA name or offset.
+
+    Raises:
+        ArgumentError: not L moments in order, or one that cannot be read.
+    """
     stamps = moment_list(times)
     if stamps is None:
-        raise ArgumentError(f"times of history {place} must be a list of unix seconds, one for each item")
+        raise ArgumentError(f"times of {said} must be a list of unix seconds, one for each item")
     if len(stamps) != length:
-        raise ArgumentError(f"history {place} has {length} items and {len(stamps)} times")
-    read = [read_moment(moment, f"times of history {place} hold {short(moment)}") for moment in stamps]
+        raise ArgumentError(f"{said} has {length} items and {len(stamps)} times")
+    read = [read_moment(moment, f"times of {said} hold {short(moment)}") for moment in stamps]
     seconds = np.array([value for value, _ in read], dtype=np.int64)
     naive = np.array([local for _, local in read], dtype=np.bool_)
     if naive.any():
         if zone is None:
-            raise ArgumentError(
-                f"times of history {place} name no zone: pass time_zone= with them, or unix seconds"
-            )
+            raise ArgumentError(f"times of {said} name no zone: pass time_zone= with them, or unix seconds")
         seconds = np.where(naive, local_to_unix(seconds, zone), seconds)
     late = np.flatnonzero(np.diff(seconds) < 0)
     if len(late):
-        raise ArgumentError(
-            f"times of history {place} go back to {stamps[late[0] + 1]}: give the oldest event first"
-        )
+        raise ArgumentError(f"times of {said} go back to {stamps[late[0] + 1]}: give the oldest event first")
     return seconds
 
 

@@ -5,12 +5,12 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from datetime import UTC, date, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from recsys.answering.arguments import MOST_IDS, short, warn_caller
+from recsys.answering.arguments import MOST_IDS, short
 from recsys.datasets.times.time_zones import COLUMN, local_to_unix, utc_offsets
 from recsys.errors import ArgumentError
 
@@ -98,6 +98,19 @@ def moment_list(moments: Any) -> list[Any] | None:
     return list(itertools.islice(moments, MOST_IDS))
 
 
+class Moments(NamedTuple):
+    """When each of R requests is asked."""
+
+    unix: Array | None
+    """(R,) int64 unix seconds, or None where they are not known and not needed."""
+
+    local: Array | None
+    """(R,) int64 local seconds, likewise."""
+
+    later: int = 0
+    """Requests whose moment lay before their last event."""
+
+
 def ask_at(
     at: Any,
     last: Array | None,
@@ -105,11 +118,11 @@ def ask_at(
     zone: str | None,
     *,
     needs_local: bool,
-) -> tuple[Array | None, Array | None]:
-    """When each of R requests is asked, in unix seconds and in local seconds.
+) -> Moments:
+    """When each of R requests is asked.
 
     A moment before a history's last event stands for its hour alone: the request is asked at the next such
-    hour after that event, and a warning says so. Ages of events are then never negative, whatever reads them.
+    hour after that event. Ages of events are then never negative, whatever reads them.
 
     Args:
         at: unix seconds, ISO text or a datetime, for all requests or a list of one each; None is the time of
@@ -120,18 +133,15 @@ def ask_at(
             event.
         needs_local: whether the model has a clock.
 
-    Returns:
-        (R,) unix seconds and (R,) local seconds; None where they are not known and not needed.
-
     Raises:
         ArgumentError: a moment that cannot be read, or one without a zone where the model has a clock.
     """
     named = zone is not None and not zone.startswith(COLUMN)
     if at is None:
         if last is None:
-            return None, None
+            return Moments(None, None)
         offsets = utc_offsets(last, str(zone)).astype(np.int64) if named else last_offsets
-        return last, None if offsets is None else last + offsets
+        return Moments(last, None if offsets is None else last + offsets)
     if last is None:
         raise ArgumentError("at= needs events with times: the log carries order alone, or times= is missing")
     listed = moment_list(at)
@@ -173,12 +183,8 @@ def _refuse_dates(moments: list[Any], seconds: Array, last: Array) -> None:
         )
 
 
-def _not_before(last: Array, unix: Array, local: Array | None) -> tuple[Array, Array | None]:
+def _not_before(last: Array, unix: Array, local: Array | None) -> Moments:
     """The same hours, moved by whole days to after the last events."""
     days = np.maximum(-((unix - last) // DAY), 0)
-    early = int((days > 0).sum())
-    if early:
-        warn_caller(
-            f"at= lies before the last event of {early} request(s): asked at the next such hour after it"
-        )
-    return unix + DAY * days, None if local is None else local + DAY * days
+    later = int((days > 0).sum())
+    return Moments(unix + DAY * days, None if local is None else local + DAY * days, later)

@@ -232,8 +232,9 @@ def test_lists_of_moments() -> None:
 
 def test_a_moment_before_the_last_event_stands_for_its_hour() -> None:
     last, offsets = np.array([NOON, NOON]), np.array([3600, 3600])
-    with pytest.warns(UserWarning, match="before the last event of 1 request"):
-        unix, local = ask_at([NOON - 2 * 86_400 - 60, NOON + 60], last, offsets, None, needs_local=True)
+    asked = ask_at([NOON - 2 * 86_400 - 60, NOON + 60], last, offsets, None, needs_local=True)
+    unix, local, later = asked
+    assert later == 1
     assert unix is not None
     assert local is not None
     assert unix.tolist() == [NOON + 86_400 - 60, NOON + 60]

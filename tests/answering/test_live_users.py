@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-import torch
 
 import recsys
 from recsys import Recommender
@@ -14,9 +13,9 @@ from recsys.answering.search import search_users
 from recsys.answering.user_states import UserStates
 from recsys.datasets.synthetic.logs import clock_log
 from recsys.errors import ArgumentError, UnknownIdError
+from tests.answering.models import LONGEST, random_model
 
 ENCODERS = ("sasrec", "mamba", "bert4rec")
-LONGEST = 16
 
 
 @pytest.fixture(scope="module")
@@ -27,18 +26,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def trained(name: str, data: Any, clock: str) -> Recommender:
-    """A model of random weights and of a repeat bias that matters."""
-    options = {"d_model": 16, "n_layers": 1, "max_length": LONGEST, "repeat_bias": 4, "clock": clock}
-    quick = {"epochs": 1, "batch_events": 512}
-    model = Recommender(name, encoder_options=options, training_options=quick, index="exact").fit(data)
-    drawn = torch.Generator().manual_seed(1)
-    with torch.no_grad():
-        for parameter in model.encoder_.parameters():
-            parameter.add_(torch.randn(parameter.shape, generator=drawn) * 0.2)
-        assert model.encoder_.repeat_bias is not None
-        model.encoder_.repeat_bias.weight.copy_(torch.tensor([0.3, -0.2, 0.1, -0.1]))
-    model.build_index()
-    return model
+    return random_model(name, data, clock=clock)
 
 
 def close(found: pl.DataFrame, wanted: pl.DataFrame) -> None:
