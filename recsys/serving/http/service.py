@@ -11,11 +11,21 @@ from recsys.serving.settings import ServeSettings
 
 @dataclass(slots=True, eq=False)
 class Service:
-    """A worker's engine, store and settings; put into `app.state.service` by `create_app`."""
+    """A worker's engine, store and settings; put into `app.state.service` by `create_app`.
+
+    Attributes:
+        settings: of the command line.
+        engine: of the models.
+        events: store of events; None keeps none.
+        draining: whether the service is ending, and takes no new requests from a balancer.
+        events_writable: whether the last write of events succeeded.
+    """
 
     settings: ServeSettings
     engine: Engine
     events: EventStore | None
+    draining: bool = False
+    events_writable: bool = True
 
 
 def service_of(request: Request) -> Service:

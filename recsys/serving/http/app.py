@@ -1,0 +1,84 @@
+"""The application of a worker: routes, and what stands around them."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from importlib import import_module
+from typing import Any
+
+from fastapi import FastAPI
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+
+from recsys import __version__
+from recsys.serving.http.auth import KeyCheck
+from recsys.serving.http.envelope import Envelope
+from recsys.serving.http.keys import Keys
+from recsys.serving.http.limits import BodyLimits
+from recsys.serving.http.problems import add_handlers
+from recsys.serving.http.service import Service
+
+ROUTES = (
+    "recsys.serving.http.routes.health",
+    "recsys.serving.http.routes.recommend",
+)
+"""Modules whose `router` makes the application; the page's is there unless it is not wanted."""
+
+
+def create_app(service: Service, *, lifespan: Callable[[FastAPI], Any] | None = None) -> FastAPI:
+    """Make the application that answers for a service.
+
+    Args:
+        service: engine, store and settings.
+        lifespan: entered before the first request and left after the last one.
+
+    Raises:
+        ConfigError: the file of keys is not one.
+    """
+    settings = service.settings
+    keys = None if settings.keys is None else Keys.read(settings.keys)
+    middleware = [
+        Middleware(Envelope, done=_done),
+        Middleware(
+            KeyCheck,
+            keys=keys,
+            origins=settings.cors,
+            loopback_only=keys is None and not settings.insecure,
+        ),
+        Middleware(BodyLimits),
+    ]
+    if settings.cors:
+        # Inside the envelope, outside of the keys: a browser asks beforehand without one.
+        middleware.insert(1, _cors(settings.cors))
+    app = FastAPI(
+        title="recsys",
+        version=__version__,
+        summary="Sequential recommendations: what comes next, for a user or a history",
+        docs_url=None,
+        redoc_url=None,
+        middleware=middleware,
+        lifespan=lifespan or _nothing,
+    )
+    app.state.service, app.state.keys = service, keys
+    add_handlers(app)
+    for name in ROUTES:
+        app.include_router(import_module(name).router)
+    return app
+
+
+def _done(scope: Any, facts: Any, status: int, seconds: float) -> None:
+    pass
+
+
+def _cors(origins: tuple[str, ...]) -> Middleware:
+    return Middleware(
+        CORSMiddleware,
+        allow_origins=list(origins),
+        allow_methods=["GET", "POST", "PUT", "DELETE"],
+        allow_headers=["Authorization", "Content-Type", "X-API-Key", "X-Request-Id", "traceparent"],
+        expose_headers=["X-Request-Id", "Retry-After"],
+    )
+
+
+@asynccontextmanager
+async def _nothing(_: FastAPI) -> AsyncIterator[None]:
+    yield

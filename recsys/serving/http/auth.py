@@ -1,0 +1,132 @@
+"""Who may ask: keys in headers or in the page's cookie, and scopes of routes.
+
+`KeyCheck` refuses who has no key before a body is read; `requires` asks for the scope of a route. Without
+keys everybody has every scope, and only the machine itself can reach the service.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from http.cookies import CookieError, SimpleCookie
+from typing import Any
+from urllib.parse import urlsplit
+
+from fastapi import HTTPException, Request
+from starlette.datastructures import Headers
+from starlette.responses import RedirectResponse
+
+from recsys.serving.http.facts import facts_in, facts_of
+from recsys.serving.http.keys import COOKIE, SCOPES, Key, Keys
+from recsys.serving.http.problems import problem, respond
+
+LOGIN = "/ui/login"
+"""Where a browser without a key is sent."""
+
+OPEN = frozenset(
+    (
+        *("/livez", "/readyz", "/startupz", "/v2", "/v2/health/live", "/v2/health/ready"),
+        *("/openapi.json", "/docs", LOGIN),
+    )
+)
+"""Paths that need no key: they tell nothing of users or items."""
+OPEN_FOLDERS = ("/docs/", "/ui/static/")
+
+_LOOPBACK = frozenset(("localhost", "127.0.0.1", "::1"))
+_SAFE = frozenset(("GET", "HEAD", "OPTIONS"))
+
+
+def requires(scope: str) -> Callable[[Request], Awaitable[None]]:
+    """A FastAPI dependency: the key of the request has a scope.
+
+    Args:
+        scope: "read", "write" or "admin".
+    """
+    assert scope in SCOPES
+
+    async def check(request: Request) -> None:
+        if request.app.state.keys is None:
+            return
+        key = facts_of(request).key
+        if key is None:
+            raise HTTPException(401, "a key is needed", {"WWW-Authenticate": "Bearer"})
+        if scope not in key.scopes:
+            raise HTTPException(403, f"the key {key.name!r} has no scope {scope!r}")
+
+    check.recsys_scope = scope  # type: ignore[attr-defined]
+    return check
+
+
+def key_of(headers: Headers, keys: Keys) -> Key | None:
+    """The key of a request by its headers: Authorization, X-API-Key or the page's cookie."""
+    secret = headers.get("x-api-key")
+    if secret is None:
+        how, _, rest = headers.get("authorization", "").partition(" ")
+        secret = rest.strip() if how.lower() == "bearer" else None
+    if secret is not None:
+        return keys.of_secret(secret)
+    try:
+        cookie = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
+    except CookieError:
+        return None
+    return None if cookie is None else keys.of_session(cookie.value)
+
+
+class KeyCheck:
+    """ASGI middleware: no key, no way in; no other site's forms; no other name for this machine."""
+
+    def __init__(
+        self, app: Any, keys: Keys | None, origins: tuple[str, ...] = (), *, loopback_only: bool
+    ) -> None:
+        """Check requests for an app.
+
+        Args:
+            app: what is asked if all is well.
+            keys: of the service, None for one without.
+            origins: other sites whose scripts may ask.
+            loopback_only: refuse requests that call this machine by another name than "localhost": pages of
+                other sites could ask through one (DNS rebinding), where no key keeps them out.
+        """
+        self.app, self.keys, self.origins, self.loopback_only = app, keys, origins, loopback_only
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Answer 401, 403 or 421, or let the app answer."""
+        if scope["type"] == "http":
+            refusal = self._refusal(scope, Headers(scope=scope))
+            if refusal is not None:
+                await refusal(scope, receive, send)
+                return
+        await self.app(scope, receive, send)
+
+    def _refusal(self, scope: Mapping[str, Any], headers: Headers) -> Any:
+        path, facts = str(scope["path"]), facts_in(scope)
+
+        def refuse(status: int, detail: str, more: dict[str, str] | None = None) -> Any:
+            return respond(problem(status, detail, request_id=facts.request_id), path, more)
+
+        host = headers.get("host", "")
+        if self.loopback_only and host and _name(f"//{host}") not in _LOOPBACK:
+            return refuse(421, "this service answers to localhost alone; serve with keys to use other names")
+        origin = headers.get("origin")
+        if scope["method"] not in _SAFE and not self._same_site(origin, host):
+            return refuse(403, "another site's page may not change anything here; see --cors")
+        if self.keys is None:
+            return None
+        facts.key = key_of(headers, self.keys)
+        if facts.key is not None or path in OPEN or path.startswith(OPEN_FOLDERS):
+            return None
+        if path == "/" or path.startswith("/ui"):
+            return RedirectResponse(LOGIN, 303)
+        facts.refused = "key"
+        return refuse(
+            401, "send a key as `Authorization: Bearer …` or `X-API-Key`", {"WWW-Authenticate": "Bearer"}
+        )
+
+    def _same_site(self, origin: str | None, host: str) -> bool:
+        if origin is None or origin in self.origins:
+            return True
+        return origin.partition("://")[2].lower() == host.lower()
+
+
+def _name(address: str) -> str:
+    try:
+        return (urlsplit(address).hostname or "").lower()
+    except ValueError:
+        return ""

@@ -1,0 +1,71 @@
+"""Around every request: its facts, its headers, its line, and an answer whatever happens."""
+
+import logging
+import time
+from typing import Any
+
+from recsys.serving.http.facts import PLACE, Facts, begin
+from recsys.serving.http.problems import problem, respond
+
+log = logging.getLogger("recsys.serving")
+
+CSP = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+    "form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
+)
+
+_HEADERS = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"content-security-policy", CSP.encode()),
+    (b"referrer-policy", b"no-referrer"),
+)
+
+
+class Envelope:
+    """ASGI middleware, the outermost: facts in the scope, headers on the response, a 500 for what is left."""
+
+    def __init__(self, app: Any, done: Any) -> None:
+        """Wrap an app.
+
+        Args:
+            app: what answers.
+            done: called with (scope, facts, status, seconds) when a request has been answered.
+        """
+        self.app, self.done = app, done
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Let the app answer."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        facts = scope[PLACE] = begin(scope["headers"])
+        status = 0
+
+        async def sending(message: Any) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                names = {name for name, _ in message["headers"]}
+                added = [(name, value) for name, value in _HEADERS if name not in names]
+                added.append((b"x-request-id", facts.request_id.encode("ascii")))
+                if b"cache-control" not in names:
+                    added.append((b"cache-control", b"no-store"))
+                message["headers"] = [*message["headers"], *added]
+            await send(message)
+
+        try:
+            await self.app(scope, receive, sending)
+        except Exception as error:  # whatever it is, the client gets an answer and the log the reason
+            facts.error = f"{type(error).__name__}: {error}"
+            log.exception("fault", extra={"request_id": facts.request_id})
+            if status == 0:
+                await _fault(facts, scope, receive, sending)
+        finally:
+            self.done(scope, facts, status, time.perf_counter() - facts.began)
+
+
+async def _fault(facts: Facts, scope: Any, receive: Any, send: Any) -> None:
+    found = problem(
+        500, "the service could not answer; its log says why", kind="fault", request_id=facts.request_id
+    )
+    await respond(found, scope["path"])(scope, receive, send)

@@ -1,0 +1,126 @@
+"""POST /v1/recommend, POST /v1/recommend/batch, GET /v1/users/{user}/recommendations."""
+
+from collections.abc import Sequence
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Query, Request
+from starlette.responses import Response
+
+from recsys.errors import RecsysError
+from recsys.serving.engine.asking import Answered, Ask
+from recsys.serving.http.auth import requires
+from recsys.serving.http.facts import facts_of
+from recsys.serving.http.ids import check_ask, model_info, path_id
+from recsys.serving.http.problems import problem_of
+from recsys.serving.http.responses import json_response, problems
+from recsys.serving.http.schemas import (
+    MOST_CATEGORIES,
+    MOST_INTERESTS,
+    MOST_K,
+    BatchAnswer,
+    BatchBody,
+    RecommendAnswer,
+    RecommendBody,
+    Text,
+    answer_json,
+)
+from recsys.serving.http.service import Service, service_of
+
+router = APIRouter(tags=["recommendations"])
+
+
+@router.post(
+    "/v1/recommend",
+    response_model=RecommendAnswer,
+    responses=problems(400, 413, 415, 422, 504),
+    dependencies=[Depends(requires("read"))],
+)
+async def recommend(
+    body: RecommendBody, request: Request, service: Annotated[Service, Depends(service_of)]
+) -> Response:
+    """Answer what comes next, for a user, a history or both."""
+    return await _answer(body.ask(), request, service)
+
+
+@router.post(
+    "/v1/recommend/batch",
+    response_model=BatchAnswer,
+    responses=problems(400, 413, 415, 422, 504),
+    dependencies=[Depends(requires("read"))],
+)
+async def recommend_batch(
+    body: BatchBody, request: Request, service: Annotated[Service, Depends(service_of)]
+) -> Response:
+    """Answer several requests at once; each is answered, or refused, by itself."""
+    facts = facts_of(request)
+    asks = [each.ask() for each in body.requests]
+    outcomes: list[Answered | RecsysError | None] = [_refusal(ask, service) for ask in asks]
+    good = [place for place, outcome in enumerate(outcomes) if outcome is None]
+    found = await service.engine.recommend_many([asks[place] for place in good]) if good else []
+    for place, answer in zip(good, found, strict=True):
+        outcomes[place] = answer
+    results = []
+    for ask, outcome in zip(asks, outcomes, strict=True):
+        if isinstance(outcome, Answered):
+            facts.answered(outcome, ask.k, None)
+            results.append(answer_json(outcome, facts.request_id))
+        else:
+            assert outcome is not None
+            results.append(problem_of(outcome, facts.request_id))
+    return json_response({"results": results})
+
+
+@router.get(
+    "/v1/users/{user}/recommendations",
+    response_model=RecommendAnswer,
+    responses=problems(404, 422, 504),
+    dependencies=[Depends(requires("read"))],
+)
+async def recommendations(
+    user: str,
+    request: Request,
+    service: Annotated[Service, Depends(service_of)],
+    k: Annotated[int, Query(ge=1, le=MOST_K)] = 10,
+    category: Annotated[Sequence[Text] | None, Query(max_length=MOST_CATEGORIES)] = None,
+    at: Annotated[str | None, Query(max_length=64)] = None,
+    time_zone: Annotated[str | None, Query(max_length=64)] = None,
+    exclude_seen: bool = True,
+    interests: Annotated[int, Query(ge=1, le=MOST_INTERESTS)] = 1,
+    model: Annotated[str | None, Query(max_length=64)] = None,
+) -> Response:
+    """Answer what comes next for a user."""
+    info = model_info(service.engine, model)
+    ask = Ask(
+        user=path_id(user, info.user_ids_are_int, "user"),
+        at=_moment(at),
+        time_zone=time_zone,
+        k=k,
+        exclude_seen=exclude_seen,
+        category=category,
+        interests=interests,
+        model=model,
+    )
+    return await _answer(ask, request, service)
+
+
+async def _answer(ask: Ask, request: Request, service: Service) -> Response:
+    facts = facts_of(request)
+    facts.user, facts.k = ask.user, ask.k
+    check_ask(ask, service.engine)
+    answer = await service.engine.recommend(ask)
+    facts.answered(answer, ask.k, ask.user)
+    return json_response(answer_json(answer, facts.request_id))
+
+
+def _refusal(ask: Ask, service: Service) -> RecsysError | None:
+    try:
+        check_ask(ask, service.engine)
+    except RecsysError as error:
+        return error
+    return None
+
+
+def _moment(text: str | None) -> int | str | None:
+    """Unix seconds as a number, anything else as it is."""
+    digits = (text or "").removeprefix("-")
+    return int(text or "") if digits.isascii() and digits.isdigit() and len(digits) < 19 else text
