@@ -16,6 +16,7 @@ from recsys.answering.search import UserQueries
 from recsys.datasets.times.time_zones import check_time_zone, utc_offsets
 from recsys.encoders.base import NO_CLOCK_TO_READ, SequenceEncoder
 from recsys.encoders.clock import UserMemory
+from recsys.encoders.streams import tensors_of
 from recsys.errors import ArgumentError
 
 Array = npt.NDArray[np.int64]
@@ -267,14 +268,7 @@ class UserStates:
 
 def state_bytes(state: Any) -> int:
     """Bytes of the tensors in a streaming state: a tensor, or a dataclass, list or mapping of such."""
-    if isinstance(state, Tensor):
-        return state.nbytes
-    if isinstance(state, dict):
-        return sum(map(state_bytes, state.values()))
-    if isinstance(state, list | tuple):
-        return sum(map(state_bytes, state))
-    names = getattr(type(state), "__dataclass_fields__", ())
-    return sum(state_bytes(getattr(state, name)) for name in names)
+    return sum(tensor.nbytes for tensor in tensors_of(state))
 
 
 def _array(hidden: Tensor) -> npt.NDArray[np.float32]:

@@ -11,6 +11,7 @@ from recsys.config import require
 from recsys.encoders.clock import NO_LOCAL_TIMES, ClockedState, HourHead, InterestClock, UserMemory
 from recsys.encoders.items import HashedItemEmbedding, ItemEmbedding, make_item_embedding
 from recsys.encoders.repeat_bias import RepeatBias
+from recsys.encoders.streams import step_through
 from recsys.errors import ArgumentError
 from recsys.jagged import SequenceBatch
 
@@ -174,6 +175,19 @@ class SequenceEncoder(nn.Module, ABC):
     ) -> tuple[Tensor, Any]:
         """One more event of each of the n users, without the clock; arguments as in :meth:`step`."""
 
+    def encode_prefill(self, batch: SequenceBatch) -> tuple[Tensor, Any]:
+        """What steps through whole sequences give, without the clock: (B, D) last states, streaming state.
+
+        By default it is made by steps. An encoder that makes it at once has states that
+        :mod:`recsys.encoders.streams` joins and takes apart, and is asked for many users together.
+        """
+        return step_through(self, batch)
+
+    @property
+    def prefills(self) -> bool:
+        """Whether :meth:`prefill` costs one encoding, not a step for every event."""
+        return type(self).encode_prefill is not SequenceEncoder.encode_prefill
+
     def forward(self, batch: SequenceBatch, *, generator: torch.Generator | None = None) -> Tensor:
         """Encode packed sequences: the encoder's own states, and the clock's part at each query time.
 
@@ -307,6 +321,40 @@ class SequenceEncoder(nn.Module, ABC):
         hidden, own = self.encode_step(state.own, items, timestamps)
         sums = self.clock.step(state.sums, items, self.item_embedding(items), local_times)
         return UserMemory(hidden, sums, local_times), ClockedState(own, sums)
+
+    def prefill(self, batch: SequenceBatch) -> tuple[Tensor, Any]:
+        """Begin streams with whole histories.
+
+        Args:
+            batch: B histories of at most :attr:`history_length` events; none may be empty.
+
+        Returns:
+            (B, D) what :meth:`user_state` gives, and the state that steps through the histories lead to.
+
+        Raises:
+            ArgumentError: a history is empty or too long, or times that the encoder reads are missing.
+        """
+        if self.clock is not None:
+            memory, state = self.prefill_memory(batch)
+            return self.clock.read(memory), state
+        if self.hours is None:
+            return self.encode_prefill(batch)
+        if batch.local_times is None:
+            raise ArgumentError(NO_LOCAL_TIMES)
+        hidden, own = self.encode_prefill(batch)
+        return hidden + self.hours.of_requests(batch.local_times[batch.last_rows()]), own
+
+    def prefill_memory(self, batch: SequenceBatch) -> tuple[UserMemory, Any]:
+        """The same for answers at any hour: what :meth:`remember` gives, and the streaming state.
+
+        Raises:
+            ArgumentError: as :meth:`prefill`, or the encoder has no interest clock.
+        """
+        if self.clock is None:
+            raise ArgumentError(NO_CLOCK_TO_READ)
+        hidden, own = self.encode_prefill(batch)
+        memory = self.clock.remember(hidden, batch, self.item_embedding(batch.items))
+        return memory, ClockedState(own, memory.clock)
 
     def initialize(self, generator: torch.Generator) -> None:
         """Draw all weights from ``generator``: normal with deviation 0.02, biases zero, norms one.

@@ -275,3 +275,27 @@ class BERT4Rec(SequenceEncoder):
         masked = batch.to(window.device).append(self.mask_item, local_times=asked)
         hidden = self.encode(masked)[masked.last_rows()]
         return hidden, replace(state, items=window, lengths=lengths, timestamps=times, local_times=local)
+
+    def encode_prefill(self, batch: SequenceBatch) -> tuple[Tensor, BERT4RecState]:
+        """States (B, D) of masks appended after whole sequences, and the windows that steps encode.
+
+        Raises:
+            ArgumentError: a sequence is empty or longer than `history_length`, or lacks times.
+        """
+        if batch.max_length > self.history_length:
+            raise ArgumentError(
+                f"a sequence of {batch.max_length} events exceeds {self.history_length}, max_length less the "
+                "mask token; pass the most recent ones"
+            )
+        batch.last_rows()  # refuses empty ones
+        hidden = self._last_states(batch)
+        state = self.encode_start(batch.batch_size)
+        lengths = torch.from_numpy(batch.lengths).to(hidden.device)
+        rows = torch.arange(batch.batch_size, device=hidden.device).repeat_interleave(lengths)
+        places = self.history_length - 1 - batch.reversed_positions()
+        state.items[rows, places] = batch.items
+        if batch.timestamps is not None and self.needs_timestamps:
+            state.timestamps[rows, places] = batch.timestamps
+        if batch.local_times is not None and self.hours is not None:
+            state.local_times[rows, places] = batch.local_times
+        return hidden, replace(state, lengths=lengths)

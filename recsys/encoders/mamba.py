@@ -139,6 +139,20 @@ class Mamba(SequenceEncoder):
             states.append(new)
         return self.final_norm(x), MambaState(*zip(*states, strict=True))
 
+    def encode_prefill(self, batch: SequenceBatch) -> tuple[Tensor, MambaState]:
+        """Last states (B, D), and the states of convolution and scan after one pass; of any length.
+
+        Raises:
+            ArgumentError: a sequence is empty.
+        """
+        last = batch.last_rows()
+        x = self._embed(batch.items, self.hours_of_events(batch), None)
+        states = []
+        for block in self._blocks():
+            x, new = block.prefill(x, batch.offsets, batch.scan_schedule, batch.places)
+            states.append(new)
+        return self.final_norm(x[last]), MambaState(*zip(*states, strict=True))
+
     def _blocks(self) -> list["MambaBlock"]:
         return [block for block in self.blocks if isinstance(block, MambaBlock)]
 
@@ -173,6 +187,14 @@ class MambaBlock(nn.Module):
         prenorm = self.config.block == "prenorm"
         mixed = self.mixer(self.mixer_norm(x) if prenorm else x, offsets, schedule, places)
         return self._after_mixer(x, mixed, generator)
+
+    def prefill(
+        self, x: Tensor, offsets: Tensor, schedule: ScanSchedule | None, places: Tensor | None
+    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """Packed rows (N, D) to rows (N, D), and the states after each sequence."""
+        prenorm = self.config.block == "prenorm"
+        mixed, state = self.mixer.prefill(self.mixer_norm(x) if prenorm else x, offsets, schedule, places)
+        return self._after_mixer(x, mixed, None), state
 
     def step(self, x: Tensor, state: tuple[Tensor, Tensor]) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         """(n, D) one event of each user."""
@@ -237,15 +259,46 @@ class MambaMixer(nn.Module):
         places: Tensor | None = None,
     ) -> Tensor:
         """Packed rows (N, D) to rows (N, D)."""
+        return self._mix(x, offsets, schedule, places, keep=False)[0]
+
+    def prefill(
+        self, x: Tensor, offsets: Tensor, schedule: ScanSchedule | None, places: Tensor | None
+    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """Packed rows (N, D) to rows (N, D), and the states after each sequence, as `step` takes them."""
+        y, states = self._mix(x, offsets, schedule, places, keep=True)
+        assert states is not None
+        return y, states
+
+    def _mix(
+        self,
+        x: Tensor,
+        offsets: Tensor,
+        schedule: ScanSchedule | None,
+        places: Tensor | None,
+        *,
+        keep: bool,
+    ) -> tuple[Tensor, tuple[Tensor, Tensor] | None]:
         u, z = self.in_proj(x).chunk(2, dim=-1)  # (N, E) each
-        weight = self.conv1d.weight[:, 0]
-        u = causal_conv(u, weight, self.conv1d.bias, offsets, activation="silu", positions=places)
-        assert isinstance(u, Tensor)
+        weight, bias = self.conv1d.weight[:, 0], self.conv1d.bias
+        mixed = causal_conv(u, weight, bias, offsets, activation="silu", positions=places, return_state=keep)
+        u, conv = mixed if isinstance(mixed, tuple) else (mixed, None)
         delta, B, C = self._project(u)
         y = selective_scan(
-            u, delta, self._A(), B, C, self.D, z, self.dt_proj.bias, offsets, schedule=schedule
+            u,
+            delta,
+            self._A(),
+            B,
+            C,
+            self.D,
+            z,
+            self.dt_proj.bias,
+            offsets,
+            schedule=schedule,
+            return_state=keep,
         )
-        return self.out_proj(y)  # type: ignore[no-any-return]
+        y, scan = y if isinstance(y, tuple) else (y, None)
+        states = None if conv is None or scan is None else (conv.to(weight.dtype), scan)
+        return self.out_proj(y), states
 
     def initial_state(self, n: int) -> tuple[Tensor, Tensor]:
         """Zero states of n users: (n, E, d_conv - 1) and (n, E, S)."""

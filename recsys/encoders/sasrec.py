@@ -9,7 +9,7 @@ Differs from the paper:
 """
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -42,6 +42,7 @@ class SASRecState:
         local_times: (n, L) int64, likewise, for the hour baseline.
     """
 
+    user_axes: ClassVar[dict[str, int]] = {"keys": 1, "values": 1}
     keys: Tensor
     values: Tensor
     items: Tensor
@@ -164,6 +165,27 @@ class SASRec(SequenceEncoder):
             hidden[anew] = self._encode_window(state, anew.nonzero()[:, 0])
         return hidden, replace(state, lengths=state.lengths + 1)
 
+    def encode_prefill(self, batch: SequenceBatch) -> tuple[Tensor, SASRecState]:
+        """Last states (B, D), and windows filled by one pass over packed sequences.
+
+        Raises:
+            ArgumentError: a sequence is empty or longer than ``config.max_length``, or lacks times.
+        """
+        through = self._pass(batch, None, keep_cache=True)
+        last = batch.last_rows()
+        hidden = self._encode(batch, through)[last]
+        state = self.encode_start(batch.batch_size)
+        lengths = torch.from_numpy(batch.lengths).to(last.device)
+        rows = torch.arange(batch.batch_size, device=last.device).repeat_interleave(lengths)
+        places = batch.positions()
+        state.items[rows, places] = batch.items
+        if batch.timestamps is not None and self.needs_timestamps:
+            state.timestamps[rows, places] = batch.timestamps
+        if batch.local_times is not None and self.hours is not None:
+            state.local_times[rows, places] = batch.local_times
+        _fill(state, through, rows, places)
+        return hidden, replace(state, lengths=lengths)
+
     def _pass(
         self, batch: SequenceBatch, generator: torch.Generator | None, *, keep_cache: bool = False
     ) -> PackedPass:
@@ -217,8 +239,12 @@ class SASRec(SequenceEncoder):
         batch = SequenceBatch.from_lengths(items, lengths.cpu().numpy(), times, local).to(users.device)
         through = self._pass(batch, None, keep_cache=True)
         hidden = self._encode(batch, through)
-        rows = users.repeat_interleave(lengths)
-        for layer, (k, v) in enumerate(through.cache or ()):
-            state.keys[layer][rows, batch.positions()] = k
-            state.values[layer][rows, batch.positions()] = v
+        _fill(state, through, users.repeat_interleave(lengths), batch.positions())
         return hidden[batch.last_rows()]
+
+
+def _fill(state: SASRecState, through: PackedPass, rows: Tensor, places: Tensor) -> None:
+    """Put a pass's keys and values (N, H, E) at places of users' windows."""
+    for layer, (k, v) in enumerate(through.cache or ()):
+        state.keys[layer][rows, places] = k
+        state.values[layer][rows, places] = v

@@ -1,6 +1,7 @@
 """The contract of encoders, one function per clause; each raises AssertionError with what does not hold."""
 
 from collections.abc import Callable
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ from torch import Tensor
 
 from recsys.encoders.base import SequenceEncoder
 from recsys.encoders.registry import build_encoder, encoder_config, encoder_name, preset, registration
+from recsys.encoders.streams import join_states, split_states, tensors_of
 from recsys.errors import ArgumentError
 from recsys.testing.subject import Subject, V, batch_of, sequences, step
 
@@ -105,15 +107,48 @@ def users_in_one_stream_need_not_be_equally_far(subject: Subject) -> None:
             for t in range(steps):
                 _, state = step(encoder, state, items[user : user + 1, t], t)
             states.append(state)
-        fields: dict[str, Any] = {}
-        for name in states[0].__dataclass_fields__:
+        both: dict[str, Any] = {}
+        for name in [field.name for field in fields(states[0])]:
             parts = [getattr(s, name) for s in states]
-            fields[name] = torch.cat(parts, dim=1 if parts[0].ndim > 2 else 0)
-        joined = type(states[0])(**fields)
+            both[name] = torch.cat(parts, dim=1 if parts[0].ndim > 2 else 0)
+        joined = type(states[0])(**both)
         hidden, _ = step(encoder, joined, items[[0, 1], [3, window]], np.array([3, window]))
         start = window + 1 - encoder.history_length
         whole = encoder.user_state(batch_of([items[0, :4], items[1, max(0, start) : window + 1]]))
     _close(hidden, whole, 1e-4)
+
+
+def prefilling_gives_what_steps_give(subject: Subject) -> None:
+    """`prefill`, where it is made at once: states, streams and what follows them, of users together."""
+    encoder = subject.build()
+    if not encoder.prefills:
+        return
+    window = encoder.history_length
+    lengths = [5, 1, window - 1, 2, window]
+    items = sequences([n + 2 for n in lengths])
+    with torch.no_grad():
+        hidden, together = encoder.prefill(batch_of([s[:n] for s, n in zip(items, lengths, strict=True)]))
+        alone = []
+        for user, n in enumerate(lengths):
+            state = encoder.initial_state(1)
+            for t in range(n):
+                stepped, state = step(encoder, state, np.array(items[user][t : t + 1]), t)
+            _close(hidden[user : user + 1], stepped, 1e-4)
+            alone.append(state)
+        joined = join_states(alone)
+        _require(type(joined) is type(together), f"its state is a {type(together).__name__}")
+        for found, wanted in zip(tensors_of(together), tensors_of(joined), strict=True):
+            _same_shape(found, tuple(wanted.shape), "tensors of the state")
+            _close(found, wanted, 1e-4)
+        apart = split_states(together, len(lengths))
+        for more in range(2):
+            places = np.array(lengths) + more
+            events = np.array([own[place] for own, place in zip(items, places, strict=True)])
+            for user in range(len(lengths)):
+                one = slice(user, user + 1)
+                stepped, alone[user] = step(encoder, alone[user], events[one], places[one])
+                hidden, apart[user] = step(encoder, apart[user], events[one], places[one])
+                _close(hidden, stepped, 1e-4)
 
 
 def dropout_follows_its_generator(subject: Subject) -> None:
@@ -192,6 +227,7 @@ CHECKS: tuple[Callable[[Subject], None], ...] = (
     causal_encoders_are_blind_to_the_future,
     streaming_gives_what_encoding_at_once_gives,
     users_in_one_stream_need_not_be_equally_far,
+    prefilling_gives_what_steps_give,
     dropout_follows_its_generator,
     every_parameter_receives_a_gradient,
     weights_survive_saving,
