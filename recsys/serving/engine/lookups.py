@@ -1,0 +1,73 @@
+"""What is looked up of a log and its catalog: histories, titles, users and items by the beginning of a name."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from recsys.answering.user_events import log_events
+from recsys.errors import UnknownIdError
+from recsys.events.store import RawId
+from recsys.serving.engine.asking import Item
+from recsys.serving.engine.served import Served
+
+if TYPE_CHECKING:
+    import polars as pl
+
+
+def logged_history(served: Served, user: RawId) -> list[tuple[RawId, int | None]]:
+    """What the log holds of a user, oldest first: raw item ids and unix seconds where it has them.
+
+    Raises:
+        UnknownIdError: the log has no such user.
+    """
+    (row,) = served.names.users.encode([user]).tolist()
+    if row < 0:
+        raise UnknownIdError(f"user {user!r} is not in the log: check the id")
+    events = log_events(served.model.store_, int(row))
+    ids = served.names.items.decode(events.items).to_list()
+    times = [None] * len(ids) if events.times is None else events.times.tolist()
+    return list(zip(ids, times, strict=True))
+
+
+def titles(served: Served, items: Sequence[RawId]) -> list[str | None]:
+    """Titles of items, None for one without, or one that is not in the catalog."""
+    rows = served.names.answerable.encode(items)
+    found: list[str | None] = [None] * len(rows)
+    known = np.flatnonzero(rows >= 0)
+    named = served.names.titles_of(rows[known])
+    if named is not None:
+        for place, title in zip(known.tolist(), named.to_list(), strict=True):
+            found[place] = title
+    return found
+
+
+def users_like(served: Served, text: str, limit: int) -> list[RawId]:
+    """Users whose id begins with a text, in the log's order."""
+    ids = served.names.users.ids
+    return ids.filter(_as_text(ids).str.starts_with(text)).head(limit).to_list()
+
+
+def items_like(served: Served, text: str, limit: int) -> list[Item]:
+    """Items of the log whose id begins with a text or whose title holds it, those with most events first."""
+    names = served.names
+    found = _as_text(names.items.ids).str.starts_with(text)
+    if names.titles is not None and text:
+        holds = names.titles.str.to_lowercase().str.contains(text.lower(), literal=True)
+        found = found | holds.fill_null(value=False)
+    rows = found.arg_true().to_numpy().astype(np.int64)
+    counts = served.model.store_.item_counts()[rows]
+    order = np.argsort(-counts, kind="stable")[:limit]
+    rows, counts = rows[order], counts[order]
+    ids = names.items.decode(rows).to_list()
+    shown = titles(served, ids)
+    return [
+        Item(raw, float(count), rank, title)
+        for rank, (raw, count, title) in enumerate(zip(ids, counts.tolist(), shown, strict=True), 1)
+    ]
+
+
+def _as_text(ids: "pl.Series") -> "pl.Series":
+    import polars as pl
+
+    return ids.cast(pl.String)

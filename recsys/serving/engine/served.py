@@ -1,0 +1,112 @@
+"""A model in service: what never changes of it while it answers."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from recsys.answering.each import Answerer
+from recsys.answering.names import Names
+from recsys.encoders.registry import encoder_name
+from recsys.errors import DataError
+from recsys.recommender import Recommender
+from recsys.retrieval.bundle import MANIFEST
+from recsys.run_folder import RunFolder, fingerprint
+from recsys.serving.engine.asking import ModelInfo
+
+_SHOWN = 12
+"""Hex digits of a version: two of a million models are the same with a chance of one in 500."""
+
+
+@dataclass(frozen=True, eq=False)
+class Served:
+    """A model under a name, with all that its answers are made of.
+
+    Attributes:
+        name: by which it is asked.
+        path: its run folder.
+        model: loaded, its index built.
+        answerer: of it.
+        version: see :func:`version_of`.
+        watermark: the event store that its log was exported from and the last place that the log holds.
+        loaded: unix seconds.
+        details: its report and settings, for people.
+    """
+
+    name: str
+    path: Path
+    model: Recommender
+    answerer: Answerer
+    version: str
+    watermark: tuple[str, int] | None
+    loaded: float
+    details: dict[str, Any]
+
+    @property
+    def names(self) -> Names:
+        """Of its users and items."""
+        return self.model._names
+
+    @cached_property
+    def categories(self) -> tuple[str, ...]:
+        """Names of its categories; none where the catalog has none."""
+        try:
+            return tuple(self.names.categories[0])
+        except DataError:
+            return ()
+
+    def info(self, weight: float, shadow: float) -> ModelInfo:
+        """What may be known of it."""
+        encoder, names = self.model.encoder_, self.names
+        return ModelInfo(
+            name=self.name,
+            version=self.version,
+            path=str(self.path),
+            encoder=encoder_name(encoder),
+            n_items=self.model.decoder_.n_answerable,
+            n_users=self.model.store_.n_users,
+            width=encoder.config.d_model,
+            ids_are_int=names.items.is_int,
+            user_ids_are_int=names.users.is_int,
+            needs_times=encoder.needs_timestamps or encoder.needs_local_times,
+            reads_request_time=encoder.reads_request_time,
+            weight=weight,
+            shadow=shadow,
+            loaded=self.loaded,
+            categories=self.categories,
+            details=self.details,
+        )
+
+
+def version_of(model: Recommender, path: Path) -> str:
+    """Twelve hex digits that differ where the weights, the log or the saved index do.
+
+    Args:
+        model: loaded from it.
+        path: a run folder.
+    """
+    run = RunFolder(path)
+    digest = hashlib.sha256(fingerprint(model.encoder_).encode())
+    for file in (run.data / "meta.json", run.index / MANIFEST):
+        digest.update(file.read_bytes() if file.is_file() else b"none")
+    return digest.hexdigest()[:_SHOWN]
+
+
+def watermark_of(meta: dict[str, Any]) -> tuple[str, int] | None:
+    """The event store that a log was exported from, and the last place in it that the log holds."""
+    found = meta.get("events")
+    if not isinstance(found, dict):
+        return None
+    return str(found["store"]), int(found["through"])
+
+
+def details_of(path: Path) -> dict[str, Any]:
+    """A run's report, if it has one."""
+    report = RunFolder(path).report
+    try:
+        found = json.loads(report.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
