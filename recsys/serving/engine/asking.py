@@ -37,6 +37,7 @@ class Ask:
         category: only items of one of these.
         interests: query vectors.
         model: which of the models answers; None is chosen by the user.
+        request_id: under which what was shown is kept, for events to be joined to; None keeps nothing.
     """
 
     user: RawId | None = None
@@ -51,6 +52,7 @@ class Ask:
     category: Sequence[str] | None = None
     interests: int = 1
     model: str | None = None
+    request_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

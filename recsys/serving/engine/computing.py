@@ -75,20 +75,13 @@ class Computing:
         found: list[Any] = [None] * len(jobs)
         with self._stage("ids"):
             tails = [self._tail(job) for job in jobs]
-            whole = [place for place, tail in enumerate(tails) if isinstance(tail, Tail)]
-            asked = [request_of(jobs[place].ask, tails[place]) for place in whole]
-            read = served.answerer.read(asked)
-            readings: list[Reading] = []
-            places: list[int] = []
-            for place, own in zip(whole, read, strict=True):
-                if isinstance(own, Reading):
-                    places.append(place)
-                    readings.append(_without_added(served, own))
-                else:
-                    found[place] = own
+            asked = {p: request_of(jobs[p].ask, t) for p, t in enumerate(tails) if isinstance(t, Tail)}
+            read = dict(zip(asked, served.answerer.read(list(asked.values())), strict=True))
+            places = [place for place, own in read.items() if isinstance(own, Reading)]
+            readings = [_without_added(served, own) for own in read.values() if isinstance(own, Reading)]
         for place, tail in enumerate(tails):
-            if not isinstance(tail, Tail):
-                found[place] = tail
+            # An answer takes the place of a reading.
+            found[place] = read[place] if isinstance(tail, Tail) else tail
         vectors, kept = self._vectors(served, readings)
         with self._stage("search"):
             answers = served.answerer.search(readings, vectors)

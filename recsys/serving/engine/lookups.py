@@ -1,4 +1,4 @@
-"""What is looked up of a log and its catalog: histories, titles, users and items by the beginning of a name."""
+"""What is looked up of a log and its catalog: histories, titles, users and items by how their names begin."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING

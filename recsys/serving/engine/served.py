@@ -57,6 +57,12 @@ class Served:
         except DataError:
             return ()
 
+    @cached_property
+    def usual_events(self) -> int:
+        """Events that the log holds of a user in the mean."""
+        store = self.model.store_
+        return -(-int(store.offsets[-1]) // max(store.n_users, 1))
+
     def info(self, weight: float, shadow: float) -> ModelInfo:
         """What may be known of it."""
         encoder, names = self.model.encoder_, self.names

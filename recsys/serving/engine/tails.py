@@ -29,7 +29,7 @@ def read_tail(store: EventStore, user: RawId, watermark: tuple[str, int] | None)
     Args:
         store: of events.
         user: raw id in the log's kind.
-        watermark: the store that the run's log was exported from, and the last place in it that the log holds;
+        watermark: the store that the log was exported from, and the last place in it that the log holds;
             None, or another store's, is read from the beginning.
 
     Raises:

@@ -1,0 +1,306 @@
+"""The engine of a worker: models in service, one compute thread, and what is kept between requests."""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from recsys.answering.each import Reading, Request
+from recsys.answering.user_clock import read_user_clock
+from recsys.errors import ArgumentError, RecsysError, UnknownIdError
+from recsys.events.store import EventStore, RawId
+from recsys.serving.engine import lookups
+from recsys.serving.engine.asking import Answered, Ask, BusyError, Item, ModelInfo
+from recsys.serving.engine.assignment import Assignment, Place
+from recsys.serving.engine.batcher import Batched, Batcher
+from recsys.serving.engine.computing import AskJob, CallJob, Computing, Job
+from recsys.serving.engine.loading import load_served, warm_up
+from recsys.serving.engine.observing import Observer, Silent
+from recsys.serving.engine.served import Served
+from recsys.serving.engine.tails import Tail, read_tail
+from recsys.serving.ids import as_logged
+from recsys.serving.settings import ServeSettings
+
+REMEMBERED = 100
+"""Requests that a new model is warmed up with before it answers."""
+_CROWDED = 0.9
+"""Share of the queue from which on a balancer is asked to send requests elsewhere."""
+
+Found = TypeVar("Found")
+
+
+class ServingEngine:
+    """Answers for a worker; an `Engine`. Methods run on an event loop, computing on a thread of its own.
+
+    Args:
+        settings: of the service.
+        events: store of users' events; None for a service without.
+        observer: told of the work; None tells nobody.
+
+    Call `load` before the first request, from any thread, and `end` after the last.
+    """
+
+    def __init__(
+        self, settings: ServeSettings, events: EventStore | None = None, observer: Observer | None = None
+    ) -> None:
+        self.settings, self._events = settings, events
+        self.observer: Observer = Silent() if observer is None else observer
+        self._assignment: Assignment | None = None
+        self._recent: deque[Ask] = deque(maxlen=REMEMBERED)
+        self._aside = ThreadPoolExecutor(4, thread_name_prefix="recsys-reading")
+        self._batcher: Batcher[Job, Any] = Batcher(
+            Computing(events, settings.cache_bytes, self.observer),
+            queue=settings.queue,
+            batch=settings.batch,
+            weight=settings.batch_events,
+            observer=self.observer,
+        )
+
+    def load(self, notify: Callable[[str], None] | None = None) -> None:
+        """Load the models of the settings and warm them up; requests are taken from then on.
+
+        Args:
+            notify: told of each step in one line.
+
+        Raises:
+            RecsysError: one cannot be loaded, or has other kinds of ids than the first; none is in service.
+        """
+        shadows = {name: percent for name, _, percent in self.settings.shadows}
+        paths = [(name, path, weight) for name, path, weight in self.settings.models]
+        paths += [(name, path, 0.0) for name, path, _ in self.settings.shadows]
+        places: list[Place] = []
+        for name, path, weight in paths:
+            if notify is not None:
+                notify(f"loading {name}: {path}")
+            served = load_served(name, path, device=self.settings.device)
+            if places:
+                refuse_other_ids(served, places[0].served)
+            warm_up(served, notify=notify)
+            places.append(Place(served, weight, shadows.get(name, 0.0)))
+        self._assignment = Assignment(tuple(places))
+        for place in places:
+            self.observer.loaded(place.served.name, place.served.version, "ok")
+
+    def end(self, seconds: float = 10.0) -> None:
+        """Take no more requests, answer those that wait, and let go of the threads.
+
+        Args:
+            seconds: until those that wait are refused.
+        """
+        self._batcher.end(seconds)
+        self._aside.shutdown(wait=False, cancel_futures=True)
+
+    async def recommend(self, ask: Ask) -> Answered:
+        """Answer one request; see `Engine.recommend`."""
+        (found,) = await self._ask([ask])
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    async def recommend_many(self, asks: Sequence[Ask]) -> list[Answered | RecsysError]:
+        """Answer several; see `Engine.recommend_many`."""
+        found = await self._ask(asks)
+        for own in found:
+            if isinstance(own, Exception) and not isinstance(own, RecsysError):
+                raise own
+        return [own for own in found if isinstance(own, Answered | RecsysError)]
+
+    async def similar(self, item: RawId, k: int, model: str | None = None) -> tuple[Item, ...]:
+        """Items near to one; see `Engine.similar`."""
+        served = self._served(model)
+        (row,) = served.names.answerable.encode([item]).tolist()
+        if row < 0:
+            raise UnknownIdError(f"item {item!r} is not in the catalog: check the id")
+
+        def search() -> tuple[Item, ...]:
+            frame = served.model.similar_items([item], k)
+            ids, scores = frame["similar_item_id"].to_list(), frame["score"].to_list()
+            named = frame["title"].to_list() if "title" in frame.columns else [None] * len(ids)
+            rows = zip(ids, scores, named, strict=True)
+            return tuple(Item(raw, score, rank, title) for rank, (raw, score, title) in enumerate(rows, 1))
+
+        return await self._call(search)
+
+    async def encode(
+        self,
+        histories: Sequence[Sequence[RawId]],
+        times: Sequence[Sequence[int]] | None = None,
+        model: str | None = None,
+    ) -> npt.NDArray[np.float32]:
+        """States of histories; see `Engine.encode`."""
+        served = self._served(model)
+        if times is not None and len(times) != len(histories):
+            raise ArgumentError(
+                f"times are of {len(times)} histories, not of {len(histories)}: give one each"
+            )
+        requests = [
+            Request(history=history, times=None if times is None else times[place])
+            for place, history in enumerate(histories)
+        ]
+
+        def compute() -> npt.NDArray[np.float32]:
+            readings = []
+            for place, own in enumerate(served.answerer.read(requests)):
+                if isinstance(own, RecsysError):
+                    raise own
+                _refuse_unknown(own, place)
+                readings.append(own)
+            states = served.answerer.encode(readings)
+            return np.concatenate([np.zeros((0, served.model.encoder_.config.d_model), np.float32), *states])
+
+        return await self._call(compute, weight=sum(map(len, histories)))
+
+    async def clock(self, user: RawId, model: str | None = None) -> dict[str, Any]:
+        """What a user prefers at each hour; see `Engine.clock`."""
+        served = self._served(model)
+        who = as_logged(user, served.names.users.is_int)
+        if await self._erased(who):
+            raise UnknownIdError(f"user {user!r} was erased: nothing of the log is read")
+        return await self._call(
+            lambda: read_user_clock(served.model.encoder_, served.model.store_, who).to_json()
+        )
+
+    async def history(self, user: RawId, model: str | None = None) -> list[tuple[RawId, int | None]]:
+        """What the log holds of a user, nothing of one who was erased; see `Engine.history`."""
+        served = self._served(model)
+        who = as_logged(user, served.names.users.is_int)
+        if await self._erased(who):
+            return []
+        return lookups.logged_history(served, who)
+
+    async def title(self, items: Sequence[RawId], model: str | None = None) -> list[str | None]:
+        """Titles of items; see `Engine.title`."""
+        return lookups.titles(self._served(model), items)
+
+    async def search_users(self, text: str, limit: int, model: str | None = None) -> list[RawId]:
+        """Users by the beginning of their id; see `Engine.search_users`."""
+        served = self._served(model)
+        found = await self._read(lambda: lookups.users_like(served, text, limit))
+        return [user for user in found if not await self._erased(user)]
+
+    async def search_items(self, text: str, limit: int, model: str | None = None) -> list[Item]:
+        """Items by a part of their name; see `Engine.search_items`."""
+        served = self._served(model)
+        return await self._read(lambda: lookups.items_like(served, text, limit))
+
+    def models(self) -> tuple[ModelInfo, ...]:
+        """The models in service; see `Engine.models`."""
+        return tuple(p.served.info(p.weight, p.shadow) for p in self._assignment or ())
+
+    def ready(self) -> str | None:
+        """None if requests can be taken, else why not; see `Engine.ready`."""
+        if self._assignment is None:
+            return "loading"
+        waiting = self._batcher.waiting
+        if waiting >= _CROWDED * self._batcher.room:
+            return f"{waiting} requests are waiting"
+        return None
+
+    def heartbeat_age(self) -> float:
+        """Seconds since the compute thread was last known to be alive."""
+        return self._batcher.heartbeat_age()
+
+    def waiting(self) -> int:
+        """Requests in the queue."""
+        return self._batcher.waiting
+
+    async def _ask(self, asks: Sequence[Ask]) -> list[Answered | Exception]:
+        assignment = self._in_service()
+        found: list[Answered | Exception | None] = [None] * len(asks)
+        jobs: dict[int, AskJob] = {}
+        for place, ask in enumerate(asks):
+            try:
+                jobs[place] = await self._job(assignment, ask)
+            except RecsysError as error:
+                found[place] = error
+        weights = [_weight(job) for job in jobs.values()]
+        seconds = self.settings.deadline
+        done = await self._batcher.ask_many(list(jobs.values()), seconds=seconds, weights=weights)
+        for (place, job), own in zip(jobs.items(), done, strict=True):
+            found[place] = own if isinstance(own, Exception) else _told(own)
+            if not isinstance(own, Exception):
+                self._recent.append(job.ask)
+        return [own for own in found if own is not None]
+
+    async def _job(self, assignment: Assignment, ask: Ask) -> AskJob:
+        if ask.user is not None:
+            # Kinds of ids are those of every model in service.
+            user = as_logged(ask.user, assignment.places[0].served.names.users.is_int)
+            ask = ask if user is ask.user else replace(ask, user=user)
+        if ask.model is not None:
+            served = assignment.named(ask.model).served
+        else:
+            served = assignment.chosen(ask.request_id if ask.user is None else ask.user)
+        return AskJob(served, ask, None if ask.user is None else await self._tail(served, ask.user))
+
+    async def _tail(self, served: Served, user: RawId) -> Tail | None:
+        """A user's events where reading them takes a while; None leaves it to the compute thread."""
+        events = self._events
+        if events is None or not getattr(events, "reads_wait", False):
+            return None
+        return await self._read(lambda: read_tail(events, user, served.watermark))
+
+    async def _erased(self, user: RawId) -> bool:
+        events = self._events
+        return events is not None and await self._read(lambda: events.erased(user))
+
+    async def _read(self, call: Callable[[], Found]) -> Found:
+        """Look something up aside of the event loop."""
+        return await asyncio.get_running_loop().run_in_executor(self._aside, call)
+
+    async def _call(self, call: Callable[[], Found], weight: int = 1) -> Found:
+        """Compute something else than an answer."""
+        done = await self._batcher.ask(CallJob(call), seconds=self.settings.deadline, weight=max(weight, 1))
+        result: Found = done.result
+        return result
+
+    def _in_service(self) -> Assignment:
+        if self._assignment is None:
+            self.observer.rejected("not_ready")
+            raise BusyError("the first model is loading: ask again in a second")
+        return self._assignment
+
+    def _served(self, model: str | None) -> Served:
+        assignment = self._in_service()
+        return (assignment.places[0] if model is None else assignment.named(model)).served
+
+
+def refuse_other_ids(served: Served, first: Served) -> None:
+    """Refuse a model whose ids are of another kind than those of the models in service.
+
+    Raises:
+        ArgumentError: names the kind.
+    """
+    for kind in ("users", "items"):
+        own, other = getattr(served.names, kind), getattr(first.names, kind)
+        if own.is_int != other.is_int:
+            words = ("text", "whole numbers")
+            raise ArgumentError(
+                f"{served.path}: {kind} are {words[own.is_int]} there, and {words[other.is_int]} in service: "
+                "choose a run of the same log"
+            )
+
+
+def _weight(job: AskJob) -> int:
+    """Events that a request encodes, as far as can be told before it is read."""
+    events = len(job.ask.history or ()) + (0 if job.ask.user is None else job.served.usual_events)
+    return max(1, min(events, job.served.model.encoder_.history_length))
+
+
+def _told(done: Batched[Any]) -> Answered:
+    answered: Answered = done.result
+    return replace(answered, batch=done.batch, queue_ms=done.waited * 1000)
+
+
+def _refuse_unknown(reading: Reading, place: int) -> None:
+    if reading.unknown:
+        raise UnknownIdError(
+            f"history {place} holds {reading.unknown[0]!r}, which is not in the log: leave it out"
+        )
+    if reading.empty:
+        raise ArgumentError(f"history {place} is empty: give at least one item")
