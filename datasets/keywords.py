@@ -3,7 +3,7 @@
 import inspect
 import numbers
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import field, fields
 from typing import Any, TypeVar
 
@@ -74,3 +74,27 @@ def check_types(options: Any) -> None:
             continue
         wanted = " or ".join(words[kind] for kind in allowed if kind in words)
         raise ArgumentError(f"{one.name}={value!r} is of the wrong type: give {wanted}")
+
+
+def column_names(given: Any, option: str) -> tuple[str, ...]:
+    """Names of columns: a list of them, or text with commas between.
+
+    Args:
+        given: what was passed for the option; None for none.
+        option: its name, for messages.
+
+    Raises:
+        ArgumentError: it is neither, or a name is empty or stands there twice.
+    """
+    if given is None:
+        return ()
+    parts = given.split(",") if isinstance(given, str) else given
+    if not isinstance(parts, Sequence) or not all(isinstance(name, str) for name in parts):
+        raise ArgumentError(f"{option}={given!r} names no columns: give names with commas between")
+    names = tuple(name.strip() for name in parts)
+    if not names or not all(names):
+        raise ArgumentError(f"{option}={given!r} has an empty name: give names with commas between")
+    twice = next((name for place, name in enumerate(names) if name in names[:place]), None)
+    if twice is not None:
+        raise ArgumentError(f"{option}={given!r} names {twice!r} twice: name each column once")
+    return names

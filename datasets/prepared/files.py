@@ -77,8 +77,8 @@ def check_size(path: Path, entry: dict[str, Any]) -> None:
         raise DataError(f"{path}: has {size} bytes, {entry['bytes']} belong there; prepare the log again")
 
 
-def map_array(path: Path, dtype: type[np.generic]) -> NDArray[Any]:
-    """Map a one-dimensional array file into memory, read-only.
+def map_array(path: Path, dtype: type[np.generic], axes: int = 1) -> NDArray[Any]:
+    """Map an array file into memory, read-only.
 
     Raises:
         DataError: the file is missing, damaged, or holds another type or shape.
@@ -89,9 +89,10 @@ def map_array(path: Path, dtype: type[np.generic]) -> NDArray[Any]:
         raise DataError(f"{path}: the file is missing; prepare the log again") from None
     except (OSError, ValueError, EOFError) as error:
         raise DataError(f"{path}: damaged ({error}); prepare the log again") from None
-    if array.dtype != dtype or array.ndim != 1:
+    if array.dtype != dtype or array.ndim != axes:
+        shape = "(n, p)" if axes == 2 else "(n,)"
         raise DataError(
-            f"{path}: holds {array.dtype} of shape {array.shape}, {np.dtype(dtype)} (n,) belongs there;"
+            f"{path}: holds {array.dtype} of shape {array.shape}, {np.dtype(dtype)} {shape} belongs there;"
             " prepare the log again"
         )
     return array

@@ -2,7 +2,8 @@
 
 The folder holds ``meta.json`` and, one after the other for all users, ``items.npy`` int32 (N,),
 ``timestamps.npy`` int64 (N,) where the log has times, ``offsets.npy`` int64 (U+1,), ``valid_start.npy`` and
-``test_start.npy`` int64 (U,); and the vocabularies ``users.parquet`` and ``items.parquet``.
+``test_start.npy`` int64 (U,); and the vocabularies ``users.parquet`` and ``items.parquet``. Features of
+items, where they were asked for: `recsys.datasets.prepared.item_features.ItemFeatures`.
 """
 
 import copy
@@ -23,6 +24,7 @@ from recsys.datasets.prepared.files import (
     read_meta,
     sha256_of,
 )
+from recsys.datasets.prepared.item_features import FEATURE_ARRAYS, ItemFeatures
 from recsys.errors import ArgumentError, DataError
 
 _ARRAYS: dict[str, type[np.generic]] = {
@@ -32,8 +34,9 @@ _ARRAYS: dict[str, type[np.generic]] = {
     "offsets": np.int64,
     "valid_start": np.int64,
     "test_start": np.int64,
+    **FEATURE_ARRAYS,
 }
-_OPTIONAL = ("timestamps", "utc_offsets")
+_OPTIONAL = ("timestamps", "utc_offsets", *FEATURE_ARRAYS)
 _VOCABULARIES = ("users.parquet", "items.parquet")
 _VERIFY_BYTES = 256 * 2**20
 
@@ -51,6 +54,7 @@ class SequenceStore:
         offsets: (U+1,) int64 first position of each user's events.
         valid_start: (U,) int64 absolute position of each user's first validation event.
         test_start: (U,) int64 absolute position of each user's first test event.
+        item_features: what is known of the items besides their ids, or None.
         fingerprint: hex sha256 over the data (arrays and ids, not titles); equal for equal datasets.
     """
 
@@ -63,6 +67,7 @@ class SequenceStore:
         self.offsets: NDArray[np.int64] = arrays["offsets"]
         self.valid_start: NDArray[np.int64] = arrays["valid_start"]
         self.test_start: NDArray[np.int64] = arrays["test_start"]
+        self.item_features = ItemFeatures.of(path, arrays, meta["counts"])
         self.fingerprint = fingerprint(meta)
 
     @classmethod
@@ -87,7 +92,7 @@ class SequenceStore:
         for name, entry in recorded.items():
             check_size(folder / name, entry)
         arrays = {
-            name: map_array(folder / f"{name}.npy", dtype)
+            name: map_array(folder / f"{name}.npy", dtype, 2 if name == "item_vectors" else 1)
             for name, dtype in _ARRAYS.items()
             if f"{name}.npy" in recorded or name not in _OPTIONAL
         }
@@ -167,7 +172,7 @@ class SequenceStore:
         return other
 
     def renumbered(self, numbers: NDArray[np.int32], n_items: int) -> "SequenceStore":
-        """The same log with its items under the numbers of another catalog.
+        """The same log with its items under the numbers of another catalog, whose features are not its own.
 
         Args:
             numbers: (V,) int32, for each item of this log its number there, 0..n_items-1.
@@ -181,6 +186,7 @@ class SequenceStore:
         other = copy.copy(self)
         other.items = numbers[self.items]
         other.meta = {**self.meta, "counts": {**self.meta["counts"], "items": n_items}}
+        other.item_features = None
         other.__dict__.pop("_item_counts", None)
         return other
 

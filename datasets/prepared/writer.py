@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys.datasets.prepared.files import FORMAT, META_FILE, sha256_of
+from recsys.datasets.prepared.item_features import TAGS, tags_digest
 from recsys.datasets.prepared.versions import FORMAT_VERSION
 from recsys.datasets.prepared.vocabulary import Vocabulary
 from recsys.datasets.schema import ITEM, USER
@@ -25,6 +26,7 @@ def write_dataset(
     users: "pl.Series",
     items: "pl.DataFrame",
     meta: dict[str, Any],
+    tags: "pl.DataFrame | None" = None,
 ) -> None:
     """Write arrays, vocabularies and meta.json.
 
@@ -34,6 +36,7 @@ def write_dataset(
         users: (U,) ids in the order of their indices.
         items: V rows with ``item_id`` first, in the order of their indices.
         meta: what else to record; format, version, hashes and sizes are added.
+        tags: C rows ``column``, ``name``, ``count`` in the order of their numbers, if items bear tags.
 
     Raises:
         OSError: a file cannot be written.
@@ -43,15 +46,17 @@ def write_dataset(
     write_parquet(users.alias(USER).to_frame(), folder / "users.parquet")
     write_parquet(items, folder / "items.parquet")
     names = [f"{name}.npy" for name in arrays] + ["users.parquet", "items.parquet"]
+    ids = {"users": Vocabulary(users).digest(), "items": Vocabulary(items[ITEM]).digest()}
+    if tags is not None:
+        write_parquet(tags, folder / TAGS)
+        names.append(TAGS)
+        ids["tags"] = tags_digest(tags)
     described = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
         "recsys_version": _version(),
         **meta,
-        "ids": {
-            "users": Vocabulary(users).digest(),
-            "items": Vocabulary(items[ITEM]).digest(),
-        },
+        "ids": ids,
         "files": {
             name: {"bytes": (folder / name).stat().st_size, "sha256": sha256_of(folder / name)}
             for name in names

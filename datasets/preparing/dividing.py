@@ -20,13 +20,16 @@ from recsys.datasets.splitting.registry import divide
 from recsys.errors import DataError
 
 
-def divide_events(events: Events, split: str, config: Any) -> tuple[Events, SplitBounds, dict[str, Any]]:
+def divide_events(
+    events: Events, split: str, config: Any, *, keep_cold: bool = False
+) -> tuple[Events, SplitBounds, dict[str, Any]]:
     """Split sorted events.
 
     Args:
         events: sorted by user, then time.
         split: name of the split.
         config: its configuration.
+        keep_cold: whether events with items that never train stay.
 
     Returns:
         The events that stay, where their parts begin, and what meta.json shall say.
@@ -40,7 +43,10 @@ def divide_events(events: Events, split: str, config: Any) -> tuple[Events, Spli
     events = replace(events, parts=division.parts)
     kept = keep_events(events, division.parts != LEFT_OUT)
     assert kept.parts is not None
-    if division.drop_cold:
+    if division.drop_cold and keep_cold:
+        cold = cold_events(kept.parts, kept.items, kept.item_ids.len())
+        facts |= {"cold_events_kept": int(np.count_nonzero(cold))}
+    elif division.drop_cold:
         cold = cold_events(kept.parts, kept.items, kept.item_ids.len())
         if log.stated is not None:
             _refuse_lost(kept, cold)

@@ -133,6 +133,20 @@ def keep_events(events: Events, keep: NDArray[np.bool_]) -> Events:
     return replace(kept, users=users, items=items, user_ids=user_ids, item_ids=item_ids)
 
 
+def with_items(events: Events, ids: "pl.Series") -> Events:
+    """The same events in a catalog that holds further items.
+
+    Args:
+        events: of V items.
+        ids: of the type of the events' own.
+    """
+    import polars as pl
+
+    every = pl.concat([events.item_ids, ids.alias(events.item_ids.name)]).unique().sort()
+    places = every.search_sorted(events.item_ids).to_numpy().astype(np.int32)
+    return replace(events, items=places[events.items], item_ids=every)
+
+
 def count_duplicates(events: Events) -> int:
     """Events that repeat an earlier one of the same user, item and time; events must be sorted."""
     same = (events.users[1:] == events.users[:-1]) & (events.keys[1:] == events.keys[:-1])

@@ -1,15 +1,16 @@
 """The options of a preparation, as meta.json records them to tell one prepared dataset from another."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypedDict
 
-from recsys.datasets.keywords import check_types, option, refuse_unknown
+from recsys.datasets.keywords import check_types, column_names, option, refuse_unknown
 from recsys.datasets.reading.options import ReadKeywords, ReadOptions
 from recsys.datasets.splitting.options import SplitKeywords, SplitOptions
 from recsys.datasets.splitting.registry import split_config
 from recsys.errors import ArgumentError
 
-__all__ = ["FilterOptions", "PrepareKeywords", "PrepareOptions"]
+__all__ = ["FilterOptions", "ItemOptions", "PrepareKeywords", "PrepareOptions"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,11 +52,86 @@ class FilterKeywords(TypedDict, total=False):
     min_item_events: int | None
 
 
-class PrepareKeywords(ReadKeywords, SplitKeywords, FilterKeywords, total=False):
-    """The keywords of all three."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ItemOptions:
+    """What a model may read of items besides their ids, and whether items without training events stay.
+
+    Attributes:
+        item_tags: columns of the item file whose values are tags, as a list or with commas between.
+        item_words: columns of text whose words are tags where at least three trained items have them.
+        item_vectors: path of a .npy file with a row for each row of the item file, a column of lists of
+            numbers, an array, or a function of a list of texts.
+        keep_cold: whether events and items without a training event stay, the item file's included.
+
+    Raises:
+        ArgumentError: a name is empty or stands there twice.
+    """
+
+    item_tags: Any = option(None, "Columns of the item file whose values are tags, with commas between.")
+    item_words: Any = option(None, "Columns of the item file whose words are tags, with commas between.")
+    item_vectors: Any = option(None, "Vectors of items: FILE.npy, a row each, or a column of the item file.")
+    keep_cold: bool = option(False, "Keep items without a training event, those of the item file too.")
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        for name in ("item_tags", "item_words"):
+            column_names(getattr(self, name), name)
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """Names of the columns of tags."""
+        return column_names(self.item_tags, "item_tags")
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """Names of the columns of words."""
+        return column_names(self.item_words, "item_words")
+
+    @property
+    def asked(self) -> tuple[str, ...]:
+        """The options that ask for features."""
+        return tuple(
+            name for name in ("item_tags", "item_words", "item_vectors") if getattr(self, name) is not None
+        )
+
+    def record(self, digest: str | None) -> dict[str, Any]:
+        """As meta.json holds it; nothing where nothing was asked for.
+
+        Args:
+            digest: hex sha256 of the features.
+        """
+        recorded: dict[str, Any] = {"keep_cold": True} if self.keep_cold else {}
+        if self.asked:
+            recorded |= {"item_tags": list(self.tags), "item_words": list(self.words)}
+            recorded |= {"item_vectors": _name_of(self.item_vectors), "item_features_sha256": digest}
+        return recorded
 
 
-OPTIONS = (SplitOptions, FilterOptions, ReadOptions)
+def _name_of(vectors: Any) -> str | None:
+    """Where vectors came from, in a word."""
+    if vectors is None or isinstance(vectors, str):
+        return vectors
+    if isinstance(vectors, Path):
+        return str(vectors)
+    if callable(vectors):
+        return str(getattr(vectors, "__qualname__", type(vectors).__qualname__))
+    return "array"
+
+
+class ItemKeywords(TypedDict, total=False):
+    """The fields of `ItemOptions` as keywords."""
+
+    item_tags: Any
+    item_words: Any
+    item_vectors: Any
+    keep_cold: bool
+
+
+class PrepareKeywords(ReadKeywords, SplitKeywords, FilterKeywords, ItemKeywords, total=False):
+    """The keywords of all four."""
+
+
+OPTIONS = (SplitOptions, FilterOptions, ItemOptions, ReadOptions)
 """The dataclasses whose fields `prepare` takes as keywords."""
 
 
@@ -66,6 +142,7 @@ class PrepareOptions:
     Attributes:
         read: how the log is read.
         filters: who is kept.
+        items: what is taken of the item file.
         split: name of the split.
         split_by: the split's own configuration.
         time_zone: of the users.
@@ -74,6 +151,7 @@ class PrepareOptions:
 
     read: ReadOptions
     filters: FilterOptions
+    items: ItemOptions
     split: str
     split_by: Any
     time_zone: str | None
@@ -102,6 +180,7 @@ class PrepareOptions:
         return cls(
             read=ReadOptions(**taken[ReadOptions]),
             filters=FilterOptions(**taken[FilterOptions]),
+            items=ItemOptions(**taken[ItemOptions]),
             split=split,
             split_by=split_by,
             time_zone=time_zone,
@@ -122,6 +201,7 @@ class PrepareOptions:
             "time_zone": self.time_zone,
             "items_sha256": self.sha256.get("items"),
             **{f"{role}_sha256": self.sha256[role] for role in ("valid", "test") if role in self.sha256},
+            **self.items.record(self.sha256.get("item_features")),
             **self.read.record(),
         }
 

@@ -15,12 +15,22 @@ from recsys.datasets.prepared.store import SequenceStore
 from recsys.datasets.prepared.writer import write_dataset
 from recsys.datasets.preparing.description import describe_events, describe_lengths, describe_time
 from recsys.datasets.preparing.dividing import divide_events
-from recsys.datasets.preparing.events import Events, count_duplicates, keep_events, load_events, sort_events
+from recsys.datasets.preparing.events import (
+    Events,
+    count_duplicates,
+    keep_events,
+    load_events,
+    sort_events,
+    with_items,
+)
 from recsys.datasets.preparing.filters import k_core
+from recsys.datasets.preparing.item_features import catalog_features, fitting_ids
 from recsys.datasets.preparing.options import OPTIONS, PrepareKeywords, PrepareOptions
-from recsys.datasets.reading.item_metadata import item_rows, read_item_metadata, unmatched
+from recsys.datasets.reading.item_features import ItemFeatures, read_item_features
+from recsys.datasets.reading.item_metadata import distinct_items, item_rows, read_item_file, unmatched
 from recsys.datasets.reading.logs import PART, open_log, open_parts
 from recsys.datasets.reading.validate import CheckedLog
+from recsys.datasets.schema import ITEM
 from recsys.datasets.sources.finding import Source, find_source, items_sha256
 from recsys.datasets.splitting.parts import describe, training_events
 from recsys.datasets.times.time_zones import check_time_zone, offsets_of_column, utc_offsets, zone_column
@@ -66,7 +76,8 @@ def prepare(
         overwrite: whether to replace a prepared dataset that was made otherwise.
         notify: receives lines worth showing, such as where a known log was fetched from.
         options: the fields of `recsys.datasets.splitting.options.SplitOptions` (how the log is split),
-            `recsys.datasets.preparing.options.FilterOptions` (who is kept) and
+            `recsys.datasets.preparing.options.FilterOptions` (who is kept),
+            `recsys.datasets.preparing.options.ItemOptions` (what is taken of the items) and
             `recsys.datasets.reading.options.ReadOptions` (how the log is read).
 
     Returns:
@@ -76,7 +87,7 @@ def prepare(
         ArgumentError: an option is unknown or out of range.
         DataError: the log is bad, nothing is left of it, ``out`` holds something else, or the disk is full.
     """
-    PrepareOptions.of(options, time_zone=time_zone)  # refused before anything is fetched
+    asked = PrepareOptions.of(options, time_zone=time_zone).items  # refused before anything is fetched
     if time_zone is not None:
         check_time_zone(time_zone)
     if not isinstance(out, str | Path) or not str(out) or "\0" in str(out):
@@ -94,11 +105,19 @@ def prepare(
             raise DataError(f"{part.file}: is the training log itself; pass {role}= another file")
     sources = _Sources(log=source, parts=parts, items=items if items is not None else source.items)
     sha256 = {"items": items_sha256(sources.items), **{role: part.sha256 for role, part in parts.items()}}
+    features = None
+    if asked.asked:
+        if sources.items is None:
+            raise ArgumentError(f"{asked.asked[0]}= takes what it asks for from items=: give the item file")
+        features = read_item_features(
+            read_item_file(sources.items), tags=asked.tags, words=asked.words, vectors=asked.item_vectors
+        )
+        sha256["item_features"] = features.digest
     chosen = PrepareOptions.of(options, time_zone=time_zone, sha256=sha256)
     if folder.exists() and not _may_replace(folder, source, chosen, overwrite):
         return SequenceStore.open(folder)
     with replacing_folder(folder, overwrite=overwrite) as temporary:
-        _build(temporary, sources, chosen, name or source.name, notify)
+        _build(temporary, sources, chosen, features, name or source.name, notify)
     return SequenceStore.open(folder)
 
 
@@ -150,6 +169,7 @@ def _build(
     folder: Path,
     sources: _Sources,
     options: PrepareOptions,
+    features: ItemFeatures | None,
     name: str,
     notify: Callable[[str], None] | None,
 ) -> None:
@@ -160,7 +180,8 @@ def _build(
     if notify is not None and not source.known:
         for notice in checked.notices:
             notify(notice)
-    metadata = read_item_metadata(sources.items) if sources.items is not None else None
+    item_file = read_item_file(sources.items) if sources.items is not None else None
+    metadata = distinct_items(item_file) if item_file is not None else None
     column = zone_column(options.time_zone)
     events = load_events(checked, folder, zone_column=column, part_column=part_column)
     (folder / "columns.parquet").unlink(missing_ok=True)
@@ -175,7 +196,10 @@ def _build(
             f"{source.file}: no event is left after keeping users with {least_user} and items with"
             f" {least_item} events; pass a smaller min_events="
         )
-    events, bounds, split_facts = divide_events(events, options.split, options.split_by)
+    keep_cold = options.items.keep_cold
+    events, bounds, split_facts = divide_events(events, options.split, options.split_by, keep_cold=keep_cold)
+    if keep_cold and metadata is not None:
+        events = with_items(events, fitting_ids(metadata[ITEM], events.item_ids, _label(sources.items)))
     offsets = events.offsets()
     timestamps = events.timestamps
     arrays: dict[str, NDArray[Any]] = {"items": events.items, "offsets": offsets}
@@ -186,11 +210,14 @@ def _build(
     arrays |= {"valid_start": bounds.valid_start, "test_start": bounds.test_start}
     training = training_events(bounds, offsets)
     counts = np.bincount(events.items[training], minlength=events.item_ids.len())
+    described = catalog_features(features, events.item_ids, counts, notify) if features is not None else None
     table, titled = item_rows(events.item_ids, counts, metadata)
     if metadata is not None and notify is not None:
         told = unmatched(events.item_ids, metadata, titled, _label(sources.items))
         if told is not None:
             notify(told)
+    if described is not None:
+        arrays |= described.arrays
     meta = {
         "name": name,
         "source": {
@@ -207,6 +234,8 @@ def _build(
             **describe_events(events, offsets),
             "duplicate_events": duplicates,
             "items_with_metadata": titled,
+            **({"untrained_items": int(np.count_nonzero(counts == 0))} if keep_cold else {}),
+            **(described.facts if described is not None else {}),
         },
         "removed": {
             "before": before,
@@ -220,7 +249,14 @@ def _build(
         "lengths": describe_lengths(offsets),
         "time": describe_time(timestamps, options.time_zone, arrays.get("utc_offsets")),
     }
-    write_dataset(folder, arrays=arrays, users=events.user_ids, items=table, meta=meta)
+    write_dataset(
+        folder,
+        arrays=arrays,
+        users=events.user_ids,
+        items=table,
+        meta=meta,
+        tags=described.tags if described is not None else None,
+    )
 
 
 def _open(sources: _Sources, options: PrepareOptions) -> tuple[CheckedLog, str | None]:

@@ -33,6 +33,14 @@ def summary(store: SequenceStore) -> list[str]:
         lines.append(
             f"items found in the item file: {counts.get('items_with_metadata', 0):,} of {store.n_items:,}"
         )
+    if split.get("cold_events_kept"):
+        lines.append(f"kept as cold: {split['cold_events_kept']:,} events of items without a training event")
+    if "untrained_items" in counts:
+        lines.append(f"items without a training event: {counts['untrained_items']:,} of {store.n_items:,}")
+    if "tags" in counts:
+        lines.append(f"tags: {counts['tags']:,}, of {counts['items_with_tags']:,} items")
+    if "vector_width" in counts:
+        lines.append(f"vectors of {counts['vector_width']:,}: of {counts['items_with_vectors']:,} items")
     return lines
 
 

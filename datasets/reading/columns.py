@@ -4,7 +4,7 @@ import inspect
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from recsys.datasets.collecting import reading
 from recsys.datasets.reading.parquet_parts import has_hive_columns
@@ -90,10 +90,20 @@ def _scan_sequences(path: Path, layout: Layout) -> "pl.LazyFrame":
     events = _scan_lines(path, layout.skip).select(
         fields.list.first().alias(USER), fields.list.slice(1).alias(ITEM)
     )
-    # Polars 2 asks what an empty list becomes; there is none: a user without an item has no event.
+    return exploded(events, ITEM).filter(pl.col(ITEM) != "")
+
+
+Frame = TypeVar("Frame", "pl.DataFrame", "pl.LazyFrame")
+
+
+def exploded(frame: Frame, column: str) -> Frame:
+    """A row for each element of a column of lists; rows of empty ones and of null are left out."""
+    import polars as pl
+
+    # Polars 2 asks what an empty list becomes; there is none.
     asked = inspect.signature(pl.LazyFrame.explode).parameters
     empty: dict[str, Any] = {"empty_as_null": True} if "empty_as_null" in asked else {}
-    return events.filter(pl.col(ITEM).list.len() > 0).explode(ITEM, **empty).filter(pl.col(ITEM) != "")
+    return frame.filter(pl.col(column).list.len() > 0).explode(column, **empty)
 
 
 def _scan_json_lines(path: Path, layout: Layout, named: Sequence[str]) -> "pl.LazyFrame":

@@ -1,5 +1,6 @@
 """Read what is known of items: titles and other columns, from Parquet, CSV, JSON lines or MovieLens files."""
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,13 +28,32 @@ _GENRE_LINE = (
 _GENRES = _GENRE_LINE.split()
 
 
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class ItemFile:
+    """An item file as it stands, a row for each of its lines.
+
+    Attributes:
+        label: its path, or "items" for a frame.
+        frame: ``item_id``, ``title`` where a title column was found, and the other columns.
+        names: by the names that the file itself has for columns, their names in the frame.
+        types: RecBole's types ("token_seq", "float_seq", ...) of the frame's columns, where the file states
+            them.
+        long: whether the file had a line for each (id, feature, value), which are columns now.
+    """
+
+    label: str
+    frame: "pl.DataFrame"
+    names: dict[str, str]
+    types: dict[str, str]
+    long: bool
+
+
 def read_item_metadata(path: Any, *, item_column: str | None = None) -> "pl.DataFrame":
-    """Read an item file.
+    """Read an item file, each item once.
 
     Args:
-        path: Parquet, CSV/TSV, JSON lines, RecBole ``.item``, or MovieLens ``movies.dat`` or ``u.item``;
-            or what `as_frame` takes.
-        item_column: name of the id column, or None to find it by its usual spellings.
+        path: as in `read_item_file`.
+        item_column: likewise.
 
     Returns:
         Frame ``item_id`` (text or whole numbers, each once), ``title`` where a title column was found, and
@@ -42,24 +62,51 @@ def read_item_metadata(path: Any, *, item_column: str | None = None) -> "pl.Data
     Raises:
         DataError: the file cannot be read or has no item column.
     """
+    return distinct_items(read_item_file(path, item_column=item_column))
+
+
+def distinct_items(items: ItemFile) -> "pl.DataFrame":
+    """The rows of an item file that name an item, each item's first one."""
+    return items.frame.drop_nulls(ITEM).unique(ITEM, keep="first", maintain_order=True)
+
+
+def read_item_file(path: Any, *, item_column: str | None = None) -> ItemFile:
+    """Read an item file with all its rows.
+
+    Args:
+        path: Parquet, CSV/TSV, JSON lines, RecBole ``.item``, or MovieLens ``movies.dat`` or ``u.item``;
+            or what `as_frame` takes. A file of the columns id, feature and value, a line for each feature of
+            an item (RecTools), becomes a row for each item and a column for each feature.
+        item_column: name of the id column, or None to find it by its usual spellings.
+
+    Raises:
+        DataError: the file cannot be read or has no item column.
+    """
     import polars as pl
 
     given = as_frame(path)
+    label = str(path) if given is None else "items"
+    layout = None
     if given is not None:
-        layout, frame = None, given.lazy().collect()
+        frame = given.lazy().collect()
     else:
         source = with_home(path)
         check_file(source)
         if source.name in ("u.item", "movies.dat"):
-            return read_movielens_titles(source.read_bytes())
+            frame = read_movielens_titles(source.read_bytes())
+            return ItemFile(
+                label=label, frame=frame, names={name: name for name in frame.columns}, types={}, long=False
+            )
         layout = detect_layout(source, ReadOptions())
         if layout.columns and not layout.header:
             raise DataError(f"{path}: an item file needs a header line that names item_id and title")
-        with reading(str(path), source, layout.separator):
+        with reading(label, source, layout.separator):
             frame = scan_columns(source, layout).collect()
+    long = _is_long(frame.columns)
+    if long:
+        frame = _widened(frame, label)
     item = item_column if item_column is not None else find_column(ITEM, frame.columns)
     if item is None or item not in frame.columns:
-        label = path if given is None else "items"
         raise DataError(f"{label}: no item column among {', '.join(frame.columns[:12])}; name it {ITEM}")
     by_plain = {plain_name(name): name for name in reversed(frame.columns)}
     title = next(
@@ -68,6 +115,7 @@ def read_item_metadata(path: Any, *, item_column: str | None = None) -> "pl.Data
     renamed = {item: ITEM} | ({title: "title"} if title is not None else {})
     taken = set(renamed.values())
     others = [name for name in frame.columns if name not in renamed and name not in taken and name != "count"]
+    types = dict(zip(layout.columns, layout.types, strict=False)) if layout is not None else {}
     frame = frame.select([*renamed, *others]).rename(renamed)
     if (
         layout is not None
@@ -79,7 +127,40 @@ def read_item_metadata(path: Any, *, item_column: str | None = None) -> "pl.Data
         year = pl.col("release_year")
         with_year = pl.when(year.str.contains(r"^\d{4}$")).then(pl.format("{} ({})", "title", year))
         frame = frame.with_columns(with_year.otherwise(pl.col("title")).alias("title"))
-    return frame.drop_nulls(ITEM).unique(ITEM, keep="first", maintain_order=True)
+    names = renamed | {name: name for name in others}
+    typed = {names[name]: kind for name, kind in types.items() if name in names}
+    return ItemFile(label=label, frame=frame, names=names, types=typed, long=long)
+
+
+def _is_long(columns: list[str]) -> bool:
+    plain = [plain_name(name) for name in columns]
+    return (
+        len(plain) == 3
+        and sorted(plain)[0] == "feature"
+        and "value" in plain
+        and ("id" in plain or find_column(ITEM, columns) is not None)
+    )
+
+
+def _widened(frame: "pl.DataFrame", label: str) -> "pl.DataFrame":
+    """A row for each item and a column for each feature of (id, feature, value): lists where one has many."""
+    import polars as pl
+
+    by_plain = {plain_name(name): name for name in frame.columns}
+    feature, value = by_plain["feature"], by_plain["value"]
+    item = next(name for name in frame.columns if name not in (feature, value))
+    if frame[item].null_count() or frame[feature].null_count():
+        raise DataError(f"{label}: a line of id, feature and value lacks its id or feature; fill it in")
+    wide = frame.select(pl.col(item).unique(maintain_order=True).alias(ITEM))
+    for name in frame[feature].cast(pl.String).unique(maintain_order=True):
+        if plain_name(name) == plain_name(ITEM):
+            raise DataError(f"{label}: a feature is called {name!r}, as ids are; rename it")
+        rows = frame.filter(pl.col(feature).cast(pl.String) == name)
+        lists = rows.group_by(pl.col(item).alias(ITEM), maintain_order=True).agg(pl.col(value).alias(name))
+        if lists[name].list.len().max() == 1:
+            lists = lists.with_columns(pl.col(name).list.first())
+        wide = wide.join(lists, on=ITEM, how="left", maintain_order="left")
+    return wide
 
 
 def item_rows(
@@ -101,7 +182,7 @@ def item_rows(
     table = pl.DataFrame([ids.alias(ITEM), pl.Series("count", counts, dtype=pl.Int64)])
     if metadata is None:
         return table, 0
-    fitting = metadata.with_columns(_as_ids(metadata[ITEM], ids), __known=True)
+    fitting = metadata.with_columns(as_ids(metadata[ITEM], ids), __known=True)
     fitting = fitting.drop_nulls(ITEM).unique(ITEM, keep="first", maintain_order=True)
     joined = table.join(fitting, on=ITEM, how="left", maintain_order="left")
     return joined.drop("__known"), int(joined["__known"].sum())
@@ -117,7 +198,7 @@ def unmatched(ids: "pl.Series", metadata: "pl.DataFrame", titled: int, label: st
     )
 
 
-def _as_ids(named: "pl.Series", ids: "pl.Series") -> "pl.Series":
+def as_ids(named: "pl.Series", ids: "pl.Series") -> "pl.Series":
     """Ids of an item file by the rule of the log's: 42, " 42 " and 42.0 are one item; null fits none."""
     import polars as pl
 

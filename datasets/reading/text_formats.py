@@ -45,6 +45,7 @@ class Layout:
         first_row: the first data row as text, empty where there is none.
         quoted: whether fields may stand in double quotes.
         skip: lines before the first data row: the header, and blank ones.
+        types: RecBole's type of each column ("token_seq", ...), of a file that states them.
     """
 
     format: Format
@@ -54,6 +55,7 @@ class Layout:
     first_row: tuple[str, ...] = ()
     quoted: bool = True
     skip: int = 0
+    types: tuple[str, ...] = ()
 
 
 def detect_layout(path: Path, options: ReadOptions) -> Layout:
@@ -115,8 +117,10 @@ def _fields_layout(path: Path, lines: list[str], kind: Format, options: ReadOpti
     if header and len(rows) < 2:
         raise DataError(f"{path}: the file has a header and no rows; nothing can be read")
     if header:
-        columns = tuple(name.strip().split(":")[0] if kind == "inter" else name.strip() for name in rows[0])
-        return Layout(kind, separator, True, columns, tuple(rows[1]), quoted)
+        names = [name.strip() for name in rows[0]]
+        columns = tuple(name.split(":")[0] if kind == "inter" else name for name in names)
+        types = tuple(name.partition(":")[2] for name in names) if kind == "inter" else ()
+        return Layout(kind, separator, True, columns, tuple(rows[1]), quoted, types=types)
     if separator == " " and rows[0][0].endswith(":") and options.format is None:
         raise DataError(f"{path}: looks like YAML ({lines[0][:60]!r}), not a log; pass the log file")
     columns = tuple(f"column_{place}" for place in range(1, len(rows[0]) + 1))

@@ -81,6 +81,18 @@ def places(tmp_path_factory: pytest.TempPathFactory, log: pl.DataFrame) -> dict[
         "type.toml": '[encoder]\nd_model = "abc"\n',
         "key.toml": "[training]\nepoch = 1\n",
     }
+    columns = "item_id,name,genres,empty,lists,rare,ragged,nan,inf,large,small"
+    item = "{0},film {0},Drama|War,,{1},{0}x,{2},{3},{4},{5},{6}"
+    odd = {
+        1: ("[1]", "1 2", "1 nan", "1 inf", "1 99999", "0 1e-9"),
+        2: ("[[1]]", "1", "1 2", "1 2", "1 2", "0 0"),
+    }
+    lines = [item.format(number, *odd.get(number, odd[1])) for number in range(1, 10)]
+    texts["items.csv"] = "\n".join([columns, *lines, ""])
+    texts["twice.csv"] = "item_id,genres\n1,a\n2,b\n1,c\n"
+    texts["nobody.csv"] = "item_id,genres\n1,a\n,b\n3,c\n"
+    texts["others.csv"] = "item_id,genres\nx,a\ny,b\n"
+    texts["score.item"] = "item_id:token\tscore:float\n1\t0.5\n2\t1.5\n"
     for name, text in texts.items():
         (bad / name).write_text(text)
     (bad / "binary.bin").write_bytes(bytes(range(256)) * 4)
@@ -93,6 +105,7 @@ def places(tmp_path_factory: pytest.TempPathFactory, log: pl.DataFrame) -> dict[
     (bad / "torn.csv.gz").write_bytes(gzip.compress(rows.encode())[:-30])
     log.rename({"user_id": "u"}).write_parquet(bad / "good.parquet")
     np.save(bad / "wide.npy", np.zeros((1, 999), np.float32))
+    (bad / "torn.npy").write_bytes((bad / "wide.npy").read_bytes()[:-40])
     return {name: str(path) for name, path in found.items()}
 
 
