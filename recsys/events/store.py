@@ -100,15 +100,21 @@ class EventStore(Protocol):
         """Delete what is stored of a user, and remember that what the log holds of them is erased, too.
 
         Returns:
-            How many events were deleted.
+            How many events were deleted. Their places are not given again, and `last_seq` rises.
 
         Raises:
             StoreFullError: as `append`.
         """
         ...
 
-    def erased(self, user: RawId) -> bool:
-        """Whether a user was erased: what a training log holds of them is not read any more."""
+    def erased(self, user: RawId, through: int = 0) -> bool:
+        """Whether what a training log holds of a user is not to be read any more.
+
+        Args:
+            user: raw id.
+            through: of the log's watermark. An erasure has a place of its own, so that a log exported after
+                it is read again, which holds nothing from before; 0 is a log that no store wrote.
+        """
         ...
 
     def free_bytes(self) -> int | None:
