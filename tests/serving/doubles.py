@@ -179,7 +179,7 @@ class MemoryEvents:
     def __init__(self) -> None:
         self._events: list[StoredEvent] = []
         self._ids: set[str] = set()
-        self._gone: set[RawId] = set()
+        self._gone: dict[RawId, int] = {}
         self._last = 0
         self.full = False
 
@@ -218,11 +218,12 @@ class MemoryEvents:
             raise StoreFullError("events: no room; free some")
         count = len(self._of(user))
         self._events = [e for e in self._events if not _same(e.event.user, user)]
-        self._gone.add(user)
+        self._last += 1
+        self._gone[user] = self._last
         return count
 
-    def erased(self, user: RawId) -> bool:
-        return user in self._gone
+    def erased(self, user: RawId, through: int = 0) -> bool:
+        return self._gone.get(user, 0) > through
 
     def free_bytes(self) -> int | None:
         return 0 if self.full else 10**9

@@ -22,7 +22,7 @@ from recsys.serving.engine.computing import AskJob, CallJob, Computing, Job
 from recsys.serving.engine.loading import load_served, warm_up
 from recsys.serving.engine.observing import Observer, Silent
 from recsys.serving.engine.served import Served
-from recsys.serving.engine.tails import Tail, read_tail
+from recsys.serving.engine.tails import Tail, log_end, read_tail
 from recsys.serving.ids import as_logged
 from recsys.serving.settings import ServeSettings
 
@@ -159,7 +159,7 @@ class ServingEngine:
         """What a user prefers at each hour; see `Engine.clock`."""
         served = self._served(model)
         who = as_logged(user, served.names.users.is_int)
-        if await self._erased(who):
+        if await self._erased(served, who):
             raise UnknownIdError(f"user {user!r} was erased: nothing of the log is read")
         return await self._call(
             lambda: read_user_clock(served.model.encoder_, served.model.store_, who).to_json()
@@ -169,7 +169,7 @@ class ServingEngine:
         """What the log holds of a user, nothing of one who was erased; see `Engine.history`."""
         served = self._served(model)
         who = as_logged(user, served.names.users.is_int)
-        if await self._erased(who):
+        if await self._erased(served, who):
             return []
         return lookups.logged_history(served, who)
 
@@ -181,7 +181,7 @@ class ServingEngine:
         """Users by the beginning of their id; see `Engine.search_users`."""
         served = self._served(model)
         found = await self._read(lambda: lookups.users_like(served, text, limit))
-        return [user for user in found if not await self._erased(user)]
+        return [user for user in found if not await self._erased(served, user)]
 
     async def search_items(self, text: str, limit: int, model: str | None = None) -> list[Item]:
         """Items by a part of their name; see `Engine.search_items`."""
@@ -245,9 +245,12 @@ class ServingEngine:
             return None
         return await self._read(lambda: read_tail(events, user, served.watermark))
 
-    async def _erased(self, user: RawId) -> bool:
+    async def _erased(self, served: Served, user: RawId) -> bool:
         events = self._events
-        return events is not None and await self._read(lambda: events.erased(user))
+        if events is None:
+            return False
+        through = log_end(events, served.watermark)
+        return await self._read(lambda: events.erased(user, through))
 
     async def _read(self, call: Callable[[], Found]) -> Found:
         """Look something up aside of the event loop."""

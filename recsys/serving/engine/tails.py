@@ -35,10 +35,15 @@ def read_tail(store: EventStore, user: RawId, watermark: tuple[str, int] | None)
     Raises:
         EventStoreError: the store cannot be read.
     """
-    after = watermark[1] if watermark is not None and watermark[0] == store.identity else 0
+    after = log_end(store, watermark)
     stored = store.tail(user, after)
     return Tail(
         tuple((own.event.item, own.event.time) for own in stored),
-        store.erased(user),
+        store.erased(user, after),
         max((own.seq for own in stored), default=0),
     )
+
+
+def log_end(store: EventStore, watermark: tuple[str, int] | None) -> int:
+    """Highest place of the store that the log holds; 0 for a log of something else."""
+    return watermark[1] if watermark is not None and watermark[0] == store.identity else 0
