@@ -76,7 +76,7 @@ class GroupCommit:
             while job is not None:
                 work, answer = job
                 if callable(work):
-                    _settle([answer], partial(_alone, work))
+                    _settle([answer], partial(_as_group, work))
                     job = self._waiting.get()
                 else:
                     group, answers, job = self._gather(work, answer)
@@ -110,7 +110,7 @@ class GroupCommit:
 _Job = tuple[Sequence[Event] | Callable[[], Any], "Future[Any]"]
 
 
-def _alone(work: Callable[[], Any]) -> list[Any]:
+def _as_group(work: Callable[[], Any]) -> list[Any]:
     return [work()]
 
 
