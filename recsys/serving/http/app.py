@@ -1,5 +1,6 @@
 """The application of a worker: routes, and what stands around them."""
 
+import secrets
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from importlib import import_module
@@ -14,6 +15,7 @@ from recsys.serving.http.auth import KeyCheck
 from recsys.serving.http.envelope import Envelope
 from recsys.serving.http.keys import Keys
 from recsys.serving.http.limits import BodyLimits
+from recsys.serving.http.log_lines import RequestLines
 from recsys.serving.http.problems import add_handlers
 from recsys.serving.http.service import Service
 
@@ -25,11 +27,14 @@ ROUTES = (
 """Modules whose `router` makes the application; the page's is there unless it is not wanted."""
 
 
-def create_app(service: Service, *, lifespan: Callable[[FastAPI], Any] | None = None) -> FastAPI:
+def create_app(
+    service: Service, *, salt: str | None = None, lifespan: Callable[[FastAPI], Any] | None = None
+) -> FastAPI:
     """Make the application that answers for a service.
 
     Args:
         service: engine, store and settings.
+        salt: what hashes of users in the log are keyed with; None draws one.
         lifespan: entered before the first request and left after the last one.
 
     Raises:
@@ -37,8 +42,9 @@ def create_app(service: Service, *, lifespan: Callable[[FastAPI], Any] | None = 
     """
     settings = service.settings
     keys = None if settings.keys is None else Keys.read(settings.keys)
+    lines = RequestLines(salt or secrets.token_hex(16), log_users=settings.log_users)
     middleware = [
-        Middleware(Envelope, done=_done),
+        Middleware(Envelope, metrics=service.metrics, lines=lines),
         Middleware(
             KeyCheck,
             keys=keys,
@@ -64,10 +70,6 @@ def create_app(service: Service, *, lifespan: Callable[[FastAPI], Any] | None = 
     for name in ROUTES:
         app.include_router(import_module(name).router)
     return app
-
-
-def _done(scope: Any, facts: Any, status: int, seconds: float) -> None:
-    pass
 
 
 def _cors(origins: tuple[str, ...]) -> Middleware:

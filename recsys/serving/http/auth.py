@@ -4,6 +4,7 @@
 keys everybody has every scope, and only the machine itself can reach the service.
 """
 
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from http.cookies import CookieError, SimpleCookie
 from typing import Any
@@ -69,8 +70,31 @@ def key_of(headers: Headers, keys: Keys) -> Key | None:
     return None if cookie is None else keys.of_session(cookie.value)
 
 
+class _Use:
+    """What a key does in this worker: requests at a time, and a bucket of one second's requests."""
+
+    def __init__(self) -> None:
+        self.in_flight = 0
+        self._tokens: float | None = None
+        self._since = 0.0
+
+    def enter(self, key: Key, now: float) -> str | None:
+        """Count a request in, or say why not."""
+        if key.in_flight is not None and self.in_flight >= key.in_flight:
+            return f"the key {key.name!r} has {key.in_flight} requests in flight, which is all it may"
+        if key.rate is not None:
+            most = max(1.0, key.rate)
+            tokens = most if self._tokens is None else self._tokens + (now - self._since) * key.rate
+            self._tokens, self._since = min(most, tokens), now
+            if self._tokens < 1:
+                return f"the key {key.name!r} asks more than {key.rate:g} requests a second"
+            self._tokens -= 1
+        self.in_flight += 1
+        return None
+
+
 class KeyCheck:
-    """ASGI middleware: no key, no way in; no other site's forms; no other name for this machine."""
+    """ASGI middleware: no key, no way in, and not more than a key may; no other site's forms."""
 
     def __init__(
         self, app: Any, keys: Keys | None, origins: tuple[str, ...] = (), *, loopback_only: bool
@@ -85,6 +109,7 @@ class KeyCheck:
                 other sites could ask through one (DNS rebinding), where no key keeps them out.
         """
         self.app, self.keys, self.origins, self.loopback_only = app, keys, origins, loopback_only
+        self._uses: dict[str, _Use] = {}
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Answer 401, 403 or 421, or let the app answer."""
@@ -93,7 +118,24 @@ class KeyCheck:
             if refusal is not None:
                 await refusal(scope, receive, send)
                 return
+            key = facts_in(scope).key
+            if key is not None and (key.rate is not None or key.in_flight is not None):
+                await self._limited(key, scope, receive, send)
+                return
         await self.app(scope, receive, send)
+
+    async def _limited(self, key: Key, scope: Any, receive: Any, send: Any) -> None:
+        use = self._uses.setdefault(key.name, _Use())
+        why = use.enter(key, time.monotonic())
+        if why is not None:
+            facts = facts_in(scope)
+            facts.refused = "rate"
+            await respond(problem(429, why, request_id=facts.request_id), scope["path"])(scope, receive, send)
+            return
+        try:
+            await self.app(scope, receive, send)
+        finally:
+            use.in_flight -= 1
 
     def _refusal(self, scope: Mapping[str, Any], headers: Headers) -> Any:
         path, facts = str(scope["path"]), facts_in(scope)

@@ -1,13 +1,12 @@
 """Around every request: its facts, its headers, its line, and an answer whatever happens."""
 
-import logging
 import time
 from typing import Any
 
 from recsys.serving.http.facts import PLACE, Facts, begin
+from recsys.serving.http.log_lines import RequestLines, log, route_of
+from recsys.serving.http.metrics import Metrics
 from recsys.serving.http.problems import problem, respond
-
-log = logging.getLogger("recsys.serving")
 
 CSP = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
@@ -24,14 +23,8 @@ _HEADERS = (
 class Envelope:
     """ASGI middleware, the outermost: facts in the scope, headers on the response, a 500 for what is left."""
 
-    def __init__(self, app: Any, done: Any) -> None:
-        """Wrap an app.
-
-        Args:
-            app: what answers.
-            done: called with (scope, facts, status, seconds) when a request has been answered.
-        """
-        self.app, self.done = app, done
+    def __init__(self, app: Any, metrics: Metrics, lines: RequestLines) -> None:
+        self.app, self.metrics, self.lines = app, metrics, lines
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Let the app answer."""
@@ -39,6 +32,7 @@ class Envelope:
             await self.app(scope, receive, send)
             return
         facts = scope[PLACE] = begin(scope["headers"])
+        self.metrics.in_flight.inc()
         status = 0
 
         async def sending(message: Any) -> None:
@@ -61,7 +55,12 @@ class Envelope:
             if status == 0:
                 await _fault(facts, scope, receive, sending)
         finally:
-            self.done(scope, facts, status, time.perf_counter() - facts.began)
+            seconds = time.perf_counter() - facts.began
+            self.metrics.in_flight.dec()
+            route, method = route_of(scope), str(scope["method"])
+            self.metrics.answered(route, method, status, seconds)
+            self.metrics.refused(facts)
+            self.lines.write(facts, route, method, status, seconds)
 
 
 async def _fault(facts: Facts, scope: Any, receive: Any, send: Any) -> None:

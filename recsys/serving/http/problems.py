@@ -128,7 +128,9 @@ async def _library(request: Request, error: Exception) -> Response:
     assert isinstance(error, RecsysError)
     facts = facts_of(request)
     found = problem_of(error, facts.request_id, in_path=bool(request.path_params))
-    facts.error = str(error)
+    if found["status"] >= 500:
+        # Of the others the client knows the reason; their text may name a user.
+        facts.error = str(error)
     facts.refused = str(found["type"]).rpartition(":")[2]
     return respond(found, request.url.path)
 

@@ -1,11 +1,12 @@
 """What every route can reach: `service_of(request)`."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from fastapi import Request
 
 from recsys.events.store import EventStore
 from recsys.serving.engine.asking import Engine
+from recsys.serving.http.metrics import Metrics
 from recsys.serving.settings import ServeSettings
 
 
@@ -19,6 +20,7 @@ class Service:
         events: store of events; None keeps none.
         draining: whether the service is ending, and takes no new requests from a balancer.
         events_writable: whether the last write of events succeeded.
+        metrics: of the worker; also the engine's observer.
     """
 
     settings: ServeSettings
@@ -26,6 +28,7 @@ class Service:
     events: EventStore | None
     draining: bool = False
     events_writable: bool = True
+    metrics: Metrics = field(default_factory=Metrics)
 
 
 def service_of(request: Request) -> Service:
