@@ -6,7 +6,7 @@ from recsys.errors import MissingDependencyError
 from recsys.events.store import EventStore
 
 
-def open_store(place: str | Path, durability: str = "power") -> EventStore:
+def open_events(place: str | Path, durability: str = "power") -> EventStore:
     """Open an event store, or make an empty one where there is none.
 
     Args:

@@ -121,6 +121,7 @@ class ModelInfo:
         shadow: share of requests that it is asked beside another one, in percent; 0 is none.
         loaded: unix seconds.
         categories: what items may be asked for by category.
+        watermark: the event store that its log was exported from, and the last place that the log holds.
         details: for the page: report, settings.
     """
 
@@ -139,6 +140,7 @@ class ModelInfo:
     shadow: float = 0.0
     loaded: float = 0.0
     categories: tuple[str, ...] = ()
+    watermark: tuple[str, int] | None = None
     details: dict[str, Any] = field(default_factory=dict)
 
 

@@ -82,6 +82,7 @@ class Served:
             shadow=shadow,
             loaded=self.loaded,
             categories=self.categories,
+            watermark=self.watermark,
             details=self.details,
         )
 

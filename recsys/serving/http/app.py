@@ -22,6 +22,8 @@ from recsys.serving.http.service import Service
 ROUTES = (
     "recsys.serving.http.routes.health",
     "recsys.serving.http.routes.recommend",
+    "recsys.serving.http.routes.events",
+    "recsys.serving.http.routes.users",
     "recsys.serving.oip.routes",
 )
 """Modules whose `router` makes the application; the page's is there unless it is not wanted."""

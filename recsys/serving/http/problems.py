@@ -150,10 +150,7 @@ async def _http(request: Request, error: Exception) -> Response:
 
 async def _validation(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    by_place: dict[str, list[dict[str, Any]]] = {}
-    for each in error.errors():
-        by_place.setdefault(_place(each["loc"]), []).append(each)
-    said = [{"field": place, "detail": _said(found)} for place, found in by_place.items()]
+    said = said_of_fields([each | {"loc": each["loc"][1:]} for each in error.errors()])
     first = said[0]
     detail = f"{first['field']}: {first['detail']}" if first["field"] else first["detail"]
     if len(said) > 1:
@@ -170,10 +167,18 @@ async def _validation(request: Request, error: Exception) -> Response:
     return respond(found, request.url.path)
 
 
+def said_of_fields(errors: Sequence[Any]) -> list[dict[str, str]]:
+    """Pydantic's errors by field: which, and what is wrong with it."""
+    by_place: dict[str, list[dict[str, Any]]] = {}
+    for each in errors:
+        by_place.setdefault(_place(each["loc"]), []).append(each)
+    return [{"field": place, "detail": _said(found)} for place, found in by_place.items()]
+
+
 def _place(loc: Sequence[int | str]) -> str:
     """Where in a request: body's parts of a union are left out, numbers are places of a list."""
     text = ""
-    for part in loc[1:]:
+    for part in loc:
         if isinstance(part, int):
             text += f"[{part}]"
         elif re.fullmatch(r"[a-z_0-9]+", part) and part not in ("int", "str"):
