@@ -128,3 +128,13 @@ class Client:
 
     def post(self, path: str, **options: Any) -> httpx.Response:
         return self.send("POST", path, **options)
+
+
+def fruit_service() -> Service:
+    """A service of text ids."""
+    return Client(RingEngine()).service
+
+
+def number_service() -> Service:
+    """A service of whole ids, whose histories have times."""
+    return Client(RingEngine(NUMBERS, needs_times=True)).service
