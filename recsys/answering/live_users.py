@@ -1,7 +1,7 @@
 """Users whose events come in one by one: raw ids in, the answers of `Recommender.recommend` out."""
 
 import threading
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -142,7 +142,7 @@ class LiveUsers:
             kept_states = at is None or self._encoder.clock is not None
 
             def encode(queries: Queries, rows: Array) -> UserQueries:
-                return UserQueries.joined([self._query(queries, row, keys[row], kept_states) for row in rows])
+                return self._encode(queries, rows, keys, kept_states)
 
             with prefer_backend(self._backend):
                 found = answer(
@@ -150,16 +150,27 @@ class LiveUsers:
                 )
         return found.frame(self._names)
 
-    def _query(self, queries: Queries, row: int, key: Hashable, kept_states: bool) -> UserQueries:
-        length = int(queries.offsets[row + 1] - queries.offsets[row])
-        if kept_states and self._exact(length):
-            local = None
-            if self._encoder.clock is not None and queries.local_at is not None:
-                local = int(queries.local_at[row])
-            found = self.states.query(key, local_at=local)
-            assert found is not None
-            return found
-        return encode_queries(self._encoder, queries, np.array([row]))
+    def _encode(self, queries: Queries, rows: Array, keys: Sequence[_Key], kept_states: bool) -> UserQueries:
+        """What the catalog is searched by for some of the requests: kept states, or windows encoded anew."""
+        lengths = np.diff(queries.offsets)[rows]
+        stepped = (lengths <= self._encoder.history_length) & kept_states
+        found: dict[int, UserQueries] = {}
+        kept = rows[stepped].tolist()
+        clocked = self._encoder.clock is not None and queries.local_at is not None
+        local = [
+            int(queries.local_at[row]) if clocked and queries.local_at is not None else None for row in kept
+        ]
+        for row, own in zip(
+            kept, self.states.query_many([keys[row] for row in kept], local_at=local), strict=True
+        ):
+            assert own is not None
+            found[row] = own
+        anew = rows[~stepped]
+        if len(anew):
+            found.update(
+                zip(anew.tolist(), encode_queries(self._encoder, queries, anew).apart(), strict=True)
+            )
+        return UserQueries.joined([found[row] for row in rows.tolist()])
 
     def _exact(self, length: int) -> bool:
         """Whether stepping through so many events gives what encoding the window gives."""

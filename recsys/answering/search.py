@@ -45,6 +45,20 @@ class UserQueries:
             _rising([np.diff(part.offsets) for part in parts]),
         )
 
+    def apart(self) -> "list[UserQueries]":
+        """Those of each user."""
+        return [
+            UserQueries(
+                self.states[first:last],
+                np.array([0, last - first], dtype=np.int64),
+                self.items[start:end],
+                np.array([0, end - start], dtype=np.int64),
+            )
+            for first, last, start, end in zip(
+                self.groups, self.groups[1:], self.offsets, self.offsets[1:], strict=False
+            )
+        ]
+
 
 def encode_queries(
     encoder: SequenceEncoder, queries: Queries, rows: Array, interests: int = 1

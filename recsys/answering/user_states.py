@@ -2,55 +2,28 @@
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-import torch
 from torch import Tensor
 
 from recsys.answering.arguments import whole_number
 from recsys.answering.search import UserQueries
-from recsys.datasets.times.time_zones import check_time_zone, utc_offsets
+from recsys.answering.streams import History, Kept, States, Streams, state_bytes
 from recsys.encoders.base import NO_CLOCK_TO_READ, SequenceEncoder
-from recsys.encoders.clock import UserMemory
-from recsys.encoders.streams import tensors_of
 from recsys.errors import ArgumentError
 
-Array = npt.NDArray[np.int64]
-History = tuple[Array, Array | None] | tuple[Array, Array | None, Array | None]
-"""Items and timestamps (or None) of a user, oldest first; and seconds from UTC to local time at each event,
-where they are known."""
-
 BYTES_KEPT = 256 * 2**20
-
-
-@dataclass(slots=True, eq=False)
-class _Kept:
-    """A user's streaming state, and what it answers: at any hour, if the encoder has the interest clock.
-
-    Attributes:
-        state: from which the next step starts.
-        answer: the state that scores, or what the clock reads it from.
-        items: (L,) items of the whole history.
-        utc_offset: seconds from UTC to local time at the last event, where the history tells them.
-        bytes: of all of these.
-    """
-
-    state: Any
-    answer: Tensor | UserMemory
-    items: Array
-    utc_offset: int | None = None
-    bytes: int = 0
+_ONE = np.array([0, 1], dtype=np.int64)
 
 
 class UserStates:
     """A bounded cache of streaming states, by user.
 
-    The least recently used states go first; a user who comes back is read anew from the history. Safe to
-    share by threads: they take turns, since a step uses up the state that it starts from.
+    The least recently used states go first; the window of a user who comes back is encoded anew, all events
+    at once where the encoder :attr:`~recsys.encoders.base.SequenceEncoder.prefills`. Safe to share by
+    threads: they take turns, since a step uses up the state that it starts from.
 
     Args:
         encoder: in evaluation mode; its `step` is what makes states.
@@ -74,10 +47,10 @@ class UserStates:
     ) -> None:
         bytes_kept = whole_number(bytes_kept, "bytes_kept", least=0)
         self._encoder = encoder
-        self._time_zone = None if time_zone is None else check_time_zone(time_zone)
+        self._streams = Streams(encoder, time_zone)
         self._history_of = history_of
         self._bytes_kept = bytes_kept
-        self._kept: OrderedDict[Hashable, _Kept] = OrderedDict()
+        self._kept: OrderedDict[Hashable, Kept] = OrderedDict()
         self._lock = threading.Lock()
         self.bytes = 0
         """Bytes of the states that are kept."""
@@ -94,7 +67,7 @@ class UserStates:
 
     def append(
         self, user: Hashable, item: int, timestamp: int | None = None, *, at: int | None = None
-    ) -> npt.NDArray[np.float32]:
+    ) -> States:
         """Take one more event of a user.
 
         Args:
@@ -111,17 +84,40 @@ class UserStates:
             ArgumentError: the item is not in the catalog, or `at` is given to an encoder without the
                 interest clock.
         """
-        self._check(item)
         self._check_at(at)
         with self._lock:
-            state, items, offset = self._take(user)
-            offset = self._offset(timestamp, offset)
-            answer, state = self._step(state, item, timestamp, offset)
-            kept = _Kept(state, answer, np.append(items, np.int64(item)), offset)
-            self._put(user, kept)
-            return self._read(kept, at)
+            (state,) = self._streams.read(self._append([user], [item], [timestamp]), [at], [None])
+            return np.asarray(state)
 
-    def state(self, user: Hashable, *, at: int | None = None) -> npt.NDArray[np.float32] | None:
+    def append_many(
+        self,
+        users: Sequence[Hashable],
+        items: Sequence[int],
+        timestamps: Sequence[int | None] | None = None,
+    ) -> States:
+        """Take one more event of each of several users; all whose states are kept take one step together.
+
+        Args:
+            users: n of them, none twice.
+            items: index in the catalog, one each.
+            timestamps: unix seconds, one each, for encoders that read the time.
+
+        Returns:
+            (n, d) float32, what :meth:`append` gives of each.
+
+        Raises:
+            ArgumentError: as `append`, a user is named twice, or not one event for each.
+        """
+        stamps: list[int | None] = [None] * len(users) if timestamps is None else list(timestamps)
+        if len(set(users)) != len(users):
+            raise ArgumentError("a user is named twice: append_many() takes one event of each")
+        if not len(users) == len(items) == len(stamps):
+            raise ArgumentError(f"{len(users)} users, {len(items)} items, {len(stamps)} times: one for each")
+        with self._lock:
+            nothing: list[int | None] = [None] * len(users)
+            return self._streams.read(self._append(list(users), list(items), stamps), nothing, nothing)
+
+    def state(self, user: Hashable, *, at: int | None = None) -> States | None:
         """The state after a user's last event, at any hour without encoding anything again.
 
         Args:
@@ -155,97 +151,88 @@ class UserStates:
         Raises:
             ArgumentError: `at` is given to an encoder without the interest clock.
         """
-        self._check_at(at if local_at is None else local_at)
+        return self.query_many([user], at=[at], local_at=[local_at])[0]
+
+    def query_many(
+        self,
+        users: Sequence[Hashable],
+        *,
+        at: Sequence[int | None] | None = None,
+        local_at: Sequence[int | None] | None = None,
+    ) -> list[UserQueries | None]:
+        """The same for several users: those whose states are not kept are encoded together.
+
+        Args:
+            users: n of them.
+            at: as of :meth:`query`, one each.
+            local_at: likewise.
+        """
+        moments = [None] * len(users) if at is None else list(at)
+        local = [None] * len(users) if local_at is None else list(local_at)
+        for moment in (*moments, *local):
+            self._check_at(moment)
         with self._lock:
-            kept = self._kept.get(user)
-            if kept is not None:
-                self.hits += 1
-                self._kept.move_to_end(user)
-            else:
-                self.misses += 1
-                kept = self._replay(user)
-                if kept is None:
-                    return None
-                self._put(user, kept)
-            state = self._read(kept, at, local_at)
+            found: dict[Hashable, Kept | None] = {}
+            missing: dict[Hashable, History] = {}
+            for user in users:
+                kept = self._kept.get(user)
+                if kept is not None:
+                    self.hits += 1
+                    self._kept.move_to_end(user)
+                    found[user] = kept
+                elif user not in missing:
+                    self.misses += 1
+                    missing[user] = self._history_of(user)
+            made = self._streams.begin(list(missing.values()))
+            for user, kept in zip(missing, made, strict=True):
+                found[user] = kept
+                if kept is not None:
+                    self._put(user, kept)
+            known = [place for place, user in enumerate(users) if found[user] is not None]
+            kept_ones = [kept for kept in (found[users[place]] for place in known) if kept is not None]
+            states = self._streams.read(kept_ones, [moments[p] for p in known], [local[p] for p in known])
+        queries: list[UserQueries | None] = [None] * len(users)
+        for row, (place, kept) in enumerate(zip(known, kept_ones, strict=True)):
             offsets = np.array([0, len(kept.items)], dtype=np.int64)
-            return UserQueries(state[None], np.array([0, 1], dtype=np.int64), kept.items, offsets)
+            queries[place] = UserQueries(states[row : row + 1], _ONE, kept.items, offsets)
+        return queries
 
     def forget(self, user: Hashable) -> None:
         """Drop a user's state, e.g. because the history was changed elsewhere."""
         with self._lock:
             self._drop(user)
 
-    def _take(self, user: Hashable) -> tuple[Any, Array, int | None]:
-        """The user's state, items and offset, out of the cache: should the step fail, all are read anew."""
-        kept = self._kept.get(user)
-        if kept is not None:
-            self.hits += 1
-            self._drop(user)
-        else:
-            self.misses += 1
-            kept = self._replay(user)
-            if kept is None:
-                return self._encoder.initial_state(1), np.zeros(0, dtype=np.int64), None
-        return kept.state, kept.items, kept.utc_offset
-
-    def _replay(self, user: Hashable) -> _Kept | None:
-        """Step through a user's window; None for a user without events."""
-        items, times, offsets = (*self._history_of(user), None)[:3]
-        if len(items) == 0:
-            return None
-        recent = slice(max(0, len(items) - self._encoder.history_length), None)
-        stamps = [None] * len(items) if times is None else times.tolist()
-        local = [None] * len(items) if offsets is None else offsets.tolist()
-        state, answer, last = self._encoder.initial_state(1), None, None
-        for item, time, offset in zip(items[recent].tolist(), stamps[recent], local[recent], strict=True):
-            self._check(item)
-            last = self._offset(time, None) if offset is None else offset
-            answer, state = self._step(state, item, time, last)
-        assert answer is not None
-        return _Kept(state, answer, np.asarray(items, dtype=np.int64), last)
-
-    def _step(
-        self, state: Any, item: int, timestamp: int | None, utc_offset: int | None
-    ) -> tuple[Tensor | UserMemory, Any]:
-        device = self._encoder.device
-        items = torch.tensor([item], device=device)
-        times = None if timestamp is None else torch.tensor([timestamp], device=device)
-        local = None
-        if self._encoder.needs_local_times and timestamp is not None and utc_offset is not None:
-            local = self._moment(timestamp + utc_offset)
-        step = self._encoder.step if self._encoder.clock is None else self._encoder.step_memory
-        with torch.inference_mode():
-            return step(state, items, times, local_times=local)
+    def _append(self, users: list[Hashable], items: list[int], timestamps: list[int | None]) -> list[Kept]:
+        """What is kept of users after an event of each; should this fail, all are read anew."""
+        for item in items:
+            self._streams.check(item)
+        kept = [self._kept.get(user) for user in users]
+        stepping = [place for place, own in enumerate(kept) if own is not None]
+        anew = [place for place, own in enumerate(kept) if own is None]
+        self.hits += len(stepping)
+        self.misses += len(anew)
+        longer = [
+            self._streams.longer(self._history_of(users[place]), items[place], timestamps[place])
+            for place in anew
+        ]
+        before = [own for own in kept if own is not None]
+        for place in stepping:
+            self._drop(users[place])
+        stepped = self._streams.step(before, [items[p] for p in stepping], [timestamps[p] for p in stepping])
+        made = self._streams.begin(longer)
+        for place, own in zip([*stepping, *anew], [*stepped, *made], strict=True):
+            kept[place] = own
+        after = [own for own in kept if own is not None]
+        for user, own in zip(users, after, strict=True):
+            self._put(user, own)
+        return after
 
     def _check_at(self, at: int | None) -> None:
         if at is not None and self._encoder.clock is None:
             raise ArgumentError(NO_CLOCK_TO_READ)
 
-    def _read(self, kept: _Kept, at: int | None, local_at: int | None = None) -> npt.NDArray[np.float32]:
-        """The state that scores, at a moment that is given in unix or in local seconds."""
-        if isinstance(kept.answer, Tensor):
-            return _array(kept.answer)
-        if local_at is None and at is not None:
-            offset = self._offset(at, kept.utc_offset)
-            if offset is None:
-                raise ArgumentError("at= is read in local time: give UserStates the users' time_zone")
-            local_at = at + offset
-        with torch.inference_mode():
-            return _array(self._encoder.recall(kept.answer, self._moment(local_at)))
-
-    def _offset(self, timestamp: int | None, otherwise: int | None) -> int | None:
-        """Seconds from UTC to local time of the zone, of another one where none was given."""
-        if self._time_zone is None or timestamp is None:
-            return otherwise
-        return int(utc_offsets(np.array([timestamp], dtype=np.int64), self._time_zone)[0])
-
-    def _moment(self, local: int | None) -> Tensor | None:
-        return None if local is None else torch.tensor([local], device=self._encoder.device)
-
-    def _put(self, user: Hashable, kept: _Kept) -> None:
+    def _put(self, user: Hashable, kept: Kept) -> None:
         answer = kept.answer
-        # The clock's sums are one tensor, in the state and in what it answers.
         own = answer.nbytes if isinstance(answer, Tensor) else answer.hidden.nbytes + answer.times.nbytes
         kept.bytes = state_bytes(kept.state) + own + kept.items.nbytes
         self._drop(user)
@@ -258,19 +245,3 @@ class UserStates:
         kept = self._kept.pop(user, None)
         if kept is not None:
             self.bytes -= kept.bytes
-
-    def _check(self, item: int) -> None:
-        if not 0 <= item < self._encoder.n_items:
-            raise ArgumentError(
-                f"item {item} lies outside [0, {self._encoder.n_items}): the encoder has no vector"
-            )
-
-
-def state_bytes(state: Any) -> int:
-    """Bytes of the tensors in a streaming state: a tensor, or a dataclass, list or mapping of such."""
-    return sum(tensor.nbytes for tensor in tensors_of(state))
-
-
-def _array(hidden: Tensor) -> npt.NDArray[np.float32]:
-    array: npt.NDArray[np.float32] = hidden[0].float().cpu().numpy()
-    return array.copy()

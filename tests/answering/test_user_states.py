@@ -5,13 +5,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from recsys.answering.user_states import UserStates, state_bytes
+from recsys.answering.streams import state_bytes
+from recsys.answering.user_states import UserStates
 from recsys.datasets.prepared.store import SequenceStore
 from recsys.encoders import build_encoder
 from recsys.encoders.base import SequenceEncoder
 from recsys.encoders.inference import encode_histories
 from recsys.encoders.registry import encoder_config
 from recsys.errors import ArgumentError
+from recsys.jagged import SequenceBatch
 
 NAMES = ("sasrec", "bert4rec", "mamba")
 
@@ -150,3 +152,73 @@ def test_states_of_stored_users(store: SequenceStore) -> None:
     got = states.state(4)
     assert got is not None
     np.testing.assert_allclose(got, whole(encoder, store.history(4, "all").tolist()), rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_many_users_get_together_what_each_gets_alone(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    encoder, log = encoder_of(name), Log(6, 30)
+    together, alone = UserStates(encoder, log.history), UserStates(encoder, log.history)
+    log.events["new"] = []
+    users: list[Hashable] = [*range(6), "new", 2]
+    passes: list[int] = []
+    prefill = encoder.prefill
+
+    def counted(batch: SequenceBatch) -> Any:
+        passes.append(batch.batch_size)
+        return prefill(batch)
+
+    monkeypatch.setattr(encoder, "prefill", counted)
+    found = together.query_many(users)
+    known = [user for user in range(6) if log.events[user]]
+    assert passes == [len(known)]
+    assert (together.hits, together.misses) == (0, 7)
+    for user, query in zip(users, found, strict=True):
+        single = alone.query(user)
+        assert (query is None) == (single is None) == (not log.events[user])
+        if query is not None and single is not None:
+            assert query.items.tolist() == single.items.tolist() == log.events[user]
+            np.testing.assert_allclose(query.states, single.states, rtol=1e-5, atol=1e-6)
+    # Some step from what is kept, others begin anew; then all of them step.
+    together.forget(0)
+    for items in ([1, 2, 3, 4, 5, 6, 7], [7, 6, 5, 4, 3, 2, 1]):
+        states = together.append_many(users[:7], items)
+        for user, item, state in zip(users, items, states, strict=False):
+            np.testing.assert_allclose(alone.append(user, item), state, rtol=1e-5, atol=1e-6)
+            log.events[user].append(item)
+    assert together.bytes == alone.bytes
+    with pytest.raises(ArgumentError, match="a user is named twice"):
+        together.append_many([1, 1], [2, 3])
+    with pytest.raises(ArgumentError, match="2 users, 1 items, 2 times: one for each"):
+        together.append_many([1, 2], [2])
+    with pytest.raises(ArgumentError, match="item 30 lies outside"):
+        together.append_many([1, 2], [2, 30])
+    log.events["odd"] = [1, 30]
+    with pytest.raises(ArgumentError, match="item 30 lies outside"):
+        together.query("odd")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_many_users_are_read_at_hours_of_their_own(name: str) -> None:
+    options: dict[str, object] = {"d_model": 16, "n_layers": 1, "max_length": 8, "clock": "pool"}
+    encoder = build_encoder(name, 30, encoder_config(name, options)).eval()
+    noon, hour = 1_700_000_000, 3_600
+
+    def history(user: Hashable) -> Any:
+        return np.array([int(str(user)), 5]), np.array([noon, noon + 60])
+
+    states = UserStates(encoder, history, time_zone="+02:00")
+    wanted = [states.query(user, at=noon + user * hour) for user in (1, 2)]
+    wanted.append(states.query(3))
+    found = states.query_many([1, 2, 3], at=[noon + hour, noon + 2 * hour, None])
+    for query, single in zip(found, wanted, strict=True):
+        assert query is not None
+        assert single is not None
+        np.testing.assert_allclose(query.states, single.states, rtol=1e-5, atol=1e-6)
+    local = states.query_many([2], local_at=[noon + 4 * hour])[0]
+    assert local is not None
+    assert wanted[1] is not None
+    np.testing.assert_allclose(local.states, wanted[1].states, rtol=1e-5, atol=1e-6)
+    after = states.append_many([1, 2], [7, 8], [noon + 90, noon + 3 * hour])
+    alone = UserStates(encoder, history, time_zone="+02:00")
+    np.testing.assert_allclose(after[1], alone.append(2, 8, noon + 3 * hour), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(after[0], alone.append(1, 7, noon + 90), rtol=1e-5, atol=1e-6)

@@ -127,7 +127,7 @@ def test_another_hour_is_another_state(name: str, clock: str) -> None:
 def _count_encodings(encoder: SequenceEncoder, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Note every pass through the encoder from now on."""
     passes: list[str] = []
-    for method in ("encode", "encode_step"):
+    for method in ("encode", "encode_step", "encode_prefill"):
         own = getattr(encoder, method)
 
         def noted(*args: Any, own: Any = own, method: str = method, **options: Any) -> Any:

@@ -67,6 +67,18 @@ class Drifts(Sum):
         return state, state
 
 
+class Prefills(Sum):
+    def encode_prefill(self, batch: SequenceBatch) -> tuple[Tensor, Any]:
+        states = self.encode(batch)[batch.last_rows()]
+        return states, states
+
+
+class ForgetsTheStart(Prefills):
+    def encode_prefill(self, batch: SequenceBatch) -> tuple[Tensor, Any]:
+        hidden, state = super().encode_prefill(batch)
+        return hidden, 0.9 * state
+
+
 class DropsAtWill(Sum):
     def encode(self, batch: SequenceBatch, *, generator: torch.Generator | None = None) -> Tensor:
         return torch.dropout(super().encode(batch), self.config.dropout, generator is not None)
@@ -96,6 +108,8 @@ def test_a_right_encoder_passes_by_name_and_by_class() -> None:
     register_encoder("sum", config=SumConfig)(Sum)
     check_encoder("Sum")
     check_encoder(Sum, {"d_model": 16, "dropout": 0.1, "clock": "pool"})
+    register_encoder("prefills", config=SumConfig)(Prefills)
+    check_encoder("prefills", {"clock": "pool"})
     assert str(encoder_checks(Sum)[0]) == "hidden_states_have_one_row_per_event"
 
 
@@ -105,6 +119,7 @@ def test_a_right_encoder_passes_by_name_and_by_class() -> None:
         (Leaks, "packing_changes_nothing: "),
         (Peeks, "causal_encoders_are_blind_to_the_future: causal is True and later events change"),
         (Drifts, "streaming_gives_what_encoding_at_once_gives: "),
+        (ForgetsTheStart, "prefilling_gives_what_steps_give: "),
         (DropsAtWill, "dropout_follows_its_generator: the same generator gives other masks"),
         (Hides, "every_parameter_receives_a_gradient: parameters without a gradient: unused"),
         (Forgets, "weights_survive_saving: the state dict does not hold all"),
