@@ -5,26 +5,36 @@ from pathlib import Path
 from recsys.errors import MissingDependencyError
 from recsys.events.store import EventStore
 
+_URLS = ("postgresql://", "postgres://")
+
 
 def open_events(place: str | Path, durability: str = "power") -> EventStore:
     """Open an event store, or make an empty one where there is none.
 
     Args:
-        place: path of a SQLite file.
-        durability: "power" or "process", see `recsys.events.sqlite.SqliteStore`.
+        place: path of a SQLite file, or the postgresql:// URL of a database.
+        durability: of a file: "power" or "process", see `recsys.events.sqlite.SqliteStore`. A server decides
+            that for itself, and is asked for "power".
 
     Raises:
         EventStoreError: it is no event store, is damaged or cannot be reached.
         MissingDependencyError: the library for it is not installed.
     """
+    if str(place).startswith(_URLS):
+        try:
+            from recsys.events.postgres import PostgresStore
+        except ImportError as error:
+            raise _missing(error, "psycopg", "postgres") from None
+        return PostgresStore(str(place))
     try:
         from recsys.events.sqlite import SqliteStore
     except ModuleNotFoundError as error:
-        raise _missing(error, "serve") from None
+        raise _missing(error, "apsw", "serve") from None
     return SqliteStore(place, durability)
 
 
-def _missing(error: ModuleNotFoundError, extra: str) -> MissingDependencyError:
+def _missing(error: ImportError, library: str, extra: str) -> MissingDependencyError:
     return MissingDependencyError(
-        f"{error.name} is not installed, which an event store needs: pip install 'recsys-engine[{extra}]'"
+        f"{error.name or library} is not installed, which this event store needs:"
+        f" pip install 'recsys-engine[{extra}]'"
     )

@@ -1,7 +1,6 @@
 """Events in one SQLite file: by WAL, committed in groups, read by any number of threads and processes."""
 
 import os
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -14,6 +13,7 @@ import apsw
 from recsys.errors import ArgumentError
 from recsys.events.checking import check_events, fault_of_id
 from recsys.events.group_commit import GroupCommit
+from recsys.events.idle_connections import IdleConnections
 from recsys.events.sqlite_file import connect, make_if_missing, said_of
 from recsys.events.store import Appended, Event, EventStoreError, RawId, StoredEvent, StoreFullError
 from recsys.files import user_path
@@ -47,9 +47,9 @@ class SqliteStore:
         self._durability, self._vfs = durability, vfs
         make_if_missing(self.path)
         self._inode = self._inode_now()
-        self._lock = threading.Lock()
-        self._idle: list[apsw.Connection] = []
-        self._closed = False
+        self._readers = IdleConnections(
+            lambda: connect(self.path, durability, vfs), lambda connection: connection.close(force=True)
+        )
         self._writer: apsw.Connection | None = connect(self.path, durability, vfs, writes=True)
         try:
             self._identity = self._read(lambda c: str(c.execute("SELECT identity FROM store").get))
@@ -78,11 +78,15 @@ class SqliteStore:
 
     def tail(self, user: RawId, after: int = 0) -> list[StoredEvent]:
         """See `EventStore`."""
+        if fault_of_id(user) is not None:
+            return []
         sql = f"SELECT {_COLUMNS} FROM events WHERE user = ? AND seq > ? ORDER BY time, seq"
         return self._read(lambda c: _events(c, sql, (user, after)))
 
     def page(self, user: RawId, limit: int, before: int | None = None) -> list[StoredEvent]:
         """See `EventStore`."""
+        if fault_of_id(user) is not None:
+            return []
         sql = f"SELECT {_COLUMNS} FROM events WHERE user = ? AND seq < ? ORDER BY seq DESC LIMIT ?"
         return self._read(lambda c: _events(c, sql, (user, _end(before), limit)))
 
@@ -117,7 +121,9 @@ class SqliteStore:
     def erased(self, user: RawId, through: int = 0) -> bool:
         """See `EventStore`."""
         sql = "SELECT 1 FROM erased WHERE user = ? AND seq > ?"
-        return self._read(lambda c: c.execute(sql, (user, through)).get is not None)
+        return fault_of_id(user) is None and self._read(
+            lambda c: c.execute(sql, (user, through)).get is not None
+        )
 
     def free_bytes(self) -> int | None:
         """See `EventStore`."""
@@ -130,10 +136,7 @@ class SqliteStore:
     def close(self) -> None:
         """See `EventStore`; a second call does nothing."""
         self._commits.close()
-        with self._lock:
-            self._closed = True
-            while self._idle:
-                self._idle.pop().close(force=True)
+        self._readers.close()
 
     def _write(self, group: list[Sequence[Event]]) -> list[Appended]:
         """One commit, on the writer's thread."""
@@ -207,26 +210,11 @@ class SqliteStore:
         Raises:
             EventStoreError: the file cannot be read, or the store is closed.
         """
-        with self._lock:
-            if self._closed:
-                raise EventStoreError("the event store is closed; open it again")
-            connection = self._idle.pop() if self._idle else None
-        if connection is None:
-            connection = connect(self.path, self._durability, self._vfs)
         try:
-            result = work(connection)
+            with self._readers.taken() as connection:
+                return work(connection)
         except apsw.Error as error:
-            connection.close(force=True)
             raise said_of(error, self.path) from None
-        self._put_back(connection)
-        return result
-
-    def _put_back(self, connection: apsw.Connection) -> None:
-        with self._lock:
-            if self._closed:
-                connection.close(force=True)
-            else:
-                self._idle.append(connection)
 
     def _inode_now(self) -> tuple[int, int] | None:
         try:

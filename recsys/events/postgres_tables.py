@@ -1,0 +1,36 @@
+"""Tables of an event store in Postgres, and the statements that write them."""
+
+VERSION = 1
+"""Of the tables; a later one is refused."""
+
+TABLES = (
+    "CREATE TABLE recsys_store("
+    "one boolean PRIMARY KEY DEFAULT true CHECK (one), identity text NOT NULL,"
+    " version integer NOT NULL, last_seq bigint NOT NULL)",
+    "CREATE TABLE recsys_events("
+    "seq bigint PRIMARY KEY, id text UNIQUE,"
+    ' user_id text COLLATE "C" NOT NULL, item_id text NOT NULL, time bigint NOT NULL,'
+    " type text, received bigint NOT NULL, request_id text)",
+    "CREATE INDEX recsys_events_of_user ON recsys_events(user_id, seq)",
+    'CREATE TABLE recsys_erased(user_id text COLLATE "C" PRIMARY KEY, seq bigint NOT NULL)',
+    "CREATE TABLE recsys_exposures("
+    'request_id text NOT NULL, user_id text COLLATE "C",'
+    " model text NOT NULL, items text NOT NULL, time bigint NOT NULL)",
+    "CREATE INDEX recsys_exposures_of_request ON recsys_exposures(request_id)",
+    "CREATE INDEX recsys_exposures_of_user ON recsys_exposures(user_id)",
+    "INSERT INTO recsys_store(identity, version, last_seq)"
+    f" VALUES (replace(gen_random_uuid()::text, '-', ''), {VERSION}, 0)",
+)
+
+GIVE_PLACES = "UPDATE recsys_store SET last_seq = last_seq + %s RETURNING last_seq"
+
+INSERT = (
+    "INSERT INTO recsys_events(seq, id, user_id, item_id, time, type, received, request_id)"
+    " SELECT seq, id, user_id, item_id, time, type, received, request_id FROM ("
+    "SELECT unnest(%s::bigint[]) seq, unnest(%s::text[]) id, unnest(%s::text[]) user_id,"
+    " unnest(%s::text[]) item_id, unnest(%s::bigint[]) time, unnest(%s::text[]) type,"
+    " %s::bigint received, unnest(%s::text[]) request_id) given"
+    " ORDER BY seq ON CONFLICT (id) DO NOTHING RETURNING seq"
+)
+
+ERASE = "INSERT INTO recsys_erased VALUES (%s, %s) ON CONFLICT (user_id) DO UPDATE SET seq = excluded.seq"
