@@ -28,8 +28,8 @@ __all__ = ["Exchange", "Load", "Outcome", "drive", "request"]
 Exchange = Sequence[bytes]
 """Requests that follow one another on a connection, each after the answer before it; timed together."""
 
-Check = Callable[[int, bytes], bool]
-"""Whether the answer to an exchange of this number, its last body, is right."""
+Check = Callable[[int, Sequence[bytes]], bool]
+"""Whether the answers to an exchange of this number, a body for each of its requests, are right."""
 
 
 def request(method: str, path: str, body: bytes = b"", headers: Sequence[tuple[str, str]] = ()) -> bytes:
@@ -129,7 +129,8 @@ class _Connection(asyncio.Protocol):
         self._buffer = bytearray()
         self._rest: deque[bytes] = deque()
         self.number, self.due, self.sent = -1, 0.0, 0.0
-        self.status, self.body = 0, b""
+        self.status = 0
+        self.bodies: list[bytes] = []
         self.broken = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -139,7 +140,7 @@ class _Connection(asyncio.Protocol):
     def send(self, number: int, due: float, exchange: Exchange) -> None:
         assert self._transport is not None
         self.number, self.due, self.sent = number, due, time.perf_counter()
-        self._rest = deque(exchange)
+        self._rest, self.bodies = deque(exchange), []
         self._transport.write(self._rest.popleft())
 
     def drop(self) -> None:
@@ -165,7 +166,7 @@ class _Connection(asyncio.Protocol):
         if len(self._buffer) < end + 4 + size:
             return
         self.status = int(head[9:12])
-        self.body = bytes(self._buffer[end + 4 : end + 4 + size])
+        self.bodies.append(bytes(self._buffer[end + 4 : end + 4 + size]))
         del self._buffer[: end + 4 + size]
         if b"\r\nconnection: close" in head:
             self.broken = True
@@ -178,7 +179,7 @@ class _Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self.broken = True
         if self.number >= 0:
-            self.status, self.body = 0, b""
+            self.status = 0
             self._finished(self)
 
 
@@ -270,7 +271,7 @@ class _Driver:
     def _finished(self, connection: _Connection) -> None:
         self._busy.discard(connection)
         number, connection.number = connection.number, -1
-        self._settle(number, connection.due, connection.sent, connection.status, connection.body)
+        self._settle(number, connection.due, connection.sent, connection.status, connection.bodies)
         if not connection.broken:
             self._free(connection)
         elif self._queue:
@@ -283,7 +284,9 @@ class _Driver:
             self._settle(one.number, one.due, one.sent, -1)
             one.drop()
 
-    def _settle(self, number: int, due: float, sent: float | None, status: int, body: bytes = b"") -> None:
+    def _settle(
+        self, number: int, due: float, sent: float | None, status: int, bodies: Sequence[bytes] = ()
+    ) -> None:
         now, outcome = time.perf_counter(), self._outcome
         outcome.statuses[status] += 1
         if sent is not None:
@@ -292,7 +295,7 @@ class _Driver:
             outcome.served.setdefault(status, []).append(now - sent)
         if 200 <= status < 300:
             outcome.done.append(now - self._began)
-            if self._check is not None and not self._check(number, body):
+            if self._check is not None and not self._check(number, bodies):
                 outcome.wrong.append(number)
         self._left -= 1
         if not self._left:

@@ -78,7 +78,9 @@ def test_every_exchange_is_sent_in_turn_and_its_parts_follow_one_another() -> No
     ]
     with served(answer) as port:
         found = drive(
-            Load(port=port, rate=100, seconds=0.3, connections=1), pairs, lambda number, body: body == b"0dc"
+            Load(port=port, rate=100, seconds=0.3, connections=1),
+            pairs,
+            lambda number, bodies: [*bodies] == [b"ba", b"0dc"],
         )
     assert [path for path, _ in seen[:4]] == ["/first0", "/second0", "/first1", "/second1"]
     assert found.statuses == {200: found.due}
