@@ -12,6 +12,26 @@ from recsys.serving.http.facts import facts_of
 from recsys.serving.http.problems import respond
 from recsys.serving.oip.errors import refusal
 
+_WHY = {
+    400: "The request is not one of the protocol.",
+    401: "No key, or not one of this service.",
+    403: "The key has not the scope of this route.",
+    404: "No model of that name or version.",
+    413: "The body is too large.",
+    415: "The body is compressed.",
+    422: "Inputs that cannot be answered.",
+    429: "The key asks too much.",
+    503: "Busy, loading or ending; ask again.",
+    504: "Not answered in time.",
+}
+_ERROR = {"type": "object", "properties": {"error": {"type": "string"}}, "required": ["error"]}
+
+FAILURES: dict[int | str, dict[str, Any]] = {
+    status: {"description": why, "content": {"application/json": {"schema": _ERROR}}}
+    for status, why in _WHY.items()
+}
+"""What any route may answer instead, for the documentation."""
+
 
 class ProtocolRoute(APIRoute):
     """A route whose errors are the protocol's; what is no `RecsysError` is answered as on all other paths."""

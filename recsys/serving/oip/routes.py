@@ -15,14 +15,16 @@ from recsys.serving.oip.errors import ProtocolError
 from recsys.serving.oip.inference import Inferred, infer
 from recsys.serving.oip.messages import InferRequest, read_object, read_request, write_response
 from recsys.serving.oip.models import OfferedModel, find_model, offered_models
-from recsys.serving.oip.route import ProtocolRoute
+from recsys.serving.oip.route import FAILURES, ProtocolRoute
 from recsys.serving.oip.statistics import Statistics, Timing
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
 EXTENSIONS = ("binary_tensor_data", "parameters", "statistics", "model_repository")
 NO_SWAP = "models are loaded and taken back by /v1/models, which names the run's folder"
 
-router = APIRouter(prefix="/v2", route_class=ProtocolRoute, tags=["Open Inference Protocol"])
+router = APIRouter(
+    prefix="/v2", route_class=ProtocolRoute, tags=["Open Inference Protocol"], responses=FAILURES
+)
 READ, ADMIN = Depends(requires("read")), Depends(requires("admin"))
 ServiceOf = Annotated[Service, Depends(service_of)]
 
