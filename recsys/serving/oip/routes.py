@@ -11,6 +11,7 @@ from recsys.serving.http.auth import requires
 from recsys.serving.http.facts import facts_of
 from recsys.serving.http.routes.health import DEAD_SECONDS, why_not_ready
 from recsys.serving.http.service import Service, service_of
+from recsys.serving.oip.documented import INDEX, INFER
 from recsys.serving.oip.errors import ProtocolError
 from recsys.serving.oip.inference import Inferred, infer
 from recsys.serving.oip.messages import InferRequest, read_object, read_request, write_response
@@ -120,13 +121,13 @@ async def version_statistics(
     return {"model_stats": statistics.described(found.name, found.versions)}
 
 
-@router.post("/models/{model}/infer", dependencies=[READ])
+@router.post("/models/{model}/infer", dependencies=[READ], openapi_extra=INFER)
 async def infer_model(model: str, request: Request, service: ServiceOf, statistics: StatisticsOf) -> Response:
     """Ask a model."""
     return await _infer(request, service, statistics, find_model(service.engine.models(), model))
 
 
-@router.post("/models/{model}/versions/{version}/infer", dependencies=[READ])
+@router.post("/models/{model}/versions/{version}/infer", dependencies=[READ], openapi_extra=INFER)
 async def infer_version(
     model: str, version: str, request: Request, service: ServiceOf, statistics: StatisticsOf
 ) -> Response:
@@ -134,7 +135,7 @@ async def infer_version(
     return await _infer(request, service, statistics, find_model(service.engine.models(), model, version))
 
 
-@router.post("/repository/index", dependencies=[READ])
+@router.post("/repository/index", dependencies=[READ], openapi_extra=INDEX)
 async def repository_index(request: Request, service: ServiceOf) -> list[dict[str, str]]:
     """All models, and whether they can be asked; with `{"ready": true}`, only those that can."""
     body = await request.body()
