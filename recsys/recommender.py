@@ -50,6 +50,8 @@ if TYPE_CHECKING:
 
 # One thread builds an index; others that ask for it at the same time wait for that one.
 _BUILDING = threading.Lock()
+# One thread changes a catalog or writes it: names, categories and vectors go together. Searches do not wait.
+_CHANGING = threading.RLock()
 
 
 class Recommender:
@@ -462,7 +464,8 @@ class Recommender:
     ) -> None:
         """Let items be answered that the log does not know, at once and without a rebuild in the way.
 
-        `save_changes` keeps them beside the saved index.
+        `save_changes` keeps them beside the saved index. Threads that change the catalog take turns; searches
+        do not wait for them.
 
         Args:
             ids: raw ids; an item that is there gets the new vector.
@@ -475,7 +478,8 @@ class Recommender:
             ArgumentError: both vectors and like, none of the three, or one of them does not fit.
             UnknownIdError: a known item or category is not in the catalog.
         """
-        add_items(self.decoder_, self._names, ids, vectors=vectors, like=like, category=category)
+        with _CHANGING:
+            add_items(self.decoder_, self._names, ids, vectors=vectors, like=like, category=category)
 
     @hinted
     def remove_items(self, ids: Iterable[Any]) -> None:
@@ -488,7 +492,8 @@ class Recommender:
             UnknownIdError: an id is in neither the log nor the items added.
             ArgumentError: nothing would be left.
         """
-        self.decoder_.changing().update(remove=self._names.answerable_rows(ids, "remove"))
+        with _CHANGING:
+            self.decoder_.changing().update(remove=self._names.answerable_rows(ids, "remove"))
 
     def save_changes(self) -> Path:
         """Write the items that came and went beside the saved index, which stays as it lies.
@@ -502,10 +507,11 @@ class Recommender:
             ArgumentError: the index was neither loaded nor saved, or nothing came or went.
             RetrievalError: another process changed the folder in between, or it cannot be written.
         """
-        changes = self._names.changes(self.decoder_.live)
-        if changes is None:
-            raise ArgumentError("nothing was added or removed")
-        return self.decoder_.save_changes(changes)
+        with _CHANGING:
+            changes = self._names.changes(self.decoder_.live)
+            if changes is None:
+                raise ArgumentError("nothing was added or removed")
+            return self.decoder_.save_changes(changes)
 
     @hinted
     def build_index(
@@ -533,11 +539,12 @@ class Recommender:
         Raises:
             ArgumentError: an unknown name, or local vectors although items came or went.
         """
-        before = self._decoder
-        refuse_local(before, aggregate)
+        refuse_local(self._decoder, aggregate)
         made = self._make_decoder(kind, vectors, aggregate, options, notify)
-        carry_changes(before, made)
-        self._decoder, self._index_is_own = made, True
+        with _CHANGING:
+            refuse_local(self._decoder, aggregate)
+            carry_changes(self._decoder, made)
+            self._decoder, self._index_is_own = made, True
         return made.index
 
     @hinted
@@ -582,7 +589,8 @@ class Recommender:
         refuse_another_run(place, encoder)
         with prefer_backend(self.backend):
             states = golden_states(encoder, self.store_)
-            self.decoder_.save(place, states, self._names.changes(self.decoder_.live))
+            with _CHANGING:
+                self.decoder_.save(place, states, self._names.changes(self.decoder_.live))
 
     def save(self, path: str | Path, *, overwrite: bool = False) -> None:
         """Write a run folder that `load` and the command line open, whole or not at all.

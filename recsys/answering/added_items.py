@@ -23,7 +23,7 @@ class AnswerableItems:
     """Raw ids of everything that may be answered: the log's items, then those added, by index.
 
     Histories are read by the log's vocabulary alone: an encoder has no vector for an item it was not
-    trained on.
+    trained on. One thread at a time may change it, while others read.
 
     Args:
         vocabulary: of the log, V items.
@@ -60,24 +60,25 @@ class AnswerableItems:
         """Indices of ids, new ones for those that are neither in the log nor added.
 
         Raises:
-            ArgumentError: an id is not of the log's kind (whole numbers or text).
+            ArgumentError: an id is not of the log's kind (whole numbers or text); nothing is then added.
         """
         rows = self.encode(ids)
-        for place in np.flatnonzero(rows < 0).tolist():
-            name = self._plain(ids[place])
-            if name is None:
-                raise ArgumentError(f"item {ids[place]!r} is not a whole number, as the log's items are")
+        places = np.flatnonzero(rows < 0).tolist()
+        names = [self._named(ids[place]) for place in places]
+        for place, name in zip(places, names, strict=True):
             if name not in self._rows:
-                self._rows[name] = len(self._vocabulary) + len(self._added)
+                # An index is found only when its name is there.
                 self._added.append(name)
+                self._rows[name] = len(self._vocabulary) + len(self._added) - 1
             rows[place] = self._rows[name]
         return rows
 
     def categorize(self, rows: Array, categories: Iterable[Sequence[str]]) -> None:
         """Say to which categories items belong that the log does not know; the log's own keep theirs."""
-        for row, names in zip(rows.tolist(), categories, strict=True):
-            if row >= len(self._vocabulary):
-                self._categories[row] = tuple(names)
+        size = len(self._vocabulary)
+        own = {r: tuple(names) for r, names in zip(rows.tolist(), categories, strict=True) if r >= size}
+        # Another mapping, for those who are reading this one.
+        self._categories = {**self._categories, **own}
 
     def of_category(self, wanted: Iterable[str]) -> Array:
         """(n,) int64 ascending indices of added items that belong to any of some categories."""
@@ -117,6 +118,15 @@ class AnswerableItems:
             self._added.append(name)
             if categories:
                 self._categories[row] = tuple(categories)
+
+    def _named(self, value: Any) -> Any:
+        """A new item's id as the log's kind of ids, text or a whole number; True and 1.0 are no text."""
+        if isinstance(value, bool | float | np.bool_ | np.floating) and not self._vocabulary.is_int:
+            raise ArgumentError(f"item {value!r} is no text, as the log's items are: write {str(value)!r}")
+        name = None if isinstance(value, bool | np.bool_) else self._plain(value)
+        if name is None:
+            raise ArgumentError(f"item {value!r} is not a whole number, as the log's items are")
+        return name
 
     def _plain(self, value: Any) -> Any:
         """A raw id as the log's kind of ids; None where it is none."""

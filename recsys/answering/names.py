@@ -38,6 +38,7 @@ class Names:
         users: user ids.
         items: item ids.
         titles: title of each item, or None where the catalog has none.
+        answerable: ids of the log's items and of those added since.
     """
 
     def __init__(self, store: SequenceStore) -> None:
@@ -46,15 +47,11 @@ class Names:
         self.store = store
         self.users: Vocabulary = user_vocabulary(store)
         self.items: Vocabulary = item_vocabulary(store)
+        self.answerable = AnswerableItems(self.items)
         table = item_table(store)
         self.titles: polars.Series | None = table["title"] if "title" in table.columns else None
         column = next((name for name in CATEGORY_COLUMNS if name in table.columns), None)
         self._listed: list[Any] | None = None if column is None else table[column].to_list()
-
-    @cached_property
-    def answerable(self) -> AnswerableItems:
-        """Ids of the log's items and of those added since."""
-        return AnswerableItems(self.items)
 
     @cached_property
     def popular(self) -> PopularItems:

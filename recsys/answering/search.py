@@ -6,6 +6,7 @@ learned to add to the scores of the window's items. A search of the index alone 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -113,6 +114,8 @@ def search_users(
     Raises:
         ArgumentError: as `ItemIndex.search`.
     """
+    # One catalog from end to end, whatever comes and goes meanwhile.
+    version = None if decoder.live is None else decoder.live.snapshot()
     exclude = (queries.items, queries.offsets) if exclude_seen else None
     window = None
     if not exclude_seen:
@@ -120,15 +123,16 @@ def search_users(
         window = biased_window(encoder, decoder, queries.items, starts, ends)
         if window is not None:
             exclude = (window.ids, window.offsets)
+    filters: dict[str, Any] = {"exclude": exclude, "allow": allow, "deny": deny, "version": version}
     if len(queries.states) == len(queries.groups) - 1:
-        found = decoder.search(queries.states, k, exclude=exclude, allow=allow, deny=deny)
+        found = decoder.search(queries.states, k, **filters)
     else:
-        found = decoder.search_groups(
-            queries.states, queries.groups, k, exclude=exclude, allow=allow, deny=deny
-        )
+        found = decoder.search_groups(queries.states, queries.groups, k, **filters)
     if window is None:
         return found
-    return with_window(found, window, queries.states, queries.groups, decoder, k, allow=allow, deny=deny)
+    return with_window(
+        found, window, queries.states, queries.groups, decoder, k, allow=allow, deny=deny, version=version
+    )
 
 
 def _rising(lengths: Sequence[Array]) -> Array:

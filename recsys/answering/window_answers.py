@@ -12,6 +12,7 @@ from recsys.decoding.decoder import Decoder
 from recsys.encoders.base import SequenceEncoder
 from recsys.encoders.window_bias import WindowBias
 from recsys.retrieval.item_index import NeighborArrays
+from recsys.retrieval.live import Version
 from recsys.retrieval.merging import merge_best
 
 __all__ = ["biased_window", "with_window"]
@@ -48,6 +49,7 @@ def with_window(
     *,
     allow: Array | None = None,
     deny: Array | None = None,
+    version: Version | None = None,
 ) -> NeighborArrays:
     """Put the windows' items beside the answers among all others.
 
@@ -60,9 +62,9 @@ def with_window(
         k: answers of each request.
         allow: ids that may be returned at all.
         deny: ids that never are.
+        version: of the catalog that was searched, where items came or went.
     """
     may = np.ones(len(window.ids), dtype=np.bool_)
-    version = None if decoder.live is None else decoder.live.snapshot()
     for only in (allow, None if version is None else version.ids):
         if only is not None:
             may &= np.isin(window.ids, only)

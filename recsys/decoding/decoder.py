@@ -14,7 +14,7 @@ from recsys.decoding.local_latent import LocalLatent
 from recsys.errors import ArgumentError, RetrievalError
 from recsys.retrieval.changes import Changes
 from recsys.retrieval.item_index import ItemIndex, NeighborArrays
-from recsys.retrieval.live import LiveIndex
+from recsys.retrieval.live import LiveIndex, Version
 from recsys.retrieval.live_saving import amend_live
 from recsys.retrieval.merging import merge_best
 from recsys.retrieval.saving import load_index, save_index
@@ -126,11 +126,22 @@ class Decoder:
         exclude: tuple[Any, Any] | None = None,
         allow: Any = None,
         deny: Any = None,
+        version: Version | None = None,
     ) -> NeighborArrays:
-        """Find the k best items of each state; as `ItemIndex.search`."""
+        """Find the k best items of each state; as `ItemIndex.search`.
+
+        Args:
+            states: (b, d).
+            k: answers.
+            exclude: as of `ItemIndex.search`.
+            allow: likewise.
+            deny: likewise.
+            version: of the catalog, from `live`; None is what it is now.
+        """
         queries = self.queries(states)
-        if self.live is not None:
-            found = self.live.search(queries, k, exclude=exclude, allow=allow, deny=deny)
+        catalog = self.live if version is None else version
+        if catalog is not None:
+            found = catalog.search(queries, k, exclude=exclude, allow=allow, deny=deny)
             return NeighborArrays(found.scores, found.ids)
         if self.local is None:
             return self.index.search(queries, k, exclude=exclude, allow=allow, deny=deny)
@@ -159,6 +170,7 @@ class Decoder:
         exclude: tuple[Any, Any] | None = None,
         allow: Any = None,
         deny: Any = None,
+        version: Version | None = None,
     ) -> NeighborArrays:
         """Find the k best items of each group of states: an item scores what its best state gives it.
 
@@ -171,6 +183,7 @@ class Decoder:
             exclude: (ids, offsets (g+1,)) per group.
             allow: ids that may be returned at all.
             deny: ids that never are.
+            version: as of :meth:`search`.
 
         Raises:
             ArgumentError: a group is empty or the offsets do not fit.
@@ -180,7 +193,7 @@ class Decoder:
             raise ArgumentError(f"offsets must rise from 0 to {len(states)}, every group with a state")
         if exclude is not None:
             exclude = _repeated(exclude, sizes)
-        found = self.search(states, k, exclude=exclude, allow=allow, deny=deny)
+        found = self.search(states, k, exclude=exclude, allow=allow, deny=deny, version=version)
         scores = np.full((len(sizes), k), -np.inf, dtype=np.float32)
         ids = np.full((len(sizes), k), -1, dtype=np.int64)
         for size in np.unique(sizes):
