@@ -43,8 +43,7 @@ class Setting:
         """A service of a run; with an event store of its own if wanted."""
         arguments = [str(self.runs[encoder]), "--workers", str(workers)]
         with TemporaryDirectory() as folder:
-            if events:
-                arguments += ["--events", str(Path(folder) / "events.db")]
+            arguments += ["--events", str(Path(folder) / "events.db")] if events else ["--no-events"]
             with Server(arguments) as server:
                 yield server
 
@@ -83,7 +82,7 @@ def _sessions(setting: Setting) -> dict[str, Any]:
 
 def _unchanged(setting: Setting) -> dict[str, Any]:
     exchanges = by_user(users_of(setting.model("sasrec"), 200))
-    with setting.server("sasrec", 2) as server:
+    with setting.server("sasrec", 2, events=True) as server:
         # Every worker has to have met every user.
         drive(Load(port=server.port, rate=250, seconds=6, connections=32, patience=20), exchanges)
         return _at(setting, server, exchanges, 1000, has_answers)

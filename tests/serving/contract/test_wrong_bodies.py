@@ -1,4 +1,4 @@
-"""Bodies that are no requests: each is refused, with its status and in words, and the next one is answered."""
+"""Bodies that are no requests: each is refused with its status, in words, and the next one is answered."""
 
 import asyncio
 import gzip
@@ -179,8 +179,8 @@ def test_of_a_key_that_is_there_twice_the_last_counts() -> None:
 def test_a_name_of_a_request_does_not_get_into_headers_or_lines_as_it_is(given: str) -> None:
     async def run() -> Any:
         async with asking(memory_service()) as client:
-            name = given.encode("utf-8")
-            return await client.post("/v1/recommend", content=ASK, headers={**JSON, b"x-request-id": name})  # type: ignore[dict-item]
+            headers = [(b"content-type", b"application/json"), (b"x-request-id", given.encode())]
+            return await client.post("/v1/recommend", content=ASK, headers=headers)
 
     found = asyncio.run(run())
     assert found.status_code == 200
