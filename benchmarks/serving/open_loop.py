@@ -12,6 +12,7 @@ It goes to the loopback alone.
 
 import asyncio
 import ipaddress
+import selectors
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
@@ -317,7 +318,17 @@ def drive(load: Load, exchanges: Sequence[Exchange], check: Check | None = None)
         raise ArgumentError(f"host {load.host!r}: load goes to the loopback alone, as 127.0.0.1")
     if not exchanges:
         raise ArgumentError("exchanges: there are none; give one or more")
-    return asyncio.run(_run(load, exchanges, check))
+    with asyncio.Runner(loop_factory=lambda: _loop(load.connections)) as runner:
+        return runner.run(_run(load, exchanges, check))
+
+
+def _loop(connections: int) -> asyncio.AbstractEventLoop:
+    """A loop that wakes up when a request is due: epoll waits in whole milliseconds, select does not.
+
+    select takes descriptors below 1,024 alone.
+    """
+    few = connections <= 512
+    return asyncio.SelectorEventLoop(selectors.SelectSelector() if few else selectors.DefaultSelector())
 
 
 async def _run(load: Load, exchanges: Sequence[Exchange], check: Check | None) -> Outcome:
