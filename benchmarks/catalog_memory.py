@@ -75,7 +75,7 @@ def training_step(case: str, n_items: int, rows: int, width: int) -> dict[str, f
             "exp_avg_sq": torch.zeros_like(parameter).fill_(1e-9),
         }
     # Uniform negatives need no counts, so there is no log to read.
-    loss = TrainingLoss(encoder, None, config)  # type: ignore[arg-type]
+    loss = TrainingLoss(encoder, None, config)
     encoder.item_embedding.sparse = loss.plan.sampled
     rng = np.random.default_rng(0)
 

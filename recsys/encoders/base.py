@@ -1,6 +1,8 @@
 """What every encoder is: packed events in, one hidden state per event out, and a state to stream with."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -9,10 +11,11 @@ from torch import Tensor, nn
 
 from recsys.config import require
 from recsys.encoders.clock import NO_LOCAL_TIMES, ClockedState, HourHead, InterestClock, UserMemory
+from recsys.encoders.item_tower import ItemInputs, ItemTower
 from recsys.encoders.items import HashedItemEmbedding, ItemEmbedding, make_item_embedding
 from recsys.encoders.repeat_bias import RepeatBias
 from recsys.encoders.streams import step_through
-from recsys.errors import ArgumentError
+from recsys.errors import ArgumentError, ConfigError
 from recsys.jagged import SequenceBatch
 
 NO_CLOCK_TO_READ = "encoder.clock is not 'pool': there is no clock to read at another hour"
@@ -42,6 +45,14 @@ class EncoderConfig:
     """Layer norm, or RMS norm (arXiv:1910.07467), which neither centres nor shifts."""
     feed_forward: Literal["block", "gelu", "swiglu"] = "block"
     """block: as the kind of block has it; gelu: two layers; swiglu: three, gated (arXiv:2002.05202)."""
+    item_parts: Literal["id", "id+features", "features"] = "id"
+    """What an item's vector is the sum of: its id row; that, its tags' rows and a projection of its given
+    vectors; or the last two alone. Features come with the prepared data."""
+    item_id_dropout: float = 0.0
+    """Share of the items whose id row a training step leaves out under "id+features", so that features learn
+    to stand for items without training events; 0 up to (not including) 1."""
+    item_projection: Literal["linear", "mlp"] = "linear"
+    """How given vectors become item vectors: by a matrix, or by two layers more beside it."""
     repeat_bias: int = 0
     """Buckets of how far back an item of the window was last seen, whose learned bias is added to its score:
     1, 2 to 3, 4 to 7 events ago and so on; 0 for none, at most 17. The full softmax alone trains it."""
@@ -61,6 +72,30 @@ class EncoderConfig:
         require(0 <= self.item_hashes <= 16, "encoder.item_hashes", self.item_hashes, "between 0 and 16")
         require(
             1 <= self.item_buckets < 2**31, "encoder.item_buckets", self.item_buckets, "from 1 to 2147483647"
+        )
+        require(
+            0 <= self.item_id_dropout < 1,
+            "encoder.item_id_dropout",
+            self.item_id_dropout,
+            "at least 0 and below 1",
+        )
+        require(
+            self.item_id_dropout == 0 or self.item_parts == "id+features",
+            "encoder.item_id_dropout",
+            self.item_id_dropout,
+            "0 unless encoder.item_parts = 'id+features'",
+        )
+        require(
+            self.item_projection == "linear" or self.item_parts != "id",
+            "encoder.item_projection",
+            self.item_projection,
+            "'linear' where encoder.item_parts = 'id'",
+        )
+        require(
+            self.item_hashes == 0 or self.item_parts != "features",
+            "encoder.item_hashes",
+            self.item_hashes,
+            "0 where encoder.item_parts = 'features', which has no rows of items",
         )
         require(0 <= self.repeat_bias <= 17, "encoder.repeat_bias", self.repeat_bias, "between 0 and 17")
         require(
@@ -96,10 +131,10 @@ class SequenceEncoder(nn.Module, ABC):
         require(n_items >= 1, "n_items", n_items, "at least 1")
         self.config: Any = config
         self.n_items = n_items
-        self.item_embedding = make_item_embedding(
+        self.item_embedding: ItemEmbedding | HashedItemEmbedding | ItemTower = make_item_embedding(
             n_items, self.n_extra_items, config.d_model, config.item_hashes, config.item_buckets
         )
-        self.output_embedding: ItemEmbedding | HashedItemEmbedding | None = None
+        self.output_embedding: ItemEmbedding | HashedItemEmbedding | ItemTower | None = None
         if not config.tie_items:
             self.output_embedding = make_item_embedding(
                 n_items, 0, config.d_model, config.item_hashes, config.item_buckets
@@ -113,7 +148,7 @@ class SequenceEncoder(nn.Module, ABC):
             self.hours = HourHead(config.d_model)
 
     @property
-    def scored_items(self) -> "ItemEmbedding | HashedItemEmbedding":
+    def scored_items(self) -> "ItemEmbedding | HashedItemEmbedding | ItemTower":
         """The table whose vectors score: the input embedding, or the output's own if they are not tied."""
         return self.item_embedding if self.output_embedding is None else self.output_embedding
 
@@ -126,6 +161,75 @@ class SequenceEncoder(nn.Module, ABC):
         """(V, D) item vectors for ranking and search, without gradients."""
         with torch.no_grad():
             return self.item_weight.detach()
+
+    def set_item_features(self, inputs: ItemInputs, generator: torch.Generator) -> None:
+        """Make items more than their ids, as ``config.item_parts`` says; once, after the weights are drawn.
+
+        Args:
+            inputs: features of the V items.
+            generator: of the weights that come with them.
+
+        Raises:
+            ConfigError: the features are of another number of items, or the settings ask for vectors and
+                there are none.
+        """
+        if len(inputs.trained) != self.n_items:
+            raise ConfigError(
+                f"features are of {len(inputs.trained)} items and the encoder has {self.n_items}"
+            )
+        if self.config.item_projection == "mlp" and inputs.vectors is None:
+            raise ConfigError(
+                "encoder.item_projection = 'mlp' needs vectors of items and the data have none: prepare the "
+                "log with item_vectors=, or leave it out"
+            )
+
+        def tower(table: "ItemEmbedding | HashedItemEmbedding | ItemTower") -> ItemTower:
+            assert not isinstance(table, ItemTower)
+            return ItemTower(
+                table,
+                self.n_items,
+                parts=self.config.item_parts,
+                kind=self.config.item_projection,
+                id_dropout=self.config.item_id_dropout,
+                inputs=inputs,
+                generator=generator,
+            )
+
+        self.item_embedding = tower(self.item_embedding)
+        if self.output_embedding is not None:
+            self.output_embedding = tower(self.output_embedding)
+
+    @property
+    def item_features_digest(self) -> str | None:
+        """Of the features that items are made of; None where they are their ids alone."""
+        return self.item_embedding.digest if isinstance(self.item_embedding, ItemTower) else None
+
+    @contextmanager
+    def items_held(
+        self, seen: Tensor, scored: Tensor | None = None, *, seed: int | None = None
+    ) -> Iterator[None]:
+        """Make vectors of items with features once for all that a `with` block does with them.
+
+        Items that are their ids alone need none of it. Weights must not change inside the block.
+
+        Args:
+            seen: (N,) int64 items that the encoder takes in.
+            scored: (n,) int64 items that are scored; None for the whole catalog.
+            seed: by which a training step leaves out id rows.
+        """
+        if not isinstance(self.item_embedding, ItemTower):
+            yield
+            return
+        with ExitStack() as held:
+            if self.output_embedding is not None:
+                assert isinstance(self.output_embedding, ItemTower)
+                held.enter_context(self.item_embedding.held(seen.unique(), seed))
+                chosen = None if scored is None else scored.unique()
+                held.enter_context(self.output_embedding.held(chosen, seed))
+            else:
+                chosen = None if scored is None else torch.cat((seen, scored.reshape(-1))).unique()
+                held.enter_context(self.item_embedding.held(chosen, seed))
+            yield
 
     @property
     def device(self) -> torch.device:

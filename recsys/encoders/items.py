@@ -33,6 +33,10 @@ class ItemEmbedding(nn.Embedding):
         """What sampled losses look vectors up in."""
         return self.weight
 
+    def places(self, ids: Tensor) -> Tensor:
+        """Where vectors of items stand in `items`: at their ids."""
+        return ids
+
     def vectors(self, n_items: int) -> Tensor:
         """(V, D) vectors of the catalog; differentiable."""
         return self.weight if n_items == self.num_embeddings else self.weight[:n_items]
@@ -66,6 +70,10 @@ class HashedItemEmbedding(nn.Module):
     def items(self) -> Items:
         """What sampled losses look vectors up in."""
         return HashedTable(self.weight, self.n_items, self.n_hashes, self.n_extra)
+
+    def places(self, ids: Tensor) -> Tensor:
+        """Where vectors of items stand in `items`: at their ids."""
+        return ids
 
     def vectors(self, n_items: int) -> Tensor:
         """(V, D) vectors of the catalog, made anew at each call; differentiable."""

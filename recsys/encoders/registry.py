@@ -17,6 +17,7 @@ from recsys.errors import ConfigError
 
 if TYPE_CHECKING:
     from recsys.encoders.base import EncoderConfig, SequenceEncoder
+    from recsys.encoders.item_tower import ItemInputs
 
 BUILT_IN = {
     "sasrec": "recsys.encoders.sasrec",
@@ -171,7 +172,14 @@ def encoder_config(name: str, values: Mapping[str, object]) -> "EncoderConfig":
     return build(registration(name).config, values, where="encoder")
 
 
-def build_encoder(name: str, n_items: int, config: "EncoderConfig", *, seed: int = 0) -> "SequenceEncoder":
+def build_encoder(
+    name: str,
+    n_items: int,
+    config: "EncoderConfig",
+    *,
+    seed: int = 0,
+    features: "ItemInputs | None" = None,
+) -> "SequenceEncoder":
     """A freshly initialized encoder on the CPU.
 
     Args:
@@ -179,6 +187,10 @@ def build_encoder(name: str, n_items: int, config: "EncoderConfig", *, seed: int
         n_items: V, the size of the catalog.
         config: its configuration.
         seed: of the weights.
+        features: what is known of the items, where ``config.item_parts`` asks for it.
+
+    Raises:
+        ConfigError: the name or the configuration is another encoder's, or features are missing.
     """
     import torch
 
@@ -187,7 +199,15 @@ def build_encoder(name: str, n_items: int, config: "EncoderConfig", *, seed: int
         needed, given = entry.config.__name__, type(config).__name__
         raise ConfigError(f"{canonical_name(name)} needs a {needed}, got {given}")
     encoder = entry.encoder(config, n_items)
-    encoder.initialize(torch.Generator().manual_seed(seed))
+    generator = torch.Generator().manual_seed(seed)
+    encoder.initialize(generator)
+    if config.item_parts != "id":
+        if features is None:
+            raise ConfigError(
+                f"encoder.item_parts = {config.item_parts!r} needs features of items and the data have none: "
+                "prepare the log with item_tags=, item_words= or item_vectors="
+            )
+        encoder.set_item_features(features, generator)
     return encoder
 
 

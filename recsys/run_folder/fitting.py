@@ -38,6 +38,7 @@ from recsys.run_folder.writing import (
 from recsys.training.callbacks import Callback, run_settings, told
 from recsys.training.checkpoint import Progress
 from recsys.training.config import TrainingConfig
+from recsys.training.item_inputs import item_inputs
 from recsys.training.plots import plot_training
 from recsys.training.reporting import ConsoleReporter, SilentReporter
 from recsys.training.trainer import Trainer
@@ -191,7 +192,9 @@ class Fitting:
 
     def _trainer(self, settings: Settings, store: SequenceStore) -> Trainer:
         training = settings.training
-        encoder = build_encoder(settings.name, store.n_items, settings.encoder, seed=training.seed)
+        encoder = build_encoder(
+            settings.name, store.n_items, settings.encoder, seed=training.seed, features=item_inputs(store)
+        )
         trainer = Trainer(
             encoder.to(self.device),
             store,

@@ -78,7 +78,7 @@ class RunFolder:
 _TEMPORARY = r"\.{}\.\w{{8}}"
 _FILES = ("config.toml", "run.json", "model.safetensors", "metrics.jsonl", "report.json")
 _WRITTEN = "|".join(re.escape(name) for name in _FILES)
-_NPY = r"[a-z_]+\.npy|(users|items)\.parquet|meta\.json"
+_NPY = r"[a-z_]+\.npy|(users|items|tags)\.parquet|meta\.json"
 
 PARTS: Mapping[str, str | None] = {
     rf"{_WRITTEN}|\.unpublished|{_TEMPORARY.format(f'({_WRITTEN})')}": None,

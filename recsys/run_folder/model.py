@@ -20,6 +20,7 @@ from recsys.files import read_json, replacing, save_tensors, sha256_of, write_js
 from recsys.run_folder.layout import RunFolder
 from recsys.run_folder.versions import VERSION, upgraded
 from recsys.training.config import TrainingConfig
+from recsys.training.item_inputs import item_inputs
 
 if TYPE_CHECKING:
     from recsys.encoders.base import EncoderConfig, SequenceEncoder
@@ -165,7 +166,12 @@ def read_run(path: str | Path) -> "tuple[SequenceEncoder, TrainingConfig, str]":
                 f"{run.weights}: missing or damaged (its sha256 is not the recorded one); train anew"
             )
     config, training = read_settings(run, manifest.encoder, manifest.encoder_module)
-    encoder = build_encoder(manifest.encoder, manifest.n_items, config)
+    features = (
+        item_inputs(_require_own(run, manifest, SequenceStore.open(run.data)))
+        if config.item_parts != "id"
+        else None
+    )
+    encoder = build_encoder(manifest.encoder, manifest.n_items, config, features=features)
     try:
         encoder.load_state_dict(load(content))
     except (RuntimeError, SafetensorError):
@@ -187,11 +193,17 @@ def read_run_and_data(path: str | Path) -> "tuple[SequenceEncoder, TrainingConfi
         # Another process may have put another run in this one's place in between.
         if read_manifest(run) == manifest:
             break
+    _require_own(run, manifest, store)
+    return encoder, training, preset, store
+
+
+def _require_own(run: RunFolder, manifest: Manifest, store: SequenceStore) -> SequenceStore:
+    """The data of a run, refused if it was not trained on them."""
     if manifest.dataset not in (None, store.fingerprint):
         raise RunError(
             f"{run.data}: is not the data that this run was trained on; put these back, or train anew"
         )
-    return encoder, training, preset, store
+    return store
 
 
 def _require_encoder(run: RunFolder, name: str, module: str | None) -> None:
@@ -213,4 +225,6 @@ def fingerprint(encoder: "SequenceEncoder") -> str:
     for name, tensor in sorted(encoder.state_dict().items()):
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    if encoder.item_features_digest is not None:
+        digest.update(encoder.item_features_digest.encode())
     return digest.hexdigest()

@@ -14,7 +14,7 @@ from typing import Any
 
 from recsys.errors import RunError
 
-VERSION = 2
+VERSION = 3
 RESUMABLE = ("epochs", "patience", "prefetch")
 """Settings that may change when a run goes on: the first two say how far, the last changes nothing."""
 
@@ -125,8 +125,11 @@ _LATER_1 = {
     "schedule": "constant",
     "repeat_bias": 0,
     "select": "ndcg@10",
+    "item_parts": "id",
+    "item_id_dropout": 0.0,
+    "item_projection": "linear",
 }
-"""Settings that came while version 1 was written, and the values at which its digests left them out."""
+"""Settings that came since version 1 was begun, and the values at which its digests leave them out."""
 
 
 def deciding_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -146,4 +149,12 @@ def _digest_1(settings: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()
 
 
-STEPS: Mapping[int, Callable[[dict[str, Any], Identity], dict[str, Any]]] = {1: _from_1}
+def _from_2(state: dict[str, Any], asked: Identity) -> dict[str, Any]:
+    """Version 2 knew items by their ids alone."""
+    ids_alone = {"item_parts": "id", "item_id_dropout": 0.0, "item_projection": "linear"}
+    identity: Mapping[str, Any] = state["identity"]
+    encoder = {**ids_alone, **identity["encoder"]} if identity["encoder"] else {}
+    return {**state, "format": 3, "identity": {**identity, "encoder": encoder}}
+
+
+STEPS: Mapping[int, Callable[[dict[str, Any], Identity], dict[str, Any]]] = {1: _from_1, 2: _from_2}

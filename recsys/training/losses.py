@@ -6,13 +6,16 @@ catalog's size, and is an estimate.
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from recsys.datasets.prepared.store import SequenceStore
 from recsys.encoders.base import SequenceEncoder
+from recsys.encoders.item_tower import ItemTower
 from recsys.errors import ConfigError
 from recsys.kernels.cross_entropy import linear_cross_entropy
+from recsys.kernels.embedding import item_vectors
 from recsys.kernels.repeats import RepeatLayout, repeat_correction
 from recsys.kernels.sampled_loss import bce_loss, bpr_loss, gbce_loss, sampled_softmax_loss
 from recsys.kernels.sampling import (
@@ -25,6 +28,7 @@ from recsys.kernels.sampling import (
     uniform_sampler,
 )
 from recsys.training.config import OWN_NEGATIVES, TrainingConfig
+from recsys.training.item_inputs import keeps_cold
 
 __all__ = ["FULL_LOSS_ITEMS", "LossPlan", "Negatives", "TrainingLoss", "plan_loss"]
 
@@ -85,6 +89,44 @@ class Negatives:
     log_q: Tensor | None
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class TrainedItems:
+    """The items with a training event, where the loss is over these alone.
+
+    Nobody could have clicked the others: as negatives they would be pushed down, and with them whatever they
+    share with others.
+
+    Attributes:
+        ids: (W,) int64.
+        numbers: (V,) int64 place of each item among them; -1 for the others.
+    """
+
+    ids: Tensor
+    numbers: Tensor
+
+    @classmethod
+    def of(cls, encoder: SequenceEncoder, store: SequenceStore) -> "TrainedItems | None":
+        """The trained items of a log; None where the loss is over the whole catalog.
+
+        It is where all are trained, and where items are their ids alone and untrained ones came with the log
+        unasked: losses over those are what they always were.
+        """
+        asked = isinstance(encoder.item_embedding, ItemTower) or keeps_cold(store)
+        counts = store.item_counts() if asked else np.ones(1)
+        if (counts > 0).all():
+            return None
+        ids = np.flatnonzero(counts > 0)
+        numbers = np.full(len(counts), -1, dtype=np.int64)
+        numbers[ids] = np.arange(len(ids))
+        return cls(torch.from_numpy(ids), torch.from_numpy(numbers))
+
+    def to(self, device: torch.device) -> "TrainedItems":
+        """The same on a device."""
+        if self.ids.device == device:
+            return self
+        return TrainedItems(self.ids.to(device), self.numbers.to(device))
+
+
 def plan_loss(config: TrainingConfig, n_items: int, device: torch.device) -> LossPlan:
     """Choose full or sampled by catalog size where the configuration leaves it open."""
     limit = FULL_LOSS_ITEMS.get(device.type, FULL_LOSS_ITEMS["cpu"])
@@ -113,14 +155,15 @@ class TrainingLoss:
 
     Args:
         encoder: whose items are scored.
-        store: for the popularity of items; only training events are counted.
+        store: for the popularity of items and which of them train; only training events are counted. None
+            where neither matters.
         config: of the run.
 
     Raises:
         ConfigError: the encoder has a repeat bias and the loss samples.
     """
 
-    def __init__(self, encoder: SequenceEncoder, store: SequenceStore, config: TrainingConfig) -> None:
+    def __init__(self, encoder: SequenceEncoder, store: SequenceStore | None, config: TrainingConfig) -> None:
         self.plan = plan_loss(config, encoder.n_items, encoder.device)
         if self.plan.sampled and encoder.repeat_bias is not None:
             raise ConfigError(
@@ -129,30 +172,49 @@ class TrainingLoss:
             )
         self._encoder = encoder
         self._config = config
+        self._trained = None if store is None else TrainedItems.of(encoder, store)
         self._sampler: NegativeSampler | None = None
         if self.plan.sampled:
             if config.negative_sampling == "uniform":
-                self._sampler = uniform_sampler(encoder.n_items)
+                self._sampler = uniform_sampler(self.n_items)
             else:
                 # In-batch negatives come as often as items are targets.
                 power = config.popularity_power if config.negative_sampling == "popularity" else 1.0
-                self._sampler = popularity_sampler(store.item_counts(), power)
+                assert store is not None
+                counts = store.item_counts()
+                self._sampler = popularity_sampler(
+                    counts if self._trained is None else counts[counts > 0], power
+                )
+
+    @property
+    def n_items(self) -> int:
+        """Items that the loss is over."""
+        return self._encoder.n_items if self._trained is None else len(self._trained.ids)
+
+    def scored(self, targets: Tensor, negatives: Negatives | None) -> Tensor | None:
+        """Items that the loss of a batch scores, on the targets' device; None for the whole catalog."""
+        if negatives is None:
+            return None
+        return torch.cat((targets, negatives.ids.to(targets.device).reshape(-1)))
 
     def draw(self, targets: Tensor, seed: int) -> Negatives | None:
         """Negatives for (M,) targets on the host, the same for the same seed; None if the loss has none."""
         sampler, count = self._sampler, self.plan.n_negatives
         if sampler is None:
             return None
+        if self._trained is not None:
+            targets = self._trained.numbers[targets]
         if self._config.negative_sampling == "in_batch":
             ids = draw_in_batch(targets, count, seed)
         elif self.plan.shared:
             ids = draw_shared(sampler, count, seed)
         else:
             ids = draw_negatives(sampler, targets, count, seed)
-        if self.plan.name != "sampled_softmax":
-            return Negatives(ids, None)
         avoided = None if self.plan.shared else targets
-        return Negatives(ids, log_expected_count(sampler, ids, ids.shape[-1], avoided))
+        log_q = None
+        if self.plan.name == "sampled_softmax":
+            log_q = log_expected_count(sampler, ids, ids.shape[-1], avoided)
+        return Negatives(ids if self._trained is None else self._trained.ids[ids], log_q)
 
     def __call__(
         self,
@@ -176,15 +238,18 @@ class TrainingLoss:
         if repeats is not None:
             return self._with_repeats(hidden, targets, repeats, sees_later)
         if negatives is None:
+            weight, targets = self._catalog(targets)
             return linear_cross_entropy(
                 hidden,
-                self._encoder.item_weight,
+                weight,
                 targets,
                 label_smoothing=config.label_smoothing,
                 temperature=temperature,
             )
-        items = self._encoder.scored_items.items
-        ids = negatives.ids.to(hidden.device, non_blocking=True)
+        scored = self._encoder.scored_items
+        items, sparse = scored.items, not isinstance(scored, ItemTower)
+        targets = scored.places(targets)
+        ids = scored.places(negatives.ids.to(hidden.device, non_blocking=True))
         if self.plan.name == "sampled_softmax":
             assert negatives.log_q is not None
             return sampled_softmax_loss(
@@ -195,7 +260,7 @@ class TrainingLoss:
                 log_q=negatives.log_q.to(hidden.device, non_blocking=True),
                 label_smoothing=config.label_smoothing,
                 temperature=temperature,
-                sparse=True,
+                sparse=sparse,
             )
         if self.plan.name == "gbce":
             return gbce_loss(
@@ -204,12 +269,20 @@ class TrainingLoss:
                 targets,
                 ids,
                 t=config.gbce_t,
-                n_items=self._encoder.n_items,
+                n_items=self.n_items,
                 temperature=temperature,
-                sparse=True,
+                sparse=sparse,
             )
         compute = bce_loss if self.plan.name == "bce" else bpr_loss
-        return compute(hidden, items, targets, ids, temperature=temperature, sparse=True)
+        return compute(hidden, items, targets, ids, temperature=temperature, sparse=sparse)
+
+    def _catalog(self, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Vectors of the items that the softmax is over, and the targets' places among them."""
+        weight = self._encoder.item_weight
+        if self._trained is None:
+            return weight, targets
+        trained = self._trained.to(targets.device)
+        return item_vectors(weight, trained.ids), trained.numbers[targets]
 
     def _with_repeats(
         self, hidden: Tensor, targets: Tensor, layout: RepeatLayout, sees_later: bool
@@ -218,11 +291,11 @@ class TrainingLoss:
         encoder, smoothing = self._encoder, self._config.label_smoothing
         temperature = self._config.temperature
         assert encoder.repeat_bias is not None
-        weight = encoder.item_weight
+        weight, places = self._catalog(targets)
         losses = linear_cross_entropy(
             hidden,
             weight,
-            targets,
+            places,
             label_smoothing=smoothing,
             temperature=temperature,
             reduction="none",
@@ -242,7 +315,7 @@ class TrainingLoss:
                 encoder.repeat_bias.bias.to(states.dtype),
                 layout,
                 sees_later=sees_later,
-                n_items=encoder.n_items,
+                n_items=self.n_items,
                 label_smoothing=smoothing,
                 temperature=temperature,
             )

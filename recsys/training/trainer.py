@@ -129,12 +129,14 @@ class Trainer:
             if self.folder is None:
                 raise RunError("there is no run folder to resume from")
             self.restore(self.folder / "checkpoint")
-        embedding = self.encoder.item_embedding
-        embedding.sparse = self._loss.plan.sampled
+        tables = (self.encoder.item_embedding, self.encoder.scored_items)
+        for table in tables:
+            table.sparse = self._loss.plan.sampled
         try:
             self._train()
         finally:
-            embedding.sparse = False
+            for table in tables:
+                table.sparse = False
         if self._best:
             self.encoder.load_state_dict(self._best)
         elif self._average:
@@ -213,14 +215,17 @@ class Trainer:
         task = prepared.task
         inputs = task.batch.to(self._device)
         targets = task.targets.to(self._device, non_blocking=True)
-        with self._precision.encoder():
-            hidden = self.encoder(inputs, generator=self._generator)
-            if task.rows is not None:
-                hidden = hidden[task.rows.to(self._device, non_blocking=True)]
-        repeats = None if task.repeats is None else task.repeats.to(self._device)
-        later = not self.encoder.looks_back(self._generator)
-        with self._precision.loss():
-            return self._loss(hidden, targets, prepared.negatives, repeats, sees_later=later)
+        with contextlib.ExitStack() as held:
+            with self._precision.encoder():
+                scored = self._loss.scored(targets, prepared.negatives)
+                held.enter_context(self.encoder.items_held(inputs.items, scored, seed=prepared.seed))
+                hidden = self.encoder(inputs, generator=self._generator)
+                if task.rows is not None:
+                    hidden = hidden[task.rows.to(self._device, non_blocking=True)]
+            repeats = None if task.repeats is None else task.repeats.to(self._device)
+            later = not self.encoder.looks_back(self._generator)
+            with self._precision.loss():
+                return self._loss(hidden, targets, prepared.negatives, repeats, sees_later=later)
 
     def _run_epoch(self, plan: EpochPlan) -> None:
         progress, started, saved = self.progress, time.perf_counter(), time.monotonic()

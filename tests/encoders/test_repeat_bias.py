@@ -119,8 +119,7 @@ def test_the_loss_is_that_of_the_biased_logits(name: str) -> None:
         encoder.repeat_bias.weight.copy_(torch.tensor([0.3, -0.2, 0.1, 0.4]))
         encoder.item_embedding.weight.mul_(20)
     task = make_task(encoder, SequenceBatch.from_lengths(items, lengths), rng)
-    store: Any = None
-    loss = TrainingLoss(encoder, store, TrainingConfig(label_smoothing=0.1, temperature=0.7))
+    loss = TrainingLoss(encoder, None, TrainingConfig(label_smoothing=0.1, temperature=0.7))
     hidden = torch.randn(task.n_targets, 16, dtype=torch.float64, requires_grad=True)
     found = loss(hidden, task.targets, None, task.repeats, sees_later=not encoder.causal)
 

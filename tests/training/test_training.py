@@ -24,6 +24,9 @@ from recsys.training.optimizer import make_optimizer, set_learning_rate
 from recsys.training.reporting import SilentReporter
 from recsys.training.trainer import Trainer
 
+ITEM_SETTINGS = {"item_parts", "item_id_dropout", "item_projection"}
+"""Settings that came with version 3 of checkpoints."""
+
 TINY: dict[str, Any] = {"amp": False, "epochs": 3, "batch_events": 128, "warmup_steps": 2}
 
 # BERT4Rec as it is learns in 25 epochs of this small log from some seeds only.
@@ -354,12 +357,25 @@ def test_a_checkpoint_of_version_1_goes_on_under_its_own_settings(
     assert all(torch.equal(resumed[name], value) for name, value in whole.items())
 
 
+def test_a_checkpoint_of_version_2_goes_on(store: SequenceStore, tmp_path: Path) -> None:
+    config = TrainingConfig(**{**TINY, "epochs": 4})
+    _train(store, folder=tmp_path)
+    path = tmp_path / "checkpoint" / "state.json"
+    state = json.loads(path.read_text())
+    for name in ITEM_SETTINGS:
+        del state["identity"]["encoder"][name]
+    path.write_text(json.dumps({**state, "format": 2}))
+    trainer = Trainer(_encoder(store), store, config, folder=tmp_path)
+    assert trainer.run(resume=True).epoch == 4
+    assert torch.equal(_weights(trainer), _weights(_train(store, epochs=4)))
+
+
 def _as_version_1(path: Path) -> None:
     """Rewrite a state as the first version wrote it, when some settings did not exist."""
 
     def digest(settings: dict[str, Any]) -> str:
         left_out = {"tie_items", "norm", "feed_forward", "schedule", "repeat_bias", "select"}
-        left_out |= {"epochs", "patience", "prefetch"}
+        left_out |= {"epochs", "patience", "prefetch", *ITEM_SETTINGS}
         kept = {key: value for key, value in settings.items() if key not in left_out}
         return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
 
@@ -594,4 +610,5 @@ def test_no_field_is_without_a_test_of_its_effect() -> None:
         own = {f.name for f in dataclasses.fields(encoder_config(name, {}))}
         own -= {"item_hashes", "item_buckets"}  # test_hashed_items_train
         own -= {"clock", "clock_half_life"}  # tests/encoders/test_clock.py
+        own -= ITEM_SETTINGS  # tests/training/test_item_tower.py
         assert own <= set(changes) | set(ENCODER_CHANGES["sasrec"]), name

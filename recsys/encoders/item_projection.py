@@ -1,0 +1,120 @@
+"""From vectors that somebody else's model made of items to vectors of the encoder's width.
+
+Legend: V items, p their vectors' width, D the encoder's.
+"""
+
+import warnings
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+
+from recsys.encoders.items import BLOCK, DEVIATION
+from recsys.kernels.linear import Linear, linear
+
+__all__ = ["Projection"]
+
+_SAMPLE = 65_536
+"""Trained items of whose vectors the principal directions are taken, at most."""
+
+
+class Projection(nn.Module):
+    """P x + b for each item, and for "mlp" two layers more beside it.
+
+    P starts from the principal directions of the trained items' vectors, turned at random so that no
+    coordinate has more of them than others, and scaled so that vectors begin as wide as id rows; b takes
+    their mean away, which embedding models have and which tells no item from another.
+
+    Args:
+        vectors: (V, p) float16; mapped files stay where they are.
+        trained: (V,) bool.
+        width: D.
+        kind: "linear" or "mlp".
+        generator: of the turn and of the further layers.
+    """
+
+    vectors: Tensor
+
+    def __init__(
+        self,
+        vectors: NDArray[np.float16],
+        trained: NDArray[np.bool_],
+        width: int,
+        kind: Literal["linear", "mlp"],
+        generator: torch.Generator,
+    ) -> None:
+        super().__init__()
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+            self.register_buffer("vectors", torch.from_numpy(vectors), persistent=False)
+        weight, bias = _principal(vectors, trained, width, generator)
+        self.weight, self.bias = nn.Parameter(weight), nn.Parameter(bias)
+        self.up = self.down = None
+        if kind == "mlp":
+            self.up, self.down = Linear(width, 2 * width), Linear(2 * width, width)
+            with torch.no_grad():
+                self.up.weight.normal_(0.0, width**-0.5, generator=generator)
+                self.down.weight.normal_(0.0, 0.5 * DEVIATION * (2 * width) ** -0.5, generator=generator)
+                self.up.bias.zero_()
+                self.down.bias.zero_()
+
+    def forward(self, ids: Tensor | None) -> Tensor:
+        """(n, D) of items (n,); of all V for None."""
+        made: Tensor = _Project.apply(self.weight, self.bias, self.vectors, ids)  # type: ignore[no-untyped-call]
+        if self.up is None or self.down is None:
+            return made
+        return made + self.down(F.gelu(self.up(made / DEVIATION)))  # type: ignore[no-any-return]
+
+
+class _Project(torch.autograd.Function):
+    """X P^T + b, of which nothing of X's size in another type is kept: blocks are widened one at a time."""
+
+    @staticmethod
+    def forward(ctx: Any, weight: Tensor, bias: Tensor, vectors: Tensor, ids: Tensor | None) -> Tensor:
+        ctx.save_for_backward(vectors, ids)
+        ctx.dtype = weight.dtype
+        out = weight.new_empty(len(vectors) if ids is None else len(ids), weight.shape[0])
+        for first in range(0, len(out), BLOCK):
+            out[first : first + BLOCK] = linear(_block(vectors, ids, first, weight.dtype), weight, bias)
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
+        vectors, ids = ctx.saved_tensors
+        gradient = upstream.new_zeros(upstream.shape[1], vectors.shape[1], dtype=ctx.dtype)
+        upstream = upstream.to(ctx.dtype)
+        for first in range(0, len(upstream), BLOCK):
+            rows = upstream[first : first + BLOCK]
+            gradient.addmm_(rows.T, _block(vectors, ids, first, ctx.dtype))
+        return gradient, upstream.sum(0), None, None
+
+
+def _block(vectors: Tensor, ids: Tensor | None, first: int, dtype: torch.dtype) -> Tensor:
+    block = slice(first, first + BLOCK)
+    return (vectors[block] if ids is None else vectors[ids[block]]).to(dtype)
+
+
+def _principal(
+    vectors: NDArray[np.float16], trained: NDArray[np.bool_], width: int, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """P (D, p) and b (D,) at the start."""
+    known = np.flatnonzero(trained)
+    sample = known[np.linspace(0, len(known) - 1, min(len(known), _SAMPLE)).astype(np.int64)]
+    x = torch.from_numpy(np.asarray(vectors[sample], dtype=np.float64))
+    x = x[x.abs().sum(1) > 0]  # items without a vector have zeros
+    turn = torch.linalg.qr(torch.randn(width, width, generator=generator, dtype=torch.float64))[0]
+    p = vectors.shape[1]
+    if not len(x):
+        return torch.zeros(width, p), torch.zeros(width)
+    mean = x.mean(0)
+    variances, directions = torch.linalg.eigh((x - mean).T @ (x - mean) / len(x))
+    kept = min(width, p)
+    variances, directions = variances.flip(0)[:kept], directions.flip(1)[:, :kept]
+    spread = float(variances.clamp(min=0).sum() / width) ** 0.5
+    weight = turn[:, :kept] @ directions.T * (DEVIATION / max(spread, 1e-12))
+    return weight.float(), -(weight @ mean).float()
