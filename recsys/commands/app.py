@@ -27,6 +27,7 @@ from recsys.commands import (
     index,
     prepare,
     recommend,
+    serve,
     train,
     tune,
     warm_up,
@@ -60,6 +61,7 @@ app.command()(tune.tune)
 app.command()(evaluate.evaluate)
 app.command()(compare.compare)
 app.command()(recommend.recommend)
+serve.register(app)
 app.command("warm-up")(warm_up.warm_up)
 app.command()(doctor.doctor)
 app.add_typer(bench.bench)

@@ -27,6 +27,11 @@ EXAMPLES = {
     "build": ("recsys index run --kind hnsw --set ef_search=200",),
     "add": ("recsys index add run new-item --like 50,181",),
     "remove": ("recsys index remove run 50 181",),
+    "serve": (
+        "recsys serve run",
+        "recsys serve --model now=run:90 --model new=run-2:10 --workers 2 --keys keys.toml --host 0.0.0.0",
+    ),
+    "new": ("recsys keys new shop --scopes read,write --file keys.toml",),
     "warm-up": ("recsys warm-up run",),
     "doctor": ("recsys doctor --json > doctor.json",),
 }

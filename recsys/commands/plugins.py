@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Iterator
+from contextvars import ContextVar
 from typing import Annotated, Any
 
 import typer
@@ -57,8 +58,13 @@ def _option() -> Any:
     return option
 
 
+loaded: ContextVar[tuple[str, ...]] = ContextVar("loaded", default=())
+"""Modules that the command at hand has imported, for processes that it starts."""
+
+
 def _load(value: list[str] | None) -> list[str] | None:
     if value:
+        loaded.set(tuple(value))
         from recsys.encoders.registry import load_plugin
 
         if not {os.getcwd(), ""} & set(sys.path):

@@ -32,6 +32,7 @@ class ServeSettings:
         page: whether the page for people is served.
         log_users: whether lines name users, who are hashed otherwise.
         device: as of `Recommender.load`.
+        plugins: modules of encoders of one's own, imported by every worker.
     """
 
     models: tuple[tuple[str, str, float], ...]
@@ -57,6 +58,7 @@ class ServeSettings:
     page: bool = True
     log_users: bool = False
     device: str = "auto"
+    plugins: tuple[str, ...] = ()
 
     def to_json(self) -> str:
         """As a worker is handed it."""
@@ -68,5 +70,6 @@ class ServeSettings:
         found = json.loads(text)
         for name in ("models", "shadows"):
             found[name] = tuple(tuple(row) for row in found[name])
-        found["cors"] = tuple(found["cors"])
+        for name in ("cors", "plugins"):
+            found[name] = tuple(found[name])
         return cls(**found)
