@@ -32,7 +32,7 @@ def register(app: typer.Typer) -> None:
 
 def serve(
     run: Annotated[
-        Path | None, typer.Argument(metavar="[RUN]", help="Folder of a finished run.", show_default=False)
+        Path | None, typer.Argument(metavar="RUN", help="Folder of a finished run.", show_default=False)
     ] = None,
     model: Annotated[
         list[str] | None,

@@ -118,7 +118,7 @@ class _Parent(MPServer):
 
     def _spawn_workers(self, *args: Any, **named: Any) -> None:
         with _ignored(signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2):
-            super()._spawn_workers(*args, **named)
+            super()._spawn_workers(*args, **named)  # type: ignore[no-untyped-call]
 
     def _respawn_workers(self, *args: Any, **named: Any) -> None:
         with _ignored(signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2):
@@ -181,7 +181,7 @@ class _Parent(MPServer):
     def shutdown(self, exit_code: int = 0) -> None:
         """End the workers; the exit code is for the command line to say."""
         self.interrupt_children.clear()
-        super().shutdown(exit_code)
+        super().shutdown(exit_code)  # type: ignore[no-untyped-call]
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, NoReturn
 from fastapi import FastAPI
 
 from recsys.errors import ConfigError, RecsysError
-from recsys.events.by_place import open_store
+from recsys.events.by_place import open_events
 from recsys.serving.engine.engine import ServingEngine
 from recsys.serving.engine.loading import use_one_thread
 from recsys.serving.http.app import create_app
@@ -47,7 +47,7 @@ def create() -> FastAPI:
     use_one_thread()
     try:
         _load_plugins(settings.plugins)
-        events = None if settings.events is None else open_store(settings.events, settings.durability)
+        events = None if settings.events is None else open_events(settings.events, settings.durability)
         metrics = Metrics()
         engine = ServingEngine(settings, events, metrics)
         service = Service(settings, engine, events, metrics=metrics)
