@@ -43,7 +43,7 @@ class State:
         """What a worker that loads was at last."""
         return _read(self._step)
 
-    def mark_ready(self) -> None:
+    def say_ready(self) -> None:
         """Tell that this process takes requests."""
         _write(self.folder / f"ready-{os.getpid()}", "")
 

@@ -90,7 +90,7 @@ class _Life:
         except BaseException:
             log.exception("loading failed")
             _give_up(self.state, RecsysError("loading failed; the log says why"))
-        self.state.mark_ready()
+        self.state.say_ready()
 
     def _drain(self) -> None:
         self.service.draining = True
