@@ -43,9 +43,12 @@ class SyntheticLog:
         drawn: scores of that recommender on this very draw; they differ from ``best`` by chance alone.
         description: the rule in one line.
         probabilities: the rule itself. For `markov_log` (V, branching) float64 beside ``successors``;
-            for `clock_log` (groups, parts of the day, V) float64.
-        successors: (V, branching) int64 next items, most likely first; None for `clock_log`.
-        user_group: (U,) int64 group of each user; None for `markov_log`.
+            for `clock_log` (groups, parts of the day, V) float64; for `attribute_log` (groups, branching).
+        successors: (V, branching) int64 next items, most likely first, or for `attribute_log` next groups;
+            None for `clock_log`.
+        user_group: (U,) int64 group of each user; of `clock_log` alone.
+        items: a row for each item, ``item_id`` and ``group``; of `attribute_log` alone.
+        vectors: (V, p) float32 in the order of these rows; of `attribute_log` alone.
     """
 
     frame: "pl.DataFrame"
@@ -56,6 +59,8 @@ class SyntheticLog:
     successors: Ints | None = None
     without_clock: dict[str, float] | None = None
     user_group: Ints | None = None
+    items: "pl.DataFrame | None" = None
+    vectors: NDArray[np.float32] | None = None
 
     def write(self, path: str | Path) -> Path:
         """Write the log as Parquet, whole or not at all.
@@ -107,12 +112,12 @@ def markov_log(
     Raises:
         ArgumentError: an argument is out of range.
     """
-    _check(n_users >= 1, "n_users", n_users, "at least 1")
-    _check(1 <= branching < n_items, "branching", branching, f"from 1 to n_items - 1 ({n_items - 1})")
-    _check(0 < decay < 1, "decay", decay, "between 0 and 1")
-    _check(0 <= noise < 1, "noise", noise, "in [0, 1)")
-    _check(min_length >= 3, "min_length", min_length, "at least 3")
-    _check(mean_length >= min_length, "mean_length", mean_length, f"at least min_length ({min_length})")
+    check(n_users >= 1, "n_users", n_users, "at least 1")
+    check(1 <= branching < n_items, "branching", branching, f"from 1 to n_items - 1 ({n_items - 1})")
+    check(0 < decay < 1, "decay", decay, "between 0 and 1")
+    check(0 <= noise < 1, "noise", noise, "in [0, 1)")
+    check(min_length >= 3, "min_length", min_length, "at least 3")
+    check(mean_length >= min_length, "mean_length", mean_length, f"at least min_length ({min_length})")
     rng = np.random.default_rng(seed)
     successors = distinct_rows(n_items, branching, rng)
     weights = decay ** np.arange(branching)
@@ -128,7 +133,7 @@ def markov_log(
     # Items that are no successor are all alike, so an ideal list holds one at any of the places left.
     spread = np.full(n_users, np.inf)
     ranks = np.where(found.any(axis=1), found.argmax(axis=1), spread)
-    frame = _frame(lengths, items, steady_times(offsets, rng))
+    frame = interactions(lengths, items, steady_times(offsets, rng))
     return SyntheticLog(
         frame=frame,
         best=expected_scores(by_rank[None, :], np.ones(1)),
@@ -177,15 +182,15 @@ def clock_log(
     Raises:
         ArgumentError: an argument is out of range.
     """
-    _check(n_users >= 1, "n_users", n_users, "at least 1")
-    _check(n_items >= 2, "n_items", n_items, "at least 2")
-    _check(groups >= 1, "groups", groups, "at least 1")
-    _check(parts >= 1 and 24 % parts == 0, "parts", parts, "a divisor of 24")
-    _check(0 < decay < 1, "decay", decay, "between 0 and 1")
-    _check(0 <= noise < 1, "noise", noise, "in [0, 1)")
-    _check(min_length >= 3, "min_length", min_length, "at least 3")
-    _check(mean_length >= min_length, "mean_length", mean_length, f"at least min_length ({min_length})")
-    _check(-14 <= utc_offset_hours <= 14, "utc_offset_hours", utc_offset_hours, "from -14 to 14")
+    check(n_users >= 1, "n_users", n_users, "at least 1")
+    check(n_items >= 2, "n_items", n_items, "at least 2")
+    check(groups >= 1, "groups", groups, "at least 1")
+    check(parts >= 1 and 24 % parts == 0, "parts", parts, "a divisor of 24")
+    check(0 < decay < 1, "decay", decay, "between 0 and 1")
+    check(0 <= noise < 1, "noise", noise, "in [0, 1)")
+    check(min_length >= 3, "min_length", min_length, "at least 3")
+    check(mean_length >= min_length, "mean_length", mean_length, f"at least min_length ({min_length})")
+    check(-14 <= utc_offset_hours <= 14, "utc_offset_hours", utc_offset_hours, "from -14 to 14")
     rng = np.random.default_rng(seed)
     weights = decay ** np.arange(n_items)
     weights = (1 - noise) * weights / weights.sum() + noise / n_items
@@ -215,7 +220,7 @@ def clock_log(
     places = np.empty_like(order)
     np.put_along_axis(places, order, np.broadcast_to(np.arange(n_items), order.shape), axis=-1)
     return SyntheticLog(
-        frame=_frame(lengths, items, timestamps),
+        frame=interactions(lengths, items, timestamps),
         best=expected_scores(weights[None, :], np.ones(1)),
         drawn=scores_of_ranks(places[user_group, part[last], items[last]].astype(np.float64)),
         without_clock=expected_scores(sorted_marginal, shares),
@@ -228,12 +233,14 @@ def clock_log(
     )
 
 
-def _check(holds: bool, name: str, value: float, wanted: str) -> None:
+def check(holds: bool, name: str, value: float, wanted: str) -> None:
+    """Refuse an argument that is out of range."""
     if not holds:
         raise ArgumentError(f"{name}={value} is out of range: it must be {wanted}")
 
 
-def _frame(lengths: Ints, items: Ints, timestamps: Ints) -> "pl.DataFrame":
+def interactions(lengths: Ints, items: Ints, timestamps: Ints) -> "pl.DataFrame":
+    """The frame of a log whose users' events lie one after the other."""
     import polars as pl
 
     return pl.DataFrame(

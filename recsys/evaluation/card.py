@@ -74,6 +74,7 @@ def protocol_card(
         "tie_orders": None,
         "cold_items_dropped": find("cold_items"),
         "cold_events_dropped": find("cold_events"),
+        "cold_items_kept": find("untrained_items"),
         "seed": seed if protocol.sampled or protocol.max_users or protocol.max_valid_users else None,
         "notes": list(protocol.notes),
         "warning": protocol.warning,
@@ -113,6 +114,8 @@ def render_card(card: Mapping[str, Any]) -> str:
             "Cold items",
             f"{card['cold_items_dropped']:,} dropped with {card['cold_events_dropped'] or 0:,} events"
             if card["cold_items_dropped"]
+            else f"{card['cold_items_kept']:,} of the catalog have no training event"
+            if card.get("cold_items_kept")
             else "",
         ),
         ("Seed", card["seed"]),

@@ -9,11 +9,14 @@ import pytest
 from numpy.typing import NDArray
 
 from recsys.datasets.sources.readers import read_interactions
+from recsys.datasets.synthetic.attributes import attribute_log
 from recsys.datasets.synthetic.logs import SyntheticLog, clock_log, markov_log
 from recsys.errors import ArgumentError, DataError
 
 MARKOV = markov_log(6_000, 150, seed=7)
 CLOCK = clock_log(6_000, 120, groups=3, utc_offset_hours=-5, seed=7)
+
+ATTRIBUTES = attribute_log(6_000, 200, groups=10, cold=0.3, mean_length=30, seed=7)
 
 
 def scores_of(lists: NDArray[np.int64], targets: NDArray[np.int64], k: int) -> dict[str, float]:
@@ -37,7 +40,7 @@ def last_events(log: SyntheticLog) -> tuple[NDArray[Any], NDArray[Any], NDArray[
     return rows["last"].to_numpy(), rows["before"].to_numpy(), rows["timestamp"].to_numpy()
 
 
-@pytest.mark.parametrize("log", [MARKOV, CLOCK], ids=["markov", "clock"])
+@pytest.mark.parametrize("log", [MARKOV, CLOCK, ATTRIBUTES], ids=["markov", "clock", "attributes"])
 def test_logs_obey_the_contract_without_ties(log: SyntheticLog, tmp_path: Path) -> None:
     frame = log.frame
     assert frame.columns == ["user_id", "item_id", "timestamp"]
@@ -47,6 +50,43 @@ def test_logs_obey_the_contract_without_ties(log: SyntheticLog, tmp_path: Path) 
     assert frame.group_by("user_id").len()["len"].min() == 5
     assert frame.group_by("user_id").len()["len"].mean() == pytest.approx(30, rel=0.05)
     assert frame["user_id"].n_unique() == 6_000
+
+
+@pytest.mark.parametrize("k", [1, 5, 10, 20])
+def test_an_oracle_of_groups_reaches_the_best_on_cold_and_warm_targets(k: int) -> None:
+    log = ATTRIBUTES
+    assert log.items is not None
+    assert log.successors is not None
+    group = log.items["group"].str.slice(len("group-")).cast(pl.Int64).to_numpy()
+    assert np.bincount(group).tolist() == [20] * 10
+    target, before, _ = last_events(log)
+    rng = np.random.default_rng(0)
+    # The groups by likelihood, each with its items in an order of each user's own.
+    order = rng.permuted(
+        np.broadcast_to(np.argsort(group, kind="stable").reshape(10, 20), (6_000, 10, 20)), axis=2
+    )
+    ranked = [
+        own[[*follow, *(g for g in range(10) if g not in follow)]].ravel()
+        for own, follow in zip(order, log.successors[group[before]].tolist(), strict=True)
+    ]
+    earlier = log.frame.filter(pl.col("timestamp") < pl.col("timestamp").last().over("user_id"))
+    warm = np.isin(target, earlier["item_id"].unique().to_numpy())
+    assert 0.25 < 1 - warm.mean() < 0.35
+    for rows in (slice(None), warm, ~warm):
+        found = scores_of(np.array(ranked)[rows], target[rows], k)
+        for name, value in found.items():
+            assert value == pytest.approx(log.best[name], abs=3 * 0.5 / np.sqrt(len(target[rows])))
+    assert log.drawn[f"hr@{k}"] == pytest.approx(log.best[f"hr@{k}"], abs=3 * 0.5 / np.sqrt(6_000))
+
+
+def test_vectors_of_a_group_lie_together() -> None:
+    log = ATTRIBUTES
+    assert log.items is not None
+    assert log.vectors is not None
+    group = log.items["group"].to_numpy()
+    near = np.linalg.norm(log.vectors[:, None] - log.vectors[None], axis=2)
+    same = group[:, None] == group[None]
+    assert near[same].max() < near[~same].min()
 
 
 @pytest.mark.parametrize("k", [1, 5, 10, 20])

@@ -1,0 +1,53 @@
+"""Items that nobody has clicked yet are answered as well as the others, by their features alone."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from recsys import Recommender, SequenceStore, prepare
+from recsys.datasets.synthetic.attributes import attribute_log
+from recsys.datasets.synthetic.logs import SyntheticLog
+from recsys.evaluation.card import render_card
+
+
+@pytest.fixture(scope="module")
+def log() -> SyntheticLog:
+    return attribute_log(seed=0)
+
+
+@pytest.fixture(scope="module")
+def prepared(log: SyntheticLog, tmp_path_factory: pytest.TempPathFactory) -> SequenceStore:
+    out = Path(tmp_path_factory.mktemp("attributes")) / "data"
+    return prepare(
+        log.frame, out, items=log.items, item_tags="group", item_vectors=log.vectors, keep_cold=True
+    )
+
+
+def _hits(prepared: SequenceStore, **encoder: Any) -> tuple[float, float, str]:
+    """HR@10 of targets with and without a training event, and the card."""
+    small = {"d_model": 32, "n_layers": 1, "d_ff": 64, "dropout": 0.1, "max_length": 40, "repeat_bias": 0}
+    training = {"batch_events": 1024, "learning_rate": 5e-3, "label_smoothing": 0.0, "ema_decay": 0.98}
+    model = Recommender(
+        "sasrec",
+        encoder_options={**small, **encoder},
+        training_options={**training, "epochs": 12, "evaluate_every": 4},
+    ).fit(prepared)
+    result = model.evaluate()
+    by_class = result.slices["popularity"]
+    warm = [entry for name, entry in by_class.items() if name != "cold" and entry["rows"]]
+    rows = sum(entry["rows"] for entry in warm)
+    assert rows + by_class["cold"]["rows"] == 1500
+    hits = sum(entry["rows"] * entry["hr@10"] for entry in warm) / rows
+    return hits, by_class["cold"]["hr@10"], render_card(result.protocol)
+
+
+@pytest.mark.slow
+def test_features_answer_for_items_without_events(log: SyntheticLog, prepared: SequenceStore) -> None:
+    best = log.best["hr@10"]
+    _, cold, _ = _hits(prepared)
+    assert cold <= 0.02
+    warm, cold, card = _hits(prepared, item_parts="id+features", item_id_dropout=0.7)
+    assert cold >= 0.8 * best
+    assert warm >= 0.95 * best
+    assert "100 of the catalog have no training event" in card
