@@ -328,7 +328,7 @@ class Recommender:
         interests: int = 1,
         on_unknown: OnUnknown = "raise",
     ) -> tuple[Any, Any]:
-        """As :meth:`recommend`, for programs.
+        """As :meth:`recommend`, for programs; those that may not warn ask an :meth:`answerer`.
 
         Returns:
             ids: (R, k) raw item ids, None past the last answer; scores: (R, k) float32, -inf there; at

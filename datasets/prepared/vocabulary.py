@@ -43,6 +43,7 @@ class Vocabulary:
             raise DataError(f"vocabulary {ids.name!r}: ids repeat or are out of order; prepare the log again")
         self.ids = ids
         self._numbers: NDArray[np.int64] | None = ids.to_numpy() if ids.dtype == pl.Int64 else None
+        self._places: dict[str, int] | None = None
 
     @classmethod
     def read(cls, path: str | Path, column: str) -> "Vocabulary":
@@ -80,6 +81,11 @@ class Vocabulary:
         if self._numbers is not None:
             return self._encode_numbers(_as_numbers(ids))
         return self._encode_text(_as_text(ids))
+
+    def keep_table(self) -> None:
+        """Hold a table of text ids from now on, some hundred bytes each, for a process that looks up many."""
+        if self._numbers is None and self._places is None:
+            self._places = {name: place for place, name in enumerate(self.ids.to_list())}
 
     def require(self, ids: "Iterable[Any]", what: str = "id") -> NDArray[np.int32]:
         """Indices of ids that must all be known.
@@ -129,6 +135,8 @@ class Vocabulary:
     def _encode_text(self, asked: "pl.Series") -> NDArray[np.int32]:
         import polars as pl
 
+        if self._places is not None:
+            return np.array([self._places.get(value, -1) for value in asked.to_list()], dtype=np.int32)
         # A join needs polars' threads, which a forked process lacks.
         if asked.len() <= _FEW or polars_is_lost():
             return np.array([self._place(value) for value in asked.to_list()], dtype=np.int32)

@@ -51,10 +51,11 @@ class Answer:
 
 
 class Answerer:
-    """Answers requests of one model; made by `Recommender.answerer`. It keeps nothing between calls.
+    """Answers requests of one model; made by `Recommender.answerer`.
 
-    A service calls :meth:`read`, then :meth:`encode` for those whose query vectors it has not kept by
-    :meth:`Reading.state_key`, then :meth:`search`. Nothing here warns. Safe to share by threads.
+    It keeps nothing between calls but a table of text ids. A service calls :meth:`read`, then :meth:`encode`
+    for those whose query vectors it has not kept by :meth:`Reading.state_key`, then :meth:`search`. Nothing
+    here warns. Safe to share by threads.
 
     Args:
         encoder: in evaluation mode.
@@ -67,6 +68,7 @@ class Answerer:
         self, encoder: SequenceEncoder, decoder: Decoder, names: Names, *, backend: str = "auto"
     ) -> None:
         self._encoder, self._decoder, self._names, self._backend = encoder, decoder, names, backend
+        names.items.keep_table()
 
     def answer(self, requests: Sequence[Request]) -> list[Answer | RecsysError]:
         """Read, encode and search; each answer, or why there is none, in its place."""

@@ -29,6 +29,7 @@ KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     "bert4rec with time bias": ("bert4rec", {"time_bias": 8}),
     "latent": ("sasrec", {}),
     "changed": ("sasrec", {}),
+    "text ids": ("sasrec", {}),
 }
 
 
@@ -43,6 +44,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module", params=list(KINDS))
 def model(request: pytest.FixtureRequest, data: Path) -> Recommender:
     name, options = KINDS[request.param]
+    if request.param == "text ids":
+        log, items = (frame.with_columns(item_id=frame["item_id"].cast(str)) for frame in day_log())
+        data = recsys.prepare(log, data.parent / "text", items=items, time_zone="-05:00").path
     made = random_model(name, data, **options)
     if request.param == "latent":
         made.build_index("exact", vectors="latent")

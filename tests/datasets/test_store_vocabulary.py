@@ -36,12 +36,17 @@ def test_numbers_are_found_however_they_are_given(asked: object) -> None:
     assert found.dtype == np.int32
 
 
+@pytest.mark.parametrize("table", [False, True])
 @pytest.mark.parametrize("repeat", [1, 200])
-def test_words_are_found_few_or_many_at_a_time(repeat: int) -> None:
+def test_words_are_found_few_or_many_at_a_time(repeat: int, table: bool) -> None:
+    words = Vocabulary(WORDS.ids)
+    if table:
+        words.keep_table()
     asked = ["\u732b", "caf\u00e9", "zzz", "", "007", 42, 7, None, "A"] * repeat
-    found = WORDS.encode(asked)
+    found = words.encode(asked)
     assert found.tolist() == [4, 3, -1, -1, 0, 1, -1, -1, -1] * repeat
     assert found.dtype == np.int32
+    assert words.encode(pl.Series(asked[:2])).tolist() == [4, 3]
 
 
 def test_nothing_asked_is_nothing_found() -> None:
