@@ -20,6 +20,7 @@ setup(
     package_dir=package_dir,
     package_data={
         "recsys": ["py.typed"],
+        "recsys.serving": ["http/assets/*"],
         "recsys.kernels": ["*/configs.json"],
         "recsys.benchmarks": [
             "README.md",

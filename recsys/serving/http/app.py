@@ -24,6 +24,9 @@ ROUTES = (
     "recsys.serving.http.routes.recommend",
     "recsys.serving.http.routes.events",
     "recsys.serving.http.routes.users",
+    "recsys.serving.http.routes.clock",
+    "recsys.serving.http.routes.items",
+    "recsys.serving.http.routes.docs",
     "recsys.serving.oip.routes",
 )
 """Modules whose `router` makes the application; the page's is there unless it is not wanted."""

@@ -155,7 +155,7 @@ def test_a_user_of_the_path_has_the_type_of_the_log() -> None:
     path = "/v1/users/{}/recommendations"
     found = ask(memory_service(), "GET", path.format(1) + "?k=2&category=odd")
     assert [item["id"] for item in found.json()["items"]] == [3, 5]
-    for user in ("x", "01", "1.0", "+1", "9" * 30):
+    for user in ("x", "01", "1.0", "+1", "9" * 30, "77"):
         found = ask(memory_service(), "GET", path.format(user))
         assert found.status_code == 404, user
     text = memory_service(text_ids=True)

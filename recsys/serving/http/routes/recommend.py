@@ -6,7 +6,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query, Request
 from starlette.responses import Response
 
-from recsys.errors import RecsysError
+from recsys.errors import RecsysError, UnknownIdError
 from recsys.serving.engine.asking import Answered, Ask
 from recsys.serving.http.auth import requires
 from recsys.serving.http.facts import facts_of
@@ -88,7 +88,7 @@ async def recommendations(
     interests: Annotated[int, Query(ge=1, le=MOST_INTERESTS)] = 1,
     model: Annotated[str | None, Query(max_length=64)] = None,
 ) -> Response:
-    """Answer what comes next for a user."""
+    """Answer what comes next for a user who is known."""
     info = model_info(service.engine, model)
     ask = Ask(
         user=path_id(user, info.user_ids_are_int, "user"),
@@ -100,15 +100,20 @@ async def recommendations(
         interests=interests,
         model=model,
     )
-    return await _answer(ask, request, service)
+    return await _answer(ask, request, service, known=True)
 
 
-async def _answer(ask: Ask, request: Request, service: Service) -> Response:
+async def _answer(ask: Ask, request: Request, service: Service, *, known: bool = False) -> Response:
     facts = facts_of(request)
     facts.user, facts.k = ask.user, ask.k
     check_ask(ask, service.engine)
     answer = await service.engine.recommend(ask)
     facts.answered(answer, ask.k, ask.user)
+    if known and not answer.history.events:
+        raise UnknownIdError(
+            f"user {str(ask.user)[:64]!r}: neither the log nor the event store holds an event; "
+            "POST /v1/recommend answers for a user who is new"
+        )
     return json_response(answer_json(answer, facts.request_id))
 
 

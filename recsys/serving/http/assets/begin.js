@@ -1,0 +1,6 @@
+SwaggerUIBundle({
+  url: new URL("openapi.json", document.baseURI).href,
+  dom_id: "#api",
+  deepLinking: true,
+  validatorUrl: null,
+});
