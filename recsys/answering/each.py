@@ -102,7 +102,7 @@ class Answerer:
         return found
 
     def search(self, readings: Sequence[Reading], states: Sequence[States]) -> list[Answer]:
-        """Find the items of R requests: one search for all whose filters are equal.
+        """Find the items of R requests: one search for all whose filters are equal, but for what is left out.
 
         Args:
             readings: R of them.
@@ -141,32 +141,33 @@ class Answerer:
         """What requests have in common that are searched together."""
         # How deep an approximate index looks depends on k.
         k = None if self._decoder.index.exact else own.k
-        allow, deny = (None if ids is None else ids.tobytes() for ids in (own.allow, own.deny))
-        return k, own.exclude_seen, allow, deny
+        deny = None if self._excludes(own) else own.deny
+        filters = (None if ids is None else ids.tobytes() for ids in (own.allow, deny))
+        return k, own.exclude_seen, *filters
+
+    def _excludes(self, own: Reading) -> bool:
+        """Whether denied items are left out as seen ones are, of each request its own."""
+        return own.exclude_seen and self._decoder.index.exact and self._decoder.local is None
 
     def _search(self, readings: list[Reading], states: list[States]) -> tuple[States, Array]:
         k = min(max(own.k for own in readings), self._decoder.n_answerable)
         check_room(len(readings), k)
-        queries = UserQueries.joined(
-            [
-                UserQueries(
-                    own_states,
-                    np.array([0, len(own_states)], dtype=np.int64),
-                    own.events.items,
-                    np.array([0, len(own.events.items)], dtype=np.int64),
-                )
-                for own, own_states in zip(readings, states, strict=True)
-            ]
-        )
-        first = readings[0]
+        first, nothing = readings[0], np.zeros(0, dtype=np.int64)
+        excludes = self._excludes(first)
+        parts = []
+        for own, own_states in zip(readings, states, strict=True):
+            denied = own.deny if excludes and own.deny is not None else nothing
+            items = np.concatenate([own.events.items, denied])
+            groups = np.array([0, len(own_states)], dtype=np.int64)
+            parts.append(UserQueries(own_states, groups, items, np.array([0, len(items)], dtype=np.int64)))
         found = search_users(
             self._encoder,
             self._decoder,
-            queries,
+            UserQueries.joined(parts),
             k,
             exclude_seen=first.exclude_seen,
             allow=first.allow,
-            deny=first.deny,
+            deny=None if excludes else first.deny,
         )
         return found.scores, found.ids
 
