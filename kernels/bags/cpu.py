@@ -2,6 +2,7 @@
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from recsys.kernels.bags.autograd import differentiable
@@ -26,7 +27,7 @@ def bag_vectors(
 def _sums(table: Tensor, offsets: Tensor, rows: Tensor, weights: Tensor | None) -> Tensor:
     bags, width = len(offsets) - 1, table.shape[1]
     out = torch.empty(bags, width)
-    bounds = _tasks(offsets.numpy(), len(rows))
+    bounds = _tasks(offsets.numpy())
     launch(
         sum_worker,
         threads_for(len(bounds) - 1, (len(rows) + bags) * (width + 16)),
@@ -41,10 +42,10 @@ def _sums(table: Tensor, offsets: Tensor, rows: Tensor, weights: Tensor | None) 
     return out.to(table.dtype)
 
 
-def _tasks(offsets: np.ndarray, entries: int) -> np.ndarray:
+def _tasks(offsets: NDArray[np.int64]) -> NDArray[np.int64]:
     """Bags at which tasks begin: (tasks + 1,) int64; bags and entries both count as work."""
     bags = len(offsets) - 1
     work = offsets + np.arange(bags + 1)
-    multiples = np.arange(TASK_ENTRIES, entries + bags, TASK_ENTRIES)
+    multiples = np.arange(TASK_ENTRIES, work[-1], TASK_ENTRIES)
     bounds = np.concatenate(([0], np.searchsorted(work, multiples), [bags]))
     return np.unique(bounds).astype(np.int64)

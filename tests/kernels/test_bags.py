@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -5,6 +6,7 @@ from torch.nn import functional as F
 
 from recsys.errors import ArgumentError
 from recsys.kernels.bags import bag_vectors, transpose
+from recsys.kernels.bags.cpu import _tasks
 from recsys.kernels.bags.layout import PIECE
 from tests.kernels.tensors import assert_near, offsets_of
 
@@ -94,6 +96,23 @@ def test_a_transposed_form_made_before_gives_the_same_bits(kind: str) -> None:
     assert int(by_row.piece_offsets.diff().max()) <= PIECE
     ends = by_row.piece_offsets[by_row.row_offsets]
     assert ends.diff().tolist() == torch.bincount(rows, minlength=9).tolist()
+
+
+def test_most_rows_may_be_in_no_bag() -> None:
+    # More rows than entries: pieces that do not exist must be nobody's work.
+    rows = torch.tensor([9_000, 3, 9_000, 11_999, 0])
+    table = torch.zeros(12_000, 20, requires_grad=True)
+    found = bag_vectors(table, torch.tensor([0, 2, 5]), rows)
+    (gradient,) = torch.autograd.grad(found, table, torch.ones(2, 20) * torch.tensor([[1.0], [10.0]]))
+    assert gradient.sum(1).nonzero().flatten().tolist() == [0, 3, 9_000, 11_999]
+    assert gradient[[0, 3, 9_000, 11_999], 7].tolist() == [10, 1, 11, 10]
+    for bags in ([0] * 9_000 + [3], [3] + [0] * 9_000, [1] * 5_000, [0] * 5_000):
+        offsets = offsets_of(bags).long()
+        tasks = _tasks(offsets.numpy())
+        assert tasks[0] == 0
+        assert tasks[-1] == len(bags)
+        assert (np.diff(tasks) > 0).all()
+        assert len(tasks) > 2
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
