@@ -10,6 +10,7 @@ from recsys.benchmarks import timing
 from recsys.datasets.prepared.store import SequenceStore
 from recsys.encoders import build_encoder, encoder_config, preset
 from recsys.training.config import TrainingConfig
+from recsys.training.item_inputs import item_inputs
 from recsys.training.trainer import Trainer
 
 __all__ = ["Steps", "alternate_steps"]
@@ -42,10 +43,12 @@ class Steps:
         chosen = preset(name, "tuned")
         config = TrainingConfig(**{**chosen.get("training", {}), "batch_events": 4096, **training})
         settings = encoder_config(name, {**chosen.get("encoder", {}), **encoder})
-        self.trainer = Trainer(build_encoder(name, store.n_items, settings), store, config)
-        self.trainer.encoder.train()
+        model = build_encoder(name, store.n_items, settings, features=item_inputs(store))
+        self.trainer = Trainer(model, store, config)
+        model.train()
         # As `Trainer.run` does.
-        self.trainer.encoder.item_embedding.sparse = self.trainer._loss.plan.sampled
+        for table in (model.item_embedding, model.scored_items):
+            table.sparse = self.trainer._loss.plan.sampled
         self._plan = self.trainer._plan(0)
         self._step = 0
 
