@@ -3,9 +3,9 @@
     python -m recsys.benchmarks.item_features --data DATA [--data DATA] [--items 1000000] --json FILE
 
 DATA is a prepared folder with tags or vectors. `--items` times a made catalog of so many items with 5 tags
-each of 10,000 and vectors of 256 under the sampled softmax, and measures the peak of resident memory over what
-the process held before the step: tables, moments and features are held. Times are processor times of one
-thread.
+each of 10,000 and vectors of 256 under the sampled softmax, and measures the peak of resident memory over
+what the process held before the step, which are tables, moments and features. Times are processor times of
+one thread.
 """
 
 import argparse
@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from recsys.benchmarks.catalog_memory import measure
 from recsys.benchmarks.machine import stamp
@@ -52,7 +53,7 @@ def made_store(folder: Path, n_items: int) -> SequenceStore:
     for first in range(0, n_items, 65_536):
         block = vectors[first : first + 65_536]
         block[:] = rng.standard_normal(block.shape, dtype=np.float32)
-    arrays = {
+    arrays: dict[str, NDArray[Any]] = {
         "items": rng.integers(0, n_items, events, dtype=np.int32),
         "offsets": offsets,
         "valid_start": offsets[1:] - 2,
