@@ -1,8 +1,8 @@
 """What is known of a request while it is answered, for its line, its metrics and its problems."""
 
+import random
 import re
 import time
-import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -68,7 +68,8 @@ def begin(headers: Iterable[tuple[bytes, bytes]]) -> Facts:
         ids = (trace[1], trace[2])
     if given:
         return Facts(given[0], ids)
-    return Facts(ids[0] if ids else uuid.uuid4().hex, ids)
+    # A name and no secret: the system's random bytes would cost a change of threads.
+    return Facts(ids[0] if ids else f"{random.getrandbits(128):032x}", ids)
 
 
 def facts_of(request: Request) -> Facts:

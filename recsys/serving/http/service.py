@@ -31,7 +31,7 @@ class Service:
     metrics: Metrics = field(default_factory=Metrics)
 
 
-def service_of(request: Request) -> Service:
+async def service_of(request: Request) -> Service:
     """The service that a request came to, as a FastAPI dependency."""
     service = request.app.state.service
     assert isinstance(service, Service)

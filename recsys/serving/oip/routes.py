@@ -30,7 +30,7 @@ READ, ADMIN = Depends(requires("read")), Depends(requires("admin"))
 ServiceOf = Annotated[Service, Depends(service_of)]
 
 
-def statistics_of(request: Request) -> Statistics:
+async def statistics_of(request: Request) -> Statistics:
     """Statistics of this worker."""
     state = request.app.state
     if not hasattr(state, "oip_statistics"):
