@@ -15,7 +15,7 @@ from recsys.answering.arguments import id_list, short, whole_number
 from recsys.answering.interests import RECENT, check_interests
 from recsys.answering.names import Names
 from recsys.answering.queries import Array, Encoder, read_times
-from recsys.answering.request_times import ask_at
+from recsys.answering.request_times import ask_at, read_asked
 from recsys.answering.requests import zone_of
 from recsys.answering.user_events import UserEvents, log_events
 from recsys.datasets.times.time_zones import zone_column
@@ -250,16 +250,16 @@ def _history(
         stamps = np.array([time for _, time in request.since], dtype=np.int64)
         events = events.followed_by(_known(rows.since), stamps[rows.since >= 0], named).in_order()
     reads_times = encoder.needs_timestamps or encoder.needs_local_times
+    times = None
+    if request.times is not None:
+        times = read_times("the history", request.times, len(own.history), named)
+        _in_order(events, times)
+        times = times[rows.history >= 0]
+    elif own.history and reads_times:
+        raise ArgumentError(
+            "this model reads the time of every event: pass times= with the history, in unix seconds"
+        )
     if own.history:
-        times = None
-        if request.times is not None:
-            times = read_times("the history", request.times, len(own.history), named)
-            _in_order(events, times)
-            times = times[rows.history >= 0]
-        elif reads_times:
-            raise ArgumentError(
-                "this model reads the time of every event: pass times= with the history, in unix seconds"
-            )
         events = events.followed_by(_known(rows.history), times, named)
     if encoder.needs_local_times and events.utc_offsets is None:
         raise ArgumentError(
@@ -285,6 +285,8 @@ def _asked(
             raise ArgumentError("at= has no part in this model's answers: train one with clock=True")
         return None, None, False
     if len(events.items) == 0:
+        if at is not None:
+            read_asked(at)
         return None, None, False
     needs_local = encoder.needs_local_times
     last = [None if column is None else column[-1:] for column in (events.times, events.utc_offsets)]

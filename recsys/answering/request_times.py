@@ -148,7 +148,7 @@ def ask_at(
     moments = [at] if listed is None else listed
     if listed is not None and len(moments) != len(last):
         raise ArgumentError(f"at holds {len(moments)} moments for {len(last)} requests: one, or one each")
-    read = [_asked(moment) for moment in moments]
+    read = [read_asked(moment) for moment in moments]
     seconds = np.broadcast_to(np.array([value for value, _ in read], dtype=np.int64), last.shape)
     naive = np.broadcast_to(np.array([local for _, local in read], dtype=np.bool_), last.shape)
     _refuse_dates(moments, seconds, last)
@@ -163,7 +163,12 @@ def ask_at(
     return _not_before(last, np.array(seconds), None)
 
 
-def _asked(moment: Any) -> tuple[int, bool]:
+def read_asked(moment: Any) -> tuple[int, bool]:
+    """Seconds of a moment that an answer is wanted at, and whether they count local time.
+
+    Raises:
+        ArgumentError: it cannot be read.
+    """
     said = f"at={short(moment)}"
     return read_moment(parse_moment(moment) if isinstance(moment, str) else moment, said)
 

@@ -200,6 +200,8 @@ def test_what_is_wrong_with_a_request_is_said_of_it_alone(data: Path) -> None:
         (Request(user=user, category="z"), UnknownIdError, "unknown category 'z'"),
         (Request(user=user, time_zone="Nowhere"), ArgumentError, "Nowhere"),
         (Request(user=user, at="noon"), ArgumentError, "'noon' is no moment"),
+        (Request(user=999, at="noon"), ArgumentError, "'noon' is no moment"),
+        (Request(user=user, times=[LATER]), ArgumentError, "the history has 0 items and 1 times"),
         (Request(history=[1, 2]), ArgumentError, "reads the time of every event: pass times="),
         (Request(history=[1, 2], times=[LATER]), ArgumentError, "the history has 2 items and 1 times"),
         (Request(history=[1, 2], times=[LATER, 5]), ArgumentError, "go back to 5"),
