@@ -274,6 +274,48 @@ RECOMMEND = {
     "recommend {clocked} --history 1,2 --times 1000000000,1000003600 --time-zone Mars": "Mars",
 }
 
+SERVE = {
+    "serve": "--model",
+    "serve {run} --model a={run}": "--model",
+    "serve {out}": "{out}",
+    "serve {log}": "{log}",
+    "serve {run} --model": "--model",
+    "serve --model {run}": "--model",
+    "serve --model a={run}:none": "a={run}:none",
+    "serve --model a={run}:0": "a={run}:0",
+    "serve --model a={run}:-1": "a={run}:-1",
+    "serve --model a={run} --model a={run}": "'a'",
+    "serve {run} --shadow default={run}:5": "'default'",
+    "serve {run} --shadow b={run}:101": "--shadow",
+    "serve {run} --shadow b={out}:10": "{out}",
+    "serve {run} --host 0.0.0.0 --metrics-port 0": "--keys",
+    "serve {run} --host no.such.host.invalid": "--host no.such.host.invalid",
+    "serve {run} --host 192.0.2.1 --insecure": "192.0.2.1",
+    "serve {run} --host 127.0.0.1 --port 0 --metrics-host 192.0.2.1": "--metrics-port",
+    "serve {run} --keys {bad}/none.toml": "none.toml",
+    "serve {run} --keys {bad}/not.toml": "not.toml",
+    "serve {run} --keys {bad}/section.toml": "section.toml",
+    "serve {run} --port 70000": "--port",
+    "serve {run} --port http": "--port",
+    "serve {run} --workers 0": "--workers",
+    "serve {run} --durability disk": "'disk'",
+    "serve {run} --deadline 0": "--deadline",
+    "serve {run} --deadline nan": "--deadline",
+    "serve {run} --drain 30": "--drain",
+    "serve {run} --queue 0": "--queue",
+    "serve {run} --cors shop.example": "shop.example",
+    "serve {run} --cors *": "'*'",
+    "serve {run} --events e.db --no-events": "--no-events",
+    "serve {run} --reload": "--reload",
+    "keys": "new",
+    "keys new": "NAME",
+    "keys new a/b --file {out}/keys.toml": "name",
+    "keys new a --scopes root --file {bad}/new.toml": "scopes",
+    "keys new a --scopes , --file {bad}/new.toml": "scopes",
+    "keys new a --file {bad}/not.toml": "not.toml",
+    "keys new a --file {bad}": "{bad}",
+}
+
 OTHERS = {
     "score {bad}/none --out {out}": "none",
     "score {run} --out {out} --users {bad}/none.parquet": "none.parquet",
@@ -342,4 +384,4 @@ OTHERS = {
     "bench search nowhere --runs {out}": "nowhere",
 }
 
-ALL = {**USAGE, **TRAIN, **PREPARE, **EVALUATE, **RECOMMEND, **OTHERS}
+ALL = {**USAGE, **TRAIN, **PREPARE, **EVALUATE, **RECOMMEND, **SERVE, **OTHERS}

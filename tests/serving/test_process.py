@@ -121,7 +121,7 @@ def recommend(address: str, body: dict[str, Any], **headers: str) -> httpx.Respo
 
 def test_a_service_answers_as_the_model_does_and_ends_in_order(run: Path, tmp_path: Path) -> None:
     secret = new_key(tmp_path / "keys.toml", "shop", ("read", "write"))
-    options = ("--keys", str(tmp_path / "keys.toml"), "--events", str(tmp_path / "events.db"))
+    options = ("--keys", str(tmp_path / "keys.toml"), "--events", str(tmp_path / "events.db"), "--drain", "1")
     with serving(run, *options) as service:
         address = service.address()
         assert recommend(address, {"user": 1}).status_code == 401
@@ -150,7 +150,12 @@ def test_a_service_answers_as_the_model_does_and_ends_in_order(run: Path, tmp_pa
             assert time.monotonic() < until
             time.sleep(0.05)
 
+        # It says that it ends before it does, and answers until then.
         service.process.send_signal(signal.SIGTERM)
+        while httpx.get(f"{address}/readyz", timeout=SECONDS).status_code == 200:
+            time.sleep(0.02)
+        assert httpx.get(f"{address}/livez", timeout=SECONDS).status_code == 200
+        assert recommend(address, {"user": 1}, authorization="Bearer no").status_code == 401
         assert service.process.wait(SECONDS) == 0
         assert secret not in service.out() + service.err()
         assert '"route": "/v1/recommend"' in service.out()

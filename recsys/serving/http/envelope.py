@@ -3,6 +3,8 @@
 import time
 from typing import Any
 
+from starlette.requests import ClientDisconnect
+
 from recsys.serving.http.facts import PLACE, Facts, begin
 from recsys.serving.http.log_lines import RequestLines, log, route_of
 from recsys.serving.http.metrics import Metrics
@@ -49,6 +51,8 @@ class Envelope:
 
         try:
             await self.app(scope, receive, sending)
+        except ClientDisconnect:
+            pass  # nobody is there to answer
         except Exception as error:  # whatever it is, the client gets an answer and the log the reason
             facts.error = f"{type(error).__name__}: {error}"
             log.exception("fault", extra={"request_id": facts.request_id})

@@ -8,6 +8,7 @@ import pytest
 from recsys.errors import ArgumentError, RecsysError
 from recsys.events.store import Event, StoreFullError
 from recsys.serving.engine.asking import BusyError, DeadlineError
+from recsys.serving.http.app import create_app
 from recsys.serving.http.service import Service
 from tests.serving.doubles import MemoryEngine, asking, memory_service
 
@@ -132,6 +133,51 @@ def test_a_fault_is_an_answer_without_its_reason() -> None:
     assert found.headers["content-type"] == "application/problem+json"
     assert "secret" not in found.text
     assert "Traceback" not in found.text
+
+
+def test_nothing_is_computed_for_a_client_that_has_left() -> None:
+    service = memory_service()
+    cancelled = asyncio.Event()
+
+    async def forever(_: Any) -> Any:
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            cancelled.set()
+            raise
+
+    service.engine.recommend = forever  # type: ignore[method-assign, assignment]
+    sent: list[Any] = []
+
+    async def run() -> None:
+        body = b'{"user": 1}'
+        messages = [
+            {"type": "http.request", "body": body, "more_body": False},
+            {"type": "http.disconnect"},
+        ]
+
+        async def receive() -> Any:
+            return messages.pop(0)
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        scope = {
+            "type": "http",
+            "method": "POST",
+            "path": "/v1/recommend",
+            "raw_path": b"/v1/recommend",
+            "query_string": b"",
+            "root_path": "",
+            "scheme": "http",
+            "http_version": "1.1",
+            "headers": [(b"content-type", b"application/json"), (b"host", b"localhost")],
+        }
+        await asyncio.wait_for(create_app(service)(scope, receive, send), 10)
+        await asyncio.wait_for(cancelled.wait(), 10)
+
+    asyncio.run(run())
+    assert sent == []
 
 
 def test_a_batch_answers_each_by_itself() -> None:

@@ -11,6 +11,7 @@ from recsys.serving.engine.asking import Answered, Ask
 from recsys.serving.http.auth import requires
 from recsys.serving.http.facts import facts_of
 from recsys.serving.http.ids import check_ask, model_info, path_id
+from recsys.serving.http.leaving import unless_left
 from recsys.serving.http.problems import problem_of
 from recsys.serving.http.responses import json_response, problems
 from recsys.serving.http.schemas import (
@@ -56,7 +57,8 @@ async def recommend_batch(
     asks = [each.ask() for each in body.requests]
     outcomes: list[Answered | RecsysError | None] = [_refusal(ask, service) for ask in asks]
     good = [place for place, outcome in enumerate(outcomes) if outcome is None]
-    found = await service.engine.recommend_many([asks[place] for place in good]) if good else []
+    wanted = [asks[place] for place in good]
+    found = await unless_left(request, service.engine.recommend_many(wanted)) if good else []
     for place, answer in zip(good, found, strict=True):
         outcomes[place] = answer
     results = []
@@ -107,7 +109,7 @@ async def _answer(ask: Ask, request: Request, service: Service, *, known: bool =
     facts = facts_of(request)
     facts.user, facts.k = ask.user, ask.k
     check_ask(ask, service.engine)
-    answer = await service.engine.recommend(ask)
+    answer = await unless_left(request, service.engine.recommend(ask))
     facts.answered(answer, ask.k, ask.user)
     if known and not answer.history.events:
         raise UnknownIdError(
