@@ -6,7 +6,7 @@ from recsys.datasets.prepared.item_features import FEATURE_ARRAYS
 from recsys.datasets.prepared.store import SequenceStore
 from recsys.encoders.item_tower import ItemInputs
 
-__all__ = ["item_inputs", "keeps_cold"]
+__all__ = ["item_inputs"]
 
 
 def item_inputs(store: SequenceStore) -> ItemInputs | None:
@@ -27,8 +27,3 @@ def item_inputs(store: SequenceStore) -> ItemInputs | None:
         vectors=features.vectors,
         digest=digest.hexdigest(),
     )
-
-
-def keeps_cold(store: SequenceStore) -> bool:
-    """Whether items without a training event were asked for when the log was prepared."""
-    return bool(store.meta.get("options", {}).get("keep_cold"))

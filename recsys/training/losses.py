@@ -28,7 +28,6 @@ from recsys.kernels.sampling import (
     uniform_sampler,
 )
 from recsys.training.config import OWN_NEGATIVES, TrainingConfig
-from recsys.training.item_inputs import keeps_cold
 
 __all__ = ["FULL_LOSS_ITEMS", "LossPlan", "Negatives", "TrainingLoss", "plan_loss"]
 
@@ -93,8 +92,9 @@ class Negatives:
 class TrainedItems:
     """The items with a training event, where the loss is over these alone.
 
-    Nobody could have clicked the others: as negatives they would be pushed down, and with them whatever they
-    share with others.
+    Nobody could have clicked the others: as negatives they would be pushed down, and with them the features
+    that they share with others. Items that are their ids alone share nothing: there it is right that what
+    never trains comes last.
 
     Attributes:
         ids: (W,) int64.
@@ -106,13 +106,10 @@ class TrainedItems:
 
     @classmethod
     def of(cls, encoder: SequenceEncoder, store: SequenceStore) -> "TrainedItems | None":
-        """The trained items of a log; None where the loss is over the whole catalog.
-
-        It is where all are trained, and where items are their ids alone and untrained ones came with the log
-        unasked: losses over those are what they always were.
-        """
-        asked = isinstance(encoder.item_embedding, ItemTower) or keeps_cold(store)
-        counts = store.item_counts() if asked else np.ones(1)
+        """The trained items of a log; None where the loss is over the whole catalog."""
+        if not isinstance(encoder.item_embedding, ItemTower):
+            return None
+        counts = store.item_counts()
         if (counts > 0).all():
             return None
         ids = np.flatnonzero(counts > 0)

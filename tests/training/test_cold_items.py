@@ -24,14 +24,16 @@ def prepared(log: SyntheticLog, tmp_path_factory: pytest.TempPathFactory) -> Seq
     )
 
 
-def _hits(prepared: SequenceStore, **encoder: Any) -> tuple[float, float, str]:
+def _hits(
+    prepared: SequenceStore, name: str = "sasrec", loss: str = "full", **encoder: Any
+) -> tuple[float, float, str]:
     """HR@10 of targets with and without a training event, and the card."""
     small = {"d_model": 32, "n_layers": 1, "d_ff": 64, "dropout": 0.1, "max_length": 40, "repeat_bias": 0}
     training = {"batch_events": 1024, "learning_rate": 5e-3, "label_smoothing": 0.0, "ema_decay": 0.98}
     model = Recommender(
-        "sasrec",
+        name,
         encoder_options={**small, **encoder},
-        training_options={**training, "epochs": 12, "evaluate_every": 4},
+        training_options={**training, "loss": loss, "epochs": 12, "evaluate_every": 4},
     ).fit(prepared)
     result = model.evaluate()
     by_class = result.slices["popularity"]
@@ -43,11 +45,22 @@ def _hits(prepared: SequenceStore, **encoder: Any) -> tuple[float, float, str]:
 
 
 @pytest.mark.slow
-def test_features_answer_for_items_without_events(log: SyntheticLog, prepared: SequenceStore) -> None:
+@pytest.mark.parametrize(
+    ("name", "loss"), [("sasrec", "full"), ("sasrec", "sampled_softmax"), ("mamba", "full")]
+)
+def test_features_answer_for_items_without_events(
+    name: str, loss: str, log: SyntheticLog, prepared: SequenceStore
+) -> None:
     best = log.best["hr@10"]
-    _, cold, _ = _hits(prepared)
-    assert cold <= 0.02
-    warm, cold, card = _hits(prepared, item_parts="id+features", item_id_dropout=0.7)
+    warm, cold, card = _hits(prepared, name, loss, item_parts="id+features", item_id_dropout=0.7)
     assert cold >= 0.8 * best
     assert warm >= 0.95 * best
     assert "100 of the catalog have no training event" in card
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("loss", ["full", "gbce"])
+def test_ids_alone_leave_items_without_events_last(loss: str, prepared: SequenceStore) -> None:
+    warm, cold, _ = _hits(prepared, loss=loss)
+    assert cold <= 0.02
+    assert warm > 0.05

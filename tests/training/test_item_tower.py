@@ -149,22 +149,20 @@ def test_holding_a_table_changes_no_number(
 def test_the_softmax_and_the_negatives_are_over_trained_items(cold: SequenceStore) -> None:
     trained = torch.from_numpy(np.flatnonzero(cold.item_counts() > 0))
     assert len(trained) == cold.n_items - 7
-    for parts in ("id", "id+features"):
-        trainer = _trainer(cold, item_parts=parts)
-        encoder, losses = trainer.encoder.eval(), trainer._loss
-        assert losses.n_items == len(trained)
-        hidden, targets = torch.randn(9, 16), trained[torch.arange(9)]
-        weight = encoder.item_weight.detach()
-        logits = hidden @ weight[trained].T
-        wanted = torch.nn.functional.cross_entropy(logits, torch.arange(9))
-        torch.testing.assert_close(losses(hidden, targets, None).detach(), wanted)
-        if parts == "id":
-            continue
-        gradient = torch.autograd.grad(losses(hidden, targets, None), encoder.item_embedding.weight)[0]
-        assert not gradient[cold.item_counts() == 0].any()
-        assert not encoder.item_embedding.weight[cold.item_counts() == 0].any()
+    # Nothing is shared by ids alone: what never trains is to come last.
+    assert _trainer(cold)._loss.n_items == cold.n_items
+    trainer = _trainer(cold, **BOTH)
+    encoder, losses = trainer.encoder.eval(), trainer._loss
+    assert losses.n_items == len(trained)
+    hidden, targets = torch.randn(9, 16), trained[torch.arange(9)]
+    weight = encoder.item_weight.detach()
+    wanted = torch.nn.functional.cross_entropy(hidden @ weight[trained].T, torch.arange(9))
+    torch.testing.assert_close(losses(hidden, targets, None).detach(), wanted)
+    gradient = torch.autograd.grad(losses(hidden, targets, None), encoder.item_embedding.weight)[0]
+    assert not gradient[cold.item_counts() == 0].any()
+    assert not encoder.item_embedding.weight[cold.item_counts() == 0].any()
     for loss, sampling in (("bce", "uniform"), ("sampled_softmax", "popularity"), ("gbce", "uniform")):
-        losses = _trainer(cold, loss=loss, negatives=40, negative_sampling=sampling)._loss
+        losses = _trainer(cold, **BOTH, loss=loss, negatives=40, negative_sampling=sampling)._loss
         negatives = losses.draw(trained[torch.arange(20) % len(trained)], 3)
         assert negatives is not None
         assert set(negatives.ids.flatten().tolist()) == set(trained.tolist())
