@@ -31,7 +31,7 @@ class ItemKnown(BaseModel):
     model: str
 
 
-@router.get("/v1/items/{item}", response_model=ItemKnown, responses=problems(404))
+@router.get("/v1/items/{item}", response_model=ItemKnown, responses=problems(404, 422))
 async def item(item: str, service: Annotated[Service, Depends(service_of)], model: Model = None) -> Response:
     """Show an item that may be answered."""
     info = model_info(service.engine, model)
