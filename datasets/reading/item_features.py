@@ -5,6 +5,7 @@ somebody else's model made of a text or a picture; it is kept as it is, in half 
 """
 
 import hashlib
+import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -151,10 +152,11 @@ def _texts(items: ItemFile, words: tuple[str, ...]) -> list[str]:
 
 def _digest(ids: "pl.Series", tags: "pl.DataFrame", vectors: NDArray[np.float16] | None) -> str:
     digest = hashlib.sha256()
-    for value in ids:
-        digest.update(f"{value}\n".encode())
-    for row in tags.iter_rows():
-        digest.update(f"{row}\n".encode())
+    for frame in (ids.to_frame(), tags):
+        for start in range(0, frame.height, 1_000_000):
+            text = io.StringIO()
+            frame.slice(start, 1_000_000).write_csv(text)
+            digest.update(text.getvalue().encode())
     if vectors is not None:
         digest.update(f"{vectors.shape}".encode())
         digest.update(np.ascontiguousarray(vectors).data)

@@ -23,7 +23,7 @@ _SAMPLE = 65_536
 
 
 class Projection(nn.Module):
-    """P x + b for each item, and for "mlp" two layers more beside it.
+    """P x + b for each item that has a vector, and for "mlp" two layers more beside it; zero for the others.
 
     P starts from the principal directions of the trained items' vectors, turned at random so that no
     coordinate has more of them than others, and scaled so that vectors begin as wide as id rows; b takes
@@ -38,6 +38,7 @@ class Projection(nn.Module):
     """
 
     vectors: Tensor
+    known: Tensor
 
     def __init__(
         self,
@@ -51,6 +52,9 @@ class Projection(nn.Module):
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
             self.register_buffer("vectors", torch.from_numpy(vectors), persistent=False)
+        known = _known(vectors)
+        self._all_known = bool(known.all())
+        self.register_buffer("known", torch.from_numpy(known), persistent=False)
         weight, bias = _principal(vectors, trained, width, generator)
         self.weight, self.bias = nn.Parameter(weight), nn.Parameter(bias)
         self.up = self.down = None
@@ -65,9 +69,12 @@ class Projection(nn.Module):
     def forward(self, ids: Tensor | None) -> Tensor:
         """(n, D) of items (n,); of all V for None."""
         made: Tensor = _Project.apply(self.weight, self.bias, self.vectors, ids)  # type: ignore[no-untyped-call]
-        if self.up is None or self.down is None:
+        if self.up is not None and self.down is not None:
+            made = made + self.down(F.gelu(self.up(made / DEVIATION)))
+        if self._all_known:
             return made
-        return made + self.down(F.gelu(self.up(made / DEVIATION)))  # type: ignore[no-any-return]
+        known = self.known if ids is None else self.known[ids]
+        return made * known[:, None].to(made.dtype)
 
 
 class _Project(torch.autograd.Function):
@@ -99,6 +106,12 @@ def _block(vectors: Tensor, ids: Tensor | None, first: int, dtype: torch.dtype) 
     return (vectors[block] if ids is None else vectors[ids[block]]).to(dtype)
 
 
+def _known(vectors: NDArray[np.float16]) -> NDArray[np.bool_]:
+    """(V,) items that have a vector: one of zeros is none."""
+    blocks = [vectors[first : first + BLOCK].any(axis=1) for first in range(0, len(vectors), BLOCK)]
+    return np.concatenate(blocks)
+
+
 def _principal(
     vectors: NDArray[np.float16], trained: NDArray[np.bool_], width: int, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
@@ -106,7 +119,7 @@ def _principal(
     known = np.flatnonzero(trained)
     sample = known[np.linspace(0, len(known) - 1, min(len(known), _SAMPLE)).astype(np.int64)]
     x = torch.from_numpy(np.asarray(vectors[sample], dtype=np.float64))
-    x = x[x.abs().sum(1) > 0]  # items without a vector have zeros
+    x = x[x.abs().sum(1) > 0]
     turn = torch.linalg.qr(torch.randn(width, width, generator=generator, dtype=torch.float64))[0]
     p = vectors.shape[1]
     if not len(x):

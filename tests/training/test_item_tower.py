@@ -244,6 +244,22 @@ def test_a_projection_starts_from_the_principal_directions(featured: SequenceSto
     assert float(ratio.max() / ratio.min()) < 1.001
 
 
+@pytest.mark.parametrize("projection", ["linear", "mlp"])
+def test_an_item_without_a_vector_has_no_part_of_the_projection(
+    log: pl.DataFrame, tmp_path: Path, projection: str
+) -> None:
+    items, vectors = _items(log)
+    some = [None if place % 3 == 0 else vector for place, vector in enumerate(vectors.tolist())]
+    store = prepare(log, tmp_path / "data", items=items.with_columns(pl.Series("x", some)), item_vectors="x")
+    tower = _encoder(store, item_parts="features", item_projection=projection).eval().item_embedding
+    ids = torch.arange(store.n_items)
+    with torch.no_grad():
+        kept = tower(ids)
+    for made in (tower(ids), kept, tower.vectors(store.n_items)):
+        lacking = made.abs().sum(1) == 0
+        assert lacking.tolist() == [place % 3 == 0 for place in range(store.n_items)]
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
