@@ -46,8 +46,8 @@ def serve(settings: ServeSettings, say: Callable[[str], None]) -> None:
     """Serve until a signal ends it.
 
     SIGTERM: /readyz turns to 503, after `settings.drain` seconds nothing new is taken, what is in flight is
-    answered, and all is over within `settings.grace`. SIGINT: the same without waiting. SIGHUP: the file of
-    keys is read again.
+    answered, and all is over within `settings.grace`. SIGINT, or SIGTERM while models are loaded: the same
+    without waiting. SIGHUP: the file of keys is read again.
 
     Args:
         settings: of the command line; port 0 takes a free one.
@@ -99,6 +99,7 @@ class _Parent(MPServer):
         self.settings, self.state, self.say = settings, state, say
         self.failure: str | None = None
         self._asked = 0
+        self._announced = False
         self._ends_at: float | None = None
         self._reread = False
         self._unready_ends = 0
@@ -107,7 +108,7 @@ class _Parent(MPServer):
         """Begin to end; a second signal does not wait any longer."""
         # A handler runs between two steps of the main thread: it takes no lock, the loop looks for itself.
         self._asked += 1
-        at_once = self._asked > 1 or args[0] == signal.SIGINT
+        at_once = self._asked > 1 or args[0] == signal.SIGINT or not self._announced
         self._ends_at = time.monotonic() + (0.0 if at_once else self.settings.drain)
 
     def signal_handler_reload(self, *_: Any, **__: Any) -> None:
@@ -125,7 +126,7 @@ class _Parent(MPServer):
             super()._respawn_workers(*args, **named)
 
     def _serve_loop(self, spawn_target: Any, target_loader: Any) -> None:
-        announced = draining = False
+        draining = False
         steps: set[str] = set()
         while self._ends_at is None or time.monotonic() < self._ends_at:
             time.sleep(_POLL)
@@ -139,12 +140,12 @@ class _Parent(MPServer):
                 self._replace_ended(spawn_target, target_loader)
                 if self.failure is not None:
                     break
-            if not announced:
+            if not self._announced:
                 step = self.state.current_step()
                 if step is not None and step not in steps:
                     steps.add(step)
                     self.say(step[:1].upper() + step[1:])
-                announced = self._announce()
+                self._announced = self._announce()
 
     def _announce(self) -> bool:
         if len(set(self.state.ready()) & {worker.inner.pid for worker in self.wrks}) < len(self.wrks):

@@ -43,7 +43,7 @@ class BodyLimits:
         except _Refused as refused:
             found = problem(refused.status, refused.detail, request_id=facts_in(scope).request_id)
             # What is left of the body is not read: the connection is of no use any more.
-            close = {"Connection": "close"} if refused.status in (408, 413) else None
+            close = {"Connection": "close"} if refused.status in (400, 408, 413) else None
             await respond(found, scope["path"], close)(scope, receive, send)
             return
         if body is None:
@@ -74,6 +74,8 @@ class BodyLimits:
             raise _Refused(415, "Content-Encoding is not accepted: send the body as it is")
         most = LARGE_BODY_BYTES if path in _LARGE or path.startswith("/v2/") else BODY_BYTES
         length = headers.get("content-length")
+        if length is not None and "transfer-encoding" in headers:
+            raise _Refused(400, "send Content-Length or Transfer-Encoding, not both")
         if length is not None and (not length.isascii() or not length.isdigit()):
             raise _Refused(400, "Content-Length is not a number")
         if length is not None and int(length[:20]) > most:

@@ -131,6 +131,8 @@ async def _library(request: Request, error: Exception) -> Response:
     if found["status"] >= 500:
         # Of the others the client knows the reason; their text may name a user.
         facts.error = str(error)
+    if isinstance(error, StoreFullError):
+        request.app.state.service.events_writable = False
     facts.refused = str(found["type"]).rpartition(":")[2]
     return respond(found, request.url.path)
 

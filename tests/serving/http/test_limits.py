@@ -69,6 +69,10 @@ def test_a_body_is_json_or_refused(body: bytes, status: int) -> None:
         (JSON | {"content-encoding": "gzip"}, 415),
         (JSON | {"content-encoding": "identity"}, 200),
         (JSON | {"x-long": "x" * 20_000}, 431),
+        (JSON | {"transfer-encoding": "chunked", "content-length": "11"}, 400),
+        (JSON | {"content-length": "eleven"}, 400),
+        (JSON | {"content-length": "-1"}, 400),
+        (JSON | {"content-length": "9" * 30}, 413),
     ],
 )
 def test_headers_say_what_the_body_is(headers: dict[str, str], status: int) -> None:

@@ -116,7 +116,13 @@ async def events(
             good.append(read)
         else:
             rejected.append({"index": index, "detail": read})
-    found = await run_in_threadpool(store.append, good) if good else Appended(0, 0, 0)
+    found, seconds = Appended(0, 0, 0), None
+    if good:
+        began = time.perf_counter()
+        found = await run_in_threadpool(store.append, good)
+        seconds = time.perf_counter() - began
+        service.events_writable = True
+    service.metrics.events(found.accepted, found.duplicates, len(rejected), seconds)
     last = found.last_seq or await run_in_threadpool(store.last_seq)
     return json_response(
         {"accepted": found.accepted, "duplicates": found.duplicates, "rejected": rejected, "last_seq": last}
