@@ -17,6 +17,7 @@ SLICE_K = 10
 SLICE_GROUPS = {
     "history_length": "history",
     "popularity": "popularity",
+    "item": "item",
     "target": "target",
     "hour": "hour",
 }
@@ -66,8 +67,8 @@ def slice_rows(
         hours: (R,) int64 local hour of each row's request, 0 to 23; None where the log does not tell.
 
     Returns:
-        "history_length" (1-4 to 200+), "popularity" (head to cold), "target" (new, repeated), and "hour" (00
-        to 23) where hours are known.
+        "history_length" (1-4 to 200+), "popularity" (head to cold), "item" (warm, cold) where some target has
+        no training event, "target" (new, repeated), and "hour" (00 to 23) where hours are known.
 
     Raises:
         ArgumentError: the hours are not one per row.
@@ -80,6 +81,11 @@ def slice_rows(
     found: SliceRows = {
         "history_length": (_length_names(), length_bin.astype(np.int8)),
         "popularity": (POPULARITY_CLASSES, by_popularity),
+    }
+    cold = by_popularity == POPULARITY_CLASSES.index("cold")
+    if cold.any():
+        found["item"] = (("warm", "cold"), cold.astype(np.int8))
+    found |= {
         "target": (("new", "repeated"), targets.repeated.astype(np.int8)),
     }
     if hours is not None:

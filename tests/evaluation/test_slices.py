@@ -47,6 +47,12 @@ def test_slices_by_hand(make_store: Any) -> None:
     assert slices["history_length"]["200+"] == {"rows": 0, "users": 0, "hr@10": None, "ndcg@10": None}
     assert slices["popularity"]["cold"]["rows"] == 2
     assert slices["popularity"]["head"] == {"rows": 1, "users": 1, "hr@10": 1.0, "ndcg@10": 0.5}
+    assert slices["item"] == {
+        "warm": {"rows": 1, "users": 1, "hr@10": 1.0, "ndcg@10": 0.5},
+        "cold": {"rows": 2, "users": 2, "hr@10": 0.5, "ndcg@10": 0.5},
+    }
+    warm = _slices([1, 3, 11], select_targets(store), np.ones(3, np.int64))
+    assert "item" not in warm
     assert slices["target"]["repeated"]["rows"] == 1
     assert slices["target"]["new"]["hr@10"] == 0.5
 
