@@ -28,7 +28,7 @@ class Setting:
     """
 
     runs: Mapping[str, Path]
-    seconds: float = 4.0
+    seconds: float = 2.5
     rounds: int = 3
     _models: dict[str, Recommender] = field(default_factory=dict)
 

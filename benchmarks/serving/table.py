@@ -32,7 +32,7 @@ def main() -> int:
     parser.add_argument("--mamba", type=Path, help="run of Mamba")
     parser.add_argument("--made", type=Path, default=Path("build/serving-runs"), help="where own runs go")
     parser.add_argument("--lines", default=",".join(LINES), help="with commas between (default: all)")
-    parser.add_argument("--seconds", type=float, default=4.0, help="of each load (default: %(default)s)")
+    parser.add_argument("--seconds", type=float, default=2.5, help="of each load (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=3, help="of each load (default: %(default)s)")
     parser.add_argument("--out", type=Path, default=FOLDER / "table.json", help="record to write into")
     options = parser.parse_args()
