@@ -6,7 +6,8 @@ INSTALLED := $(VENV)/.installed
 # One FAISS per environment: the GPU build where there is an NVIDIA driver, the CPU build elsewhere.
 EXTRAS := $(shell command -v nvidia-smi >/dev/null 2>&1 && echo gpu || echo faiss),serve,postgres,dev,docs
 
-.PHONY: help install demo test lint types check docs compiled bench throughput accuracy peers gpu table clean
+.PHONY: help install demo test lint types check docs compiled bench throughput accuracy peers serve-bench serve-soak \
+	serve-abuse gpu table clean
 
 help:
 	@echo "make demo      train SASRec on MovieLens 100K, test it, list ten titles for one user"
@@ -19,6 +20,9 @@ help:
 	@echo "make bench     time the kernels against their rivals"
 	@echo "make throughput  time kernels, training, search, requests by pytest-benchmark: NAME=mine COMPARE=0001"
 	@echo "make peers     SASRec training against RecBole and RecTools: make peers LOG=ratings.parquet"
+	@echo "make serve-bench  what recsys serve reaches under load: SASREC=run MAMBA=run LINES=noop,history"
+	@echo "make serve-soak   an hour of steady load on a service: SASREC=run MINUTES=60"
+	@echo "make serve-abuse  a service among slow and idle clients, 10,000 at a time: SASREC=run"
 	@echo "make gpu       tests and benchmarks on a GPU, with the Python that has torch and triton there"
 	@echo "make install   make .venv alone"
 
@@ -83,6 +87,19 @@ throughput: $(INSTALLED)
 
 peers: $(INSTALLED)
 	$(BIN)/python -m benchmarks.peers.sasrec_training --log $(LOG)
+
+# Runs to serve; without them serve-bench trains its own on a made log. LINES are those of benchmarks/serving/lines.py.
+SASREC ?= build/serving-runs/sasrec
+MINUTES ?= 60
+serve-bench: $(INSTALLED)
+	$(BIN)/python -m recsys.benchmarks.serving.table $(if $(wildcard $(SASREC)),--sasrec $(SASREC)) \
+		$(if $(MAMBA),--mamba $(MAMBA)) $(if $(LINES),--lines $(LINES))
+
+serve-soak: $(INSTALLED)
+	$(BIN)/python -m recsys.benchmarks.serving.soak $(SASREC) --minutes $(MINUTES)
+
+serve-abuse: $(INSTALLED)
+	$(BIN)/python -m recsys.benchmarks.serving.abuse $(SASREC)
 
 # Installs nothing: a GPU machine brings torch, triton, numba, pytest and matplotlib. Results go to $OUT.
 GPU_PYTHON ?= python3

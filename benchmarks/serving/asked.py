@@ -16,11 +16,24 @@ __all__ = ["Pairs", "by_history", "by_user", "has_answers", "of_events", "users_
 K = 10
 
 
-def by_history(model: Recommender, count: int = 1000, most: int | None = None) -> list[Exchange]:
-    """Requests with a history in the body, each another user's; `most` newest events of it."""
+def by_history(model: Recommender, count: int, *, seed: int, most: int | None = None) -> list[Exchange]:
+    """Requests with a history in the body that no other request has, so that no vector was kept from before.
+
+    Args:
+        model: of the run that is served.
+        count: requests.
+        seed: of the draw; another one for each load on a server.
+        most: newest events of each; None is all.
+
+    Returns:
+        Histories of the log's users, the oldest event gone and one of an item by chance behind the newest.
+    """
+    rng = np.random.default_rng(seed)
+    last = model._names.items.decode(rng.integers(0, model.store_.n_items, count)).to_list()
+    histories = raw_histories(model, count, seed=seed, most=most)
     return [
-        [request("POST", "/v1/recommend", _json({"history": history, "k": K}))]
-        for history in raw_histories(model, count, seed=1, most=most)
+        [request("POST", "/v1/recommend", _json({"history": [*history[1:], item], "k": K}))]
+        for history, item in zip(histories, last, strict=True)
     ]
 
 

@@ -60,24 +60,35 @@ class Line:
 
 def _noop(setting: Setting) -> dict[str, Any]:
     with setting.server("sasrec", 1) as server:
-        return _at(setting, server, [[request("GET", "/livez")]], 1000)
+        return _at(setting, server, lambda count, seed: [[request("GET", "/livez")]], 1000)
 
 
 def _history(setting: Setting) -> dict[str, Any]:
-    exchanges = by_history(setting.model("sasrec"))
+    model = setting.model("sasrec")
     found: dict[str, Any] = {}
     for workers in (1, 2):
         with setting.server("sasrec", workers) as server:
             found[f"workers_{workers}"] = _highest(
-                setting, server, exchanges, [r * workers for r in RATES], p90=50, p99=100
+                setting,
+                server,
+                lambda count, seed: by_history(model, count, seed=seed),
+                [rate * workers for rate in RATES],
+                p90=50,
+                p99=100,
             )
     return found
 
 
 def _sessions(setting: Setting) -> dict[str, Any]:
     with setting.server("sasrec", 2) as server:
-        exchanges = by_history(setting.model("sasrec"), most=10)
-        return _at(setting, server, exchanges, 500, has_answers)
+        model = setting.model("sasrec")
+        return _at(
+            setting,
+            server,
+            lambda count, seed: by_history(model, count, seed=seed, most=10),
+            500,
+            has_answers,
+        )
 
 
 def _unchanged(setting: Setting) -> dict[str, Any]:
@@ -85,7 +96,7 @@ def _unchanged(setting: Setting) -> dict[str, Any]:
     with setting.server("sasrec", 2, events=True) as server:
         # Every worker has to have met every user.
         drive(Load(port=server.port, rate=250, seconds=6, connections=32, patience=20), exchanges)
-        return _at(setting, server, exchanges, 1000, has_answers)
+        return _at(setting, server, lambda count, seed: exchanges, 1000, has_answers)
 
 
 def _pairs(setting: Setting) -> dict[str, Any]:
@@ -114,7 +125,7 @@ def _events(setting: Setting) -> dict[str, Any]:
 
 
 def _overload(setting: Setting) -> dict[str, Any]:
-    exchanges = by_history(setting.model("sasrec"))
+    model = setting.model("sasrec")
     with setting.server("sasrec", 1) as server:
         # The queue takes 256: as many that wait have to have a connection each, and more.
         def asked(rate: float, seed: int = 0) -> dict[str, Any]:
@@ -127,26 +138,27 @@ def _overload(setting: Setting) -> dict[str, Any]:
                 patience=10.0,
                 seed=seed,
             )
-            return drive(wide, exchanges).summary()
+            return drive(wide, by_history(model, len(wide.due()), seed=int(rate) + seed)).summary()
 
         peak = max(asked(rate)["good_per_s"] for rate in (200, 300, 400, 600))
         rounds = []
         for number in range(setting.rounds):
             over = asked(3 * peak, number)
-            rounds.append({**over, "recovery_s": _recovery(server, exchanges, peak / 2)})
+            rounds.append({**over, "recovery_s": _recovery(server, model, peak / 2)})
         found = median(rounds)
         return {**found, "peak_per_s": peak, "share_of_peak": found["good_per_s"] / peak}
 
 
-def _recovery(server: Server, exchanges: Sequence[Exchange], rate: float) -> float:
+def _recovery(server: Server, model: Recommender, rate: float) -> float:
     """Seconds after a load until half of the peak is answered with p90 <= 50 ms, looked at each 0.25 s."""
+    asked = by_history(model, 5000, seed=1)
     began = time.perf_counter()
-    while time.perf_counter() - began < 30:
-        load = Load(port=server.port, rate=rate, seconds=0.25, connections=64)
-        found = drive(load, exchanges).summary()
+    for number in range(100):
+        load = Load(port=server.port, rate=rate, seconds=0.25, connections=64, seed=number)
+        found = drive(load, asked[number * len(asked) // 100 :]).summary()
         if not found["failed"] and found["latency"]["p90_ms"] <= 50:
             return time.perf_counter() - began - 0.25
-    return 30.0
+    return time.perf_counter() - began
 
 
 def _cold(setting: Setting) -> dict[str, Any]:
@@ -159,23 +171,28 @@ def _cold(setting: Setting) -> dict[str, Any]:
     return {**median(rounds), "workers_2": median([two])}
 
 
-RATES = (100, 150, 200, 250, 300, 400, 500)
+RATES = (100, 150, 200, 250, 300, 400)
 """Requests a second for each worker, until one is too many."""
+
+
+Asked = Callable[[int, int], Sequence[Exchange]]
+"""So many exchanges, drawn by a seed."""
 
 
 def _at(
     setting: Setting,
     server: Server,
-    exchanges: Sequence[Exchange],
+    asked: Asked,
     rate: float,
     check: Check | None = None,
 ) -> dict[str, Any]:
     """Medians of rounds at one rate, after a second that is not counted."""
-    drive(Load(port=server.port, rate=rate / 2, seconds=1.0), exchanges)
+    drive(Load(port=server.port, rate=rate / 2, seconds=1.0), asked(int(rate), int(rate)))
     rounds = []
     for number in range(setting.rounds):
-        used = server.processor_seconds()
         load = Load(port=server.port, rate=rate, seconds=setting.seconds, seed=number)
+        exchanges = asked(len(load.due()), 1000 * int(rate) + number)
+        used = server.processor_seconds()
         found = drive(load, exchanges, check).summary()
         spent = server.processor_seconds() - used
         rounds.append({**found, "processor_ms": 1e3 * spent / max(1.0, rate * setting.seconds)})
@@ -185,7 +202,7 @@ def _at(
 def _highest(
     setting: Setting,
     server: Server,
-    exchanges: Sequence[Exchange],
+    asked: Asked,
     rates: Sequence[float],
     *,
     p90: float,
@@ -194,7 +211,7 @@ def _highest(
     """The highest of the rates at which every request is answered within the two bounds, and all figures."""
     steps = []
     for rate in rates:
-        found = _at(setting, server, exchanges, rate, has_answers)
+        found = _at(setting, server, asked, rate, has_answers)
         kept = not found["failed"] and found["latency"]["p90_ms"] <= p90 and found["latency"]["p99_ms"] <= p99
         steps.append({"rate": rate, "kept": kept, **found})
         if not kept:
