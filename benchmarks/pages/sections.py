@@ -9,7 +9,7 @@ from recsys.benchmarks.accuracy.summary import presets_table, published_table, r
 from recsys.benchmarks.accuracy.tables import all_tables, quality_table, section
 from recsys.benchmarks.clock.report import study_tables
 from recsys.benchmarks.folders import RECORDS
-from recsys.benchmarks.pages import tables
+from recsys.benchmarks.pages import serving, tables
 from recsys.benchmarks.pages.throughput import throughput
 from recsys.errors import DataError
 from recsys.files import write_text
@@ -41,6 +41,8 @@ SECTIONS: Mapping[tuple[str, str], Callable[[], str]] = {
     ("docs/retrieval.md", "filters"): tables.filters,
     ("docs/retrieval.md", "request"): tables.request,
     ("docs/retrieval.md", "vectors"): tables.vectors,
+    ("docs/serving/capacity.md", "serving"): serving.table,
+    ("docs/serving/capacity.md", "serving-batches"): serving.batches,
 }
 """Page and name of the marks to what makes the text between them."""
 

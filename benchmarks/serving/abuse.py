@@ -121,7 +121,7 @@ def abuse(run: Path, connections: int, seconds: float, ways: list[str]) -> dict[
     for way in ways:
         with Server([str(run), "--workers", "1", "--no-events"]) as server:
             drive(Load(port=server.port, rate=20, seconds=2, connections=8), exchanges)
-            alone = drive(
+            by_itself = drive(
                 Load(port=server.port, rate=20, seconds=seconds, connections=8), exchanges
             ).summary()
             memory, descriptors = server.memory(), server.descriptors()
@@ -136,18 +136,18 @@ def abuse(run: Path, connections: int, seconds: float, ways: list[str]) -> dict[
             found[way] = {
                 "connections": crowd.opened,
                 "closed_by_service": crowd.closed_by_service,
-                "alone": alone,
+                "by_itself": by_itself,
                 "beside": beside,
                 "memory_grew_mib": round(grown / 2**20, 1),
                 "descriptors_more": held,
                 "descriptors_left": server.descriptors() - descriptors,
-                "kept": _kept(alone, beside, grown),
+                "kept": _kept(by_itself, beside, grown),
             }
     return found
 
 
-def _kept(alone: dict[str, Any], beside: dict[str, Any], grown: int) -> bool:
-    bound = max(50.0, 2 * alone["latency"]["p99_ms"])
+def _kept(by_itself: dict[str, Any], beside: dict[str, Any], grown: int) -> bool:
+    bound = max(50.0, 2 * by_itself["latency"]["p99_ms"])
     answered = not beside["failed"] and not beside["wrong"]
     return bool(answered and beside["latency"]["p99_ms"] <= bound and grown < 200 * 2**20)
 
@@ -177,7 +177,7 @@ def main() -> int:
         print(
             f"{way}: {one['connections']:,} connections, {one['closed_by_service']:,} closed by the service; "
             f"good client failed {one['beside']['failed']}, p99 {one['beside']['latency'].get('p99_ms')} ms "
-            f"(alone {one['alone']['latency'].get('p99_ms')} ms); memory +{one['memory_grew_mib']} MiB, "
+            f"(alone {one['by_itself']['latency'].get('p99_ms')} ms); memory +{one['memory_grew_mib']} MiB, "
             f"descriptors +{one['descriptors_more']}, afterwards +{one['descriptors_left']}: "
             f"{'kept' if one['kept'] else 'NOT kept'}"
         )
