@@ -12,6 +12,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 from recsys import __version__
 from recsys.serving.http.auth import KeyCheck
+from recsys.serving.http.busy import BusyCheck
 from recsys.serving.http.envelope import Envelope
 from recsys.serving.http.keys import Keys
 from recsys.serving.http.limits import BodyLimits
@@ -56,6 +57,7 @@ def create_app(
             origins=settings.cors,
             loopback_only=keys is None and not settings.insecure,
         ),
+        Middleware(BusyCheck, service=service),
         Middleware(BodyLimits),
     ]
     if settings.cors:

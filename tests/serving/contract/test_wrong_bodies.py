@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from recsys.serving.http.service import Service
-from tests.serving.doubles import asking, memory_service
+from tests.serving.doubles import MemoryEngine, asking, memory_service
 
 JSON = {"content-type": "application/json"}
 ASK = '{"history": [1], "k": 3}'
@@ -206,3 +206,31 @@ def test_paths_are_names_and_nothing_else(user: str) -> None:
     assert found.status_code in (404, 422)
     assert "set-cookie" not in found.headers
     assert len(found.content) < 1500
+
+
+@pytest.mark.parametrize("path", ["/v1/recommend", "/v1/recommend/batch", "/v2/models/recommend/infer"])
+def test_a_crowded_service_reads_no_bodies(path: str) -> None:
+    service = memory_service()
+    engine = service.engine
+    assert isinstance(engine, MemoryEngine)
+    read: list[bytes] = []
+
+    async def chunks() -> Any:
+        read.append(b"{")
+        yield b"{"
+
+    async def run() -> Any:
+        async with asking(service) as client:
+            engine.why = "240 requests are waiting"
+            found = await client.post(path, content=chunks(), headers=JSON)
+            engine.why = None
+            after = await client.post("/v1/recommend", content=ASK, headers=JSON)
+            return found, after
+
+    found, after = asyncio.run(run())
+    assert found.status_code == 503
+    assert found.headers["retry-after"]
+    assert "240 requests are waiting: ask again in a second" in found.text
+    assert not read
+    assert not engine.asked[:-1]
+    assert after.status_code == 200
