@@ -75,10 +75,6 @@ class Keys:
         """
         self._keys = _read(self.path)
 
-    def names(self) -> list[str]:
-        """Names of all keys."""
-        return [key.name for key in self._keys]
-
     def of_secret(self, secret: str) -> Key | None:
         """The key that a secret is of; takes the same time whichever it is, and if there is none."""
         given = hashlib.sha256(secret.encode("utf-8", "surrogateescape")).hexdigest()
