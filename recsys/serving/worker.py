@@ -49,7 +49,7 @@ def create() -> FastAPI:
         _load_plugins(settings.plugins)
         events = None if settings.events is None else open_events(settings.events, settings.durability)
         metrics = Metrics()
-        engine = ServingEngine(settings, events, metrics)
+        engine = ServingEngine(settings, events, metrics, state.folder)
         service = Service(settings, engine, events, metrics=metrics)
         return create_app(service, salt=os.environ[SALT], lifespan=_Life(service, engine, events, state))
     except RecsysError as error:

@@ -7,6 +7,7 @@ history holds is left out. Text ids (`text_ids=True`) are "i1" to "i20".
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -131,6 +132,19 @@ class MemoryEngine:
             for n in range(1, N_ITEMS + 1)
             if str(self.raw(n)).startswith(text) or text.lower() in f"title <{n}>"
         ][:limit]
+
+    async def load_model(
+        self, name: str, path: str, weight: float | None = None, shadow: float | None = None
+    ) -> ModelInfo:
+        if self.fails is not None:
+            raise self.fails
+        self._named(name)
+        (info,) = self.models()
+        return replace(info, path=path, weight=weight or 0.0, shadow=shadow or 0.0)
+
+    async def roll_back(self, name: str) -> ModelInfo:
+        self._named(name)
+        raise ArgumentError(f"model {name!r} took nobody's place: there is nothing to go back to")
 
     def models(self) -> tuple[ModelInfo, ...]:
         if not self.loaded:

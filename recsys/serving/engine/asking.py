@@ -192,6 +192,19 @@ class Engine(Protocol):
         """Items whose id begins with a text, or whose title holds it; scores are training events."""
         ...
 
+    async def load_model(
+        self, name: str, path: str, weight: float | None = None, shadow: float | None = None
+    ) -> ModelInfo:
+        """Put a run under the folder of `models_dir` in service; returns when it answers here.
+
+        `weight` and `shadow` are those of `ModelInfo`; None keeps them, and is 0 for a new name.
+        """
+        ...
+
+    async def roll_back(self, name: str) -> ModelInfo:
+        """Put back what answered under a name before; what answers now can be put back in its turn."""
+        ...
+
     def models(self) -> tuple[ModelInfo, ...]:
         """The models in service, the default first; empty while the first is loading."""
         ...

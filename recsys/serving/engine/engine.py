@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -16,13 +17,13 @@ from recsys.errors import ArgumentError, RecsysError, UnknownIdError
 from recsys.events.store import EventStore, RawId
 from recsys.serving.engine import lookups
 from recsys.serving.engine.asking import Answered, Ask, BusyError, Item, ModelInfo
-from recsys.serving.engine.assignment import Assignment, Place
+from recsys.serving.engine.assignment import Assignment
 from recsys.serving.engine.batcher import Batched, Batcher
-from recsys.serving.engine.computing import AskJob, CallJob, Computing, Job
-from recsys.serving.engine.loading import load_served, warm_up
+from recsys.serving.engine.computing import AskJob, CallJob, Computing, Job, request_of
 from recsys.serving.engine.observing import Observer, Silent
 from recsys.serving.engine.served import Served
-from recsys.serving.engine.tails import Tail, log_end, read_tail
+from recsys.serving.engine.swapping import Models
+from recsys.serving.engine.tails import NOTHING, Tail, log_end, read_tail
 from recsys.serving.ids import as_logged
 from recsys.serving.settings import ServeSettings
 
@@ -41,16 +42,21 @@ class ServingEngine:
         settings: of the service.
         events: store of users' events; None for a service without.
         observer: told of the work; None tells nobody.
+        folder: by which the workers of this service agree on its models; None for a service of one worker.
 
     Call `load` before the first request, from any thread, and `end` after the last.
     """
 
     def __init__(
-        self, settings: ServeSettings, events: EventStore | None = None, observer: Observer | None = None
+        self,
+        settings: ServeSettings,
+        events: EventStore | None = None,
+        observer: Observer | None = None,
+        folder: str | Path | None = None,
     ) -> None:
         self.settings, self._events = settings, events
         self.observer: Observer = Silent() if observer is None else observer
-        self._assignment: Assignment | None = None
+        self._models = Models(settings, self.observer, self._recent_requests, folder)
         self._recent: deque[Ask] = deque(maxlen=REMEMBERED)
         self._aside = ThreadPoolExecutor(4, thread_name_prefix="recsys-reading")
         self._batcher: Batcher[Job, Any] = Batcher(
@@ -70,21 +76,7 @@ class ServingEngine:
         Raises:
             RecsysError: one cannot be loaded, or has other kinds of ids than the first; none is in service.
         """
-        shadows = {name: percent for name, _, percent in self.settings.shadows}
-        paths = [(name, path, weight) for name, path, weight in self.settings.models]
-        paths += [(name, path, 0.0) for name, path, _ in self.settings.shadows]
-        places: list[Place] = []
-        for name, path, weight in paths:
-            if notify is not None:
-                notify(f"loading {name}: {path}")
-            served = load_served(name, path, device=self.settings.device)
-            if places:
-                refuse_other_ids(served, places[0].served)
-            warm_up(served, notify=notify)
-            places.append(Place(served, weight, shadows.get(name, 0.0)))
-        self._assignment = Assignment(tuple(places))
-        for place in places:
-            self.observer.loaded(place.served.name, place.served.version, "ok")
+        self._models.start(notify)
 
     def end(self, seconds: float = 10.0) -> None:
         """Take no more requests, answer those that wait, and let go of the threads.
@@ -92,6 +84,7 @@ class ServingEngine:
         Args:
             seconds: until those that wait are refused.
         """
+        self._models.end()
         self._batcher.end(seconds)
         self._aside.shutdown(wait=False, cancel_futures=True)
 
@@ -190,11 +183,22 @@ class ServingEngine:
 
     def models(self) -> tuple[ModelInfo, ...]:
         """The models in service; see `Engine.models`."""
-        return tuple(p.served.info(p.weight, p.shadow) for p in self._assignment or ())
+        return tuple(p.served.info(p.weight, p.shadow) for p in self._models.assignment or ())
+
+    async def load_model(
+        self, name: str, path: str, weight: float | None = None, shadow: float | None = None
+    ) -> ModelInfo:
+        """Put a run in service under a name; see `Engine.load_model`."""
+        served = await self._changed(lambda: self._models.load(name, path, weight, shadow))
+        return self._info(served)
+
+    async def roll_back(self, name: str) -> ModelInfo:
+        """Put back what answered under a name before; see `Engine.roll_back`."""
+        return self._info(await self._changed(lambda: self._models.roll_back(name)))
 
     def ready(self) -> str | None:
         """None if requests can be taken, else why not; see `Engine.ready`."""
-        if self._assignment is None:
+        if self._models.assignment is None:
             return "loading"
         waiting = self._batcher.waiting
         if waiting >= _CROWDED * self._batcher.room:
@@ -252,6 +256,25 @@ class ServingEngine:
         through = log_end(events, served.watermark)
         return await self._read(lambda: events.erased(user, through))
 
+    async def _changed(self, change: Callable[[], Served]) -> Served:
+        """Change the models on the thread that does; a caller who leaves does not stop it half way."""
+        running = asyncio.get_running_loop().run_in_executor(self._models.changing, change)
+        return await asyncio.shield(running)
+
+    def _info(self, served: Served) -> ModelInfo:
+        place = self._in_service().named(served.name)
+        return served.info(place.weight, place.shadow)
+
+    def _recent_requests(self, served: Served) -> list[Request]:
+        """Requests that came in lately, with what a model reads of their users."""
+        events = self._events
+        found = []
+        for ask in list(self._recent):
+            unread = ask.user is None or events is None
+            tail = NOTHING if unread else read_tail(events, ask.user, served.watermark)  # type: ignore[arg-type]
+            found.append(request_of(ask, tail))
+        return found
+
     async def _read(self, call: Callable[[], Found]) -> Found:
         """Look something up aside of the event loop."""
         return await asyncio.get_running_loop().run_in_executor(self._aside, call)
@@ -263,30 +286,15 @@ class ServingEngine:
         return result
 
     def _in_service(self) -> Assignment:
-        if self._assignment is None:
+        assignment = self._models.assignment
+        if assignment is None:
             self.observer.rejected("not_ready")
             raise BusyError("the first model is loading: ask again in a second")
-        return self._assignment
+        return assignment
 
     def _served(self, model: str | None) -> Served:
         assignment = self._in_service()
         return (assignment.places[0] if model is None else assignment.named(model)).served
-
-
-def refuse_other_ids(served: Served, first: Served) -> None:
-    """Refuse a model whose ids are of another kind than those of the models in service.
-
-    Raises:
-        ArgumentError: names the kind.
-    """
-    for kind in ("users", "items"):
-        own, other = getattr(served.names, kind), getattr(first.names, kind)
-        if own.is_int != other.is_int:
-            words = ("text", "whole numbers")
-            raise ArgumentError(
-                f"{served.path}: {kind} are {words[own.is_int]} there, and {words[other.is_int]} in service: "
-                "choose a run of the same log"
-            )
 
 
 def _weight(job: AskJob) -> int:

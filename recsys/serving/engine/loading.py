@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from recsys.answering.each import Request
+from recsys.errors import ArgumentError
 from recsys.files import user_path
 from recsys.recommender import Recommender
 from recsys.serving.engine.served import Served, details_of, version_of, watermark_of
@@ -45,6 +46,22 @@ def load_served(name: str, path: str | Path, *, device: str = "auto") -> Served:
         loaded=time.time(),
         details=details_of(folder),
     )
+
+
+def refuse_other_ids(served: Served, first: Served) -> None:
+    """Refuse a model whose ids are of another kind than those of the models in service.
+
+    Raises:
+        ArgumentError: names the kind.
+    """
+    for kind in ("users", "items"):
+        own, other = getattr(served.names, kind), getattr(first.names, kind)
+        if own.is_int != other.is_int:
+            words = ("text", "whole numbers")
+            raise ArgumentError(
+                f"{served.path}: {kind} are {words[own.is_int]} there, and {words[other.is_int]} in service: "
+                "choose a run of the same log"
+            )
 
 
 def warm_up(

@@ -28,6 +28,7 @@ ROUTES = (
     "recsys.serving.http.routes.clock",
     "recsys.serving.http.routes.items",
     "recsys.serving.http.routes.docs",
+    "recsys.serving.http.routes.models",
     "recsys.serving.oip.routes",
 )
 """Modules whose `router` makes the application; the page's is there unless it is not wanted."""

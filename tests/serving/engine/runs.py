@@ -8,7 +8,6 @@ from recsys import Recommender
 from recsys.serving.engine.engine import ServingEngine
 from recsys.serving.settings import ServeSettings
 from tests.answering.models import day_log, random_model
-from tests.serving.doubles import MemoryEvents
 
 
 def saved_run(folder: Path, name: str = "sasrec", **encoder_options: Any) -> Path:
@@ -21,11 +20,15 @@ def saved_run(folder: Path, name: str = "sasrec", **encoder_options: Any) -> Pat
 
 
 def engine_of(
-    run: Path, events: MemoryEvents | None = None, observer: Any = None, **settings: Any
+    run: Path,
+    events: Any = None,
+    observer: Any = None,
+    folder: Path | None = None,
+    **settings: Any,
 ) -> ServingEngine:
     """An engine that has loaded a run."""
     given: dict[str, Any] = {"models": (("default", str(run), 1.0),), "deadline": 60.0} | settings
-    engine = ServingEngine(ServeSettings(**given), events, observer)
+    engine = ServingEngine(ServeSettings(**given), events, observer, folder)
     try:
         engine.load()
     except BaseException:

@@ -163,7 +163,7 @@ def test_unknown_items_are_kept_out_and_counted(
 def test_items_added_since_are_seen_though_nothing_encodes_them(run: Path, events: MemoryEvents) -> None:
     engine = engine_of(run, events)
     try:
-        loaded = engine._assignment.places[0].served.model  # type: ignore[union-attr]
+        loaded = engine._in_service().places[0].served.model
         loaded.add_items([500], like=[[5]])
         everything = [item.id for item in ask(engine, user=3, k=30).items]
         assert 500 in everything
@@ -242,7 +242,7 @@ def test_events_that_the_log_holds_are_not_read_again(run: Path, events: MemoryE
     engine = engine_of(run, events)
     try:
         assert ask(engine, user=3).last_seq == 2
-        served = engine._assignment.places[0].served  # type: ignore[union-attr]
+        served = engine._in_service().places[0].served
         for watermark, count in ((("memory", 1), 1), (("memory", 2), 0), (("another", 2), 2)):
             object.__setattr__(served, "watermark", watermark)
             found = ask(engine, user=3)
