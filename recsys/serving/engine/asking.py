@@ -37,7 +37,7 @@ class Ask:
         category: only items of one of these.
         interests: query vectors.
         model: which of the models answers; None is chosen by the user.
-        request_id: under which what was shown is kept, for events to be joined to; None keeps nothing.
+        request_id: tells requests of nobody apart, where several models share them; None is the default's.
     """
 
     user: RawId | None = None

@@ -4,6 +4,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -58,6 +59,7 @@ class ServingEngine:
         self.observer: Observer = Silent() if observer is None else observer
         self._models = Models(settings, self.observer, self._recent_requests, folder)
         self._recent: deque[Ask] = deque(maxlen=REMEMBERED)
+        self._beside: set[asyncio.Task[None]] = set()
         self._aside = ThreadPoolExecutor(4, thread_name_prefix="recsys-reading")
         self._batcher: Batcher[Job, Any] = Batcher(
             Computing(events, settings.cache_bytes, self.observer),
@@ -229,7 +231,31 @@ class ServingEngine:
             found[place] = own if isinstance(own, Exception) else _told(own)
             if not isinstance(own, Exception):
                 self._recent.append(job.ask)
+                self._ask_shadows(assignment, job, own.result)
         return [own for own in found if own is not None]
+
+    def _ask_shadows(self, assignment: Assignment, job: AskJob, answered: Answered) -> None:
+        """Ask the models that stand beside, when there is time; nobody waits for them."""
+        who = job.ask.request_id if job.ask.user is None else job.ask.user
+        for served in () if who is None else assignment.shadows(who, job.served):
+            future = self._batcher.spare(
+                AskJob(served, job.ask, None), seconds=self.settings.deadline, weight=_weight(job)
+            )
+            if future is not None:
+                task = asyncio.ensure_future(self._compared(served, future, answered, job.ask.k))
+                self._beside.add(task)
+                task.add_done_callback(self._beside.discard)
+
+    async def _compared(
+        self, served: Served, future: "asyncio.Future[Batched[Any]]", answered: Answered, k: int
+    ) -> None:
+        """Tell which share of the items that were sent a shadow would have sent, too."""
+        with suppress(RecsysError):
+            found: Answered = (await future).result
+            sent = {item.id for item in answered.items}
+            if sent:
+                overlap = len(sent & {item.id for item in found.items}) / len(sent)
+                self.observer.shadowed(served.name, k, overlap)
 
     async def _job(self, assignment: Assignment, ask: Ask) -> AskJob:
         if ask.user is not None:

@@ -271,3 +271,35 @@ def test_a_worker_that_cannot_follow_goes_on(runs: Path, tmp_path: Path, told: T
     finally:
         for worker in workers:
             worker.end()
+
+
+def test_a_shadow_is_asked_beside_and_its_answers_are_not_sent(runs: Path) -> None:
+    class Shadowed(Told):
+        def __init__(self) -> None:
+            super().__init__()
+            self.shares: list[tuple[str, int, float]] = []
+
+        def shadowed(self, name: str, k: int, overlap: float) -> None:
+            self.shares.append((name, k, overlap))
+
+    told = Shadowed()
+    engine = engine_of(
+        runs / "monday", MemoryEvents(), told, shadows=(("next", str(runs / "tuesday"), 50.0),)
+    )
+
+    async def ask() -> None:
+        for user in range(40):
+            found = await engine.recommend(Ask(user=user, k=5))
+            assert found.model == "default"
+        while engine._beside:
+            await asyncio.wait(list(engine._beside))
+        both = [await engine.recommend(Ask(user=3, k=5, model=name)) for name in (None, "next")]
+        assert [own.model for own in both] == ["default", "next"]
+
+    try:
+        asyncio.run(ask())
+    finally:
+        engine.end()
+    assert 8 < len(told.shares) < 33
+    assert {(name, k) for name, k, _ in told.shares} == {("next", 5)}
+    assert 0 < sum(overlap for _, _, overlap in told.shares) < len(told.shares)
