@@ -1,6 +1,7 @@
 """POST /v1/recommend, POST /v1/recommend/batch, GET /v1/users/{user}/recommendations."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request
@@ -54,7 +55,10 @@ async def recommend_batch(
 ) -> Response:
     """Answer several requests at once; each is answered, or refused, by itself."""
     facts = facts_of(request)
-    asks = [each.ask() for each in body.requests]
+    asks = [
+        replace(each.ask(), request_id=f"{facts.request_id}.{place}")
+        for place, each in enumerate(body.requests)
+    ]
     outcomes: list[Answered | RecsysError | None] = [_refusal(ask, service) for ask in asks]
     good = [place for place, outcome in enumerate(outcomes) if outcome is None]
     wanted = [asks[place] for place in good]
@@ -109,7 +113,7 @@ async def _answer(ask: Ask, request: Request, service: Service, *, known: bool =
     facts = facts_of(request)
     facts.user, facts.k = ask.user, ask.k
     check_ask(ask, service.engine)
-    answer = await unless_left(request, service.engine.recommend(ask))
+    answer = await unless_left(request, service.engine.recommend(replace(ask, request_id=facts.request_id)))
     facts.answered(answer, ask.k, ask.user)
     if known and not answer.history.events:
         raise UnknownIdError(
