@@ -1,1 +1,1 @@
-"""The page for people: plain forms, with htmx where scripts run."""
+"""The page for people: search, a user's history beside the answers, an item's neighbours, live curves."""
