@@ -33,9 +33,9 @@ class Choices:
     zone: str = ""
 
     def query(self, **changes: Any) -> str:
-        """The choices as a query, with some of them changed and the defaults left out."""
+        """The choices as a query without "?", with some of them changed and the defaults left out."""
         chosen, default = asdict(replace(self, **changes)), asdict(Choices())
-        return "?" + urlencode({name: value for name, value in chosen.items() if value != default[name]})
+        return urlencode({name: value for name, value in chosen.items() if value != default[name]})
 
 
 def choices_of(

@@ -1,4 +1,4 @@
-"""Addresses of users and items."""
+"""Addresses of users' and items' pages."""
 
 import re
 from urllib.parse import quote, urlencode
@@ -22,3 +22,8 @@ def path_of(kind: str, raw: RawId) -> str:
     if _DOTS.fullmatch(text) or any(ord(character) < 32 or ord(character) == 127 for character in text):
         return f"/ui/{kind}?{urlencode({'id': text})}"
     return f"/ui/{kind}/{quote(text, safe='')}"
+
+
+def with_query(path: str, query: str) -> str:
+    """An address with more of a query; `path` may have one already."""
+    return f"{path}{'&' if '?' in path else '?'}{query}" if query else path

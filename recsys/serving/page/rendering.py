@@ -11,7 +11,7 @@ from fastapi import Request
 from fastapi.responses import HTMLResponse
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from recsys.serving.page.ids import path_of
+from recsys.serving.page.ids import path_of, with_query
 
 STATIC_TYPES = {
     "htmx.min.js": "text/javascript; charset=utf-8",
@@ -65,7 +65,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.globals.update(path_of=path_of, static_path=static_path, local_time=local_time)
+    made.globals.update(path_of=path_of, with_query=with_query, static_path=static_path, local_time=local_time)
     return made
 
 

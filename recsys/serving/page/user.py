@@ -69,6 +69,7 @@ async def _page(request: Request, service: Service, text: str, choices: Choices)
         "clock": clock,
         "why_no_clock": why_none,
         "at_last_event": AT_LAST_EVENT,
+        "part": wants_part(request),
     }
     if wants_part(request):
         return render(request, "parts/user_answers.html", **values)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, tzinfo
 
-from recsys.errors import ArgumentError, RecsysError
+from recsys.errors import ArgumentError, RecsysError, UnknownIdError
 from recsys.events.store import RawId
 from recsys.serving.engine.asking import Answered, Ask, Engine, ModelInfo
 from recsys.serving.http.ids import path_id
@@ -113,20 +113,16 @@ async def find_item(engine: Engine, text: str, info: ModelInfo) -> RawId:
     Raises:
         ArgumentError: nothing is called so, or more than one item.
     """
-    found = await engine.search_items(text, 2, info.name)
-    exact = [item.id for item in found if str(item.id) == text]
-    if exact:
-        return exact[0]
-    if len(found) == 1:
-        return found[0].id
     try:
-        # The search may list others of this beginning first.
         raw = path_id(text, info.ids_are_int, "item")
         if (await engine.nearest([raw], [raw], info.name))[0] is not None:
             return raw
-    except RecsysError:
-        pass
-    said = "no item has this id or title" if not found else "several items begin so or hold it: write its id"
+    except UnknownIdError:
+        pass  # no id of this log is such a text
+    found = await engine.search_items(text, 2, info.name)
+    if len(found) == 1:
+        return found[0].id
+    said = "several items begin so or hold it; write its id" if found else "no item has this id or title"
     raise ArgumentError(f"item {text[:64]!r}: {said}")
 
 
