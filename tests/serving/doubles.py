@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from recsys.errors import ArgumentError, RecsysError, UnknownIdError
 from recsys.events.store import Appended, Event, RawId, StoredEvent, StoreFullError
-from recsys.serving.engine.asking import Answered, Ask, HistoryRead, Item, ModelInfo
+from recsys.serving.engine.asking import Answered, Ask, HistoryRead, Item, ItemInfo, ModelInfo
 from recsys.serving.http.app import create_app
 from recsys.serving.http.service import Service
 from recsys.serving.settings import ServeSettings
@@ -145,6 +145,28 @@ class MemoryEngine:
     async def roll_back(self, name: str) -> ModelInfo:
         self._named(name)
         raise ArgumentError(f"model {name!r} took nobody's place: there is nothing to go back to")
+
+    async def item(self, item: RawId, model: str | None = None) -> ItemInfo:
+        self._named(model)
+        number = self._known(item)
+        return ItemInfo(item, f"Title <{number}>", (("even", "odd")[number % 2],), 100 - number)
+
+    async def nearest(
+        self, items: Sequence[RawId], among: Sequence[RawId], model: str | None = None
+    ) -> list[tuple[RawId, float] | None]:
+        self._named(model)
+        known = {item: number for item in among if (number := self._number(item)) is not None}
+        found: list[tuple[RawId, float] | None] = []
+        for own in map(self._number, items):
+            if own is None or not known:
+                found.append(None)
+            else:
+                near = min(known, key=lambda item, own=own: abs(known[item] - own))  # type: ignore[misc]
+                found.append((near, 1 / (1 + abs(known[near] - own))))
+        return found
+
+    def log_end(self, model: str | None = None) -> int:
+        return 0
 
     def models(self) -> tuple[ModelInfo, ...]:
         if not self.loaded:

@@ -66,6 +66,16 @@ class Item:
 
 
 @dataclass(frozen=True, slots=True)
+class ItemInfo:
+    """What the catalog says of an item: its title, its categories, and training events if the log has it."""
+
+    id: RawId
+    title: str | None
+    categories: tuple[str, ...]
+    events: int
+
+
+@dataclass(frozen=True, slots=True)
 class HistoryRead:
     """What was read of the user: all events, those encoded, and raw ids that the model does not know."""
 
@@ -122,7 +132,7 @@ class ModelInfo:
         loaded: unix seconds.
         categories: what items may be asked for by category.
         watermark: the event store that its log was exported from, and the last place that the log holds.
-        details: for the page: report, settings.
+        details: for the page: the run's report, and `time_zone` of its log.
     """
 
     name: str
@@ -203,6 +213,23 @@ class Engine(Protocol):
 
     async def roll_back(self, name: str) -> ModelInfo:
         """Put back what answered under a name before; what answers now can be put back in its turn."""
+        ...
+
+    async def item(self, item: RawId, model: str | None = None) -> ItemInfo:
+        """What the catalog says of an item."""
+        ...
+
+    async def nearest(
+        self, items: Sequence[RawId], among: Sequence[RawId], model: str | None = None
+    ) -> list[tuple[RawId, float] | None]:
+        """For each item which of others is nearest, and the cosine between their embeddings.
+
+        None where the item has no embedding, or none of the others has.
+        """
+        ...
+
+    def log_end(self, model: str | None = None) -> int:
+        """Highest place of the event store that a model's log holds; a user's tail begins after it."""
         ...
 
     def models(self) -> tuple[ModelInfo, ...]:

@@ -17,7 +17,7 @@ from recsys.answering.user_clock import read_user_clock
 from recsys.errors import ArgumentError, RecsysError, UnknownIdError
 from recsys.events.store import EventStore, RawId
 from recsys.serving.engine import lookups
-from recsys.serving.engine.asking import Answered, Ask, BusyError, Item, ModelInfo
+from recsys.serving.engine.asking import Answered, Ask, BusyError, Item, ItemInfo, ModelInfo
 from recsys.serving.engine.assignment import Assignment
 from recsys.serving.engine.batcher import Batched, Batcher
 from recsys.serving.engine.computing import AskJob, CallJob, Computing, Job, request_of
@@ -182,6 +182,22 @@ class ServingEngine:
         """Items by a part of their name; see `Engine.search_items`."""
         served = self._served(model)
         return await self._read(lambda: lookups.items_like(served, text, limit))
+
+    async def item(self, item: RawId, model: str | None = None) -> ItemInfo:
+        """What the catalog says of an item; see `Engine.item`."""
+        served = self._served(model)
+        return await self._read(lambda: lookups.item_info(served, item))
+
+    async def nearest(
+        self, items: Sequence[RawId], among: Sequence[RawId], model: str | None = None
+    ) -> list[tuple[RawId, float] | None]:
+        """For each item which of others is nearest; see `Engine.nearest`."""
+        served = self._served(model)
+        return await self._read(lambda: lookups.nearest(served, items, among))
+
+    def log_end(self, model: str | None = None) -> int:
+        """Highest place of the event store that a model's log holds; see `Engine.log_end`."""
+        return 0 if self._events is None else log_end(self._events, self._served(model).watermark)
 
     def models(self) -> tuple[ModelInfo, ...]:
         """The models in service; see `Engine.models`."""

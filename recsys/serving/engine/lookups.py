@@ -4,11 +4,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 
 from recsys.answering.user_events import log_events
 from recsys.errors import UnknownIdError
 from recsys.events.store import RawId
-from recsys.serving.engine.asking import Item
+from recsys.serving.engine.asking import Item, ItemInfo
 from recsys.serving.engine.served import Served
 
 if TYPE_CHECKING:
@@ -65,6 +66,53 @@ def items_like(served: Served, text: str, limit: int) -> list[Item]:
         Item(raw, float(count), rank, title)
         for rank, (raw, count, title) in enumerate(zip(ids, counts.tolist(), shown, strict=True), 1)
     ]
+
+
+def item_info(served: Served, item: RawId) -> ItemInfo:
+    """What the catalog says of an item.
+
+    Raises:
+        UnknownIdError: it is in neither the log nor the items added.
+    """
+    (row,) = served.names.answerable.encode([item]).tolist()
+    if row < 0:
+        raise UnknownIdError(f"item {item!r} is not in the catalog: check the id")
+    counts = served.model.store_.item_counts()
+    return ItemInfo(
+        item,
+        titles(served, [item])[0],
+        tuple(name for name in served.categories if row in served.names.of_category(name)),
+        int(counts[row]) if row < len(counts) else 0,
+    )
+
+
+def nearest(
+    served: Served, items: Sequence[RawId], among: Sequence[RawId]
+) -> list[tuple[RawId, float] | None]:
+    """For each item which of others is nearest, and the cosine between their embeddings.
+
+    Returns:
+        None where the item is not one of the log, or none of the others is.
+    """
+    rows, others = served.names.items.encode(items), served.names.items.encode(among)
+    there = np.flatnonzero(others >= 0)
+    found: list[tuple[RawId, float] | None] = [None] * len(rows)
+    known = np.flatnonzero(rows >= 0)
+    if not len(there) or not len(known):
+        return found
+    cosines = _unit(served, rows[known]) @ _unit(served, others[there]).T
+    best = cosines.argmax(axis=1)
+    for place, own, cosine in zip(known.tolist(), best.tolist(), cosines.max(axis=1).tolist(), strict=True):
+        found[place] = among[there[own]], cosine
+    return found
+
+
+def _unit(served: Served, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+    """(n, d) float32 embeddings of items of the log, of length 1; one of zeros stays that."""
+    vectors = served.item_vectors[rows]
+    length = np.linalg.norm(vectors, axis=1, keepdims=True)
+    unit: npt.NDArray[np.float32] = vectors / np.maximum(length, np.finfo(np.float32).tiny)
+    return unit
 
 
 def _as_text(ids: "pl.Series") -> "pl.Series":

@@ -7,6 +7,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from recsys.answering.each import Answerer
 from recsys.answering.names import Names
 from recsys.encoders.registry import encoder_name
@@ -32,7 +35,7 @@ class Served:
         version: see :func:`version_of`.
         watermark: the event store that its log was exported from and the last place that the log holds.
         loaded: unix seconds.
-        details: its report and settings, for people.
+        details: its report, and `time_zone` of its log, for people.
     """
 
     name: str
@@ -56,6 +59,12 @@ class Served:
             return tuple(self.names.categories[0])
         except DataError:
             return ()
+
+    @cached_property
+    def item_vectors(self) -> npt.NDArray[np.float32]:
+        """(V, d) float32 embeddings of the log's items, on the host."""
+        vectors: npt.NDArray[np.float32] = self.model.encoder_.item_vectors().float().cpu().numpy()
+        return vectors
 
     @cached_property
     def usual_events(self) -> int:

@@ -31,6 +31,7 @@ ROUTES = (
     "recsys.serving.http.routes.models",
     "recsys.serving.oip.routes",
 )
+PAGE = "recsys.serving.page.routes"
 """Modules whose `router` makes the application; the page's is there unless it is not wanted."""
 
 
@@ -51,7 +52,7 @@ def create_app(
     keys = None if settings.keys is None else Keys.read(settings.keys)
     lines = RequestLines(salt or secrets.token_hex(16), log_users=settings.log_users)
     middleware = [
-        Middleware(Envelope, metrics=service.metrics, lines=lines),
+        Middleware(Envelope, metrics=service.metrics, lines=lines, traffic=service.traffic),
         Middleware(
             KeyCheck,
             keys=keys,
@@ -75,7 +76,7 @@ def create_app(
     )
     app.state.service, app.state.keys = service, keys
     add_handlers(app)
-    for name in ROUTES:
+    for name in ROUTES if not settings.page else (*ROUTES, PAGE):
         app.include_router(import_module(name).router)
     return app
 

@@ -9,6 +9,7 @@ from recsys.serving.http.facts import PLACE, Facts, begin
 from recsys.serving.http.log_lines import RequestLines, log, route_of
 from recsys.serving.http.metrics import Metrics
 from recsys.serving.http.problems import problem, respond
+from recsys.serving.http.traffic import Traffic
 
 CSP = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
@@ -21,12 +22,15 @@ _HEADERS = (
     (b"referrer-policy", b"no-referrer"),
 )
 
+_COUNTED = ("/v1/", "/v2/models/")
+"""Routes whose requests the page's curves show; what the page itself asks would drown them."""
+
 
 class Envelope:
     """ASGI middleware, the outermost: facts in the scope, headers on the response, a 500 for what is left."""
 
-    def __init__(self, app: Any, metrics: Metrics, lines: RequestLines) -> None:
-        self.app, self.metrics, self.lines = app, metrics, lines
+    def __init__(self, app: Any, metrics: Metrics, lines: RequestLines, traffic: Traffic) -> None:
+        self.app, self.metrics, self.lines, self.traffic = app, metrics, lines, traffic
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Let the app answer."""
@@ -65,6 +69,8 @@ class Envelope:
             self.metrics.answered(route, method, status, seconds)
             self.metrics.refused(facts)
             self.lines.write(facts, route, method, status, seconds)
+            if route.startswith(_COUNTED):
+                self.traffic.answered(seconds, status or 500, facts.batch, facts.cached)
 
 
 async def _fault(facts: Facts, scope: Any, receive: Any, send: Any) -> None:

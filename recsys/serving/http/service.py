@@ -7,6 +7,7 @@ from fastapi import Request
 from recsys.events.store import EventStore
 from recsys.serving.engine.asking import Engine
 from recsys.serving.http.metrics import Metrics
+from recsys.serving.http.traffic import Traffic
 from recsys.serving.settings import ServeSettings
 
 
@@ -21,6 +22,7 @@ class Service:
         draining: whether the service is ending, and takes no new requests from a balancer.
         events_writable: whether the last write of events succeeded.
         metrics: of the worker; also the engine's observer.
+        traffic: of its last minutes, for the page.
     """
 
     settings: ServeSettings
@@ -29,6 +31,7 @@ class Service:
     draining: bool = False
     events_writable: bool = True
     metrics: Metrics = field(default_factory=Metrics)
+    traffic: Traffic = field(default_factory=Traffic)
 
 
 async def service_of(request: Request) -> Service:

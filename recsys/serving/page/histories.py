@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from starlette.concurrency import run_in_threadpool
 
+from recsys.errors import UnknownIdError
 from recsys.events.store import RawId
 from recsys.serving.http.service import Service
 
@@ -36,8 +37,12 @@ async def read_history(service: Service, user: RawId, model: str | None = None) 
         model: whose log is read; None is the default's.
     """
     engine = service.engine
-    log = await engine.history(user, model)
-    stored = [] if service.events is None else await run_in_threadpool(service.events.tail, user)
+    try:
+        log = await engine.history(user, model)
+    except UnknownIdError:
+        log = []  # somebody who came since
+    events = service.events
+    stored = [] if events is None else await run_in_threadpool(events.tail, user, engine.log_end(model))
     items = [item for item, _ in log] + [each.event.item for each in stored]
     titles = await engine.title(items, model)
     done = [Done(item, title, time) for (item, time), title in zip(log, titles, strict=False)]

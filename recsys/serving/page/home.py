@@ -42,14 +42,14 @@ async def home_page(
         **found,
         models=[_card(info) for info in service.engine.models()],
         why=service.engine.ready(),
-        **_live(request, service),
+        **_live(service),
     )
 
 
 @router.get("/ui/traffic")
 async def traffic_part(request: Request, service: Annotated[Service, Depends(service_of)]) -> Response:
     """The curves alone."""
-    return render(request, "parts/live.html", **_live(request, service))
+    return render(request, "parts/live.html", **_live(service))
 
 
 @router.get("/ui/suggest")
@@ -70,9 +70,9 @@ async def _search(service: Service, text: str) -> dict[str, Any]:
     return {"users": await engine.search_users(text, FOUND), "items": await engine.search_items(text, FOUND)}
 
 
-def _live(request: Request, service: Service) -> dict[str, Any]:
+def _live(service: Service) -> dict[str, Any]:
     return {
-        "panels": panels(request.app.state.traffic.curves()),
+        "panels": panels(service.traffic.curves()),
         "worker": os.getpid(),
         "workers": service.settings.workers,
     }
@@ -80,7 +80,7 @@ def _live(request: Request, service: Service) -> dict[str, Any]:
 
 def _card(info: Any) -> dict[str, Any]:
     """A model and the figures of its report, beside those of the most popular items."""
-    report = info.details.get("report") or {}
+    report = info.details
     metrics = report.get("metrics") or {}
     confidence = report.get("confidence") or {}
     popular = (report.get("popularity") or {}).get("kept") or {}
@@ -96,5 +96,10 @@ def _card(info: Any) -> dict[str, Any]:
         if name in metrics
     ]
     age = max(0, int(time.time() - info.loaded))
-    return {"info": info, "figures": figures, "dataset": report.get("dataset"), "users": report.get("users"),
-            "age": age}
+    return {
+        "info": info,
+        "figures": figures,
+        "dataset": report.get("dataset"),
+        "users": report.get("users"),
+        "age": age,
+    }

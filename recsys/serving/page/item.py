@@ -29,7 +29,7 @@ async def item_page(
 async def item_by_query(
     request: Request,
     service: Annotated[Service, Depends(service_of)],
-    id: Annotated[str, Query(max_length=256)],  # noqa: A002 - the name in the address
+    id: Annotated[str, Query(max_length=256)],
     k: Annotated[int, Query(ge=1, le=1000)] = 20,
     model: Annotated[str, Query(max_length=256)] = "",
 ) -> Response:
@@ -41,17 +41,17 @@ async def _page(request: Request, service: Service, text: str, k: int, model: st
     engine = service.engine
     info = model_info(engine, model or None)
     item = path_id(text, info.ids_are_int, "item")
+    found = await engine.item(item, info.name)
     near = await engine.similar(item, k, info.name)
-    title = (await engine.title([item], info.name))[0]
-    counts = [each.score for each in await engine.search_items(text, 20, info.name) if each.id == item]
     return render(
         request,
         "item.html",
         item=item,
-        title=title,
+        title=found.title,
+        categories=found.categories,
         near=near,
         path=path_of("items", item),
-        count=int(counts[0]) if counts else None,
+        count=found.events,
         k=k,
         info=info,
         models=engine.models(),

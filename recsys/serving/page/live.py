@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from recsys.serving.http.traffic import Curves
 from recsys.serving.page.svg import curves
-from recsys.serving.page.traffic import Curves
 
 _RECENT = 10
 """Seconds that the figure beside a curve sums up."""

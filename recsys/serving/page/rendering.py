@@ -37,8 +37,10 @@ def local_time(seconds: int | None, zone: tzinfo) -> str:
     if seconds is None:
         return "—"
     try:
-        return (datetime.fromtimestamp(0, UTC) + timedelta(seconds=seconds)).astimezone(zone).strftime(
-            "%Y-%m-%d %H:%M"
+        return (
+            (datetime.fromtimestamp(0, UTC) + timedelta(seconds=seconds))
+            .astimezone(zone)
+            .strftime("%Y-%m-%d %H:%M")
         )
     except (OverflowError, ValueError):
         return "—"
@@ -48,9 +50,7 @@ def zone_of(name: str) -> tzinfo | None:
     """The time zone of an IANA name or ``+HH:MM``; None if there is none of that name."""
     try:
         if name[:1] in "+-" and name:
-            return timezone(
-                datetime.strptime(name, "%z").utcoffset() or timedelta()  # noqa: DTZ007 - only its offset
-            )
+            return timezone(datetime.strptime(name, "%z").utcoffset() or timedelta())
         return ZoneInfo(name)
     except (ValueError, OSError):
         return None
@@ -65,7 +65,9 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.globals.update(path_of=path_of, with_query=with_query, static_path=static_path, local_time=local_time)
+    made.globals.update(
+        path_of=path_of, with_query=with_query, static_path=static_path, local_time=local_time
+    )
     return made
 
 

@@ -48,9 +48,7 @@ class PageRoute(APIRoute):
 
 def page_router() -> APIRouter:
     """A router of pages, which all need the scope "read"."""
-    return APIRouter(
-        route_class=PageRoute, include_in_schema=False, dependencies=[Depends(requires("read"))]
-    )
+    return APIRouter(route_class=PageRoute, include_in_schema=False, dependencies=[Depends(requires("read"))])
 
 
 def error_page(request: Request, status: int, detail: str) -> Response:

@@ -40,7 +40,7 @@ async def user_by_query(
     request: Request,
     service: Annotated[Service, Depends(service_of)],
     choices: Annotated[Choices, Depends(choices_of)],
-    id: Annotated[str, Query(max_length=256)],  # noqa: A002 - the name in the address
+    id: Annotated[str, Query(max_length=256)],
 ) -> Response:
     """The page of a user whose id no path can hold."""
     return await _page(request, service, id, choices)
@@ -123,8 +123,10 @@ async def _clock(
     title = f"Clock of user {user}: what is read of each {found['kind']} at each of 24 local hours"
     return {
         "face": clock_face(shares, [name or "" for name in names], hour, title),
-        "legend": [("other" if label == "other" else str(place), name or label)
-                   for place, (label, name) in enumerate(zip(labels, names, strict=True))],
+        "legend": [
+            ("other" if label == "other" else str(place), name or label)
+            for place, (label, name) in enumerate(zip(labels, names, strict=True))
+        ],
         "kind": found["kind"],
         "events": found["events"],
     }, ""

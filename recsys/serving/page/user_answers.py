@@ -115,8 +115,7 @@ async def find_item(engine: Engine, text: str, info: ModelInfo) -> RawId:
     """
     try:
         raw = path_id(text, info.ids_are_int, "item")
-        if (await engine.nearest([raw], [raw], info.name))[0] is not None:
-            return raw
+        return (await engine.item(raw, info.name)).id
     except UnknownIdError:
         pass  # no id of this log is such a text
     found = await engine.search_items(text, 2, info.name)

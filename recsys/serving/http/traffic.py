@@ -61,7 +61,9 @@ class Traffic:
         self._lock = threading.Lock()
         self._seconds: deque[Second] = deque(maxlen=SECONDS)
 
-    def answered(self, seconds: float, status: int, batch: int | None = None, kept: bool | None = None) -> None:
+    def answered(
+        self, seconds: float, status: int, batch: int | None = None, kept: bool | None = None
+    ) -> None:
         """A request was answered.
 
         Args:
