@@ -1,7 +1,7 @@
 """What is looked up of a log and its catalog: histories, titles, users and items by how their names begin."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -100,19 +100,18 @@ def nearest(
     known = np.flatnonzero(rows >= 0)
     if not len(there) or not len(known):
         return found
-    cosines = _unit(served, rows[known]) @ _unit(served, others[there]).T
+    cosines: Any = _unit(served, rows[known]) @ _unit(served, others[there]).T
     best = cosines.argmax(axis=1)
     for place, own, cosine in zip(known.tolist(), best.tolist(), cosines.max(axis=1).tolist(), strict=True):
         found[place] = among[there[own]], cosine
     return found
 
 
-def _unit(served: Served, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+def _unit(served: Served, rows: npt.NDArray[Any]) -> Any:
     """(n, d) float32 embeddings of items of the log, of length 1; one of zeros stays that."""
     vectors = served.item_vectors[rows]
     length = np.linalg.norm(vectors, axis=1, keepdims=True)
-    unit: npt.NDArray[np.float32] = vectors / np.maximum(length, np.finfo(np.float32).tiny)
-    return unit
+    return vectors / np.maximum(length, np.finfo(np.float32).tiny)
 
 
 def _as_text(ids: "pl.Series") -> "pl.Series":

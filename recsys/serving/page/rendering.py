@@ -52,7 +52,7 @@ def zone_of(name: str) -> tzinfo | None:
         if name[:1] in "+-" and name:
             return timezone(datetime.strptime(name, "%z").utcoffset() or timedelta())
         return ZoneInfo(name)
-    except (ValueError, OSError):
+    except (KeyError, ValueError, OSError):
         return None
 
 

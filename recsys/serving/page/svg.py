@@ -1,4 +1,4 @@
-"""Drawings as SVG elements for the templates: a clock face of 24 hours, and curves. Colours are the sheet's."""
+"""Drawings as SVG elements: a clock face of 24 hours, and curves. Colours are the sheet's."""
 
 import math
 from collections.abc import Sequence
