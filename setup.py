@@ -20,7 +20,12 @@ setup(
     package_dir=package_dir,
     package_data={
         "recsys": ["py.typed"],
-        "recsys.serving": ["http/assets/*"],
+        "recsys.serving": [
+            "http/assets/*",
+            "page/templates/*.html",
+            "page/templates/parts/*.html",
+            "page/static/*",
+        ],
         "recsys.kernels": ["*/configs.json"],
         "recsys.benchmarks": [
             "README.md",
