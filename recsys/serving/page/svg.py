@@ -50,16 +50,13 @@ def clock_face(
     return Markup("".join([*parts, "</svg>"]))
 
 
-def curves(
-    series: Sequence[tuple[str, Sequence[float | None]]], top: float, title: str, floor: float = 0.0
-) -> Markup:
+def curves(series: Sequence[tuple[str, Sequence[float | None]]], top: float, title: str) -> Markup:
     """Series over one span of time as lines, each broken where it has no value.
 
     Args:
         series: (class, values) of each line, all of one length; the first is filled below.
-        top: value at the upper edge.
+        top: value at the upper edge; the lower one is 0.
         title: what a reader of the screen says.
-        floor: value at the lower edge.
     """
     width, height = 300.0, 64.0
     parts = [
@@ -67,12 +64,12 @@ def curves(
         f'aria-label="{escape(title)}">',
         f'<line class="base" x1="0" x2="{width:g}" y1="{height:g}" y2="{height:g}"/>',
     ]
-    span = max(top - floor, 1e-12)
+    span = max(top, 1e-12)
     for place, (kind, values) in enumerate(series):
         across = width / max(1, len(values) - 1)
         for first, run in _unbroken(values):
             points = [
-                (across * (first + offset), height * (1 - min(1.0, max(0.0, (value - floor) / span))))
+                (across * (first + offset), height * (1 - min(1.0, max(0.0, value / span))))
                 for offset, value in enumerate(run)
             ]
             if len(points) == 1:
