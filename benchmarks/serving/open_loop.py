@@ -13,6 +13,7 @@ It goes to the loopback alone.
 import asyncio
 import ipaddress
 import selectors
+import socket
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
@@ -325,9 +326,10 @@ def drive(load: Load, exchanges: Sequence[Exchange], check: Check | None = None)
 def _loop(connections: int) -> asyncio.AbstractEventLoop:
     """A loop that wakes up when a request is due: epoll waits in whole milliseconds, select does not.
 
-    select takes descriptors below 1,024 alone.
+    select takes descriptors below 1,024 alone; where this process has many open, epoll has to do.
     """
-    few = connections <= 512
+    with socket.socket() as next_one:
+        few = next_one.fileno() + connections + 16 < 1024
     return asyncio.SelectorEventLoop(selectors.SelectSelector() if few else selectors.DefaultSelector())
 
 
