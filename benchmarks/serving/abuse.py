@@ -119,7 +119,7 @@ def abuse(run: Path, connections: int, seconds: float, ways: list[str]) -> dict[
     exchanges = by_history(Recommender.load(run, device="cpu"), 1000, seed=0)
     found: dict[str, Any] = {}
     for way in ways:
-        with Server([str(run), "--workers", "1", "--no-events"]) as server:
+        with Server([str(run), "--no-events", "--drain", "0", "--grace", "5"]) as server:
             drive(Load(port=server.port, rate=20, seconds=2, connections=8), exchanges)
             by_itself = drive(
                 Load(port=server.port, rate=20, seconds=seconds, connections=8), exchanges

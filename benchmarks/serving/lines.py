@@ -41,7 +41,7 @@ class Setting:
     @contextmanager
     def server(self, encoder: str, workers: int, *, events: bool = False) -> Any:
         """A service of a run; with an event store of its own if wanted."""
-        arguments = [str(self.runs[encoder]), "--workers", str(workers)]
+        arguments = [str(self.runs[encoder]), "--workers", str(workers), "--drain", "0"]
         with TemporaryDirectory() as folder:
             arguments += ["--events", str(Path(folder) / "events.db")] if events else ["--no-events"]
             with Server(arguments) as server:
