@@ -44,7 +44,7 @@ def load_served(name: str, path: str | Path, *, device: str = "auto") -> Served:
         version=version_of(model, folder),
         watermark=watermark_of(model.store_.meta),
         loaded=time.time(),
-        details=details_of(folder) | {"time_zone": model.store_.meta["time"]["time_zone"]},
+        details=details_of(folder) | {"time_zone": (model.store_.meta.get("time") or {}).get("time_zone")},
     )
 
 
