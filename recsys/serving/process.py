@@ -7,6 +7,7 @@ hands it the connections. The parent loads no model.
 import ipaddress
 import multiprocessing
 import os
+import resource
 import secrets
 import signal
 import socket
@@ -31,8 +32,10 @@ from recsys.serving.state import FOLDER, SALT, SETTINGS, State
 HEADER_MS = 5000
 """Milliseconds that a connection may take to send the head of a request, or be idle."""
 _HEAD_BYTES = 64 * 1024
-_CONNECTIONS = 1024
-"""Connections of a worker; others wait in the kernel's queue."""
+_CONNECTIONS = 16_384
+"""Connections of a worker, idle ones too: fewer, and those who send nothing would keep the others out."""
+_OTHER_FILES = 256
+_BACKLOG = 1024
 _POLL = 0.1
 _DOOMED = 3
 """Times in a row that workers may end before any is ready."""
@@ -91,8 +94,8 @@ class _Parent(MPServer):
             websockets=False,
             http=HTTPModes.http1,
             http1_settings=HTTP1Settings(header_read_timeout=HEADER_MS, max_buffer_size=_HEAD_BYTES),
-            backlog=_CONNECTIONS,
-            backpressure=_CONNECTIONS,
+            backlog=_BACKLOG,
+            backpressure=_connections(),
             log_enabled=False,
             workers_kill_timeout=max(1, int(settings.grace - settings.drain)),
         )
@@ -183,6 +186,16 @@ class _Parent(MPServer):
         """End the workers; the exit code is for the command line to say."""
         self.interrupt_children.clear()
         super().shutdown(exit_code)  # type: ignore[no-untyped-call]
+
+
+def _connections() -> int:
+    """Connections that a worker may hold: as many as the descriptors it inherits allow, which are raised."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _CONNECTIONS + _OTHER_FILES
+    allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < allowed:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+    return max(1, allowed - _OTHER_FILES)
 
 
 @contextmanager
