@@ -14,8 +14,9 @@ ROOT: Any = typer.main.get_command(app)
 @pytest.mark.parametrize("line", [line for lines in EXAMPLES.values() for line in lines])
 def test_an_example_is_understood(line: str) -> None:
     words = shlex.split(line.partition(" >")[0])[1:]
-    name = " ".join(words[:2]) if words[1] in ("add", "remove") else words[0]
-    command = commands_of(ROOT)["index build" if name == "index" else name]
+    commands = commands_of(ROOT)
+    name = " ".join(words[:2]) if " ".join(words[:2]) in commands else words[0]
+    command = commands["index build" if name == "index" else name]
     rest = words[len(name.split()) :]
     with command.make_context(name, rest, resilient_parsing=False) as context:
         assert not context.args

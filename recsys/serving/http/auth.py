@@ -148,7 +148,7 @@ class KeyCheck:
             return refuse(421, "this service answers to localhost alone; serve with keys to use other names")
         origin = headers.get("origin")
         if scope["method"] not in _SAFE and not self._same_site(origin, host):
-            return refuse(403, "another site's page may not change anything here; see --cors")
+            return refuse(403, "another site's page may not change anything here: its origin is not allowed")
         if self.keys is None:
             return None
         facts.key = key_of(headers, self.keys)
