@@ -46,6 +46,10 @@ SPEAK_OPTIONS = {
     "datasets/sources/recbole_wheel.py",  # pip's
     "kernels/shared/launching/machine_code.py",  # cuobjdump's
     "recsys/retrieval/backends.py",  # a line of `recsys index`
+    "recsys/serving/engine/runs.py",  # told to who started `recsys serve`
+    "recsys/serving/http/routes/models.py",
+    "recsys/serving/http/storing.py",
+    "recsys/serving/http/keys.py",
 }
 
 

@@ -8,6 +8,9 @@ from starlette.requests import ClientDisconnect, Request
 
 Found = TypeVar("Found")
 
+_AFTER = 0.02
+"""Seconds before a client is watched: most answers are there by then, and a watch costs a task."""
+
 
 async def unless_left(request: Request, work: Coroutine[Any, Any, Found]) -> Found:
     """The result of some work, which is cancelled when the client leaves.
@@ -17,16 +20,21 @@ async def unless_left(request: Request, work: Coroutine[Any, Any, Found]) -> Fou
     """
     here = asyncio.current_task()
     assert here is not None
-    leaving = asyncio.ensure_future(_left(request, here))
+    watches: list[asyncio.Task[None]] = []
+    start = asyncio.get_running_loop().call_later(
+        _AFTER, lambda: watches.append(asyncio.ensure_future(_left(request, here)))
+    )
     try:
         return await work
     except asyncio.CancelledError:
-        if not leaving.done():
+        if not any(watch.done() for watch in watches):
             raise  # somebody else's doing
         here.uncancel()
         raise ClientDisconnect from None
     finally:
-        leaving.cancel()
+        start.cancel()
+        for watch in watches:
+            watch.cancel()
 
 
 async def _left(request: Request, waiting: "asyncio.Task[Any]") -> None:
