@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from recsys.errors import ArgumentError, RecsysError, UnknownIdError
 from recsys.events.store import Appended, Event, RawId, StoredEvent, StoreFullError
-from recsys.serving.engine.asking import Answered, Ask, HistoryRead, Item, ItemInfo, ModelInfo
+from recsys.serving.engine.asking import Answered, Ask, HistoryRead, Item, ItemInfo, ModelInfo, NewItem
 from recsys.serving.http.app import create_app
 from recsys.serving.http.service import Service
 from recsys.serving.settings import ServeSettings
@@ -33,6 +33,7 @@ class MemoryEngine:
     def __init__(self, events: "MemoryEvents | None" = None, *, text_ids: bool = False) -> None:
         self.events, self.text_ids = events, text_ids
         self.asked: list[Ask] = []
+        self.put: list[tuple[RawId, NewItem]] = []
         self.fails: RecsysError | Exception | None = None
         """What the next questions raise."""
         self.why: str | None = None
@@ -150,6 +151,20 @@ class MemoryEngine:
         self._named(model)
         number = self._known(item)
         return ItemInfo(item, f"Title <{number}>", (("even", "odd")[number % 2],), 100 - number)
+
+    async def put_item(self, item: RawId, new: NewItem, model: str | None = None) -> ModelInfo:
+        self._named(model)
+        if self.fails is not None:
+            raise self.fails
+        for own in new.like or ():
+            self._known(own)
+        self.put.append((item, new))
+        return replace(self.models()[0], version="v2", n_items=N_ITEMS + 1)
+
+    async def remove_item(self, item: RawId, model: str | None = None) -> ModelInfo:
+        self._named(model)
+        self._known(item)
+        return replace(self.models()[0], version="v2", n_items=N_ITEMS - 1)
 
     async def nearest(
         self, items: Sequence[RawId], among: Sequence[RawId], model: str | None = None

@@ -4,7 +4,8 @@ The worker that was asked to change something writes the file; the others look a
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -74,6 +75,12 @@ class Agreeing:
                 raise RunError(f"{self._file}: damaged; restart the service") from None
             self._stamp = stamp
         return self._last
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Be the only worker of the service in the block; others wait."""
+        with lock_on(self._folder / "changing", wait=True):
+            yield
 
     def change(self, changed: Callable[[tuple[Agreed, ...]], tuple[Agreed, ...]]) -> Agreement:
         """Make another agreement of the one that holds.

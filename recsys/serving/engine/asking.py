@@ -19,6 +19,25 @@ class DeadlineError(RecsysError):
     """The answer was not there in time."""
 
 
+class CatalogError(RecsysError):
+    """Items cannot be changed now: the run folder cannot be written, or holds another model."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NewItem:
+    """What an item is that may be answered from now on.
+
+    Attributes:
+        vector: in the space of the index's vectors; or None.
+        like: raw ids of items whose mean vector it gets; or None.
+        category: under which it is found; with neither of the two it gets the mean vector of its items.
+    """
+
+    vector: Sequence[float] | None = None
+    like: Sequence[RawId] | None = None
+    category: str | None = None
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Ask:
     """One request for items.
@@ -217,6 +236,14 @@ class Engine(Protocol):
 
     async def item(self, item: RawId, model: str | None = None) -> ItemInfo:
         """What the catalog says of an item."""
+        ...
+
+    async def put_item(self, item: RawId, new: NewItem, model: str | None = None) -> ModelInfo:
+        """Let an item be answered, or give one another vector; returns when it is saved and answered here."""
+        ...
+
+    async def remove_item(self, item: RawId, model: str | None = None) -> ModelInfo:
+        """Let an item be answered no more; histories may still hold it."""
         ...
 
     async def nearest(

@@ -17,9 +17,10 @@ from recsys.answering.user_clock import read_user_clock
 from recsys.errors import ArgumentError, RecsysError, UnknownIdError
 from recsys.events.store import EventStore, RawId
 from recsys.serving.engine import lookups
-from recsys.serving.engine.asking import Answered, Ask, BusyError, Item, ItemInfo, ModelInfo
+from recsys.serving.engine.asking import Answered, Ask, BusyError, Item, ItemInfo, ModelInfo, NewItem
 from recsys.serving.engine.assignment import Assignment
 from recsys.serving.engine.batcher import Batched, Batcher
+from recsys.serving.engine.catalog import Change, adding, removing
 from recsys.serving.engine.computing import AskJob, CallJob, Computing, Job, request_of
 from recsys.serving.engine.observing import Observer, Silent
 from recsys.serving.engine.served import Served
@@ -30,6 +31,8 @@ from recsys.serving.settings import ServeSettings
 
 REMEMBERED = 100
 """Requests that a new model is warmed up with before it answers."""
+MOST_CHANGES = 32
+"""Changes of items that may wait: each opens its run once."""
 _CROWDED = 0.9
 """Share of the queue from which on a balancer is asked to send requests elsewhere."""
 
@@ -59,6 +62,7 @@ class ServingEngine:
         self.observer: Observer = Silent() if observer is None else observer
         self._models = Models(settings, self.observer, self._recent_requests, folder)
         self._recent: deque[Ask] = deque(maxlen=REMEMBERED)
+        self._amending = 0
         self._beside: set[asyncio.Task[None]] = set()
         self._aside = ThreadPoolExecutor(4, thread_name_prefix="recsys-reading")
         self._batcher: Batcher[Job, Any] = Batcher(
@@ -188,6 +192,14 @@ class ServingEngine:
         served = self._served(model)
         return await self._read(lambda: lookups.item_info(served, item))
 
+    async def put_item(self, item: RawId, new: NewItem, model: str | None = None) -> ModelInfo:
+        """Let an item be answered, or give one another vector; see `Engine.put_item`."""
+        return await self._amended(model, adding(item, new))
+
+    async def remove_item(self, item: RawId, model: str | None = None) -> ModelInfo:
+        """Let an item be answered no more; see `Engine.remove_item`."""
+        return await self._amended(model, removing(item))
+
     async def nearest(
         self, items: Sequence[RawId], among: Sequence[RawId], model: str | None = None
     ) -> list[tuple[RawId, float] | None]:
@@ -302,6 +314,15 @@ class ServingEngine:
         """Change the models on the thread that does; a caller who leaves does not stop it half way."""
         running = asyncio.get_running_loop().run_in_executor(self._models.changing, change)
         return await asyncio.shield(running)
+
+    async def _amended(self, model: str | None, change: Change) -> ModelInfo:
+        if self._amending >= MOST_CHANGES:
+            raise BusyError(f"{MOST_CHANGES} changes of items are waiting: ask again later")
+        self._amending += 1
+        try:
+            return self._info(await self._changed(lambda: self._models.amend(model, change)))
+        finally:
+            self._amending -= 1
 
     def _info(self, served: Served) -> ModelInfo:
         place = self._in_service().named(served.name)

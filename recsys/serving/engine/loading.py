@@ -86,7 +86,7 @@ def warm_up(
     # What real requests asked wrongly is theirs.
     for start in range(0, len(real), max(BATCHES)):
         served.answerer.answer(real[start : start + max(BATCHES)])
-    items = served.names.items.decode(np.zeros(1, dtype=np.int64)).to_list()
+    items = served.names.answerable.decode(served.first_item).to_list()
     served.model.similar_items(items, k=1)
 
 

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -60,6 +60,12 @@ class Served:
         except DataError:
             return ()
 
+    @property
+    def first_item(self) -> npt.NDArray[np.int64]:
+        """(1,) index of an item that may be answered."""
+        live = self.model.decoder_.live
+        return np.zeros(1, dtype=np.int64) if live is None else live.snapshot().ids[:1]
+
     @cached_property
     def item_vectors(self) -> npt.NDArray[np.float32]:
         """(V, d) float32 embeddings of the log's items, on the host."""
@@ -108,6 +114,16 @@ def version_of(model: Recommender, path: Path) -> str:
     for file in (run.data / "meta.json", run.index / MANIFEST):
         digest.update(file.read_bytes() if file.is_file() else b"none")
     return digest.hexdigest()[:_SHOWN]
+
+
+def same_run(one: Served, other: Served) -> bool:
+    """Whether two are the same weights of the same folder, whatever their catalogs."""
+    return one.path == other.path and fingerprint(one.model.encoder_) == fingerprint(other.model.encoder_)
+
+
+def with_saved_index(served: Served) -> Served:
+    """The same, named by the index that lies in its folder now."""
+    return replace(served, version=version_of(served.model, served.path))
 
 
 def watermark_of(meta: dict[str, Any]) -> tuple[str, int] | None:

@@ -10,6 +10,7 @@ import math
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,10 +19,11 @@ from recsys.errors import ArgumentError, RecsysError
 from recsys.serving.engine.agreeing import Agreed, Agreeing, Agreement
 from recsys.serving.engine.asking import BusyError
 from recsys.serving.engine.assignment import Assignment, Place
+from recsys.serving.engine.catalog import Change, amended
 from recsys.serving.engine.loading import load_served, refuse_other_ids, warm_up
 from recsys.serving.engine.observing import Observer
 from recsys.serving.engine.runs import run_under
-from recsys.serving.engine.served import Served
+from recsys.serving.engine.served import Served, same_run
 from recsys.serving.settings import ServeSettings
 
 FOLLOW_SECONDS = 1.0
@@ -128,6 +130,30 @@ class Models:
         self._put(replace(place, served=place.before, before=place.served), "rolled_back")
         return place.before
 
+    def amend(self, name: str | None, change: Change) -> Served:
+        """Change the catalog of a run in service, under every name that it has; the others follow.
+
+        Args:
+            name: of the model; None is the default.
+            change: of its catalog.
+
+        Raises:
+            UnknownIdError, ArgumentError: no model of this name, or the change does not fit; nothing changed.
+            CatalogError: the run folder holds another model by now, or cannot be written; nothing changed.
+        """
+        with nullcontext() if self._agreeing is None else self._agreeing.alone():
+            # What another worker changed before is the catalog that this change begins with.
+            self.follow()
+            assignment = self._in_service()
+            old = (assignment.places[0] if name is None else assignment.named(name)).served
+            served = amended(old, change, self._recent(old), device=self._settings.device)
+            for place in assignment:
+                if same_run(place.served, served):
+                    stale = place.before is not None and same_run(place.before, served)
+                    own = replace(served, name=place.served.name)
+                    self._put(replace(place, served=own, before=None if stale else place.before), "ok")
+        return served
+
     def follow(self) -> bool:
         """Take over what the other workers agreed on.
 
@@ -204,9 +230,11 @@ class Models:
                 return assignment.with_place(Place(kept, own.weight, own.shadow, other))
         served = self._made(own.name, Path(own.path), assignment)
         self._observer.loaded(own.name, served.version, "ok")
-        return assignment.with_place(
-            Place(served, own.weight, own.shadow, None if old is None else old.served)
-        )
+        before = None if old is None else old.served
+        if old is not None and same_run(old.served, served):
+            # Another catalog of the same run; what was before the run is still that.
+            before = old.before
+        return assignment.with_place(Place(served, own.weight, own.shadow, before))
 
     def _watch(self) -> None:
         while not self._ended.wait(FOLLOW_SECONDS):

@@ -6,6 +6,7 @@ from recsys.errors import UnknownIdError
 from recsys.events.store import RawId
 from recsys.serving.engine.asking import Ask, BusyError, Engine, ModelInfo
 from recsys.serving.http.problems import FieldError
+from recsys.serving.http.schemas import ID_BYTES
 
 
 def model_info(engine: Engine, name: str | None = None) -> ModelInfo:
@@ -58,6 +59,18 @@ def check_ask(ask: Ask, engine: Engine) -> None:
         check_type("user", [ask.user], model.user_ids_are_int)
     for name in ("history", "allow", "deny"):
         check_type(name, getattr(ask, name) or (), model.ids_are_int)
+
+
+def check_new_id(item: RawId) -> None:
+    """Refuse an id of a path that no event or request could name.
+
+    Raises:
+        FieldError: it is too long, empty or too large a number.
+    """
+    if isinstance(item, int) and not -(2**63) <= item < 2**63:
+        raise FieldError("item", f"{item}: takes more than 64 bits")
+    if isinstance(item, str) and (not item or "\0" in item or len(item.encode()) > ID_BYTES):
+        raise FieldError("item", f"is empty, holds a zero byte or takes more than {ID_BYTES} bytes")
 
 
 def check_type(field: str, ids: Sequence[RawId], are_int: bool) -> None:

@@ -19,7 +19,7 @@ _WHY = {
     429: "The key asks too much.",
     503: "Busy, loading or ending; ask again after Retry-After.",
     504: "Not answered in time.",
-    507: "Events cannot be stored now.",
+    507: "Events or items cannot be stored now.",
 }
 
 

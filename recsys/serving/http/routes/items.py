@@ -1,18 +1,26 @@
-"""GET /v1/items/{item}, GET /v1/items/{item}/similar."""
+"""GET, PUT and DELETE /v1/items/{item}, GET /v1/items/{item}/similar."""
 
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
+from recsys.events.store import RawId
+from recsys.serving.engine.asking import ModelInfo, NewItem
 from recsys.serving.http.auth import requires
-from recsys.serving.http.ids import model_info, path_id
+from recsys.serving.http.ids import check_new_id, check_type, model_info, path_id
+from recsys.serving.http.problems import FieldError
 from recsys.serving.http.responses import json_response, problems
-from recsys.serving.http.schemas import MOST_K, SimilarAnswer, items_json
+from recsys.serving.http.schemas import MOST_K, Id, SimilarAnswer, Strict, Text, items_json
 from recsys.serving.http.service import Service, service_of
 
-router = APIRouter(tags=["items"], dependencies=[Depends(requires("read"))])
+MOST_LIKE = 1000
+MOST_WIDTH = 16_384
+
+router = APIRouter(tags=["items"])
+
+_READ, _WRITE = [Depends(requires("read"))], [Depends(requires("write"))]
 
 Model = Annotated[
     str | None, Query(max_length=64, description="Whose catalog; the default model's if left out.")
@@ -23,26 +31,137 @@ class ItemKnown(BaseModel):
     """An item of the catalog."""
 
     model_config = ConfigDict(
-        json_schema_extra={"examples": [{"item": 50, "title": "Star Wars", "model": "default"}]}
+        json_schema_extra={
+            "examples": [
+                {
+                    "item": 50,
+                    "title": "Star Wars",
+                    "category": ["Action", "Sci-Fi"],
+                    "events": 583,
+                    "model": "default",
+                }
+            ]
+        }
     )
 
     item: int | str
     title: str | None
+    category: list[str] = Field(description="Those that the item is found under.")
+    events: int = Field(description="Of the training log; 0 for an item that came since.")
     model: str
 
 
-@router.get("/v1/items/{item}", response_model=ItemKnown, responses=problems(404, 422))
+class ItemBody(Strict):
+    """What an item is: a vector or the items that it is like, a category, or a category with one of both."""
+
+    model_config = ConfigDict(
+        strict=True,
+        extra="forbid",
+        json_schema_extra={
+            "examples": [{"like": [50, 181]}, {"category": "Comedy"}, {"like": [50], "category": "Sci-Fi"}]
+        },
+    )
+
+    like: Annotated[list[Id], Field(min_length=1, max_length=MOST_LIKE)] | None = Field(
+        None, description="Items of the catalog; it gets their mean vector."
+    )
+    vector: (
+        Annotated[
+            list[Annotated[float, Field(ge=-3e38, le=3e38, allow_inf_nan=False)]],
+            Field(min_length=1, max_length=MOST_WIDTH),
+        ]
+        | None
+    ) = Field(None, description="In the space of the index's vectors.")
+    category: Text | None = Field(
+        None,
+        description="Of the catalog's. A new item is found under it, and gets the mean vector of its items "
+        "if neither like nor vector is sent. An item of the log keeps its own.",
+    )
+
+
+class CatalogAnswer(BaseModel):
+    """A catalog that was changed."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"item": 5000, "model": "default", "version": "ad90fdefd7d9", "items": 1683}]
+        }
+    )
+
+    item: int | str
+    model: str
+    version: str = Field(description="Of the model with this catalog; answers of it name it.")
+    items: int = Field(description="Items that may be answered now.")
+
+
+@router.get("/v1/items/{item}", response_model=ItemKnown, responses=problems(404, 422), dependencies=_READ)
 async def item(item: str, service: Annotated[Service, Depends(service_of)], model: Model = None) -> Response:
     """Show an item that may be answered."""
     info = model_info(service.engine, model)
     known = path_id(item, info.ids_are_int, "item")
     # Whatever has neighbours may be answered; everything else is refused here.
     await service.engine.similar(known, 1, model)
-    (title,) = await service.engine.title([known], model)
-    return json_response({"item": known, "title": title, "model": info.name})
+    found = await service.engine.item(known, model)
+    return json_response(
+        {
+            "item": known,
+            "title": found.title,
+            "category": list(found.categories),
+            "events": found.events,
+            "model": info.name,
+        }
+    )
 
 
-@router.get("/v1/items/{item}/similar", response_model=SimilarAnswer, responses=problems(404, 422, 504))
+@router.put(
+    "/v1/items/{item}",
+    response_model=CatalogAnswer,
+    responses=problems(400, 404, 413, 415, 422, 507),
+    dependencies=_WRITE,
+)
+async def put(
+    item: str, body: ItemBody, service: Annotated[Service, Depends(service_of)], model: Model = None
+) -> Response:
+    """Let an item be answered from now on, or give one that is answered another vector.
+
+    It is saved in the run folder, beside the index. The run is opened again for it, and answers under another
+    version: in this worker when this returns, in the others within a second and the time of loading.
+    """
+    info = model_info(service.engine, model)
+    new = path_id(item, info.ids_are_int, "item")
+    check_new_id(new)
+    if body.like is not None and body.vector is not None:
+        raise FieldError("vector", "send like or vector, not both")
+    if body.like is None and body.vector is None and body.category is None:
+        raise FieldError("like", "send like, vector or category: nothing says what the item is")
+    check_type("like", body.like or (), info.ids_are_int)
+    if body.category is not None and body.category not in info.categories:
+        raise FieldError("category", f"{body.category[:64]!r} is not one of the catalog's")
+    asked = NewItem(vector=body.vector, like=body.like, category=body.category)
+    return _changed(new, await service.engine.put_item(new, asked, info.name))
+
+
+@router.delete(
+    "/v1/items/{item}",
+    response_model=CatalogAnswer,
+    responses=problems(404, 422, 507),
+    dependencies=_WRITE,
+)
+async def remove(
+    item: str, service: Annotated[Service, Depends(service_of)], model: Model = None
+) -> Response:
+    """Let an item be answered no more, in the way of PUT. Histories may still hold it."""
+    info = model_info(service.engine, model)
+    known = path_id(item, info.ids_are_int, "item")
+    return _changed(known, await service.engine.remove_item(known, info.name))
+
+
+@router.get(
+    "/v1/items/{item}/similar",
+    response_model=SimilarAnswer,
+    responses=problems(404, 422, 504),
+    dependencies=_READ,
+)
 async def similar(
     item: str,
     service: Annotated[Service, Depends(service_of)],
@@ -53,3 +172,7 @@ async def similar(
     known = path_id(item, model_info(service.engine, model).ids_are_int, "item")
     found = await service.engine.similar(known, k, model)
     return json_response({"item": known, "items": items_json(found)})
+
+
+def _changed(item: RawId, info: ModelInfo) -> Response:
+    return json_response({"item": item, "model": info.name, "version": info.version, "items": info.n_items})
