@@ -139,9 +139,8 @@ class MemoryEngine:
     ) -> ModelInfo:
         if self.fails is not None:
             raise self.fails
-        self._named(name)
         (info,) = self.models()
-        return replace(info, path=path, weight=weight or 0.0, shadow=shadow or 0.0)
+        return replace(info, name=name, path=path, weight=weight or 0.0, shadow=shadow or 0.0)
 
     async def roll_back(self, name: str) -> ModelInfo:
         self._named(name)

@@ -77,7 +77,7 @@ class Agreeing:
         return self._last
 
     @contextmanager
-    def alone(self) -> Iterator[None]:
+    def turn(self) -> Iterator[None]:
         """Be the only worker of the service in the block; others wait."""
         with lock_on(self._folder / "changing", wait=True):
             yield

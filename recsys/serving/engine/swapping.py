@@ -141,7 +141,7 @@ class Models:
             UnknownIdError, ArgumentError: no model of this name, or the change does not fit; nothing changed.
             CatalogError: the run folder holds another model by now, or cannot be written; nothing changed.
         """
-        with nullcontext() if self._agreeing is None else self._agreeing.alone():
+        with nullcontext() if self._agreeing is None else self._agreeing.turn():
             # What another worker changed before is the catalog that this change begins with.
             self.follow()
             assignment = self._in_service()
