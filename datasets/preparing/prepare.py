@@ -31,6 +31,7 @@ from recsys.datasets.reading.item_metadata import distinct_items, item_rows, rea
 from recsys.datasets.reading.logs import PART, open_log, open_parts
 from recsys.datasets.reading.validate import CheckedLog
 from recsys.datasets.schema import ITEM
+from recsys.datasets.sources.exported import read_stamp
 from recsys.datasets.sources.finding import Source, find_source, items_sha256
 from recsys.datasets.splitting.parts import describe, training_events
 from recsys.datasets.times.time_zones import check_time_zone, offsets_of_column, utc_offsets, zone_column
@@ -218,6 +219,7 @@ def _build(
             notify(told)
     if described is not None:
         arrays |= described.arrays
+    stamp = read_stamp(source.log, *(part.log for part in sources.parts.values()))
     meta = {
         "name": name,
         "source": {
@@ -248,6 +250,7 @@ def _build(
         "tie_share": bounds.tie_share,
         "lengths": describe_lengths(offsets),
         "time": describe_time(timestamps, options.time_zone, arrays.get("utc_offsets")),
+        **({"events": stamp._asdict()} if stamp is not None else {}),
     }
     write_dataset(
         folder,

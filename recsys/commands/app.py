@@ -24,6 +24,7 @@ from recsys.commands import (
     compare,
     doctor,
     evaluate,
+    events,
     index,
     prepare,
     recommend,
@@ -62,6 +63,7 @@ app.command()(evaluate.evaluate)
 app.command()(compare.compare)
 app.command()(recommend.recommend)
 serve.register(app)
+events.register(app)
 app.command("warm-up")(warm_up.warm_up)
 app.command()(doctor.doctor)
 app.add_typer(bench.bench)

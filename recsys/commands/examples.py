@@ -32,6 +32,9 @@ EXAMPLES = {
         "recsys serve --model now=run:90 --model new=run-2:10 --workers 2 --keys keys.toml --host 0.0.0.0",
     ),
     "new": ("recsys keys new shop --scopes read,write --file keys.toml",),
+    "export": ("recsys events export run.events.db --log log.csv --out log-2.parquet",),
+    "check": ("recsys events check run.events.db",),
+    "erase": ("recsys events erase run.events.db --user 42",),
     "warm-up": ("recsys warm-up run",),
     "doctor": ("recsys doctor --json > doctor.json",),
 }

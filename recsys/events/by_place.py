@@ -20,7 +20,7 @@ def open_events(place: str | Path, durability: str = "power") -> EventStore:
         EventStoreError: it is no event store, is damaged or cannot be reached.
         MissingDependencyError: the library for it is not installed.
     """
-    if str(place).startswith(_URLS):
+    if is_url(place):
         try:
             from recsys.events.postgres import PostgresStore
         except ImportError as error:
@@ -31,6 +31,11 @@ def open_events(place: str | Path, durability: str = "power") -> EventStore:
     except ModuleNotFoundError as error:
         raise _missing(error, "apsw", "serve") from None
     return SqliteStore(place, durability)
+
+
+def is_url(place: str | Path) -> bool:
+    """Whether a place is a database's URL and not a file."""
+    return str(place).startswith(_URLS)
 
 
 def _missing(error: ImportError, library: str, extra: str) -> MissingDependencyError:

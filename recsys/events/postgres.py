@@ -123,6 +123,11 @@ class PostgresStore:
             self._rows("SELECT 1 FROM recsys_erased WHERE user_id = %s AND seq > %s", (_key(user), through))
         )
 
+    def erasures(self, through: int = 0) -> list[RawId]:
+        """See `EventStore`."""
+        sql = "SELECT user_id FROM recsys_erased WHERE seq > %s ORDER BY seq"
+        return [_raw(str(user)) for (user,) in self._rows(sql, (through,))]
+
     def free_bytes(self) -> int | None:
         """None: a client cannot tell."""
         return None

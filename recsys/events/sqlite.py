@@ -125,6 +125,16 @@ class SqliteStore:
             lambda c: c.execute(sql, (user, through)).get is not None
         )
 
+    def erasures(self, through: int = 0) -> list[RawId]:
+        """See `EventStore`."""
+        sql = "SELECT user FROM erased WHERE seq > ? ORDER BY seq"
+        return self._read(lambda c: [user for (user,) in c.execute(sql, (through,))])
+
+    def structure_fault(self) -> str | None:
+        """What SQLite finds wrong with the file's pages and indexes; None if nothing."""
+        found = self._read(lambda c: str(c.execute("PRAGMA integrity_check(1)").get))
+        return None if found == "ok" else f"{self.path}: is damaged ({found})"
+
     def free_bytes(self) -> int | None:
         """See `EventStore`."""
         try:

@@ -10,7 +10,7 @@ from pathlib import Path
 import apsw
 
 from recsys.errors import RunError
-from recsys.events.store import EventStoreError, StoreFullError
+from recsys.events.store import DamagedStoreError, EventStoreError, StoreFullError
 from recsys.files import lock_on, replacing
 
 APPLICATION = 0x72656376
@@ -143,7 +143,7 @@ def said_of(error: Exception, path: Path, *, writing: bool = False) -> EventStor
         case apsw.NotADBError():
             return EventStoreError(f"{path}: is not an event store; name another file")
         case apsw.CorruptError():
-            return EventStoreError(f"{path}: is damaged ({error}); look with: recsys events check {path}")
+            return DamagedStoreError(f"{path}: is damaged ({error}); look with: recsys events check {path}")
         case apsw.FullError():
             return StoreFullError(f"{path}: the disk is full; free some space, nothing has to be restarted")
         case apsw.BusyError() | apsw.LockedError():

@@ -14,6 +14,10 @@ class EventStoreError(RecsysError):
     """An event store cannot be opened, or is damaged; the message names it and the remedy."""
 
 
+class DamagedStoreError(EventStoreError):
+    """What an event store holds cannot be right."""
+
+
 class StoreFullError(EventStoreError):
     """Events cannot be written now: no room, a read-only disk, an I/O error. Reading goes on."""
 
@@ -115,6 +119,10 @@ class EventStore(Protocol):
             through: of the log's watermark. An erasure has a place of its own, so that a log exported after
                 it is read again, which holds nothing from before; 0 is a log that no store wrote.
         """
+        ...
+
+    def erasures(self, through: int = 0) -> list[RawId]:
+        """Users of whom `erased` is true."""
         ...
 
     def free_bytes(self) -> int | None:

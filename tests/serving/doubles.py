@@ -275,6 +275,9 @@ class MemoryEvents:
     def erased(self, user: RawId, through: int = 0) -> bool:
         return self._gone.get(user, 0) > through
 
+    def erasures(self, through: int = 0) -> list[RawId]:
+        return [user for user, seq in self._gone.items() if seq > through]
+
     def free_bytes(self) -> int | None:
         return 0 if self.full else 10**9
 

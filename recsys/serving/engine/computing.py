@@ -96,7 +96,7 @@ class Computing:
         if job.ask.user is None or self._events is None:
             return NOTHING
         try:
-            return read_tail(self._events, job.ask.user, job.served.watermark)
+            return read_tail(self._events, job.ask.user, job.served.watermark_for(job.ask.user))
         except RecsysError as error:
             return error
 

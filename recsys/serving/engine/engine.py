@@ -301,7 +301,7 @@ class ServingEngine:
         events = self._events
         if events is None or not getattr(events, "reads_wait", False):
             return None
-        return await self._read(lambda: read_tail(events, user, served.watermark))
+        return await self._read(lambda: read_tail(events, user, served.watermark_for(user)))
 
     async def _erased(self, served: Served, user: RawId) -> bool:
         events = self._events
@@ -333,8 +333,9 @@ class ServingEngine:
         events = self._events
         found = []
         for ask in list(self._recent):
-            unread = ask.user is None or events is None
-            tail = NOTHING if unread else read_tail(events, ask.user, served.watermark)  # type: ignore[arg-type]
+            tail = NOTHING
+            if ask.user is not None and events is not None:
+                tail = read_tail(events, ask.user, served.watermark_for(ask.user))
             found.append(request_of(ask, tail))
         return found
 

@@ -14,6 +14,7 @@ from recsys.answering.each import Answerer
 from recsys.answering.names import Names
 from recsys.encoders.registry import encoder_name
 from recsys.errors import DataError
+from recsys.events.store import RawId
 from recsys.recommender import Recommender
 from recsys.retrieval.bundle import MANIFEST
 from recsys.run_folder import RunFolder, fingerprint
@@ -51,6 +52,12 @@ class Served:
     def names(self) -> Names:
         """Of its users and items."""
         return self.model._names
+
+    def watermark_for(self, user: RawId) -> tuple[str, int] | None:
+        """Its watermark, None for a user of whom the log holds nothing: preparing may leave users out."""
+        if self.watermark is None or self.names.users.encode([user])[0] < 0:
+            return None
+        return self.watermark
 
     @cached_property
     def categories(self) -> tuple[str, ...]:

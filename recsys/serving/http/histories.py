@@ -45,7 +45,7 @@ async def known_events(service: Service, user: RawId, model: str | None = None) 
     known = [KnownEvent(item, time) for item, time in log]
     if events is not None:
         mark = info.watermark
-        after = mark[1] if mark is not None and mark[0] == events.identity else 0
+        after = mark[1] if log and mark is not None and mark[0] == events.identity else 0
         for each in await run_in_threadpool(events.tail, user, after):
             own = each.event
             known.append(KnownEvent(own.item, own.time, own.type, each.seq, own.id))
