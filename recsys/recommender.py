@@ -461,6 +461,7 @@ class Recommender:
         vectors: Any = None,
         like: Iterable[Iterable[Any]] | None = None,
         category: Iterable[str] | None = None,
+        title: Iterable[str | None] | None = None,
     ) -> None:
         """Let items be answered that the log does not know, at once and without a rebuild in the way.
 
@@ -473,13 +474,16 @@ class Recommender:
             like: or for each the raw ids of known items that it is like: it gets their mean.
             category: for each a category of the catalog, under which it is found from now on; with neither
                 vectors nor like it gets the mean of the category's items.
+            title: for each what answers call it, or None; items of the log keep their own.
 
         Raises:
             ArgumentError: both vectors and like, none of the three, or one of them does not fit.
             UnknownIdError: a known item or category is not in the catalog.
         """
         with _CHANGING:
-            add_items(self.decoder_, self._names, ids, vectors=vectors, like=like, category=category)
+            add_items(
+                self.decoder_, self._names, ids, vectors=vectors, like=like, category=category, title=title
+            )
 
     @hinted
     def remove_items(self, ids: Iterable[Any]) -> None:

@@ -1,6 +1,6 @@
 """Items that came or went after training: their names, and the catalog that is searched for them."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -34,6 +34,7 @@ class AnswerableItems:
         self._added: list[Any] = []
         self._rows: dict[Any, int] = {}
         self._categories: dict[int, tuple[str, ...]] = {}
+        self._titles: dict[int, str] = {}
 
     def encode(self, ids: Iterable[Any]) -> Array:
         """(n,) int64 indices, -1 for an id that is neither in the log nor added."""
@@ -80,6 +81,19 @@ class AnswerableItems:
         # Another mapping, for those who are reading this one.
         self._categories = {**self._categories, **own}
 
+    def entitle(self, rows: Array, titles: Iterable[str | None]) -> None:
+        """Say what items are called that the log does not know; None leaves what was said before."""
+        size = len(self._vocabulary)
+        pairs = zip(rows.tolist(), titles, strict=True)
+        own = {row: title for row, title in pairs if row >= size and title is not None}
+        # Another mapping, for those who are reading this one.
+        self._titles = {**self._titles, **own}
+
+    @property
+    def titles(self) -> Mapping[int, str]:
+        """Titles of added items by index, of those that have one."""
+        return self._titles
+
     def of_category(self, wanted: Iterable[str]) -> Array:
         """(n,) int64 ascending indices of added items that belong to any of some categories."""
         asked = set(wanted)
@@ -91,7 +105,12 @@ class AnswerableItems:
         size = len(self._vocabulary)
         new = found.ids >= size
         labels = tuple(
-            [self._added[row - size], list(self._categories.get(row, ()))] for row in found.ids[new].tolist()
+            [
+                self._added[row - size],
+                list(self._categories.get(row, ())),
+                *([self._titles[row]] if row in self._titles else []),
+            ]
+            for row in found.ids[new].tolist()
         )
         ids = np.concatenate([found.ids[~new], size + np.arange(len(labels))])
         return Changes(found.gone, ids, found.vectors, labels)
@@ -107,17 +126,21 @@ class AnswerableItems:
         if int((changes.ids >= size).sum()) != len(changes.labels):
             raise damaged
         for label in changes.labels:
-            if not isinstance(label, list) or len(label) != 2 or self._plain(label[0]) != label[0]:
+            if not isinstance(label, list) or len(label) not in (2, 3) or self._plain(label[0]) != label[0]:
                 raise damaged
-            name, categories = label
+            name, categories, *title = label
             if name in self._rows or self._vocabulary.encode([name])[0] >= 0:
                 raise damaged
             if not isinstance(categories, list) or not all(isinstance(c, str) for c in categories):
+                raise damaged
+            if not all(isinstance(own, str) for own in title):
                 raise damaged
             row = self._rows[name] = size + len(self._added)
             self._added.append(name)
             if categories:
                 self._categories[row] = tuple(categories)
+            if title:
+                self._titles[row] = title[0]
 
     def _named(self, value: Any) -> Any:
         """A new item's id as the log's kind of ids, text or a whole number; True and 1.0 are no text."""

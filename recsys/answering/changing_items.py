@@ -20,6 +20,7 @@ def add_items(
     vectors: Any = None,
     like: Iterable[Iterable[Any]] | None = None,
     category: Iterable[str] | None = None,
+    title: Iterable[str | None] | None = None,
 ) -> None:
     """Let items be answered from now on; the arguments are those of `Recommender.add_items`.
 
@@ -35,6 +36,11 @@ def add_items(
     kinds = None if category is None else id_list(category, "category")
     if kinds is not None and len(kinds) != len(new):
         raise ArgumentError(f"{len(new)} items are added and {len(kinds)} categories: give one each")
+    titles = None if title is None else id_list(title, "title")
+    if titles is not None and len(titles) != len(new):
+        raise ArgumentError(f"{len(new)} items are added and {len(titles)} titles: give one each")
+    if titles is not None and not all(own is None or isinstance(own, str) for own in titles):
+        raise ArgumentError("title: each is text, or None for an item without")
     live = decoder.changing()
     # Names that are not known are refused before anything is changed.
     members = {name: names.of_category(name) for name in set(kinds or ())}
@@ -48,6 +54,8 @@ def add_items(
     if given.shape != (len(new), decoder.index.width):
         raise ArgumentError(f"vectors has shape {given.shape}: give ({len(new)}, {decoder.index.width})")
     places = names.answerable.add(new)
+    if titles is not None:
+        names.answerable.entitle(places, titles)
     live.update(add=(places, given))
     if kinds is not None:
         names.answerable.categorize(places, [[name] for name in kinds])

@@ -73,12 +73,20 @@ class Names:
         return rows
 
     def titles_of(self, rows: Array) -> "polars.Series | None":
-        """Titles of items, null for those added since; None where the catalog has no titles."""
+        """Titles of items, null for those without; None where neither catalog nor added items have any."""
+        import polars as pl
+
+        added = self.answerable.titles
         if self.titles is None:
-            return None
+            return (
+                pl.Series("title", [added.get(r) for r in rows.tolist()], dtype=pl.String) if added else None
+            )
         known = rows < len(self.titles)
         titles = self.titles.gather(np.where(known, rows, 0))
-        return titles.set(~as_mask(known), None)
+        if bool(known.all()):
+            return titles
+        fresh = pl.Series(titles.name, [added.get(row) for row in rows.tolist()], dtype=titles.dtype)
+        return titles.zip_with(as_mask(known), fresh)
 
     @cached_property
     def categories(self) -> "tuple[list[str], Categories]":

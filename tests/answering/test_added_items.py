@@ -233,3 +233,31 @@ def test_text_ids_take_text(log: pl.DataFrame) -> None:
     answers = model.recommend(histories=[["i1"]], k=40)["item_id"].to_list()
     assert "new" in answers
     assert len(answers) == 30
+
+
+def test_titles_of_added_items_are_answered_and_saved(model: Recommender, tmp_path: Path) -> None:
+    model.add_items([100, 101, 3], like=[[1], [2], [4]], title=["A new film", None, "Not film 3"])
+    frame = model.recommend(histories=[[1, 2]], k=32, exclude_seen=False)
+    titles = dict(zip(frame["item_id"].to_list(), frame["title"].to_list(), strict=True))
+    assert titles == {i: f"Film {i}" for i in range(30)} | {100: "A new film", 101: None}
+    model.save(tmp_path / "run")
+    opened = recsys.load(tmp_path / "run", index="exact")
+    opened.add_items([100], like=[[5]])
+    again = opened.recommend(histories=[[1, 2]], k=32, exclude_seen=False)
+    assert dict(zip(again["item_id"].to_list(), again["title"].to_list(), strict=True)) == titles
+    for wrong in (["one"], ["a", "b", 5]):
+        with pytest.raises(ArgumentError, match="title"):
+            model.add_items([200, 201, 202], like=[[1]] * 3, title=wrong)
+
+
+def test_a_catalog_without_titles_has_those_of_added_items(log: pl.DataFrame, tmp_path: Path) -> None:
+    recsys.prepare(log, tmp_path / "data")
+    options = {"epochs": 1, "batch_events": 512}
+    model = Recommender("sasrec", encoder_options=SMALL, training_options=options, index="exact")
+    model.fit(tmp_path / "data")
+    model.add_items([100], like=[[1]])
+    assert "title" not in model.recommend(histories=[[1, 2]]).columns
+    model.add_items([101], like=[[1]], title=["New"])
+    frame = model.recommend(histories=[[1, 2]], k=40)
+    titles = dict(zip(frame["item_id"].to_list(), frame["title"].to_list(), strict=True))
+    assert {item: title for item, title in titles.items() if title is not None} == {101: "New"}

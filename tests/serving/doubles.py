@@ -33,6 +33,7 @@ class MemoryEngine:
     def __init__(self, events: "MemoryEvents | None" = None, *, text_ids: bool = False) -> None:
         self.events, self.text_ids = events, text_ids
         self.asked: list[Ask] = []
+        self.removed: set[RawId] = set()
         self.put: list[tuple[RawId, NewItem]] = []
         self.fails: RecsysError | Exception | None = None
         """What the next questions raise."""
@@ -149,7 +150,9 @@ class MemoryEngine:
     async def item(self, item: RawId, model: str | None = None) -> ItemInfo:
         self._named(model)
         number = self._known(item)
-        return ItemInfo(item, f"Title <{number}>", (("even", "odd")[number % 2],), 100 - number)
+        return ItemInfo(
+            item, f"Title <{number}>", (("even", "odd")[number % 2],), 100 - number, item not in self.removed
+        )
 
     async def put_item(self, item: RawId, new: NewItem, model: str | None = None) -> ModelInfo:
         self._named(model)
@@ -163,6 +166,7 @@ class MemoryEngine:
     async def remove_item(self, item: RawId, model: str | None = None) -> ModelInfo:
         self._named(model)
         self._known(item)
+        self.removed.add(item)
         return replace(self.models()[0], version="v2", n_items=N_ITEMS - 1)
 
     async def nearest(

@@ -31,11 +31,13 @@ class NewItem:
         vector: in the space of the index's vectors; or None.
         like: raw ids of items whose mean vector it gets; or None.
         category: under which it is found; with neither of the two it gets the mean vector of its items.
+        title: what answers call it; None leaves that as it is.
     """
 
     vector: Sequence[float] | None = None
     like: Sequence[RawId] | None = None
     category: str | None = None
+    title: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -86,12 +88,21 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class ItemInfo:
-    """What the catalog says of an item: its title, its categories, and training events if the log has it."""
+    """What the catalog says of an item.
+
+    Attributes:
+        id: raw id.
+        title: None for one without.
+        categories: that it is found under.
+        events: of the training log; 0 for an item that came since.
+        answerable: whether it may be answered now; one that was removed may not.
+    """
 
     id: RawId
     title: str | None
     categories: tuple[str, ...]
     events: int
+    answerable: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,6 +45,7 @@ def adding(item: RawId, new: NewItem) -> Change:
                 vectors=None if new.vector is None else [list(new.vector)],
                 like=None if known is None else [known],
                 category=None if new.category is None else [new.category],
+                title=None if new.title is None else [new.title],
             )
         except UnknownIdError as error:
             # What it is like is known: only the category is left.

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from recsys.answering.changing_items import already_there
 from recsys.answering.user_events import log_events
 from recsys.errors import UnknownIdError
 from recsys.events.store import RawId
@@ -83,6 +84,7 @@ def item_info(served: Served, item: RawId) -> ItemInfo:
         titles(served, [item])[0],
         tuple(name for name in served.categories if row in served.names.of_category(name)),
         int(counts[row]) if row < len(counts) else 0,
+        bool(already_there(served.model.decoder_, served.names, [item])),
     )
 
 

@@ -62,7 +62,7 @@ def test_an_item_is_answered_as_the_library_answers_it(engine: ServingEngine, ru
     alone = Recommender.load(run).recommend([3], k=10)
     assert [item.id for item in found.items] == alone["item_id"].to_list()
     assert [item.score for item in found.items] == alone["score"].to_list()
-    assert asyncio.run(engine.item(5000)) == ItemInfo(5000, None, (), 0)
+    assert asyncio.run(engine.item(5000)) == ItemInfo(5000, None, (), 0, answerable=True)
 
 
 def test_what_went_is_answered_no_more_and_comes_back(engine: ServingEngine) -> None:
@@ -70,6 +70,7 @@ def test_what_went_is_answered_no_more_and_comes_back(engine: ServingEngine) -> 
     # Also the first of the catalog, by which models are warmed up.
     for item in sorted(everything)[:2]:
         asyncio.run(engine.remove_item(item))
+        assert not asyncio.run(engine.item(item)).answerable
     assert set(_items(engine)) == set(sorted(everything)[2:])
     with pytest.raises(UnknownIdError, match="not in the catalog"):
         asyncio.run(engine.remove_item(sorted(everything)[0]))
@@ -93,6 +94,24 @@ def test_a_restart_finds_the_items_and_the_same_version(engine: ServingEngine, r
         assert _items(again) == _items(engine)
     finally:
         again.end()
+
+
+def test_a_title_stands_in_answers_after_a_restart_and_a_new_vector(engine: ServingEngine, run: Path) -> None:
+    asyncio.run(engine.put_item(5000, NewItem(like=[7], title="A <new> one")))
+    asyncio.run(engine.put_item(5000, NewItem(like=[8])))
+    asyncio.run(engine.put_item(5001, NewItem(like=[8])))
+    assert asyncio.run(engine.title([5000, 5001, 6000])) == ["A <new> one", None, None]
+    again = engine_of(run)
+    try:
+        found = asyncio.run(again.recommend(Ask(user=3, k=30, exclude_seen=False)))
+    finally:
+        again.end()
+    titles = {item.id: item.title for item in found.items}
+    assert (titles[5000], titles[5001]) == ("A <new> one", None)
+    # Some items of the log have none; those that have one keep it.
+    alone = Recommender.load(run).recommend([3], k=30, exclude_seen=False)
+    assert titles == dict(zip(alone["item_id"].to_list(), alone["title"].to_list(), strict=True))
+    assert titles[7] == asyncio.run(engine.title([7]))[0] is not None
 
 
 def test_a_run_without_a_saved_index_gets_one(run: Path) -> None:

@@ -36,6 +36,7 @@ def test_an_item_is_shown_with_its_categories_and_events() -> None:
         ({"like": [1, 2]}, NewItem(like=[1, 2])),
         ({"vector": [1, 0.5]}, NewItem(vector=[1.0, 0.5])),
         ({"category": "odd"}, NewItem(category="odd")),
+        ({"like": [3], "title": "New"}, NewItem(like=[3], title="New")),
         ({"like": [3], "category": "even"}, NewItem(like=[3], category="even")),
     ],
 )
@@ -61,6 +62,8 @@ def test_an_item_is_put_as_the_body_says(body: Any, new: NewItem) -> None:
         ({"vector": [1e39]}, "vector[0]"),
         ({"category": "none"}, "category"),
         ({"category": 5}, "category"),
+        ({"like": [1], "title": ""}, "title"),
+        ({"title": "Only a title"}, "like"),
         ({"like": [1], "more": 1}, "more"),
     ],
 )
@@ -89,7 +92,10 @@ def test_an_id_that_no_event_could_name_is_not_put(text_ids: bool, item: str, st
 
 
 def test_an_item_is_removed_and_an_unknown_one_is_not_found() -> None:
-    found = _send(memory_service(), "DELETE", "/v1/items/7")
+    service = memory_service()
+    found = _send(service, "DELETE", "/v1/items/7")
+    gone = _send(service, "GET", "/v1/items/7")
+    assert (gone.status_code, gone.json()["detail"]) == (404, "item '7' was removed: it is not answered")
     assert (found.status_code, found.json()["items"]) == (200, 19)
     assert _send(memory_service(), "DELETE", "/v1/items/500").status_code == 404
     assert _send(memory_service(), "DELETE", "/v1/items/7?model=x").status_code == 404

@@ -3,9 +3,10 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StrictStr
 from starlette.responses import Response
 
+from recsys.errors import UnknownIdError
 from recsys.events.store import RawId
 from recsys.serving.engine.asking import ModelInfo, NewItem
 from recsys.serving.http.auth import requires
@@ -17,6 +18,7 @@ from recsys.serving.http.service import Service, service_of
 
 MOST_LIKE = 1000
 MOST_WIDTH = 16_384
+MOST_TITLE = 1000
 
 router = APIRouter(tags=["items"])
 
@@ -58,7 +60,7 @@ class ItemBody(Strict):
         strict=True,
         extra="forbid",
         json_schema_extra={
-            "examples": [{"like": [50, 181]}, {"category": "Comedy"}, {"like": [50], "category": "Sci-Fi"}]
+            "examples": [{"like": [50, 181]}, {"category": "Comedy"}, {"like": [50], "title": "Rogue One"}]
         },
     )
 
@@ -76,6 +78,9 @@ class ItemBody(Strict):
         None,
         description="Of the catalog's. A new item is found under it, and gets the mean vector of its items "
         "if neither like nor vector is sent. An item of the log keeps its own.",
+    )
+    title: Annotated[StrictStr, Field(min_length=1, max_length=MOST_TITLE)] | None = Field(
+        None, description="What answers call a new item. An item of the log keeps its own."
     )
 
 
@@ -99,9 +104,9 @@ async def item(item: str, service: Annotated[Service, Depends(service_of)], mode
     """Show an item that may be answered."""
     info = model_info(service.engine, model)
     known = path_id(item, info.ids_are_int, "item")
-    # Whatever has neighbours may be answered; everything else is refused here.
-    await service.engine.similar(known, 1, model)
     found = await service.engine.item(known, model)
+    if not found.answerable:
+        raise UnknownIdError(f"item {item[:64]!r} was removed: it is not answered")
     return json_response(
         {
             "item": known,
@@ -137,7 +142,7 @@ async def put(
     check_type("like", body.like or (), info.ids_are_int)
     if body.category is not None and body.category not in info.categories:
         raise FieldError("category", f"{body.category[:64]!r} is not one of the catalog's")
-    asked = NewItem(vector=body.vector, like=body.like, category=body.category)
+    asked = NewItem(vector=body.vector, like=body.like, category=body.category, title=body.title)
     return _changed(new, await service.engine.put_item(new, asked, info.name))
 
 
