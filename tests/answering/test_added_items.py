@@ -245,7 +245,8 @@ def test_titles_of_added_items_are_answered_and_saved(model: Recommender, tmp_pa
     opened.add_items([100], like=[[5]])
     again = opened.recommend(histories=[[1, 2]], k=32, exclude_seen=False)
     assert dict(zip(again["item_id"].to_list(), again["title"].to_list(), strict=True)) == titles
-    for wrong in (["one"], ["a", "b", 5]):
+    wrongs: list[list[Any]] = [["one"], ["a", "b", 5]]
+    for wrong in wrongs:
         with pytest.raises(ArgumentError, match="title"):
             model.add_items([200, 201, 202], like=[[1]] * 3, title=wrong)
 
