@@ -92,5 +92,6 @@ def write_json_lines(stream: TextIO | None = None) -> None:
 
 def route_of(scope: Mapping[str, Any]) -> str:
     """The route that answered, as its path is declared: no ids of users, however many there are."""
-    path = getattr(scope.get("route"), "path", None)
+    route = scope.get("route")
+    path = getattr(route, "path_format", None) or getattr(route, "path", None)
     return str(path) if path else "unmatched"

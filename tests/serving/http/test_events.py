@@ -156,3 +156,10 @@ def test_an_erased_user_has_no_history_and_later_events_count() -> None:
     ask(service, "POST", "/v1/events", json={"events": [{"user": 1, "item": 2}]})
     again = ask(service, "GET", "/v1/users/1/history").json()
     assert [event["item"] for event in again["events"]] == [2]
+
+
+@pytest.mark.parametrize(("method", "end"), [("GET", "/history"), ("DELETE", "")])
+def test_an_id_with_a_slash_reaches_the_routes_of_users(method: str, end: str) -> None:
+    problem = ask(memory_service(), method, f"/v1/users/a%2Fb{end}").json()
+    assert problem["type"] == "urn:recsys:problem:unknown-id"
+    assert "'a/b'" in problem["detail"]

@@ -14,7 +14,7 @@ from recsys.serving.http.service import Service, service_of
 router = APIRouter(tags=["users"], dependencies=[Depends(requires("read"))])
 
 
-@router.get("/v1/users/{user}/clock", response_model=dict[str, Any], responses=problems(404, 422, 504))
+@router.get("/v1/users/{user:path}/clock", response_model=dict[str, Any], responses=problems(404, 422, 504))
 async def clock(
     user: str,
     request: Request,

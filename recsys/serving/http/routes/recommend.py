@@ -77,7 +77,7 @@ async def recommend_batch(
 
 
 @router.get(
-    "/v1/users/{user}/recommendations",
+    "/v1/users/{user:path}/recommendations",
     response_model=RecommendAnswer,
     responses=problems(404, 422, 504),
     dependencies=[Depends(requires("read"))],

@@ -66,7 +66,7 @@ class ErasedAnswer(BaseModel):
 
 
 @router.get(
-    "/v1/users/{user}/history",
+    "/v1/users/{user:path}/history",
     response_model=HistoryPage,
     responses=problems(404, 422),
     dependencies=[Depends(requires("read"))],
@@ -102,7 +102,7 @@ async def history(
 
 
 @router.delete(
-    "/v1/users/{user}",
+    "/v1/users/{user:path}",
     response_model=ErasedAnswer,
     responses=problems(404, 507),
     dependencies=[Depends(requires("write"))],
