@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 EXTRAS := $(shell command -v nvidia-smi >/dev/null 2>&1 && echo gpu || echo faiss),serve,postgres,dev,docs
 
 .PHONY: help install demo test lint types check docs compiled bench throughput accuracy peers serve-bench serve-soak \
-	serve-abuse gpu table clean
+	serve-abuse serve-kills gpu table clean
 
 help:
 	@echo "make demo      train SASRec on MovieLens 100K, test it, list ten titles for one user"
@@ -23,6 +23,7 @@ help:
 	@echo "make serve-bench  what recsys serve reaches under load: SASREC=run MAMBA=run LINES=noop,history"
 	@echo "make serve-soak   an hour of steady load on a service: SASREC=run MINUTES=60"
 	@echo "make serve-abuse  a service among slow and idle clients, 10,000 at a time: SASREC=run"
+	@echo "make serve-kills  kill -9 of a service's processes while events come in: SASREC=run ROUNDS=200"
 	@echo "make gpu       tests and benchmarks on a GPU, with the Python that has torch and triton there"
 	@echo "make install   make .venv alone"
 
@@ -100,6 +101,9 @@ serve-soak: $(INSTALLED)
 
 serve-abuse: $(INSTALLED)
 	$(BIN)/python -m recsys.benchmarks.serving.abuse $(SASREC)
+
+serve-kills: $(INSTALLED)
+	$(BIN)/python -m recsys.benchmarks.serving.kills $(SASREC) $(if $(ROUNDS),--rounds $(ROUNDS))
 
 # Installs nothing: a GPU machine brings torch, triton, numba, pytest and matplotlib. Results go to $OUT.
 GPU_PYTHON ?= python3
