@@ -174,7 +174,13 @@ def test_vendored_files_are_those_that_were_noted() -> None:
 
 
 def test_items_have_neighbours_and_a_name() -> None:
-    assert ask("GET", "/v1/items/5").json() == {"item": 5, "title": "Title <5>", "model": "default"}
+    assert ask("GET", "/v1/items/5").json() == {
+        "item": 5,
+        "title": "Title <5>",
+        "category": ["odd"],
+        "events": 95,
+        "model": "default",
+    }
     found = ask("GET", "/v1/items/5/similar?k=3").json()
     assert [each["id"] for each in found["items"]] == [4, 6, 3]
     for path in ("/v1/items/99", "/v1/items/x/similar", "/v1/items/99/similar"):
