@@ -1,0 +1,143 @@
+"""The page in a browser: what changes as one types, by keyboard, without scripts, with hostile titles."""
+
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from recsys.serving.engine.asking import Item
+from recsys.serving.http.service import Service
+from tests.serving.doubles import MemoryEngine, memory_service
+from tests.serving.live import live
+
+webdriver = pytest.importorskip("selenium.webdriver")
+DRIVER, CHROMIUM = shutil.which("chromedriver"), shutil.which("chromium")
+pytestmark = pytest.mark.skipif(not (DRIVER and CHROMIUM), reason="needs chromium and chromedriver")
+HOSTILE = "<img src=x onerror=document.title='struck'>"
+
+
+class HostileEngine(MemoryEngine):
+    """Titles that would run if they were markup."""
+
+    def _item(self, number: int, rank: int) -> Item:
+        return Item(self.raw(number), 1 / number, rank, f"{HOSTILE} {number}")
+
+
+def hostile() -> Service:
+    made = memory_service()
+    return Service(made.settings, HostileEngine(), made.events)
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    with live("tests.serving.doubles:memory_service") as found:
+        yield found
+
+
+def _browser(scripts: bool = True) -> Any:
+    options = webdriver.ChromeOptions()
+    for flag in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    if not scripts:
+        prefs = {"profile.managed_default_content_settings.javascript": 2}
+        options.add_experimental_option("prefs", prefs)
+    from selenium.webdriver.chrome.service import Service as Driver
+
+    return webdriver.Chrome(options=options, service=Driver(DRIVER))
+
+
+@pytest.fixture(scope="module")
+def opened() -> Iterator[Any]:
+    browser = _browser()
+    yield browser
+    browser.quit()
+
+
+@pytest.fixture
+def browser(opened: Any) -> Iterator[Any]:
+    """A browser whose console has to be empty in the end: no error, no report of the content policy."""
+    opened.get_log("browser")
+    yield opened
+    assert opened.get_log("browser") == []
+
+
+def until(holds: Callable[[], bool]) -> None:
+    from selenium.common.exceptions import StaleElementReferenceException
+
+    end = time.monotonic() + 10
+    while time.monotonic() < end:
+        try:
+            if holds():
+                return
+        except StaleElementReferenceException:
+            pass
+        time.sleep(0.05)
+    raise AssertionError("the page has not become so in 10 s")
+
+
+def items(browser: Any) -> list[str]:
+    return [each.text for each in browser.find_elements("css selector", ".ranked tbody td a")]
+
+
+def titles(*numbers: int) -> list[str]:
+    return [f"Title <{number}>" for number in numbers]
+
+
+def test_search_finds_as_one_types(browser: Any, address: str) -> None:
+    browser.get(f"{address}/ui")
+    browser.find_element("id", "q").send_keys("12")
+    found = "#found .chips a"
+    until(lambda: [e.text for e in browser.find_elements("css selector", found)] == ["12"])
+    assert browser.current_url == f"{address}/ui"
+
+
+def test_a_category_and_what_if_change_the_answers(browser: Any, address: str) -> None:
+    browser.get(f"{address}/ui/users/1")
+    assert items(browser)[:3] == titles(3, 4, 5)
+    browser.find_element("css selector", "#category option[value=even]").click()
+    until(lambda: items(browser)[:3] == titles(4, 6, 8))
+    browser.find_element("id", "item").send_keys("4", "\ue007")
+    until(lambda: items(browser)[:3] == titles(6, 8, 10))
+    browser.get(f"{address}/ui/users/1")
+    assert items(browser)[:3] == titles(3, 4, 5)
+
+
+def test_keyboard_alone_from_search_to_answers(browser: Any, address: str) -> None:
+    browser.get(f"{address}/ui")
+    until(lambda: browser.switch_to.active_element.get_attribute("id") == "q")
+    browser.switch_to.active_element.send_keys("2", "\ue007")
+    until(lambda: len(browser.find_elements("css selector", "#found .chips a")) == 1)
+    for _ in range(4):
+        browser.switch_to.active_element.send_keys("\ue004")
+        if "/ui/users/" in (browser.switch_to.active_element.get_attribute("href") or ""):
+            break
+    browser.switch_to.active_element.send_keys("\ue007")
+    until(lambda: browser.current_url == f"{address}/ui/users/2")
+    assert items(browser)[:3] == titles(1, 2, 4)
+
+
+def test_hostile_titles_stay_text(browser: Any) -> None:
+    with live("tests.serving.page.test_browser:hostile") as address:
+        browser.get(f"{address}/ui/users/1")
+        assert items(browser)[0] == f"{HOSTILE} 3"
+        assert browser.find_elements("css selector", "main img") == []
+        assert browser.title != "struck"
+
+
+def test_without_scripts_forms_do_it(address: str) -> None:
+    browser = _browser(scripts=False)
+    try:
+        browser.get(f"{address}/ui")
+        browser.find_element("id", "q").send_keys("12", "\ue007")
+        until(lambda: browser.current_url == f"{address}/ui?q=12")
+        browser.get(f"{address}/ui/users/1")
+        browser.find_element("css selector", "#category option[value=even]").click()
+        assert items(browser)[:3] == titles(3, 4, 5)
+        browser.find_element("css selector", "#ask button").click()
+        until(lambda: "category=even" in browser.current_url)
+        assert items(browser)[:3] == titles(4, 6, 8)
+    finally:
+        browser.quit()
