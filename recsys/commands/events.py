@@ -31,6 +31,7 @@ def register(app: typer.Typer) -> None:
     events_app.command("export")(export)
     events_app.command("check")(check)
     events_app.command("erase")(erase)
+    events_app.command("exposures")(exposures)
     app.add_typer(events_app, name="events")
 
 
@@ -108,6 +109,27 @@ def erase(
         print_json({"user": user, "erased": erased})
     else:
         tell(f"user {user}: {erased:,} events deleted")
+
+
+def exposures(
+    store: Store,
+    out: Annotated[
+        Path, typer.Option(metavar="FILE.parquet", help="File to write, or to replace.", show_default=False)
+    ],
+    as_json: AsJson = False,
+) -> None:
+    """Write the answers that were sent, each with the items of the events that name its request."""
+    from recsys.events.exposure_log import write_exposures
+
+    opened = _open(store)
+    try:
+        rows = write_exposures(opened, out)
+    finally:
+        opened.close()
+    if as_json:
+        print_json({"path": str(out), "exposures": rows})
+    else:
+        tell(f"{out}: {rows:,} answers")
 
 
 def _spelled(text: str) -> "list[RawId]":

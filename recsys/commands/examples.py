@@ -33,6 +33,7 @@ EXAMPLES = {
     ),
     "new": ("recsys keys new shop --scopes read,write --file keys.toml",),
     "export": ("recsys events export run.events.db --log log.csv --out log-2.parquet",),
+    "exposures": ("recsys events exposures run.events.db --out exposures.parquet",),
     "check": ("recsys events check run.events.db",),
     "erase": ("recsys events erase run.events.db --user 42",),
     "warm-up": ("recsys warm-up run",),

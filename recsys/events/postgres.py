@@ -10,9 +10,10 @@ from psycopg.conninfo import conninfo_to_dict
 
 from recsys.errors import ArgumentError
 from recsys.events.checking import check_events, fault_of_id
+from recsys.events.exposures import KEPT, Exposure, items_of, items_text
 from recsys.events.group_commit import GroupCommit
 from recsys.events.idle_connections import IdleConnections
-from recsys.events.postgres_tables import ERASE, GIVE_PLACES, INSERT, TABLES, VERSION
+from recsys.events.postgres_tables import ERASE, EXPOSE, FORGET, GIVE_PLACES, INSERT, TABLES, VERSION
 from recsys.events.store import Appended, Event, EventStoreError, RawId, StoredEvent, StoreFullError
 
 PART = 4096
@@ -127,6 +128,46 @@ class PostgresStore:
         """See `EventStore`."""
         sql = "SELECT user_id FROM recsys_erased WHERE seq > %s ORDER BY seq"
         return [_raw(str(user)) for (user,) in self._rows(sql, (through,))]
+
+    def expose(self, exposures: Sequence[Exposure]) -> None:
+        """See `ExposureStore`."""
+        columns = (
+            [e.request_id for e in exposures],
+            [None if e.user is None else _key(e.user) for e in exposures],
+            [e.model for e in exposures],
+            [e.version for e in exposures],
+            [items_text(e.items) for e in exposures],
+            [e.time for e in exposures],
+            [e.shadow for e in exposures],
+        )
+
+        def insert(connection: _Connection) -> None:
+            connection.execute(EXPOSE, columns)
+            connection.execute(FORGET, (KEPT,))
+
+        self._commits.call(lambda: self._commit(insert))
+
+    def exposures(self) -> Iterator[list[Exposure]]:
+        """See `ExposureStore`."""
+        sql = (
+            "SELECT place, request_id, user_id, model, version, items, time, shadow FROM recsys_exposures"
+            f" WHERE place > %s ORDER BY place LIMIT {PART}"
+        )
+        after = 0
+        while rows := self._rows(sql, (after,)):
+            yield [
+                Exposure(
+                    request_id=request,
+                    user=None if user is None else _raw(user),
+                    model=model,
+                    version=version,
+                    items=items_of(items),
+                    time=when,
+                    shadow=shadow,
+                )
+                for _, request, user, model, version, items, when, shadow in rows
+            ]
+            after = int(rows[-1][0])
 
     def free_bytes(self) -> int | None:
         """None: a client cannot tell."""

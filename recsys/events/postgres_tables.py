@@ -14,8 +14,9 @@ TABLES = (
     "CREATE INDEX recsys_events_of_user ON recsys_events(user_id, seq)",
     'CREATE TABLE recsys_erased(user_id text COLLATE "C" PRIMARY KEY, seq bigint NOT NULL)',
     "CREATE TABLE recsys_exposures("
-    'request_id text NOT NULL, user_id text COLLATE "C",'
-    " model text NOT NULL, items text NOT NULL, time bigint NOT NULL)",
+    "place bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,"
+    ' request_id text NOT NULL, user_id text COLLATE "C", model text NOT NULL,'
+    " version text NOT NULL, items text NOT NULL, time bigint NOT NULL, shadow boolean NOT NULL)",
     "CREATE INDEX recsys_exposures_of_request ON recsys_exposures(request_id)",
     "CREATE INDEX recsys_exposures_of_user ON recsys_exposures(user_id)",
     "INSERT INTO recsys_store(identity, version, last_seq)"
@@ -32,5 +33,13 @@ INSERT = (
     " %s::bigint received, unnest(%s::text[]) request_id) given"
     " ORDER BY seq ON CONFLICT (id) DO NOTHING RETURNING seq"
 )
+
+EXPOSE = (
+    "INSERT INTO recsys_exposures(request_id, user_id, model, version, items, time, shadow)"
+    " SELECT * FROM unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %s::bigint[],"
+    " %s::boolean[])"
+)
+
+FORGET = "DELETE FROM recsys_exposures WHERE place <= (SELECT max(place) FROM recsys_exposures) - %s"
 
 ERASE = "INSERT INTO recsys_erased VALUES (%s, %s) ON CONFLICT (user_id) DO UPDATE SET seq = excluded.seq"

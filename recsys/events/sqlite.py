@@ -6,12 +6,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import apsw
 
 from recsys.errors import ArgumentError
 from recsys.events.checking import check_events, fault_of_id
+from recsys.events.exposures import KEPT, Exposure, items_of, items_text
 from recsys.events.group_commit import GroupCommit
 from recsys.events.idle_connections import IdleConnections
 from recsys.events.sqlite_file import connect, make_if_missing, said_of
@@ -135,6 +136,47 @@ class SqliteStore:
         found = self._read(lambda c: str(c.execute("PRAGMA integrity_check(1)").get))
         return None if found == "ok" else f"{self.path}: is damaged ({found})"
 
+    def expose(self, exposures: Sequence[Exposure]) -> None:
+        """See `ExposureStore`."""
+        rows = [
+            (e.request_id, e.user, e.model, e.version, items_text(e.items), e.time, e.shadow)
+            for e in exposures
+        ]
+
+        def insert(connection: apsw.Connection) -> None:
+            connection.executemany(
+                "INSERT INTO exposures(request_id, user, model, version, items, time, shadow)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?)",
+                rows,
+            )
+            connection.execute(
+                "DELETE FROM exposures WHERE rowid <= (SELECT max(rowid) FROM exposures) - ?", (KEPT,)
+            )
+
+        self._commits.call(lambda: self._commit(insert))
+
+    def exposures(self) -> Iterator[list[Exposure]]:
+        """See `ExposureStore`."""
+        sql = (
+            "SELECT rowid, request_id, user, model, version, items, time, shadow FROM exposures"
+            f" WHERE rowid > ? ORDER BY rowid LIMIT {PART}"
+        )
+        after = 0
+        while rows := self._read(partial(_rows, sql=sql, values=(after,))):
+            yield [
+                Exposure(
+                    request_id=request,
+                    user=user,
+                    model=model,
+                    version=version,
+                    items=items_of(items),
+                    time=when,
+                    shadow=bool(shadow),
+                )
+                for _, request, user, model, version, items, when, shadow in rows
+            ]
+            after = rows[-1][0]
+
     def free_bytes(self) -> int | None:
         """See `EventStore`."""
         try:
@@ -251,6 +293,10 @@ def _insert(connection: apsw.Connection, group: list[Sequence[Event]]) -> list[A
         before = after
     last = int(connection.execute(_LAST).get)
     return [Appended(count, len(events) - count, last) for count, events in zip(accepted, group, strict=True)]
+
+
+def _rows(connection: apsw.Connection, sql: str, values: tuple[int, ...]) -> list[tuple[Any, ...]]:
+    return list(connection.execute(sql, values))
 
 
 def _events(connection: apsw.Connection, sql: str, values: tuple[RawId | int, ...]) -> list[StoredEvent]:

@@ -42,8 +42,10 @@ CREATE TABLE exposures(
   request_id TEXT NOT NULL,
   user,
   model TEXT NOT NULL,
+  version TEXT NOT NULL,
   items TEXT NOT NULL,
-  time INTEGER NOT NULL);
+  time INTEGER NOT NULL,
+  shadow INTEGER NOT NULL);
 CREATE INDEX exposures_of_request ON exposures(request_id);
 CREATE INDEX exposures_of_user ON exposures(user);
 INSERT INTO sqlite_sequence VALUES ('events', 0);

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from recsys.answering.each import Reading, Request
 from recsys.answering.user_clock import read_user_clock
 from recsys.errors import ArgumentError, RecsysError, UnknownIdError
+from recsys.events.exposures import ExposureStore
 from recsys.events.store import EventStore, RawId
 from recsys.serving.engine import lookups
 from recsys.serving.engine.asking import Answered, Ask, BusyError, Item, ItemInfo, ModelInfo, NewItem
@@ -22,6 +23,7 @@ from recsys.serving.engine.assignment import Assignment
 from recsys.serving.engine.batcher import Batched, Batcher
 from recsys.serving.engine.catalog import Change, adding, removing
 from recsys.serving.engine.computing import AskJob, CallJob, Computing, Job, request_of
+from recsys.serving.engine.exposing import Exposures
 from recsys.serving.engine.observing import Observer, Silent
 from recsys.serving.engine.served import Served
 from recsys.serving.engine.swapping import Models
@@ -64,6 +66,7 @@ class ServingEngine:
         self._recent: deque[Ask] = deque(maxlen=REMEMBERED)
         self._amending = 0
         self._beside: set[asyncio.Task[None]] = set()
+        self._exposures = Exposures(events, self.observer) if isinstance(events, ExposureStore) else None
         self._aside = ThreadPoolExecutor(4, thread_name_prefix="recsys-reading")
         self._batcher: Batcher[Job, Any] = Batcher(
             Computing(events, settings.cache_bytes, self.observer),
@@ -92,6 +95,8 @@ class ServingEngine:
         """
         self._models.end()
         self._batcher.end(seconds)
+        if self._exposures is not None:
+            self._exposures.end(seconds)
         self._aside.shutdown(wait=False, cancel_futures=True)
 
     async def recommend(self, ask: Ask) -> Answered:
@@ -259,6 +264,8 @@ class ServingEngine:
             found[place] = own if isinstance(own, Exception) else _told(own)
             if not isinstance(own, Exception):
                 self._recent.append(job.ask)
+                if self._exposures is not None:
+                    self._exposures.add(job.ask, own.result)
                 self._ask_shadows(assignment, job, own.result)
         return [own for own in found if own is not None]
 
@@ -270,20 +277,22 @@ class ServingEngine:
                 AskJob(served, job.ask, None), seconds=self.settings.deadline, weight=_weight(job)
             )
             if future is not None:
-                task = asyncio.ensure_future(self._compared(served, future, answered, job.ask.k))
+                task = asyncio.ensure_future(self._compared(served, future, answered, job.ask))
                 self._beside.add(task)
                 task.add_done_callback(self._beside.discard)
 
     async def _compared(
-        self, served: Served, future: "asyncio.Future[Batched[Any]]", answered: Answered, k: int
+        self, served: Served, future: "asyncio.Future[Batched[Any]]", answered: Answered, ask: Ask
     ) -> None:
         """Tell which share of the items that were sent a shadow would have sent, too."""
         with suppress(RecsysError):
             found: Answered = (await future).result
+            if self._exposures is not None:
+                self._exposures.add(ask, found, shadow=True)
             sent = {item.id for item in answered.items}
             if sent:
                 overlap = len(sent & {item.id for item in found.items}) / len(sent)
-                self.observer.shadowed(served.name, k, overlap)
+                self.observer.shadowed(served.name, ask.k, overlap)
 
     async def _job(self, assignment: Assignment, ask: Ask) -> AskJob:
         if ask.user is not None:

@@ -42,6 +42,9 @@ class Observer(Protocol):
     def shadowed(self, name: str, k: int, overlap: float) -> None:
         """A shadow's k answers have this share of those that were sent."""
 
+    def exposed(self, kept: int, dropped: int) -> None:
+        """So many answers were kept beside the events, and so many could not be."""
+
 
 class Silent:
     """An `Observer` that keeps nothing."""
@@ -80,4 +83,7 @@ class Silent:
         """Nothing."""
 
     def shadowed(self, name: str, k: int, overlap: float) -> None:
+        """Nothing."""
+
+    def exposed(self, kept: int, dropped: int) -> None:
         """Nothing."""

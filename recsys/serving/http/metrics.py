@@ -68,6 +68,7 @@ class Metrics:
             "compute_heartbeat_seconds", "Age of the compute thread's last sign of life.", "livemax"
         )
         self._overlap = histogram("shadow_overlap", "Share of a shadow's answers sent.", _OVERLAP, "k")
+        self._exposed = counter("exposures", "Answers kept beside the events.", "result")
         self._searched: dict[str, int] = {}
         self._versions: dict[str, str] = {}
 
@@ -163,3 +164,9 @@ class Metrics:
     def shadowed(self, name: str, k: int, overlap: float) -> None:
         """See `Observer`."""
         self._overlap.labels(str(k)).observe(overlap)
+
+    def exposed(self, kept: int, dropped: int) -> None:
+        """See `Observer`."""
+        for result, count in (("kept", kept), ("dropped", dropped)):
+            if count:
+                self._exposed.labels(result).inc(count)

@@ -69,7 +69,8 @@ async def recommend_batch(
     for ask, outcome in zip(asks, outcomes, strict=True):
         if isinstance(outcome, Answered):
             facts.answered(outcome, ask.k, None)
-            results.append(answer_json(outcome, facts.request_id))
+            # An id of its own, that events which come of it can name.
+            results.append(answer_json(outcome, ask.request_id or facts.request_id))
         else:
             assert outcome is not None
             results.append(problem_of(outcome, facts.request_id))
