@@ -1,4 +1,4 @@
-"""Answers kept beside events: in both stores, bounded, erased with their user, joined to what came of them."""
+"""Answers kept beside events, in both stores: bounded, erased with their user, joined to events."""
 
 import asyncio
 import threading
