@@ -15,7 +15,6 @@ import numpy.typing as npt
 from recsys.answering.each import Reading, Request
 from recsys.answering.user_clock import read_user_clock
 from recsys.errors import ArgumentError, RecsysError, UnknownIdError
-from recsys.events.exposures import ExposureStore
 from recsys.events.store import EventStore, RawId
 from recsys.serving.engine import lookups
 from recsys.serving.engine.asking import Answered, Ask, BusyError, Item, ItemInfo, ModelInfo, NewItem
@@ -23,7 +22,7 @@ from recsys.serving.engine.assignment import Assignment
 from recsys.serving.engine.batcher import Batched, Batcher
 from recsys.serving.engine.catalog import Change, adding, removing
 from recsys.serving.engine.computing import AskJob, CallJob, Computing, Job, request_of
-from recsys.serving.engine.exposing import Exposures
+from recsys.serving.engine.exposing import exposures_beside
 from recsys.serving.engine.observing import Observer, Silent
 from recsys.serving.engine.served import Served
 from recsys.serving.engine.swapping import Models
@@ -66,7 +65,7 @@ class ServingEngine:
         self._recent: deque[Ask] = deque(maxlen=REMEMBERED)
         self._amending = 0
         self._beside: set[asyncio.Task[None]] = set()
-        self._exposures = Exposures(events, self.observer) if isinstance(events, ExposureStore) else None
+        self._exposures = exposures_beside(events, self.observer)
         self._aside = ThreadPoolExecutor(4, thread_name_prefix="recsys-reading")
         self._batcher: Batcher[Job, Any] = Batcher(
             Computing(events, settings.cache_bytes, self.observer),

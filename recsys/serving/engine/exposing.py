@@ -78,3 +78,8 @@ class Exposures:
                 _log.exception("exposures were dropped")
                 return
             self._observer.exposed(len(group), 0)
+
+
+def exposures_beside(events: object, observer: Observer) -> Exposures | None:
+    """Where answers are kept, if a store of events has room for them."""
+    return Exposures(events, observer) if isinstance(events, ExposureStore) else None
