@@ -19,7 +19,7 @@ CSP = (
 _HEADERS = (
     (b"x-content-type-options", b"nosniff"),
     (b"content-security-policy", CSP.encode()),
-    (b"referrer-policy", b"no-referrer"),
+    (b"referrer-policy", b"same-origin"),
 )
 
 _COUNTED = ("/v1/", "/v2/models/")

@@ -136,7 +136,7 @@ def test_every_answer_has_its_headers() -> None:
         found = ask(method, path)
         assert found.headers["content-security-policy"] == CSP
         assert found.headers["x-content-type-options"] == "nosniff"
-        assert found.headers["referrer-policy"] == "no-referrer"
+        assert found.headers["referrer-policy"] == "same-origin"
         assert len(found.headers["x-request-id"]) == 32
     assert ask("GET", "/livez").headers["cache-control"] == "no-store"
 
