@@ -51,11 +51,6 @@ class ExposureStore(Protocol):
         ...
 
 
-def exposures_of(store: object) -> ExposureStore | None:
-    """The store as one of exposures, None if it keeps none."""
-    return store if isinstance(store, ExposureStore) else None
-
-
 def items_text(items: Sequence[RawId]) -> str:
     """Items as a column of text; 1 and "1" stay two."""
     return json.dumps(items, ensure_ascii=True, separators=(",", ":"))
