@@ -119,7 +119,9 @@ class MemoryEngine:
         self._named(model)
         if self.events is not None and self.events.erased(user):
             return []
-        return [(self.raw(item), seconds) for item, seconds in LOG.get(self._user(user), [])]
+        if self._user(user) not in LOG:
+            raise UnknownIdError(f"user {user!r} is not in the log: check the id")
+        return [(self.raw(item), seconds) for item, seconds in LOG[self._user(user)]]
 
     async def title(self, items: Sequence[RawId], model: str | None = None) -> list[str | None]:
         return [None if (n := self._number(item)) is None else f"Title <{n}>" for item in items]
@@ -182,9 +184,6 @@ class MemoryEngine:
                 near = min(known, key=lambda item, own=own: abs(known[item] - own))  # type: ignore[misc]
                 found.append((near, 1 / (1 + abs(known[near] - own))))
         return found
-
-    def log_end(self, model: str | None = None) -> int:
-        return 0
 
     def models(self) -> tuple[ModelInfo, ...]:
         if not self.loaded:

@@ -266,10 +266,6 @@ class Engine(Protocol):
         """
         ...
 
-    def log_end(self, model: str | None = None) -> int:
-        """Highest place of the event store that a model's log holds; a user's tail begins after it."""
-        ...
-
     def models(self) -> tuple[ModelInfo, ...]:
         """The models in service, the default first; empty while the first is loading."""
         ...

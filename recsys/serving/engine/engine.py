@@ -211,10 +211,6 @@ class ServingEngine:
         served = self._served(model)
         return await self._read(lambda: lookups.nearest(served, items, among))
 
-    def log_end(self, model: str | None = None) -> int:
-        """Highest place of the event store that a model's log holds; see `Engine.log_end`."""
-        return 0 if self._events is None else log_end(self._events, self._served(model).watermark)
-
     def models(self) -> tuple[ModelInfo, ...]:
         """The models in service; see `Engine.models`."""
         return tuple(p.served.info(p.weight, p.shadow) for p in self._models.assignment or ())

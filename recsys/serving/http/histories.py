@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from starlette.concurrency import run_in_threadpool
 
+from recsys.errors import UnknownIdError
 from recsys.events.store import RawId
 from recsys.serving.http.ids import model_info
 from recsys.serving.http.service import Service
@@ -41,7 +42,10 @@ async def known_events(service: Service, user: RawId, model: str | None = None) 
         EventStoreError: the store cannot be read.
     """
     info, events = model_info(service.engine, model), service.events
-    log = await service.engine.history(user, model)
+    try:
+        log = await service.engine.history(user, model)
+    except UnknownIdError:
+        log = []  # somebody who came since
     known = [KnownEvent(item, time) for item, time in log]
     if events is not None:
         mark = info.watermark

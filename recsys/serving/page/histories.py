@@ -2,10 +2,8 @@
 
 from dataclasses import dataclass
 
-from starlette.concurrency import run_in_threadpool
-
-from recsys.errors import UnknownIdError
 from recsys.events.store import RawId
+from recsys.serving.http.histories import known_events
 from recsys.serving.http.service import Service
 
 
@@ -36,16 +34,8 @@ async def read_history(service: Service, user: RawId, model: str | None = None) 
         user: raw id.
         model: whose log is read; None is the default's.
     """
-    engine = service.engine
-    try:
-        log = await engine.history(user, model)
-    except UnknownIdError:
-        log = []  # somebody who came since
-    events = service.events
-    stored = [] if events is None else await run_in_threadpool(events.tail, user, engine.log_end(model))
-    items = [item for item, _ in log] + [each.event.item for each in stored]
-    titles = await engine.title(items, model)
-    done = [Done(item, title, time) for (item, time), title in zip(log, titles, strict=False)]
-    for each, title in zip(stored, titles[len(log) :], strict=True):
-        done.append(Done(each.event.item, title, each.event.time, each.event.type, each.seq))
-    return done
+    known = await known_events(service, user, model)
+    titles = await service.engine.title([own.item for own in known], model)
+    return [
+        Done(own.item, title, own.time, own.type, own.seq) for own, title in zip(known, titles, strict=True)
+    ]
