@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from recsys.benchmarks.accuracy.recipes import DatasetFile, Recipe, find_log
+from recsys.benchmarks.accuracy.recipes import Recipe, find_items, find_log
 from recsys.datasets.prepared.files import read_meta
 from recsys.datasets.prepared.store import SequenceStore
 from recsys.datasets.preparing.options import PrepareOptions
@@ -27,25 +27,31 @@ def prepared_log(recipe: Recipe, data: Path | None, runs: Path, say: Callable[[s
         runs: folder of prepared logs and runs.
         say: told what is noticed in the log.
     """
-    folder = runs / "prepared" / recipe.dataset.name
-    if _is_prepared(folder, recipe.dataset):
+    name = recipe.dataset.name
+    columns = "-".join(str(value).replace(",", "-") for value in recipe.items.values())
+    folder = runs / "prepared" / (f"{name}-{columns}" if columns else name)
+    if _is_prepared(folder, recipe):
         return SequenceStore.open(folder)
     from recsys.datasets.preparing.prepare import prepare
 
     log = find_log(recipe.dataset, data)
-    return prepare(log, folder, name=recipe.dataset.name, notify=say, **recipe.dataset.prepare)
+    options: Any = {**recipe.dataset.prepare, **recipe.items}
+    return prepare(
+        log, folder, name=name, items=find_items(log) if recipe.items else None, notify=say, **options
+    )
 
 
-def _is_prepared(folder: Path, dataset: DatasetFile) -> bool:
+def _is_prepared(folder: Path, recipe: Recipe) -> bool:
     """Whether a folder holds this log, prepared with these options."""
     if not folder.is_dir():
         return False
     meta = read_meta(folder)
-    options: Any = dict(dataset.prepare)
+    options: Any = {**recipe.dataset.prepare, **recipe.items}
     time_zone = options.pop("time_zone", None)
-    found = {**meta.get("options", {}), "items_sha256": None}
     wanted = PrepareOptions.of(options, time_zone=time_zone).record()
-    return meta.get("source", {}).get("sha256") == dataset.sha256 and found == wanted
+    digests = dict.fromkeys(("items_sha256", "item_features_sha256") if recipe.items else ("items_sha256",))
+    found, wanted = {**meta.get("options", {}), **digests}, {**wanted, **digests}
+    return meta.get("source", {}).get("sha256") == recipe.dataset.sha256 and found == wanted
 
 
 @contextlib.contextmanager

@@ -20,11 +20,12 @@ from recsys.files import sha256_of
 from recsys.training.config import TrainingConfig
 from recsys.training.identity import deciding_settings
 
-__all__ = ["FOLDER", "DatasetFile", "Figure", "Recipe", "find_log", "read_recipes"]
+__all__ = ["FOLDER", "DatasetFile", "Figure", "Recipe", "find_items", "find_log", "read_recipes"]
 
 FOLDER = Path(__file__).parent / "recipes"
 DATASET_FILE = "dataset.toml"
 _PREPARE = {one.name for kind in OPTIONS for one in fields(kind)} - {"valid", "test"}
+_ITEMS = {"item_tags", "item_words"}
 _SUFFIXES = (".parquet", ".inter", ".csv", ".tsv", ".txt", ".jsonl", ".dat")
 
 
@@ -75,6 +76,8 @@ class Recipe:
         seeds: one training run each; a floor has one.
         encoder, training: values that differ from the preset.
         floor: options of a floor; a list of values is tried out on the validation events.
+        items: columns of the items that are read besides their ids, as `prepare` names them: ``item_tags``,
+            ``item_words``.
         published: the strongest comparable figures first.
         bar: what has to be reached, or None.
         aim: what would pass everybody, or None.
@@ -89,6 +92,7 @@ class Recipe:
     encoder: Mapping[str, Any] = field(default_factory=dict)
     training: Mapping[str, Any] = field(default_factory=dict)
     floor: Mapping[str, Any] = field(default_factory=dict)
+    items: Mapping[str, Any] = field(default_factory=dict)
     published: tuple[Figure, ...] = ()
     bar: Figure | None = None
     aim: Figure | None = None
@@ -113,9 +117,8 @@ class Recipe:
             "encoder": to_dict(encoder_config(self.model, {})),
             "training": to_dict(TrainingConfig()),
         }
-        return wanted == {
-            part: {**values, **configuration.get(part, {})} for part, values in defaults.items()
-        }
+        found = {part: {**values, **configuration.get(part, {})} for part, values in defaults.items()}
+        return wanted == found | {part: configuration[part] for part in ("items",) if part in configuration}
 
     def configuration(self, seed: int) -> dict[str, Any]:
         """Every value that decides the outcome, defaults included.
@@ -128,10 +131,11 @@ class Recipe:
         base = preset(self.model, self.preset)
         encoder = encoder_config(self.model, {**base.get("encoder", {}), **self.encoder})
         chosen = {**base.get("training", {}), **self.training, "seed": seed}
-        return {
+        found: dict[str, Any] = {
             "encoder": to_dict(encoder),
             "training": to_dict(build(TrainingConfig, chosen, where="training")),
         }
+        return {**found, "items": dict(self.items)} if self.items else found
 
     def run_name(self, seed: int) -> str:
         """Name of the run folder: one for each configuration that a checkpoint can go on with."""
@@ -140,6 +144,7 @@ class Recipe:
             encoder = encoder_config(self.model, settings["encoder"])
             training = build(TrainingConfig, settings["training"], where="training")
             settings = {
+                **settings,
                 "encoder": deciding_settings(to_dict(encoder)),
                 "training": deciding_settings(to_dict(training)),
             }
@@ -210,12 +215,28 @@ def find_log(dataset: DatasetFile, data: Path | None) -> str | Path:
     return found
 
 
+def find_items(log: str | Path) -> Path | None:
+    """The items file beside a log, for a recipe that reads more of them than ids; None for a known log.
+
+    Raises:
+        DataError: there is none.
+    """
+    if isinstance(log, str):
+        return None
+    found = log.with_name(f"items{log.suffix}")
+    if not found.is_file():
+        raise DataError(f"{log}: no {found.name} beside it, whose columns the recipe reads; put it there")
+    return found
+
+
 def _read(path: Path) -> Recipe:
     raw = _toml(path)
     where = f"{path.parent.name}/{path.name}"
     dataset = _read_dataset(path.parent / DATASET_FILE)
-    known = {"model", "preset", "seeds", "note", "encoder", "training", "floor", "published", "bar", "aim"}
+    known = {"model", "preset", "seeds", "note", "encoder", "training", "floor", "items"}
+    known |= {"published", "bar", "aim"}
     _known_keys(raw, known, where)
+    _known_keys(raw.get("items", {}), _ITEMS, f"{where} [items]")
     model = str(raw.get("model", ""))
     if model not in (*encoder_names(), *baseline_names()):
         raise ConfigError(f"{where}: model {model!r}{nearest(model, [*encoder_names(), *baseline_names()])}")
@@ -238,6 +259,7 @@ def _read(path: Path) -> Recipe:
         encoder=raw.get("encoder", {}),
         training=raw.get("training", {}),
         floor=raw.get("floor", {}),
+        items=raw.get("items", {}),
         published=figures,
         bar=bar,
         aim=aim,
