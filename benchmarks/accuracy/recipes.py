@@ -223,9 +223,11 @@ def find_items(log: str | Path) -> Path | None:
     """
     if isinstance(log, str):
         return None
-    found = log.with_name(f"items{log.suffix}")
-    if not found.is_file():
-        raise DataError(f"{log}: no {found.name} beside it, whose columns the recipe reads; put it there")
+    found = next(
+        (place for suffix in _SUFFIXES if (place := log.with_name(f"items{suffix}")).is_file()), None
+    )
+    if found is None:
+        raise DataError(f"{log}: no items.parquet or items.csv beside it, whose columns the recipe reads")
     return found
 
 

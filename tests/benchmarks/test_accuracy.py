@@ -75,6 +75,29 @@ def test_recipes_are_run_once_and_described(place: Path) -> None:
     assert [r["utc"] for r in again] == [r["utc"] for r in records]
 
 
+def test_a_recipe_may_read_columns_of_the_items(place: Path) -> None:
+    recipes = place / "recipes/toy"
+    text = (recipes / "sasrec-small.toml").read_text()
+    text = text.replace("[training]", 'item_parts = "id+features"\n[training]')
+    (recipes / "tags.toml").write_text(text + '\n[items]\nitem_tags = "kind"\n')
+    with pytest.raises(DataError, match="no items.parquet or items.csv beside it"):
+        _run(place, "toy/tags", seeds=[0])
+    (place / "items.csv").write_text("item_id,kind\n" + "".join(f"{i},{'ab'[i % 2]}\n" for i in range(1, 21)))
+    first, plain = (_run(place, f"toy/{name}", seeds=[0])[0] for name in ("tags", "sasrec-small"))
+    assert first["configuration"]["items"] == {"item_tags": "kind"}
+    assert first["parameters"] == plain["parameters"] + 2 * 16  # a row for "a", one for "b"
+    found = json.loads((place / "results/toy/comparisons.json").read_text())
+    assert {(pair["a"], pair["b"]) for pair in found["pairs"]} == {("sasrec-small", "tags")}
+    # What is prepared is taken as it is, without the log and its items.
+    (place / "items.csv").unlink()
+    (place / "results/toy/tags-seed0.json").unlink()
+    again = _run(place, "toy/tags", seeds=[0], data=None)[0]
+    assert again["result"]["metrics_seen_kept"] == first["result"]["metrics_seen_kept"]
+    (recipes / "tags.toml").write_text(text + '\n[items]\nitem_tag = "kind"\n')
+    with pytest.raises(ConfigError, match="item_tag; did you mean 'item_tags'"):
+        _run(place, "toy/tags")
+
+
 def test_an_edited_recipe_is_run_anew_and_more_epochs_go_on(place: Path) -> None:
     first = _run(place, "toy/sasrec-small", seeds=[0])[0]
     path = place / "recipes/toy/sasrec-small.toml"
