@@ -15,7 +15,7 @@ def compare(
     split: Annotated[str, typer.Option(help="test or valid.")] = "test",
     k: Annotated[str, typer.Option(help="Cut-offs, separated by commas.")] = "10",
     protocol: Annotated[
-        str, typer.Option(help="default, recbole, rectools, sasrec or gsasrec: measure as they do.")
+        str, typer.Option(help="default, recbole, rectools, sasrec, gsasrec or s3rec: measure as they do.")
     ] = "default",
     resamples: Annotated[int, typer.Option(help="Resamples of the paired bootstrap.", min=1)] = 10_000,
     slices: Annotated[

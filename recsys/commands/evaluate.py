@@ -13,7 +13,7 @@ def evaluate(
     split: Annotated[str, typer.Option(metavar="test|valid", help="Events that are ranked.")] = "test",
     k: Annotated[str, typer.Option(help="Cut-offs, separated by commas.")] = "1,5,10,20",
     protocol: Annotated[
-        str, typer.Option(metavar="default|recbole|rectools|sasrec|gsasrec", help="Measure as they do.")
+        str, typer.Option(metavar="default|recbole|rectools|sasrec|gsasrec|s3rec", help="Measure as they do.")
     ] = "default",
     vectors: Annotated[
         str,

@@ -113,7 +113,7 @@ def _evaluate_local(
         store,
         split,  # type: ignore[arg-type]
         rules.targets,
-        drop_seen_targets=rules.drop_seen_targets,
+        drop_seen_targets=rules.seen_targets == "dropped",
         min_events=rules.min_events,
     )
     if targets.n_users == 0:

@@ -69,6 +69,7 @@ def protocol_card(
             "every target already seen": targets.users_dropped_seen,
         },
         "seen_targets_dropped": targets.seen_targets_dropped,
+        "seen_targets_missed": int(targets.repeated.sum()) if protocol.seen_targets == "missed" else 0,
         "repeated_targets": int(targets.repeated.sum()),
         "tie_share": find("tie_share"),
         "tie_orders": None,
@@ -102,7 +103,11 @@ def render_card(card: Mapping[str, Any]) -> str:
         ),
         (
             "Seen targets",
-            f"{card['seen_targets_dropped']:,} left out" if card["seen_targets_dropped"] else "",
+            f"{card['seen_targets_dropped']:,} left out"
+            if card["seen_targets_dropped"]
+            else f"{card['seen_targets_missed']:,} missed where seen items are removed"
+            if card.get("seen_targets_missed")
+            else "",
         ),
         (
             "Repeats",

@@ -14,6 +14,7 @@ from recsys.evaluation.bootstrap import confidence_intervals
 from recsys.evaluation.card import protocol_card
 from recsys.evaluation.metrics import (
     DEFAULT_KS,
+    LARGEST_K,
     Floats,
     Ranks,
     check_draws,
@@ -236,6 +237,10 @@ def summarize(
     def per_user(ranks: Ranks) -> dict[str, Floats]:
         return per_user_metrics(ranks, targets.row_offsets, ks, ndcg_ideal=protocol.ndcg_ideal)
 
+    if protocol.seen_targets == "missed":
+        for ranks in (table.model, table.popularity):
+            # Behind any cut-off there may be.
+            ranks["removed"] = np.where(targets.repeated, LARGEST_K + 1, ranks["removed"])
     headline = protocol.seen if protocol.seen in table.model else "removed"
     users = per_user(table.model[headline])
     means = {
@@ -276,7 +281,7 @@ def _choose_targets(
             store,
             split,
             protocol.targets,
-            drop_seen_targets=protocol.drop_seen_targets,
+            drop_seen_targets=protocol.seen_targets == "dropped",
             min_events=protocol.min_events,
             users=chosen,
         )

@@ -1,7 +1,8 @@
 """How a figure was made: the choices that move a metric more than most models do, named and printed.
 
 The presets follow the peers' sources: RecBole 1.2 (trainer `_full_sort_batch_eval`, evaluator/metrics.py),
-RecTools (metrics/ranking.py, model_selection), SASRec.pytorch (python/utils.py), gSASRec (eval_utils.py).
+RecTools (metrics/ranking.py, model_selection), SASRec.pytorch (python/utils.py), gSASRec (eval_utils.py),
+S3-Rec and BSARec (trainers.py).
 """
 
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from recsys.evaluation.targets import TargetMode
 
 Ties = Literal["pessimistic", "optimistic", "average"]
 Seen = Literal["removed", "kept"]
+SeenTargets = Literal["ranked", "dropped", "missed"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -27,8 +29,9 @@ class Protocol:
     """'next': the first event of the user's segment; 'all': every distinct item of the segment."""
     seen: Seen = "removed"
     """Whether the headline ranks against items of the history; a full ranking reports both."""
-    drop_seen_targets: bool = False
-    """Whether targets that the history holds are left out."""
+    seen_targets: SeenTargets = "ranked"
+    """What becomes of targets that the history holds: ranked as others are, left out, or, where seen items
+    are removed, removed with them and so missed."""
     ties: Ties = "pessimistic"
     """Rank of a target among equal scores: last, first, or the mean of both."""
     ndcg_ideal: NdcgIdeal = "achievable"
@@ -48,6 +51,7 @@ class Protocol:
         """Refuse values outside the allowed ones."""
         _choice("targets", self.targets, ("next", "all"))
         _choice("seen", self.seen, ("removed", "kept"))
+        _choice("seen_targets", self.seen_targets, ("ranked", "dropped", "missed"))
         _choice("ties", self.ties, ("pessimistic", "optimistic", "average"))
         _choice("ndcg_ideal", self.ndcg_ideal, ("achievable", "constant"))
         for field in ("n_negatives", "max_users", "max_valid_users"):
@@ -107,7 +111,7 @@ _PRESETS = (
         split="leave-one-out or temporal, cold users and items filtered",
         targets="all",
         seen="removed",
-        drop_seen_targets=True,
+        seen_targets="dropped",
         ties="average",
         ndcg_ideal="constant",
         notes=(
@@ -136,6 +140,19 @@ _PRESETS = (
         ties="average",
         max_valid_users=512,
         notes=("gSASRec orders ties as topk happens to; the mean rank is the nearest stated rule.",),
+    ),
+    Protocol(
+        name="s3rec",
+        split="leave-one-out",
+        seen="removed",
+        seen_targets="missed",
+        ties="average",
+        notes=(
+            "S3-Rec, FMLP-Rec, DuoRec and BSARec remove every item of the history, even the target.",
+            "They score removed items 0: where fewer than k scores are above 0, such are listed.",
+            "They rank a padding item besides.",
+            "They order ties as argpartition happens to; the mean rank is the nearest stated rule.",
+        ),
     ),
 )
 PROTOCOLS: dict[str, Protocol] = {preset.name: preset for preset in _PRESETS}

@@ -127,7 +127,7 @@ def evaluate_orders(
     """
     orders, seed = check_draws("tie_orders", orders, 1), check_draws("seed", seed)
     rules = get_protocol(protocol)
-    if rules.drop_seen_targets:
+    if rules.seen_targets == "dropped":
         raise ArgumentError(
             f"protocol '{rules.name}' leaves out targets that were seen: each order counts other users"
         )

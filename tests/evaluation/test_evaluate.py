@@ -47,16 +47,19 @@ def brute_force(
 
 
 @pytest.mark.parametrize("split", ["valid", "test"])
-@pytest.mark.parametrize("name", ["default", "recbole", "rectools", "gsasrec"])
+@pytest.mark.parametrize("name", ["default", "recbole", "rectools", "gsasrec", "s3rec"])
 def test_every_full_protocol_gives_the_figures_of_ranking_item_by_item(
     random_store: Any, name: str, split: Any
 ) -> None:
     store = random_store(7, segment=3)
     model, rules = Model(store), PROTOCOLS[name]
     result = evaluate_hidden(model, model.weight, store, split=split, protocol=name, batch_rows=16)
-    targets = select_targets(store, split, rules.targets, drop_seen_targets=rules.drop_seen_targets)
+    targets = select_targets(store, split, rules.targets, drop_seen_targets=rules.seen_targets == "dropped")
     for removed, found in ((False, result.metrics_seen_kept), (True, result.metrics_seen_removed)):
         ranks = brute_force(store, model, targets, rules.ties, removed)
+        if removed and rules.seen_targets == "missed":
+            assert targets.repeated.any()
+            ranks = np.where(targets.repeated, 10**7, ranks)  # with the history, out of the list
         expected = mean_metrics(per_user_metrics(ranks, targets.row_offsets, ndcg_ideal=rules.ndcg_ideal))
         assert found == pytest.approx(expected)
     assert result.metrics == (

@@ -10,14 +10,15 @@ from recsys.evaluation.targets import select_targets
 
 
 def test_presets_follow_their_sources() -> None:
-    assert set(PROTOCOLS) == {"default", "recbole", "rectools", "sasrec", "gsasrec"}
+    assert set(PROTOCOLS) == {"default", "recbole", "rectools", "sasrec", "gsasrec", "s3rec"}
     assert get_protocol("default").ties == "pessimistic"
     assert get_protocol("recbole").seen == "kept"
     rectools = get_protocol("rectools")
-    assert (rectools.targets, rectools.drop_seen_targets, rectools.ndcg_ideal) == ("all", True, "constant")
+    assert (rectools.targets, rectools.seen_targets, rectools.ndcg_ideal) == ("all", "dropped", "constant")
     sasrec = get_protocol("sasrec")
     assert (sasrec.n_negatives, sasrec.min_events, sasrec.max_users) == (100, 4, 10_000)
     assert get_protocol("gsasrec").max_valid_users == 512
+    assert (get_protocol("s3rec").seen, get_protocol("s3rec").seen_targets) == ("removed", "missed")
 
 
 def test_only_sampled_protocols_warn() -> None:
@@ -39,6 +40,7 @@ def test_an_unknown_name_is_refused_with_the_known_ones() -> None:
     [
         ("targets", "last"),
         ("seen", "hidden"),
+        ("seen_targets", "hidden"),
         ("ties", "random"),
         ("ndcg_ideal", "best"),
         ("n_negatives", 0),
