@@ -59,7 +59,7 @@ def test_every_full_protocol_gives_the_figures_of_ranking_item_by_item(
         ranks = brute_force(store, model, targets, rules.ties, removed)
         if removed and rules.seen_targets == "missed":
             assert targets.repeated.any()
-            ranks = np.where(targets.repeated, 10**7, ranks)  # with the history, out of the list
+            ranks = np.where(targets.repeated, 10**7, ranks).tolist()  # with the history, out of the list
         expected = mean_metrics(per_user_metrics(ranks, targets.row_offsets, ndcg_ideal=rules.ndcg_ideal))
         assert found == pytest.approx(expected)
     assert result.metrics == (
