@@ -120,7 +120,7 @@ def kills(run: Path, rounds: int, minutes: float, seed: int = 0) -> dict[str, An
     }
 
 
-_COUNTED = ("acknowledged", "sent_again", "stored_already", "cut_off", "refused", "looks", "answers")
+_COUNTED = ("acknowledged", "sent_again", "stored_already", "cut_off", "refused", "late", "looks", "answers")
 _WRONG = ("lost", "invented", "damaged", "answers_without", "answers_with_more", "unanswered", "wrong_status")
 
 

@@ -34,6 +34,10 @@ class Book:
     known: set[str] = field(default_factory=set)
 
 
+_NAMES = {503: "refused", 504: "late", 507: "refused"}
+"""What a status that is no success is counted as."""
+
+
 class Service:
     """Where to send; the port changes when the service is started again."""
 
@@ -44,7 +48,7 @@ class Client:
     """A thread that posts events of one user and asks in between what the user wants next.
 
     Attributes:
-        counts: acknowledged, sent_again, stored_already, cut_off (no answer), refused (503, 507),
+        counts: acknowledged, sent_again, stored_already, cut_off (no answer), refused (503, 507), late (504),
             wrong_status, answers, answers_without (an acknowledged event), answers_with_more (than was sent).
 
     Args:
@@ -126,7 +130,9 @@ class Client:
             if answer.status == 200:
                 found: dict[str, Any] = json.loads(text)
                 return found
-            self.counts["refused" if answer.status in (503, 507) else "wrong_status"] += 1
+            self.counts[_NAMES.get(answer.status, "wrong_status")] += 1
+            if answer.status not in _NAMES:
+                print(f"{path}: {answer.status} {text[:500]!r}", flush=True)
         except (OSError, http.client.HTTPException):
             self._hang_up()
             self.counts["cut_off"] += 1

@@ -11,6 +11,7 @@ from recsys.commands.output import AsJson, print_json, tell
 from recsys.datasets.reading.options import ReadOptions
 
 if TYPE_CHECKING:
+    from recsys.events.export import Exported
     from recsys.events.store import EventStore, RawId
 
 events_app = typer.Typer(
@@ -70,9 +71,7 @@ def export(
     if as_json:
         print_json({**asdict(done), "path": str(done.path)})
         return
-    older = f", after {done.old_rows:,} rows of {log}" if log is not None else ""
-    left = f" ({done.erased_rows:,} of erased users left out)" if done.erased_rows else ""
-    tell(f"{out}: {done.events:,} events, places {done.after + 1:,} to {done.through:,}{older}{left}")
+    tell(f"{out}: {_exported(done, log)}")
 
 
 def check(store: Store, as_json: AsJson = False) -> None:
@@ -130,6 +129,15 @@ def exposures(
         print_json({"path": str(out), "exposures": rows})
     else:
         tell(f"{out}: {rows:,} answers")
+
+
+def _exported(done: "Exported", log: str | None) -> str:
+    """What an export wrote, in the order of the file's rows."""
+    own = f"{done.events:,} event{'s' * (done.events != 1)} after place {done.after:,} up to {done.through:,}"
+    if log is None:
+        return own
+    left = f" (without {done.erased_rows:,} of users who were erased)" if done.erased_rows else ""
+    return f"{done.old_rows:,} rows of {log}{left}, then {own}"
 
 
 def _spelled(text: str) -> "list[RawId]":

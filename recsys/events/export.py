@@ -114,8 +114,8 @@ def _bounds(store: EventStore, held: int, after: int | None, through: int | None
         raise ArgumentError(f"{min(first, last)} is no place of an event; places begin at 1")
     if first < held:
         raise ArgumentError(
-            f"the older log holds the events up to {held} already; after {first} some would be there twice:"
-            f" begin after {held}"
+            f"after={first}: the older log holds the events up to {held} already, and those in between would"
+            f" be there twice; pass after={held}, or leave it out"
         )
     if last > end:
         raise ArgumentError(f"the store has no place {last} yet; its last is {end}")

@@ -10,6 +10,9 @@ from recsys.events.store import RawId
 KEPT = 1_000_000
 """Newest exposures that a store keeps; older ones make room."""
 
+SKEW = 60
+"""Seconds by which the clocks of those who answer and of those who erase may differ."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exposure:
@@ -40,6 +43,9 @@ class ExposureStore(Protocol):
 
     def expose(self, exposures: Sequence[Exposure]) -> None:
         """Keep exposures, all of them or none; the newest `KEPT` stay.
+
+        Those of a user who was erased after they were made, or less than `SKEW` seconds before, are not kept:
+        they may have waited while the erasure went by.
 
         Raises:
             EventStoreError: they could not be written.

@@ -1,30 +1,37 @@
 """Events in a Postgres database: several machines read and write one store."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
-from recsys.errors import ArgumentError
-from recsys.events.checking import check_events, fault_of_id
-from recsys.events.exposures import KEPT, Exposure, items_of, items_text
+from recsys.events.exposures import KEPT, Exposure, items_text
 from recsys.events.group_commit import GroupCommit
 from recsys.events.idle_connections import IdleConnections
-from recsys.events.postgres_tables import ERASE, EXPOSE, FORGET, GIVE_PLACES, INSERT, TABLES, VERSION
-from recsys.events.store import Appended, Event, EventStoreError, RawId, StoredEvent, StoreFullError
+from recsys.events.postgres_tables import (
+    ERASE,
+    EXPOSE,
+    EXPOSURES,
+    FORGET,
+    GIVE_PLACES,
+    INSERT,
+    ONE_AT_A_TIME,
+    RESERVE,
+    TABLES,
+    UP_TO_DATE,
+    VERSION,
+)
+from recsys.events.sql_store import Questions, Row, SqlStore
+from recsys.events.store import Appended, Event, EventStoreError, RawId, StoreFullError
 
-PART = 4096
-"""Events of a part of `read_all`."""
-
-_COLUMNS = "seq, received, user_id, item_id, time, id, type, request_id"
 _Connection = psycopg.Connection[tuple[Any, ...]]
 _T = TypeVar("_T")
 
 
-class PostgresStore:
+class PostgresStore(SqlStore[_Connection]):
     """An `EventStore` in a database, in tables whose names begin with `recsys_`, made if they are not there.
 
     A commit that the server was lost in may have been written or not, which nobody can tell from here: it is
@@ -37,6 +44,9 @@ class PostgresStore:
         EventStoreError: the server cannot be reached, or its tables are of a later version.
     """
 
+    _questions: ClassVar = Questions(
+        placeholder="%s", prefix="recsys_", user="user_id", item="item_id", place="place"
+    )
     reads_wait = True
     """Whether reading takes long enough to do something else meanwhile."""
 
@@ -55,119 +65,9 @@ class PostgresStore:
             self._drop_writer()
         self._commits = GroupCommit(self._write, self._drop_writer, "events in Postgres")
 
-    @property
-    def identity(self) -> str:
-        """See `EventStore`."""
-        return self._identity
-
-    def append(self, events: Sequence[Event]) -> Appended:
-        """See `EventStore`.
-
-        Raises:
-            ArgumentError: an event that no store could keep.
-            StoreFullError: see `EventStore`.
-        """
-        check_events(events)
-        if not events:
-            return Appended(0, 0, self.last_seq())
-        return self._commits.append(events)
-
-    def tail(self, user: RawId, after: int = 0) -> list[StoredEvent]:
-        """See `EventStore`."""
-        if fault_of_id(user) is not None:
-            return []
-        sql = f"SELECT {_COLUMNS} FROM recsys_events WHERE user_id = %s AND seq > %s ORDER BY time, seq"
-        return self._events(sql, (_key(user), after))
-
-    def page(self, user: RawId, limit: int, before: int | None = None) -> list[StoredEvent]:
-        """See `EventStore`."""
-        if fault_of_id(user) is not None:
-            return []
-        sql = (
-            f"SELECT {_COLUMNS} FROM recsys_events WHERE user_id = %s AND seq < %s ORDER BY seq DESC LIMIT %s"
-        )
-        return self._events(sql, (_key(user), _end(before), limit))
-
-    def recent(self, limit: int, before: int | None = None) -> list[StoredEvent]:
-        """See `EventStore`."""
-        sql = f"SELECT {_COLUMNS} FROM recsys_events WHERE seq < %s ORDER BY seq DESC LIMIT %s"
-        return self._events(sql, (_end(before), limit))
-
-    def read_all(self, after: int = 0, through: int | None = None) -> Iterator[list[StoredEvent]]:
-        """See `EventStore`; what is written meanwhile is not read, and does not wait."""
-        last = self.last_seq() if through is None else through
-        sql = f"SELECT {_COLUMNS} FROM recsys_events WHERE seq > %s AND seq <= %s ORDER BY seq LIMIT {PART}"
-        while True:
-            part = self._events(sql, (after, last))
-            if part:
-                yield part
-            if len(part) < PART:
-                return
-            after = part[-1].seq
-
     def last_seq(self) -> int:
         """See `EventStore`."""
         return int(self._rows("SELECT last_seq FROM recsys_store", ())[0][0])
-
-    def erase(self, user: RawId) -> int:
-        """See `EventStore`."""
-        fault = fault_of_id(user)
-        if fault is not None:
-            raise ArgumentError(f"user: {fault}")
-        return int(self._commits.call(lambda: self._commit(lambda c: _erase(c, _key(user)))))
-
-    def erased(self, user: RawId, through: int = 0) -> bool:
-        """See `EventStore`."""
-        if fault_of_id(user) is not None:
-            return False
-        return bool(
-            self._rows("SELECT 1 FROM recsys_erased WHERE user_id = %s AND seq > %s", (_key(user), through))
-        )
-
-    def erasures(self, through: int = 0) -> list[RawId]:
-        """See `EventStore`."""
-        sql = "SELECT user_id FROM recsys_erased WHERE seq > %s ORDER BY seq"
-        return [_raw(str(user)) for (user,) in self._rows(sql, (through,))]
-
-    def expose(self, exposures: Sequence[Exposure]) -> None:
-        """See `ExposureStore`."""
-        columns = (
-            [e.request_id for e in exposures],
-            [None if e.user is None else _key(e.user) for e in exposures],
-            [e.model for e in exposures],
-            [e.version for e in exposures],
-            [items_text(e.items) for e in exposures],
-            [e.time for e in exposures],
-            [e.shadow for e in exposures],
-        )
-
-        def insert(connection: _Connection) -> None:
-            connection.execute(EXPOSE, columns)
-            connection.execute(FORGET, (KEPT,))
-
-        self._commits.call(lambda: self._commit(insert))
-
-    def exposures(self) -> Iterator[list[Exposure]]:
-        """See `ExposureStore`."""
-        sql = (
-            "SELECT place, request_id, user_id, model, version, items, time, shadow FROM recsys_exposures"
-            f" WHERE place > %s ORDER BY place LIMIT {PART}"
-        )
-        after = 0
-        while rows := self._rows(sql, (after,)):
-            yield [
-                Exposure(
-                    request_id=request,
-                    user=None if user is None else _raw(user),
-                    model=model,
-                    version=version,
-                    items=items_of(items),
-                    time=when,
-                    shadow=shadow,
-                )
-                for _, request, user, model, version, items, when, shadow in rows
-            ]
-            after = int(rows[-1][0])
 
     def free_bytes(self) -> int | None:
         """None: a client cannot tell."""
@@ -179,19 +79,18 @@ class PostgresStore:
         self._readers.close()
 
     def _open(self) -> str:
-        """Make the tables if they are not there, and return the store's identity."""
+        """Make the tables or bring them up to date, and return the store's identity."""
         connection = self._writer = self._connect()
         row = _made(connection)
-        if row is None:
+        if row is None or row[1] < VERSION:
             with connection.transaction():
-                # One of several that begin at the same time makes them. Not more than once: what makes a
-                # table locks it, against those that write already.
+                # One of several that begin at the same time does. Not more than once: what makes or changes
+                # a table locks it, against those that write already.
                 connection.execute("SELECT pg_advisory_xact_lock(%s)", (int.from_bytes(b"recsys"),))
                 row = _made(connection)
-                if row is None:
-                    for statement in TABLES:
-                        connection.execute(statement)
-                    row = _made(connection)
+                for statement in _missing(connection, row):
+                    connection.execute(statement)
+                row = _made(connection)
         assert row is not None
         if row[1] > VERSION:
             raise EventStoreError(f"{self.place}: a later version of recsys made its tables; upgrade recsys")
@@ -207,19 +106,9 @@ class PostgresStore:
             options="-c synchronous_commit=on -c lock_timeout=10s",
         )
 
-    def _write(self, group: list[Sequence[Event]]) -> list[Appended]:
-        """One commit, on the writer's thread."""
-        return self._commit(lambda connection: _insert(connection, group))
-
     def _commit(self, work: Callable[[_Connection], _T]) -> _T:
-        """Run work in a transaction.
-
-        A server that went away since the last time is noticed by the first statement: nothing is written
-        then, and a second try is made with a new connection.
-
-        Raises:
-            StoreFullError: it could not be written.
-        """
+        # A server that went away since the last time is noticed by the first statement: nothing is written
+        # then, and a second try is made with a new connection.
         try:
             if self._writer is not None:
                 try:
@@ -241,23 +130,77 @@ class PostgresStore:
             raise
         return result
 
+    def _insert(self, connection: _Connection, group: list[Sequence[Event]]) -> list[Appended]:
+        total = sum(map(len, group))
+        # Holds the row until the commit: places are visible in the order in which they were given, so that
+        # who has read up to one has missed none below it.
+        row = connection.execute(GIVE_PLACES, (total,)).fetchone()
+        assert row is not None
+        last = int(row[0])
+        events = [event for part in group for event in part]
+        places = range(last - total + 1, last + 1)
+        kept = connection.execute(
+            INSERT,
+            (
+                list(places),
+                [event.id for event in events],
+                [_key(event.user) for event in events],
+                [_key(event.item) for event in events],
+                [event.time for event in events],
+                [event.type for event in events],
+                int(time.time()),
+                [event.request_id for event in events],
+            ),
+        ).fetchall()
+        stored = {int(seq) for (seq,) in kept}
+        found, place = [], last - total + 1
+        for part in group:
+            accepted = sum(seq in stored for seq in range(place, place + len(part)))
+            found.append(Appended(accepted, len(part) - accepted, last))
+            place += len(part)
+        return found
+
+    def _erase(self, connection: _Connection, user: RawId) -> int:
+        # The erasure has a place of its own: a log that was exported before it is told from one after.
+        row = connection.execute(GIVE_PLACES, (1,)).fetchone()
+        assert row is not None
+        key = _key(user)
+        count = connection.execute("DELETE FROM recsys_events WHERE user_id = %s", (key,)).rowcount
+        connection.execute("DELETE FROM recsys_exposures WHERE user_id = %s", (key,))
+        connection.execute(ERASE, (key, row[0]))
+        return count
+
+    def _reserve(self, connection: _Connection, through: int) -> None:
+        connection.execute(RESERVE, (through,))
+
+    def _expose(self, connection: _Connection, exposures: Sequence[Exposure]) -> None:
+        columns = (
+            [e.request_id for e in exposures],
+            [None if e.user is None else _key(e.user) for e in exposures],
+            [e.model for e in exposures],
+            [e.version for e in exposures],
+            [items_text(e.items) for e in exposures],
+            [e.time for e in exposures],
+            [e.shadow for e in exposures],
+        )
+        connection.execute(ONE_AT_A_TIME)
+        connection.execute(EXPOSE, columns)
+        connection.execute(FORGET, (KEPT,))
+
+    def _kept(self, raw: RawId) -> RawId:
+        return _key(raw)
+
+    def _raw(self, kept: Any) -> RawId:
+        """The id of `_key`."""
+        return int(kept[1:]) if kept[0] == "i" else str(kept[1:])
+
     def _drop_writer(self) -> None:
         if self._writer is not None:
             _close(self._writer)
         self._writer = None
 
-    def _events(self, sql: str, values: Sequence[str | int]) -> list[StoredEvent]:
-        return [
-            StoredEvent(seq, received, Event(_raw(user), _raw(item), when, name, kind, request))
-            for seq, received, user, item, when, name, kind, request in self._rows(sql, values)
-        ]
-
-    def _rows(self, sql: str, values: Sequence[str | int]) -> list[tuple[Any, ...]]:
-        """Rows of a query; tried again by a new connection if the server had gone away since the last one.
-
-        Raises:
-            EventStoreError: the server cannot be reached.
-        """
+    def _rows(self, sql: str, values: Sequence[RawId]) -> list[Row]:
+        # Tried again by a new connection if the server had gone away since the last question.
         try:
             try:
                 with self._readers.taken() as connection:
@@ -272,7 +215,7 @@ class PostgresStore:
             ) from None
 
 
-def _made(connection: _Connection) -> tuple[Any, ...] | None:
+def _made(connection: _Connection) -> Row | None:
     """Identity and version of the tables, None without tables."""
     there = connection.execute("SELECT to_regclass('recsys_store')").fetchone()
     if there is None or there[0] is None:
@@ -280,58 +223,19 @@ def _made(connection: _Connection) -> tuple[Any, ...] | None:
     return connection.execute("SELECT identity, version FROM recsys_store").fetchone()
 
 
-def _insert(connection: _Connection, group: list[Sequence[Event]]) -> list[Appended]:
-    total = sum(map(len, group))
-    # Holds the row until the commit: places are visible in the order in which they were given, so that who
-    # has read up to one has missed none below it.
-    row = connection.execute(GIVE_PLACES, (total,)).fetchone()
-    assert row is not None
-    last = int(row[0])
-    events = [event for part in group for event in part]
-    places = range(last - total + 1, last + 1)
-    kept = connection.execute(
-        INSERT,
-        (
-            list(places),
-            [event.id for event in events],
-            [_key(event.user) for event in events],
-            [_key(event.item) for event in events],
-            [event.time for event in events],
-            [event.type for event in events],
-            int(time.time()),
-            [event.request_id for event in events],
-        ),
-    ).fetchall()
-    stored = {int(seq) for (seq,) in kept}
-    found, place = [], last - total + 1
-    for part in group:
-        accepted = sum(seq in stored for seq in range(place, place + len(part)))
-        found.append(Appended(accepted, len(part) - accepted, last))
-        place += len(part)
-    return found
-
-
-def _erase(connection: _Connection, user: str) -> int:
-    # The erasure has a place of its own: a log that was exported before it is told from one after.
-    row = connection.execute(GIVE_PLACES, (1,)).fetchone()
-    assert row is not None
-    count = connection.execute("DELETE FROM recsys_events WHERE user_id = %s", (user,)).rowcount
-    connection.execute("DELETE FROM recsys_exposures WHERE user_id = %s", (user,))
-    connection.execute(ERASE, (user, row[0]))
-    return count
+def _missing(connection: _Connection, made: Row | None) -> tuple[str, ...]:
+    """Statements that are left to run until the tables are of this version."""
+    if made is None:
+        return (*TABLES, *EXPOSURES)
+    if made[1] >= VERSION:
+        return ()
+    there = connection.execute("SELECT to_regclass('recsys_exposures')").fetchone()
+    return (*(() if there and there[0] else EXPOSURES), *UP_TO_DATE)
 
 
 def _key(raw: RawId) -> str:
     """An id as text that tells 1 from "1"."""
     return f"i{raw}" if isinstance(raw, int) else f"s{raw}"
-
-
-def _raw(key: str) -> RawId:
-    return int(key[1:]) if key[0] == "i" else key[1:]
-
-
-def _end(before: int | None) -> int:
-    return 2**63 - 1 if before is None else before
 
 
 def _close(connection: _Connection) -> None:

@@ -16,8 +16,8 @@ from recsys.files import lock_on, replacing
 APPLICATION = 0x72656376
 """SQLite's application_id of an event store ("recv")."""
 
-VERSION = 1
-"""Of the tables; a later one is refused, an earlier one would be brought up to date when opened."""
+VERSION = 2
+"""Of the tables; a later one is refused, an earlier one is brought up to date when it is opened."""
 
 WAIT = 10.0
 """Seconds that a writer waits for those of other processes."""
@@ -37,7 +37,10 @@ CREATE TABLE events(
   request_id TEXT);
 -- An index ends with the place, so a user's newest events are read from it in order.
 CREATE INDEX events_of_user ON events(user);
-CREATE TABLE erased(user NOT NULL UNIQUE, seq INTEGER NOT NULL);
+CREATE TABLE erased(user NOT NULL UNIQUE, seq INTEGER NOT NULL, time INTEGER NOT NULL DEFAULT 0);
+"""
+
+EXPOSURES = """
 CREATE TABLE exposures(
   request_id TEXT NOT NULL,
   user,
@@ -48,7 +51,6 @@ CREATE TABLE exposures(
   shadow INTEGER NOT NULL);
 CREATE INDEX exposures_of_request ON exposures(request_id);
 CREATE INDEX exposures_of_user ON exposures(user);
-INSERT INTO sqlite_sequence VALUES ('events', 0);
 """
 
 
@@ -72,7 +74,8 @@ def make_if_missing(path: Path) -> None:
                     with connection:
                         connection.pragma("application_id", APPLICATION)
                         connection.pragma("user_version", VERSION)
-                        connection.execute(TABLES)
+                        connection.execute(TABLES + EXPOSURES)
+                        connection.execute("INSERT INTO sqlite_sequence VALUES ('events', 0)")
                         connection.execute("INSERT INTO store VALUES (?)", (uuid.uuid4().hex,))
                 finally:
                     connection.close()
@@ -121,6 +124,33 @@ def connect(path: Path, durability: str, vfs: str | None = None, *, writes: bool
         connection.close(force=True)
         raise
     return connection
+
+
+def bring_up_to_date(connection: apsw.Connection, path: Path) -> None:
+    """Give a store of an earlier version the tables of this one, all of them or none.
+
+    Args:
+        connection: for writing.
+        path: of the store.
+
+    Raises:
+        EventStoreError: the file cannot be written.
+    """
+    try:
+        if connection.pragma("user_version") == VERSION:
+            return
+        connection.execute("BEGIN IMMEDIATE")
+        # Another process may have been first.
+        if connection.pragma("user_version") == 1:
+            connection.execute("ALTER TABLE erased ADD COLUMN time INTEGER NOT NULL DEFAULT 0")
+            columns = {name for _, name, *_ in connection.execute("PRAGMA table_info(exposures)")}
+            if "shadow" not in columns:
+                # Nothing was ever written into the first form of this table.
+                connection.execute(f"DROP TABLE exposures; {EXPOSURES}")
+            connection.pragma("user_version", VERSION)
+        connection.execute("COMMIT")
+    except apsw.Error as error:
+        raise said_of(error, path) from None
 
 
 def _check(connection: apsw.Connection, path: Path) -> None:

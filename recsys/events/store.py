@@ -100,6 +100,20 @@ class EventStore(Protocol):
         """Highest place given so far; 0 for none."""
         ...
 
+    def reserve(self, through: int) -> bool:
+        """Give no place up to this one any more.
+
+        A store that was put back from a copy has forgotten places that it gave, and that a training log
+        holds: events under them would count as read.
+
+        Returns:
+            Whether the last place given was below.
+
+        Raises:
+            StoreFullError: as `append`.
+        """
+        ...
+
     def erase(self, user: RawId) -> int:
         """Delete what is stored of a user, and remember that what the log holds of them is erased, too.
 

@@ -115,6 +115,18 @@ def test_a_log_from_after_an_erasure_is_read_again(events: EventStore) -> None:
     assert events.erased(1, mark)
 
 
+def test_places_that_were_forgotten_are_not_given_again(events: EventStore) -> None:
+    """A copy from before is put back, and a log holds places that were given since."""
+    events.append([Event(1, 10, 1), Event(1, 11, 2)])
+    assert not events.reserve(events.last_seq())
+    assert events.reserve(90)
+    assert events.last_seq() == 90
+    events.append([Event(1, 12, 3)])
+    assert items(events, 1, after=90) == [12]
+    assert not events.reserve(50)
+    assert events.last_seq() > 90
+
+
 @pytest.mark.parametrize(
     ("event", "message"),
     [

@@ -55,7 +55,7 @@ def test_a_later_export_goes_on_where_the_older_log_ends(events: EventStore, tmp
     # Nothing new: the log again.
     again = export_events(events, out, log=out)
     assert (again.events, len(rows_of(out))) == (0, 4)
-    with pytest.raises(ArgumentError, match="begin after 4"):
+    with pytest.raises(ArgumentError, match="pass after=4, or leave it out"):
         export_events(events, out, log=out, after=3)
 
 
@@ -170,6 +170,11 @@ def test_from_service_to_log_to_the_next_model_no_event_is_read_twice(
         recsys("train", out, "--out", run, "--min-user-events", 2, *TINY)
         assert Recommender.load(run).store_.meta["events"] == {"store": store.identity, "through": 4}
         store.append([Event(user, items[4], end + 9)])
+        told = recsys("events", "export", place, "--log", out, "--out", tmp_path / "more.parquet")
+        assert told == (
+            f"{tmp_path / 'more.parquet'}: {log.height + 4:,} rows of {out}, then 1 event after place 4"
+            " up to 5\n"
+        )
         engine = engine_of(run, store)
         try:
             found = asyncio.run(engine.recommend(Ask(user=user, k=3)))

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,9 +10,9 @@ import polars as pl
 import pytest
 
 from recsys.errors import ArgumentError, DataError
-from recsys.events import postgres, sqlite
+from recsys.events import postgres, sql_store, sqlite
 from recsys.events.exposure_log import write_exposures
-from recsys.events.exposures import Exposure, ExposureStore
+from recsys.events.exposures import SKEW, Exposure, ExposureStore
 from recsys.events.sqlite import SqliteStore
 from recsys.events.store import Event, EventStore, StoreFullError
 from recsys.serving.engine import exposing
@@ -40,11 +41,37 @@ def test_exposures_come_back_as_they_were_and_go_with_their_user(events: EventSt
     assert kept(events) == [NOBODY, text]
 
 
+def test_what_waited_while_its_user_was_erased_is_not_kept(events: EventStore) -> None:
+    """Answers from before an erasure, in whichever process they waited; later ones are kept again."""
+    assert isinstance(events, ExposureStore)
+    now = int(time.time())
+    events.erase(7)
+    before = replace(FIRST, time=now - 1)
+    others = [replace(before, request_id="r2", user=8), replace(before, request_id="r3", user="7"), NOBODY]
+    events.expose([before, replace(before, time=now), *others])
+    assert kept(events) == others
+    later = replace(FIRST, request_id="r4", time=now + SKEW + 5)
+    events.expose([later])
+    assert kept(events) == [*others, later]
+
+
+def test_a_statement_that_fails_leaves_nothing_begun(events: EventStore) -> None:
+    """Not every error ends a transaction by itself: the next one would begin within it."""
+    assert isinstance(events, ExposureStore)
+    nameless = replace(FIRST, request_id=None)  # type: ignore[arg-type]
+    with pytest.raises(StoreFullError, match="cannot be written"):
+        events.expose([FIRST, nameless])
+    assert kept(events) == []
+    assert events.append([Event(7, 1, 105)])[:2] == (1, 0)
+    events.expose([SHADOW])
+    assert kept(events) == [SHADOW]
+
+
 def test_the_oldest_make_room(events: EventStore, monkeypatch: pytest.MonkeyPatch) -> None:
     assert isinstance(events, ExposureStore)
     for module in (sqlite, postgres):
         monkeypatch.setattr(module, "KEPT", 3)
-        monkeypatch.setattr(module, "PART", 2)
+    monkeypatch.setattr(sql_store, "PART", 2)
     rows = [replace(FIRST, request_id=f"r{number}") for number in range(8)]
     for row in rows:
         events.expose([row])

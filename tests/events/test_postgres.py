@@ -65,7 +65,7 @@ def test_tables_of_a_later_version_are_refused(postgres_url: str, opened: Opened
     url = new_database(postgres_url)
     opened(url)
     with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute("UPDATE recsys_store SET version = 2")
+        connection.execute("UPDATE recsys_store SET version = 99")
     with pytest.raises(EventStoreError, match="a later version of recsys"):
         open_events(url)
 

@@ -266,6 +266,10 @@ class MemoryEvents:
     def last_seq(self) -> int:
         return self._last
 
+    def reserve(self, through: int) -> bool:
+        below, self._last = self._last < through, max(self._last, through)
+        return below
+
     def erase(self, user: RawId) -> int:
         if self.full:
             raise StoreFullError("events: no room; free some")

@@ -26,7 +26,7 @@ from recsys.serving.engine.exposing import exposures_beside
 from recsys.serving.engine.observing import Observer, Silent
 from recsys.serving.engine.served import Served
 from recsys.serving.engine.swapping import Models
-from recsys.serving.engine.tails import NOTHING, Tail, log_end, read_tail
+from recsys.serving.engine.tails import NOTHING, Tail, log_end, read_tail, reserve_log
 from recsys.serving.ids import as_logged
 from recsys.serving.settings import ServeSettings
 
@@ -61,7 +61,7 @@ class ServingEngine:
     ) -> None:
         self.settings, self._events = settings, events
         self.observer: Observer = Silent() if observer is None else observer
-        self._models = Models(settings, self.observer, self._recent_requests, folder)
+        self._models = Models(settings, self.observer, self._recent_requests, self._reserve, folder)
         self._recent: deque[Ask] = deque(maxlen=REMEMBERED)
         self._amending = 0
         self._beside: set[asyncio.Task[None]] = set()
@@ -342,6 +342,10 @@ class ServingEngine:
                 tail = read_tail(events, ask.user, served.watermark_for(ask.user))
             found.append(request_of(ask, tail))
         return found
+
+    def _reserve(self, served: Served) -> None:
+        if self._events is not None:
+            reserve_log(self._events, served.watermark)
 
     async def _read(self, call: Callable[[], Found]) -> Found:
         """Look something up aside of the event loop."""

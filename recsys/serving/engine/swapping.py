@@ -39,6 +39,7 @@ class Models:
         settings: of the service.
         observer: told of every load.
         recent: requests that came in lately, of the log and the events that a model reads.
+        check: called with every model before it answers; what it raises keeps the model out.
         folder: by which the workers of this service agree; None for a service of one.
     """
 
@@ -47,9 +48,11 @@ class Models:
         settings: ServeSettings,
         observer: Observer,
         recent: Callable[[Served], Sequence[Request]],
+        check: Callable[[Served], None],
         folder: str | Path | None = None,
     ) -> None:
-        self._settings, self._observer, self._recent = settings, observer, recent
+        self._settings, self._observer = settings, observer
+        self._recent, self._check = recent, check
         self._agreeing = None if folder is None else Agreeing(folder)
         self._generation = 0
         self.assignment: Assignment | None = None
@@ -76,6 +79,7 @@ class Models:
             served = load_served(own.name, own.path, device=self._settings.device)
             if places:
                 refuse_other_ids(served, places[0].served)
+            self._check(served)
             warm_up(served, notify=notify)
             places.append(Place(served, own.weight, own.shadow))
         self.assignment, self._generation = Assignment(tuple(places)), agreed.generation
@@ -198,6 +202,7 @@ class Models:
     def _made(self, name: str, path: Path, assignment: Assignment) -> Served:
         served = load_served(name, path, device=self._settings.device)
         refuse_other_ids(served, assignment.places[0].served)
+        self._check(served)
         warm_up(served, self._recent(served))
         return served
 

@@ -1,8 +1,11 @@
 """What the event store holds of a user beyond the log of a run."""
 
+import logging
 from dataclasses import dataclass
 
 from recsys.events.store import EventStore, RawId
+
+_log = logging.getLogger("recsys.serving.events")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,3 +50,18 @@ def read_tail(store: EventStore, user: RawId, watermark: tuple[str, int] | None)
 def log_end(store: EventStore, watermark: tuple[str, int] | None) -> int:
     """Highest place of the store that the log holds; 0 for a log of something else."""
     return watermark[1] if watermark is not None and watermark[0] == store.identity else 0
+
+
+def reserve_log(store: EventStore, watermark: tuple[str, int] | None) -> None:
+    """Let no event get a place that a log holds, which a store put back from an older copy would give again.
+
+    Raises:
+        StoreFullError: the store cannot be written.
+    """
+    through = log_end(store, watermark)
+    if through and store.reserve(through):
+        _log.warning(
+            "the event store ended before place %d, which the log holds: it is a copy from before; "
+            "places begin after that, and users who were erased since then have to be erased again",
+            through,
+        )

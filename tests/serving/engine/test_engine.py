@@ -1,6 +1,7 @@
 """The engine answers what `recommend` answers, with what came in meanwhile, and says what it cannot."""
 
 import asyncio
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 from recsys import Recommender
 from recsys.errors import ArgumentError, RunError, UnknownIdError
 from recsys.events.store import Event, EventStoreError
+from recsys.run_folder import RunFolder
 from recsys.serving.engine.asking import Answered, Ask, BusyError
 from recsys.serving.engine.engine import ServingEngine
 from recsys.serving.engine.observing import Silent
@@ -247,6 +249,26 @@ def test_events_that_the_log_holds_are_not_read_again(run: Path, events: MemoryE
             object.__setattr__(served, "watermark", watermark)
             found = ask(engine, user=3)
             assert found.history.events - len(log_of(served.model, 3)) == count
+    finally:
+        engine.end()
+
+
+def test_a_store_from_before_its_log_gives_no_place_that_the_log_holds(
+    tmp_path: Path, events: MemoryEvents, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A copy that was put back: what comes in then would count as read with the log."""
+    run = saved_run(tmp_path / "run")
+    place = RunFolder(run).data / "meta.json"
+    meta = json.loads(place.read_text())
+    place.write_text(json.dumps(meta | {"events": {"store": "memory", "through": 50}}))
+    events.append([Event(3, 7, LATER)])
+    engine = engine_of(run, events)
+    try:
+        assert events.last_seq() == 50
+        assert "before place 50" in caplog.text
+        assert ask(engine, user=3).last_seq == 0
+        last = events.append([Event(3, 8, LATER)]).last_seq
+        assert ask(engine, user=3).last_seq == last == 51
     finally:
         engine.end()
 
