@@ -55,7 +55,7 @@ class Steps:
     def __call__(self) -> None:
         """Batch, loss, gradients, update."""
         prepared = self.trainer._prepare(self._plan, 0, self._step % self._plan.n_steps)
-        self.trainer._optimize([prepared], [], 0.0)
+        self.trainer._optimize([prepared], [prepared.task.n_targets], [], 0.0)
         self._step += 1
 
 

@@ -93,6 +93,15 @@ def set_learning_rate(
         group["lr"] = config.learning_rate * share
 
 
+def touched_rows(table: Tensor) -> Tensor | None:
+    """Rows of a table that its gradient, which is merged, changes; None for all."""
+    gradient = table.grad
+    if gradient is None or not gradient.is_sparse:
+        return None
+    table.grad = merge_rows(gradient)
+    return table.grad._indices()[0]
+
+
 def clip_gradients(model: nn.Module, largest: float) -> None:
     """Scale all gradients down to a common norm of at most ``largest``; sparse ones are merged first."""
     parameters = [p for p in model.parameters() if p.grad is not None]

@@ -19,20 +19,24 @@ from recsys.datasets.times.local_times import require_local_times
 from recsys.encoders.base import SequenceEncoder
 from recsys.errors import ConfigError, DataError, RunError
 from recsys.files import write_text
-from recsys.kernels.embedding import merge_rows
 from recsys.training.averaging import WeightAverage
 from recsys.training.batches import EpochPlan, plan_epoch
 from recsys.training.checkpoint import Progress, load_checkpoint, pack, save_checkpoint, unpack
 from recsys.training.config import TrainingConfig
 from recsys.training.estimate import Estimate, estimate
+from recsys.training.gradient_sums import GradientSum, check_same_weights
 from recsys.training.identity import Identity
 from recsys.training.losses import Negatives, TrainingLoss
 from recsys.training.objectives import Task, make_task
-from recsys.training.optimizer import clip_gradients, make_optimizer, set_learning_rate
+from recsys.training.optimizer import clip_gradients, make_optimizer, set_learning_rate, touched_rows
 from recsys.training.precision import MixedPrecision
 from recsys.training.prefetch import prefetched
+from recsys.training.processes import ALONE, Processes, check_share
 from recsys.training.reporting import SilentReporter
 from recsys.training.validating import VALIDATION_LOSS
+
+Pending = tuple[Tensor | None, int]
+"""Loss and targets of a batch that was learned from; None for the loss that another process has."""
 
 COUNTS = {1: "a training event", 2: "two training events"}
 
@@ -67,10 +71,12 @@ class Trainer:
         reporter: told of every step and epoch.
         checkpoint_seconds: longest time without a checkpoint; one is written after every epoch anyway.
         notes: written into every checkpoint: what the run wants to find again.
+        processes: that train together; each takes its batches of every group of ``config.accumulate`` and has
+            the same weights after every step. Process 0 alone is given a folder.
 
     Raises:
-        ConfigError: the encoder reads the time of every event and the log carries order alone, or it has a
-            clock and the log has no local hours.
+        ConfigError: processes cannot share the batches of a step evenly, the encoder reads the time of every
+            event and the log carries order alone, or it has a clock and the log has no local hours.
         DataError: no user has two training events.
     """
 
@@ -85,7 +91,9 @@ class Trainer:
         reporter: SilentReporter | None = None,
         checkpoint_seconds: float = 300.0,
         notes: Mapping[str, str] | None = None,
+        processes: Processes = ALONE,
     ) -> None:
+        check_share(config.accumulate, processes.size)
         if encoder.needs_timestamps and store.timestamps is None:
             raise ConfigError(
                 f"{store.path}: the log carries order alone and this encoder reads times; set "
@@ -105,6 +113,8 @@ class Trainer:
         self.reporter = reporter or SilentReporter()
         self._checkpoint_seconds = checkpoint_seconds
         self._notes = dict(notes or {})
+        self._processes = processes
+        self._gradients = GradientSum(encoder.parameters(), processes) if processes.size > 1 else None
         self._resumed = False
         self._device = encoder.device
         self._loss = TrainingLoss(encoder, store, config)
@@ -232,58 +242,78 @@ class Trainer:
         self.encoder.train()
         targets_before = progress.n_targets
         # Losses stay on the device until asked for, so that a GPU is not held up every step.
-        pending: list[tuple[Tensor, int]] = []
-        epoch, steps = progress.epoch, range(progress.step, plan.n_steps)
+        pending: list[Pending] = []
+        epoch, processes = progress.epoch, self._processes
+        # Groups begin at multiples of `accumulate`, of which the number of processes is a divisor.
+        steps = range(progress.step + processes.rank, plan.n_steps, processes.size)
         with prefetched(lambda s: self._prepare(plan, epoch, s), steps, self.config.prefetch) as batches:
-            while group := list(islice(batches, self.config.accumulate)):
+            while progress.step < plan.n_steps:
+                size = min(self.config.accumulate, plan.n_steps - progress.step)
+                group = list(islice(batches, len(range(processes.rank, size, processes.size))))
+                n_targets, unsaved = self._in_all(group, size, time.monotonic() - saved)
                 done = (epoch + progress.step / plan.n_steps) / self.config.epochs
-                self._optimize(group, pending, done)
-                progress.step += len(group)
+                self._optimize(group, n_targets, pending, done)
+                progress.step += size
                 progress.global_step += 1
                 if len(pending) >= 16 or progress.step == plan.n_steps:
                     self._collect(pending)
                     self.reporter.stepped(progress, plan.n_steps)
-                if time.monotonic() - saved > self._checkpoint_seconds:
+                if unsaved > self._checkpoint_seconds:
                     self._collect(pending)
-                    self.save_checkpoint()
+                    self._checkpoint()
                     saved = time.monotonic()
         seconds = time.perf_counter() - started
         self._finish_epoch(seconds, (progress.n_targets - targets_before) / max(seconds, 1e-9))
 
-    def _optimize(self, group: list[Prepared], pending: list[tuple[Tensor, int]], done: float) -> None:
+    def _in_all(self, group: list[Prepared], size: int, unsaved: float) -> tuple[list[int], float]:
+        """Targets of all batches of a group in the order of their places, and process 0's `unsaved`."""
+        own: list[float] = [prepared.task.n_targets for prepared in group]
+        if self._processes.rank == 0:
+            own.append(unsaved)
+        *n_targets, unsaved = self._processes.in_order(own, [*self._processes.owners(size), 0])
+        return [int(n) for n in n_targets], unsaved
+
+    def _optimize(
+        self, group: list[Prepared], n_targets: list[int], pending: list[Pending], done: float
+    ) -> None:
         """Take one optimization step on the mean loss over all targets of a group of batches.
 
         Args:
-            group: the batches.
-            pending: where their losses are added.
+            group: the batches of this process.
+            n_targets: of all batches of the group, in the order of their places.
+            pending: where their losses are added, None for those of other processes.
             done: share of all epochs that lies behind.
         """
         self._optimizer.zero_grad(set_to_none=True)
-        in_all = sum(prepared.task.n_targets for prepared in group)
+        in_all, losses = max(sum(n_targets), 1), []
         for prepared in group:
-            loss, n_targets = self._loss_of(prepared), prepared.task.n_targets
-            (loss if len(group) == 1 else loss * (n_targets / max(in_all, 1))).backward()
-            pending.append((loss.detach(), n_targets))
+            loss = self._loss_of(prepared)
+            scale = prepared.task.n_targets / in_all
+            (loss if len(n_targets) == 1 else loss * scale).backward()
+            losses.append(loss.detach())
+            if self._gradients is not None:
+                self._gradients.take()
+        if self._gradients is not None:
+            self._gradients.give(len(n_targets))
+        own, rank = iter(losses), self._processes.rank
+        owners = self._processes.owners(len(n_targets))
+        pending += [
+            (next(own) if owner == rank else None, n) for owner, n in zip(owners, n_targets, strict=True)
+        ]
         if self.config.gradient_clip:
             clip_gradients(self.encoder, self.config.gradient_clip)
         step = self.progress.global_step
         set_learning_rate(self._optimizer, self.config, step, done)
-        touched = self._touched_rows() if self._average else None
+        touched = touched_rows(self._table) if self._average else None
         self._average.before_step(step, touched)
         self._optimizer.step()
         self._average.after_step(step, touched)
 
-    def _touched_rows(self) -> Tensor | None:
-        """Rows of the item table that the coming step changes; None for all."""
-        gradient = self._table.grad
-        if gradient is None or not gradient.is_sparse:
-            return None
-        self._table.grad = merge_rows(gradient)
-        return self._table.grad._indices()[0]
-
-    def _collect(self, pending: list[tuple[Tensor, int]]) -> None:
-        for loss, n_targets in pending:
-            self.progress.loss_sum += float(loss) * n_targets
+    def _collect(self, pending: list[Pending]) -> None:
+        own = [float(loss) for loss, _ in pending if loss is not None]
+        losses = self._processes.in_order(own, self._processes.owners(len(pending)))
+        for loss, (_, n_targets) in zip(losses, pending, strict=True):
+            self.progress.loss_sum += loss * n_targets
             self.progress.n_targets += n_targets
         pending.clear()
         if not np.isfinite(self.progress.loss_sum):
@@ -304,16 +334,21 @@ class Trainer:
         due = progress.epoch % self.config.evaluate_every == 0 or progress.epoch == self.config.epochs
         if self._validate is not None and due:
             started = time.perf_counter()
-            metrics = dict(self._evaluate())
+            # Ranks of floats may differ between machines; the decision may not.
+            metrics = dict(self._processes.tell(dict(self._evaluate())))
             if VALIDATION_LOSS in metrics:
                 record["validation_loss"] = metrics.pop(VALIDATION_LOSS)
             record |= {"valid": metrics, "validation_seconds": time.perf_counter() - started}
             self._select(metrics[self.config.select])
         progress.history.append(record)
         progress.step, progress.loss_sum, progress.n_targets = 0, 0.0, 0
-        self.save_checkpoint()
+        self._checkpoint()
         self._write_metrics()
         self.reporter.epoch_ended(record, progress)
+
+    def _checkpoint(self) -> None:
+        check_same_weights(self.encoder, self._processes)
+        self.save_checkpoint()
 
     def _write_metrics(self) -> None:
         if self.folder is not None:

@@ -137,7 +137,7 @@ def test_a_step_leaves_items_outside_the_batch_alone(store: SequenceStore, loss:
     plan = trainer._plan(0)
     encoder.item_embedding.sparse = True
     prepared = trainer._prepare(plan, 0, 0)
-    trainer._optimize([prepared], [], 0.0)
+    trainer._optimize([prepared], [prepared.task.n_targets], [], 0.0)
     assert prepared.negatives is not None
     touched = torch.cat(
         [prepared.task.batch.items, prepared.task.targets, prepared.negatives.ids.flatten()]
@@ -178,8 +178,8 @@ def test_accumulated_gradients_are_those_of_all_targets(store: SequenceStore, lo
     )
     parameters = list(trainer.encoder.parameters())
     exact = torch.autograd.grad(total, parameters)
-    pending: list[tuple[Tensor, int]] = []
-    trainer._optimize(group, pending, 0.0)
+    pending: list[tuple[Tensor | None, int]] = []
+    trainer._optimize(group, counts, pending, 0.0)
     for parameter, gradient in zip(parameters, exact, strict=True):
         assert parameter.grad is not None
         torch.testing.assert_close(parameter.grad.to_dense(), gradient.to_dense())
