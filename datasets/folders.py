@@ -57,14 +57,34 @@ def replacing_folder(target: Path, *, overwrite: bool = False) -> Iterator[Path]
         raise write_error(target, error) from None
     try:
         yield temporary
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o777 & ~umask)
+        _open_to_others(temporary)
         _put(temporary, target, overwrite)
     except OSError as error:
         raise write_error(target, error) from None
     finally:
         os.close(lock)
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def appearing_folder(target: Path) -> Iterator[Path]:
+    """Yield a temporary folder beside ``target`` that becomes it, within a folder that is itself temporary.
+
+    Who does a piece of work that another has done already, as after a retry, leaves the other's in place.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+    try:
+        yield temporary
+        _open_to_others(temporary)
+        try:
+            temporary.rename(target)
+        except OSError:
+            if not target.is_dir():
+                raise
+    finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
@@ -86,6 +106,13 @@ def write_error(path: Path, error: OSError) -> WriteError:
     if error.errno in (errno.EEXIST, errno.ENOTEMPTY) and path.exists():
         return WriteError(f"{path}: already exists; choose another folder or pass overwrite=True")
     return WriteError(f"{path}: cannot be written ({error.strerror or error}); choose another folder")
+
+
+def _open_to_others(folder: Path) -> None:
+    """Give a folder that tempfile made for its owner alone the usual rights."""
+    umask = os.umask(0)
+    os.umask(umask)
+    folder.chmod(0o777 & ~umask)
 
 
 def _locked(target: Path, kind: str) -> tuple[Path, int]:

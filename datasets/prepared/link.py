@@ -3,9 +3,11 @@
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 from recsys.datasets.folders import replacing_folder
-from recsys.datasets.prepared.files import META_FILE, fingerprint, read_meta
+from recsys.datasets.prepared.files import META_FILE, read_meta
+from recsys.datasets.prepared.shards import MANIFEST_FILE, is_sharded, read_manifest
 from recsys.datasets.prepared.store import SequenceStore
 from recsys.errors import DataError
 
@@ -39,14 +41,35 @@ def link_or_copy(store: SequenceStore, target: str | Path) -> SequenceStore:
             )
         return present
     with replacing_folder(folder) as temporary:
-        for name in (META_FILE, *store.meta["files"]):
-            try:
-                _link(store.path / name, temporary / name)
-            except FileNotFoundError:
-                raise _gone(store) from None
-        if fingerprint(read_meta(temporary)) != store.fingerprint:
+        try:
+            _link_all(store.path, temporary)
+        except FileNotFoundError:
+            raise _gone(store) from None
+        if SequenceStore.open(temporary, verify=False).fingerprint != store.fingerprint:
             raise _gone(store)
     return SequenceStore.open(folder)
+
+
+def described(folder: Path) -> tuple[dict[str, Any], set[str]]:
+    """What a prepared dataset's meta.json or shards.json holds, and the names of all that lies in its folder.
+
+    Raises:
+        DataError: the folder is no prepared dataset, or that file is damaged.
+    """
+    if is_sharded(folder):
+        manifest, shards = read_manifest(folder)
+        return manifest, {MANIFEST_FILE, *manifest["files"], *(shard.name for shard in shards)}
+    meta = read_meta(folder)
+    return meta, {META_FILE, *meta["files"]}
+
+
+def _link_all(source: Path, target: Path) -> None:
+    for name in described(source)[1]:
+        if (source / name).is_dir():
+            (target / name).mkdir()
+            _link_all(source / name, target / name)
+        else:
+            link_file(source / name, target / name)
 
 
 def _gone(store: SequenceStore) -> DataError:
@@ -55,7 +78,8 @@ def _gone(store: SequenceStore) -> DataError:
     )
 
 
-def _link(source: Path, target: Path) -> None:
+def link_file(source: Path, target: Path) -> None:
+    """Give a file that never changes a second place, without copying it where the disk allows."""
     try:
         os.link(source, target)
     except OSError:

@@ -25,6 +25,7 @@ from recsys.datasets.prepared.files import (
     sha256_of,
 )
 from recsys.datasets.prepared.item_features import FEATURE_ARRAYS, ItemFeatures
+from recsys.datasets.prepared.shards import is_sharded
 from recsys.errors import ArgumentError, DataError
 
 _ARRAYS: dict[str, type[np.generic]] = {
@@ -38,7 +39,8 @@ _ARRAYS: dict[str, type[np.generic]] = {
 }
 _OPTIONAL = ("timestamps", "utc_offsets", *FEATURE_ARRAYS)
 _VOCABULARIES = ("users.parquet", "items.parquet")
-_VERIFY_BYTES = 256 * 2**20
+VERIFY_BYTES = 256 * 2**20
+"""Below this size all bytes are compared with their hashes when a dataset is opened."""
 
 
 class SequenceStore:
@@ -84,6 +86,25 @@ class SequenceStore:
                 or damaged; one line says which file and why.
         """
         folder = with_home(path)
+        if is_sharded(folder):
+            from recsys.datasets.prepared.sharded_store import ShardedStore
+
+            return ShardedStore(folder, verify)
+        store = cls._mapped(folder)
+        if verify is None:
+            verify = sum(entry["bytes"] for entry in store.meta["files"].values()) < VERIFY_BYTES
+        if verify:
+            store.verify()
+        store._check_ranges()
+        return store
+
+    @classmethod
+    def _mapped(cls, folder: Path) -> "SequenceStore":
+        """Open the folder of one dataset and look at sizes, types and shapes alone: no array is read.
+
+        Raises:
+            DataError: as `open`.
+        """
         meta = read_meta(folder)
         recorded = meta["files"]
         for name in _VOCABULARIES:
@@ -98,11 +119,6 @@ class SequenceStore:
         }
         store = cls(folder, meta, arrays)
         store._check_shapes()
-        if verify is None:
-            verify = sum(entry["bytes"] for entry in recorded.values()) < _VERIFY_BYTES
-        if verify:
-            store.verify()
-        store._check_ranges()
         return store
 
     @property
@@ -125,9 +141,40 @@ class SequenceStore:
         """The dataset's name."""
         return str(self.meta.get("name") or self.path.name)
 
+    @property
+    def has_times(self) -> bool:
+        """Whether events have times."""
+        return self.timestamps is not None
+
+    @property
+    def has_zones(self) -> bool:
+        """Whether local times of events are known."""
+        return self.utc_offsets is not None
+
+    @property
+    def most_trained(self) -> int:
+        """Training events of the user who has most."""
+        return int((self.valid_start - self.offsets[:-1]).max())
+
+    @property
+    def untrained_users(self) -> int:
+        """Users without a training event."""
+        return int(np.count_nonzero(self.valid_start == self.offsets[:-1]))
+
+    @property
+    def has_validation(self) -> bool:
+        """Whether any user has a validation event."""
+        return bool((self.test_start > self.valid_start).any())
+
+    @property
+    def has_tests(self) -> bool:
+        """Whether any user has a test event after another event."""
+        known = self.test_start > self.offsets[:-1]
+        return bool((known & (self.test_start < self.offsets[1:])).any())
+
     def __repr__(self) -> str:
         return (
-            f"SequenceStore({str(self.path)!r}: {self.n_users:,} users, {self.n_items:,} items,"
+            f"{type(self).__name__}({str(self.path)!r}: {self.n_users:,} users, {self.n_items:,} items,"
             f" {self.n_events:,} events)"
         )
 
@@ -267,13 +314,13 @@ class SequenceStore:
 def is_prepared(data: Any) -> bool:
     """Whether ``data`` is an open store or the folder of one.
 
-    A folder of Parquet parts is a log, and a known log wins over a folder of its name that is no prepared
-    dataset.
+    Such a folder holds one dataset or shards of one. A folder of Parquet parts is a log, and a known log wins
+    over a folder of its name that is no prepared dataset.
     """
     if not isinstance(data, str | Path):
         return isinstance(data, SequenceStore)
     folder = with_home(data)
-    if not folder.is_dir() or (folder / META_FILE).is_file():
+    if not folder.is_dir() or (folder / META_FILE).is_file() or is_sharded(folder):
         return folder.is_dir()
     from recsys.datasets.reading.parquet_parts import parquet_parts
     from recsys.datasets.sources.known import KNOWN

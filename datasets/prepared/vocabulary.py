@@ -79,8 +79,8 @@ class Vocabulary:
             (n,) int32 indices, -1 for an id that is not in the vocabulary.
         """
         if self._numbers is not None:
-            return self._encode_numbers(_as_numbers(ids))
-        return self._encode_text(_as_text(ids))
+            return self._encode_numbers(as_numbers(ids))
+        return self._encode_text(as_text(ids))
 
     def keep_table(self) -> None:
         """Hold a table of text ids from now on, some hundred bytes each, for a process that looks up many."""
@@ -158,7 +158,13 @@ class Vocabulary:
 
 
 def user_vocabulary(store: "SequenceStore") -> Vocabulary:
-    """The users of a prepared dataset."""
+    """The users of a prepared dataset; of shards, one that reads the shards it is asked about."""
+    from recsys.datasets.prepared.sharded_store import ShardedStore
+
+    if isinstance(store, ShardedStore):
+        from recsys.datasets.prepared.sharded_users import ShardedUsers
+
+        return ShardedUsers(store)
     return _read_sized(store.path / "users.parquet", USER, store.n_users)
 
 
@@ -184,7 +190,8 @@ def _read_sized(path: Path, column: str, expected: int) -> Vocabulary:
     return vocabulary
 
 
-def _as_text(ids: Any) -> "pl.Series":
+def as_text(ids: Any) -> "pl.Series":
+    """Ids as text, null for none."""
     import polars as pl
 
     if isinstance(ids, pl.Series):
@@ -194,7 +201,7 @@ def _as_text(ids: Any) -> "pl.Series":
     return pl.Series([None if value is None else str(value) for value in ids], dtype=pl.String)
 
 
-def _as_numbers(ids: Any) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+def as_numbers(ids: Any) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     """Whole numbers, and which of the ids were one."""
     import polars as pl
 

@@ -51,19 +51,35 @@ def write_dataset(
         write_parquet(tags, folder / TAGS)
         names.append(TAGS)
         ids["tags"] = tags_digest(tags)
+    write_meta(folder, meta, ids, {name: describe_file(folder / name) for name in names})
+
+
+def write_meta(
+    folder: Path, meta: dict[str, Any], ids: dict[str, str], files: dict[str, dict[str, Any]]
+) -> None:
+    """Write meta.json.
+
+    Args:
+        folder: that holds the files.
+        meta: what to record besides.
+        ids: digests of the vocabularies by name.
+        files: what `describe_file` says of each file by name.
+    """
     described = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
-        "recsys_version": _version(),
+        "recsys_version": this_version(),
         **meta,
         "ids": ids,
-        "files": {
-            name: {"bytes": (folder / name).stat().st_size, "sha256": sha256_of(folder / name)}
-            for name in names
-        },
+        "files": files,
     }
     text = json.dumps(described, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     (folder / META_FILE).write_text(text, encoding="utf-8")
+
+
+def describe_file(path: Path) -> dict[str, Any]:
+    """Size and hash of a file, as meta.json holds them."""
+    return {"bytes": path.stat().st_size, "sha256": sha256_of(path)}
 
 
 def write_array(array: NDArray[Any], path: Path) -> None:
@@ -82,7 +98,8 @@ def write_parquet(frame: "pl.DataFrame", path: Path) -> None:
     path.write_bytes(content.getvalue())
 
 
-def _version() -> str:
+def this_version() -> str:
+    """Version of the installed engine."""
     try:
         return importlib.metadata.version("recsys-engine")
     except importlib.metadata.PackageNotFoundError:

@@ -10,6 +10,7 @@ from recsys.datasets.preparing.events import Events, keep_events
 from recsys.datasets.splitting.parts import (
     LEFT_OUT,
     TEST,
+    TRAIN,
     VALID,
     SortedLog,
     SplitBounds,
@@ -39,6 +40,8 @@ def divide_events(
     """
     log = SortedLog(offsets=events.offsets(), timestamps=events.timestamps, stated=events.parts)
     division = divide(log, split, config)
+    if division.untrained is not None and not np.any(division.parts == TRAIN):
+        raise division.untrained
     facts = dict(division.facts)
     events = replace(events, parts=division.parts)
     kept = keep_events(events, division.parts != LEFT_OUT)
@@ -65,11 +68,17 @@ def divide_events(
 def _refuse_lost(events: Events, cold: NDArray[np.bool_]) -> None:
     """Refuse a stated part of which nothing is left: its ids are most likely others than the log's."""
     assert events.parts is not None
-    for part, name in ((VALID, "validation"), (TEST, "test")):
+    for part in (VALID, TEST):
         of_part = events.parts == part
         if of_part.any() and cold[of_part].all():
             item = events.item_ids[int(events.items[of_part][0])]
-            raise DataError(
-                f"none of the {np.count_nonzero(of_part)} {name} events has an item with a training event,"
-                f" for example {item!r}: write the ids as the training events do"
-            )
+            raise lost_part(part, int(np.count_nonzero(of_part)), item)
+
+
+def lost_part(part: int, events: int, item: Any) -> DataError:
+    """The error for a stated part whose events all have items that never train, one of which is named."""
+    name = "validation" if part == VALID else "test"
+    return DataError(
+        f"none of the {events} {name} events has an item with a training event,"
+        f" for example {item!r}: write the ids as the training events do"
+    )

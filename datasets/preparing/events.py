@@ -18,7 +18,8 @@ from recsys.errors import DataError
 if TYPE_CHECKING:
     import polars as pl
 
-_KEY = "__key"
+KEY = "__key"
+"""Column of a converted log that orders a user's events."""
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -78,10 +79,10 @@ def load_events(
     import polars as pl
 
     raw = checked.raw
-    frame = convert(checked, key=_KEY, zone=zone_column, part=part_column)
+    frame = convert(checked, key=KEY, zone=zone_column, part=part_column)
     frame = frame.drop(TIMESTAMP if checked.has_times else POSITION)
     further = [name for name, column in ((ZONE, zone_column), (PART, part_column)) if column is not None]
-    asked = ["user", "item", _KEY, *further]
+    asked = ["user", "item", KEY, *further]
     with reading(raw.label, raw.path, raw.separator):
         if raw.text:
             copy = scratch / "columns.parquet"
@@ -90,23 +91,23 @@ def load_events(
         user_ids = frame.select(pl.col(USER).unique()).collect(engine="streaming")[USER].sort()
         item_ids = frame.select(pl.col(ITEM).unique()).collect(engine="streaming")[ITEM].sort()
         coded = (
-            frame.join(_numbered(user_ids, "user"), on=USER, how="left", maintain_order="left")
-            .join(_numbered(item_ids, "item"), on=ITEM, how="left", maintain_order="left")
+            frame.join(numbered(user_ids, "user"), on=USER, how="left", maintain_order="left")
+            .join(numbered(item_ids, "item"), on=ITEM, how="left", maintain_order="left")
             .select(asked)
             .collect(engine="streaming")
         )
     zones, parts = None, None
     zone_names: tuple[str, ...] = ()
     if zone_column is not None:
-        zones, zone_names = _coded(coded[ZONE], f"{raw.label}: column {zone_column!r}", "a zone")
+        zones, zone_names = coded_words(coded[ZONE], f"{raw.label}: column {zone_column!r}", "a zone")
     if part_column is not None:
         where = f"{raw.label}: column {part_column!r}"
-        codes, words = _coded(coded[PART], where, "a part (train, valid or test)")
+        codes, words = coded_words(coded[PART], where, "a part (train, valid or test)")
         parts = parts_of(list(words), codes, where)
     return Events(
         users=coded["user"].to_numpy(),
         items=coded["item"].to_numpy(),
-        keys=coded[_KEY].to_numpy(),
+        keys=coded[KEY].to_numpy(),
         per_second=checked.per_second,
         user_ids=user_ids,
         item_ids=item_ids,
@@ -127,10 +128,18 @@ def keep_events(events: Events, keep: NDArray[np.bool_]) -> Events:
     """Drop the events where ``keep`` is false, and the ids that are left without one."""
     if keep.all():
         return events
+    kept = keep_users(events, keep)
+    items, item_ids = _renumber(kept.items, events.item_ids)
+    return replace(kept, items=items, item_ids=item_ids)
+
+
+def keep_users(events: Events, keep: NDArray[np.bool_]) -> Events:
+    """The same, but items keep their numbers."""
+    if keep.all():
+        return events
     kept = _take(events, np.flatnonzero(keep))
     users, user_ids = _renumber(kept.users, events.user_ids)
-    items, item_ids = _renumber(kept.items, events.item_ids)
-    return replace(kept, users=users, items=items, user_ids=user_ids, item_ids=item_ids)
+    return replace(kept, users=users, user_ids=user_ids)
 
 
 def with_items(events: Events, ids: "pl.Series") -> Events:
@@ -140,11 +149,16 @@ def with_items(events: Events, ids: "pl.Series") -> Events:
         events: of V items.
         ids: of the type of the events' own.
     """
-    import polars as pl
-
-    every = pl.concat([events.item_ids, ids.alias(events.item_ids.name)]).unique().sort()
+    every = united(events.item_ids, ids)
     places = every.search_sorted(events.item_ids).to_numpy().astype(np.int32)
     return replace(events, items=places[events.items], item_ids=every)
+
+
+def united(ids: "pl.Series", further: "pl.Series") -> "pl.Series":
+    """The distinct ids of two series of one type, in rising order."""
+    import polars as pl
+
+    return pl.concat([ids, further.alias(ids.name)]).unique().sort()
 
 
 def count_duplicates(events: Events) -> int:
@@ -160,13 +174,14 @@ def count_duplicates(events: Events) -> int:
     return int(np.count_nonzero(repeats))
 
 
-def _numbered(ids: "pl.Series", name: str) -> "pl.LazyFrame":
+def numbered(ids: "pl.Series", name: str) -> "pl.LazyFrame":
+    """A table of ids and their numbers from 0, to join with."""
     import polars as pl
 
     return pl.LazyFrame([ids, pl.Series(name, np.arange(ids.len(), dtype=np.int32))])
 
 
-def _coded(values: "pl.Series", where: str, what: str) -> tuple[NDArray[np.int32], tuple[str, ...]]:
+def coded_words(values: "pl.Series", where: str, what: str) -> tuple[NDArray[np.int32], tuple[str, ...]]:
     """Codes of a text column and its distinct values in order."""
     distinct = values.unique().sort()
     if distinct.null_count():

@@ -147,6 +147,7 @@ class PrepareOptions:
         split_by: the split's own configuration.
         time_zone: of the users.
         sha256: of further files by role (items, valid, test), where there are such.
+        shards: how many datasets are written; None for one without shards.
     """
 
     read: ReadOptions
@@ -156,6 +157,7 @@ class PrepareOptions:
     split_by: Any
     time_zone: str | None
     sha256: dict[str, str | None]
+    shards: int | None = None
 
     @classmethod
     def of(
@@ -164,6 +166,7 @@ class PrepareOptions:
         *,
         time_zone: str | None = None,
         sha256: dict[str, str | None] | None = None,
+        shards: int | None = None,
     ) -> "PrepareOptions":
         """Sort keywords into their places.
 
@@ -185,6 +188,7 @@ class PrepareOptions:
             split_by=split_by,
             time_zone=time_zone,
             sha256=sha256 or {},
+            shards=shards,
         )
 
     def record(self) -> dict[str, Any]:
@@ -203,6 +207,7 @@ class PrepareOptions:
             **{f"{role}_sha256": self.sha256[role] for role in ("valid", "test") if role in self.sha256},
             **self.items.record(self.sha256.get("item_features")),
             **self.read.record(),
+            **({"shards": self.shards} if self.shards is not None else {}),
         }
 
     def _split_record(self) -> dict[str, Any]:

@@ -1,22 +1,21 @@
 """Turn a log into a prepared dataset: read, check, encode, filter, split, write; all or nothing."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Unpack
 
 import numpy as np
-from numpy.typing import NDArray
 
 from recsys.datasets.folders import remove_leftovers, replacing_folder, with_home
 from recsys.datasets.keywords import takes
-from recsys.datasets.prepared.files import META_FILE, read_meta
+from recsys.datasets.prepared.link import described
 from recsys.datasets.prepared.store import SequenceStore
 from recsys.datasets.prepared.writer import write_dataset
-from recsys.datasets.preparing.description import describe_events, describe_lengths, describe_time
+from recsys.datasets.preparing.catalog import build_catalog
+from recsys.datasets.preparing.description import Lengths, Times, describe_events
 from recsys.datasets.preparing.dividing import divide_events
+from recsys.datasets.preparing.event_arrays import event_arrays
 from recsys.datasets.preparing.events import (
-    Events,
     count_duplicates,
     keep_events,
     load_events,
@@ -24,27 +23,24 @@ from recsys.datasets.preparing.events import (
     with_items,
 )
 from recsys.datasets.preparing.filters import k_core
-from recsys.datasets.preparing.item_features import catalog_features, fitting_ids
+from recsys.datasets.preparing.inputs import (
+    Sources,
+    describe_source,
+    label_of,
+    nothing_left,
+    open_sources,
+)
+from recsys.datasets.preparing.item_features import fitting_ids
 from recsys.datasets.preparing.options import OPTIONS, PrepareKeywords, PrepareOptions
+from recsys.datasets.preparing.shard_job import Each, in_this_process
+from recsys.datasets.preparing.sharded import build_shards, refuse_shards
 from recsys.datasets.reading.item_features import ItemFeatures, read_item_features
-from recsys.datasets.reading.item_metadata import distinct_items, item_rows, read_item_file, unmatched
-from recsys.datasets.reading.logs import PART, open_log, open_parts
-from recsys.datasets.reading.validate import CheckedLog
+from recsys.datasets.reading.item_metadata import distinct_items, read_item_file
 from recsys.datasets.schema import ITEM
-from recsys.datasets.sources.exported import read_stamp
 from recsys.datasets.sources.finding import Source, find_source, items_sha256
 from recsys.datasets.splitting.parts import describe, training_events
-from recsys.datasets.times.time_zones import check_time_zone, offsets_of_column, utc_offsets, zone_column
+from recsys.datasets.times.time_zones import check_time_zone, zone_column
 from recsys.errors import ArgumentError, DataError
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Sources:
-    """All that a preparation reads: the log, further parts of it by name, and the item file."""
-
-    log: Source
-    parts: Mapping[str, Source]
-    items: Any
 
 
 @takes(*OPTIONS)
@@ -55,8 +51,10 @@ def prepare(
     name: str | None = None,
     items: Any = None,
     time_zone: str | None = None,
+    shards: int | None = None,
     overwrite: bool = False,
     notify: Callable[[str], None] | None = None,
+    each: Each | None = None,
     **options: Unpack[PrepareKeywords],
 ) -> SequenceStore:
     """Prepare a log into a folder.
@@ -74,8 +72,12 @@ def prepare(
             theirs.
         time_zone: of the users, IANA name or ``+HH:MM``, or ``column:NAME`` where a column of the log has
             each event's, as one of these or as whole minutes east of UTC; None if unknown.
+        shards: write so many datasets with one catalog, a user whole in one of them, and a manifest (see
+            `recsys.datasets.prepared.shards`); memory then is that of a part of the log or of one shard.
+            None writes one dataset.
         overwrite: whether to replace a prepared dataset that was made otherwise.
         notify: receives lines worth showing, such as where a known log was fetched from.
+        each: does the pieces of work on shards; None does one after the other in this process.
         options: the fields of `recsys.datasets.splitting.options.SplitOptions` (how the log is split),
             `recsys.datasets.preparing.options.FilterOptions` (who is kept),
             `recsys.datasets.preparing.options.ItemOptions` (what is taken of the items) and
@@ -88,7 +90,10 @@ def prepare(
         ArgumentError: an option is unknown or out of range.
         DataError: the log is bad, nothing is left of it, ``out`` holds something else, or the disk is full.
     """
-    asked = PrepareOptions.of(options, time_zone=time_zone).items  # refused before anything is fetched
+    first = PrepareOptions.of(options, time_zone=time_zone)  # refused before anything is fetched
+    asked = first.items
+    if shards is not None:
+        refuse_shards(shards, first)
     if time_zone is not None:
         check_time_zone(time_zone)
     if not isinstance(out, str | Path) or not str(out) or "\0" in str(out):
@@ -104,7 +109,7 @@ def prepare(
     for role, part in parts.items():
         if part.sha256 == source.sha256:
             raise DataError(f"{part.file}: is the training log itself; pass {role}= another file")
-    sources = _Sources(log=source, parts=parts, items=items if items is not None else source.items)
+    sources = Sources(log=source, parts=parts, items=items if items is not None else source.items)
     sha256 = {"items": items_sha256(sources.items), **{role: part.sha256 for role, part in parts.items()}}
     features = None
     if asked.asked:
@@ -114,11 +119,16 @@ def prepare(
             read_item_file(sources.items), tags=asked.tags, words=asked.words, vectors=asked.item_vectors
         )
         sha256["item_features"] = features.digest
-    chosen = PrepareOptions.of(options, time_zone=time_zone, sha256=sha256)
+    chosen = PrepareOptions.of(options, time_zone=time_zone, sha256=sha256, shards=shards)
     if folder.exists() and not _may_replace(folder, source, chosen, overwrite):
         return SequenceStore.open(folder)
     with replacing_folder(folder, overwrite=overwrite) as temporary:
-        _build(temporary, sources, chosen, features, name or source.name, notify)
+        name = name or source.name
+        if shards is None:
+            _build(temporary, sources, chosen, features, name, notify)
+        else:
+            one_by_one = each or in_this_process
+            build_shards(temporary, sources, chosen, features, name, notify, n_shards=shards, each=one_by_one)
     return SequenceStore.open(folder)
 
 
@@ -129,7 +139,7 @@ def _may_replace(folder: Path, source: Source, options: PrepareOptions, overwrit
     if not any(folder.iterdir()):
         return True
     try:
-        meta = read_meta(folder)
+        meta, files = described(folder)
     except DataError:
         # Never delete what is not ours, whatever was asked.
         raise DataError(f"{folder}: exists and is not a prepared dataset; choose another folder") from None
@@ -151,7 +161,7 @@ def _may_replace(folder: Path, source: Source, options: PrepareOptions, overwrit
             f"{folder}: holds a dataset made from another log or with other options;"
             " choose another folder or pass overwrite=True"
         )
-    foreign = {entry.name for entry in folder.iterdir()} - {META_FILE, *meta["files"]}
+    foreign = {entry.name for entry in folder.iterdir()} - files
     if foreign:
         raise DataError(
             f"{folder}: holds {min(foreign)!r} besides the prepared dataset; move it elsewhere, or choose"
@@ -168,14 +178,14 @@ def _is_of_a_run(folder: Path) -> bool:
 
 def _build(
     folder: Path,
-    sources: _Sources,
+    sources: Sources,
     options: PrepareOptions,
     features: ItemFeatures | None,
     name: str,
     notify: Callable[[str], None] | None,
 ) -> None:
     source = sources.log
-    checked, part_column = _open(sources, options)
+    checked, part_column = open_sources(sources, options)
     if options.time_zone is not None and not checked.has_times:
         raise ArgumentError(f"{source.file}: time_zone needs times; this log has the order of events alone")
     if notify is not None and not source.known:
@@ -193,51 +203,36 @@ def _build(
     core = k_core(events.users, events.items, min_user_events=least_user, min_item_events=least_item)
     events = keep_events(events, core.keep)
     if not len(events.users):
-        raise DataError(
-            f"{source.file}: no event is left after keeping users with {least_user} and items with"
-            f" {least_item} events; pass a smaller min_events="
-        )
+        raise nothing_left(source.file, least_user, least_item)
     keep_cold = options.items.keep_cold
     events, bounds, split_facts = divide_events(events, options.split, options.split_by, keep_cold=keep_cold)
     if keep_cold and metadata is not None:
-        events = with_items(events, fitting_ids(metadata[ITEM], events.item_ids, _label(sources.items)))
+        events = with_items(events, fitting_ids(metadata[ITEM], events.item_ids, label_of(sources.items)))
     offsets = events.offsets()
-    timestamps = events.timestamps
-    arrays: dict[str, NDArray[Any]] = {"items": events.items, "offsets": offsets}
-    if timestamps is not None:
-        arrays["timestamps"] = timestamps
-        if options.time_zone is not None:
-            arrays["utc_offsets"] = _utc_offsets(timestamps, events, options.time_zone)
-    arrays |= {"valid_start": bounds.valid_start, "test_start": bounds.test_start}
+    arrays = event_arrays(events, bounds, options.time_zone)
     training = training_events(bounds, offsets)
     counts = np.bincount(events.items[training], minlength=events.item_ids.len())
-    described = catalog_features(features, events.item_ids, counts, notify) if features is not None else None
-    table, titled = item_rows(events.item_ids, counts, metadata)
-    if metadata is not None and notify is not None:
-        told = unmatched(events.item_ids, metadata, titled, _label(sources.items))
-        if told is not None:
-            notify(told)
-    if described is not None:
-        arrays |= described.arrays
-    stamp = read_stamp(source.log, *(part.log for part in sources.parts.values()))
+    catalog = build_catalog(
+        events.item_ids,
+        counts,
+        metadata=metadata,
+        features=features,
+        label=label_of(sources.items),
+        keep_cold=keep_cold,
+        notify=notify,
+    )
+    arrays |= catalog.arrays
+    times = None
+    if "timestamps" in arrays:
+        times = Times.of(arrays["timestamps"], arrays.get("utc_offsets")).described(options.time_zone)
+    about = describe_source(name, sources, checked, options)
+    exported = about.pop("events", None)
     meta = {
-        "name": name,
-        "source": {
-            "name": source.name,
-            "file": source.file,
-            "sha256": source.sha256,
-            "bytes": source.size,
-            "rows": checked.rows,
-            "origin": source.origin,
-            "columns": {"user": checked.raw.user, "item": checked.raw.item, "time": checked.raw.time},
-        },
-        "options": options.record(),
+        **about,
         "counts": {
-            **describe_events(events, offsets),
+            **describe_events(events, offsets, events.item_ids.len()),
             "duplicate_events": duplicates,
-            "items_with_metadata": titled,
-            **({"untrained_items": int(np.count_nonzero(counts == 0))} if keep_cold else {}),
-            **(described.facts if described is not None else {}),
+            **catalog.facts,
         },
         "removed": {
             "before": before,
@@ -248,40 +243,15 @@ def _build(
         },
         "split": {"name": options.split, **split_facts, **describe(bounds, offsets)},
         "tie_share": bounds.tie_share,
-        "lengths": describe_lengths(offsets),
-        "time": describe_time(timestamps, options.time_zone, arrays.get("utc_offsets")),
-        **({"events": stamp._asdict()} if stamp is not None else {}),
+        "lengths": Lengths.of(offsets).described(),
+        "time": times,
+        **({"events": exported} if exported is not None else {}),
     }
     write_dataset(
         folder,
         arrays=arrays,
         users=events.user_ids,
-        items=table,
+        items=catalog.table,
         meta=meta,
-        tags=described.tags if described is not None else None,
+        tags=catalog.tags,
     )
-
-
-def _open(sources: _Sources, options: PrepareOptions) -> tuple[CheckedLog, str | None]:
-    """Open the log, and the column that states the parts of its split if there is one."""
-    zone = zone_column(options.time_zone)
-    columns = {} if zone is None else {"zone": zone}
-    if sources.parts:
-        logs = {"train": sources.log.log, **{part: source.log for part, source in sources.parts.items()}}
-        return open_parts(logs, options.read, columns=columns), PART
-    part = getattr(options.split_by, "split_column", None)
-    if part is not None:
-        columns["part"] = part
-    return open_log(sources.log.log, options.read, columns=columns), part
-
-
-def _label(items: Any) -> str:
-    return str(items) if isinstance(items, str | Path) else "items"
-
-
-def _utc_offsets(timestamps: NDArray[np.int64], events: Events, zone: str) -> NDArray[np.int32]:
-    column = zone_column(zone)
-    if column is None:
-        return utc_offsets(timestamps, zone)
-    assert events.zones is not None
-    return offsets_of_column(timestamps, events.zones, list(events.zone_names), column)

@@ -1,7 +1,5 @@
 """What became of a log's rows, as lines to print: what was dropped, merged or left without training."""
 
-import numpy as np
-
 from recsys.datasets.prepared.store import SequenceStore
 
 
@@ -26,9 +24,8 @@ def summary(store: SequenceStore) -> list[str]:
         lines.append(
             f"kept: {counts['duplicate_events']:,} events that repeat user, item and time of another"
         )
-    untrained = int(np.count_nonzero(store.valid_start == store.offsets[:-1]))
-    if untrained:
-        lines.append(f"users without a training event: {untrained:,}")
+    if store.untrained_users:
+        lines.append(f"users without a training event: {store.untrained_users:,}")
     if meta.get("options", {}).get("items_sha256") is not None:
         lines.append(
             f"items found in the item file: {counts.get('items_with_metadata', 0):,} of {store.n_items:,}"

@@ -7,7 +7,8 @@ from pathlib import Path
 from recsys.errors import DataError
 
 _SUFFIXES = (".parquet", ".pq")
-_PREPARED = ("meta.json", "offsets.npy")  # a prepared dataset holds .parquet files, too, and is no log
+# A prepared dataset holds .parquet files, too, and is no log.
+_PREPARED = (("meta.json", "offsets.npy"), ("shards.json", "item_counts.npy"))
 
 
 def parquet_parts(path: Path) -> tuple[Path, ...]:
@@ -19,7 +20,7 @@ def parquet_parts(path: Path) -> tuple[Path, ...]:
     A path that exists is never taken for a pattern.
     """
     if path.is_dir():
-        if all((path / name).is_file() for name in _PREPARED):
+        if any(all((path / name).is_file() for name in files) for files in _PREPARED):
             return ()
         return tuple(sorted(_inside(path), key=lambda part: part.relative_to(path).parts))
     if path.exists() or not glob.has_magic(str(path)):

@@ -69,9 +69,8 @@ def _by_events(log: SortedLog, config: KFold) -> Division:
     parts[tested & (from_end == follow + 1)] = VALID
     parts[tested & (from_end == follow)] = TEST
     parts[from_end < follow] = LEFT_OUT
-    if not np.any(parts == TRAIN):
-        raise ArgumentError(
-            f"folds={config.folds}: no user has so many events; pass fewer folds or a later fold"
-        )
     left_out = int(np.count_nonzero(parts == LEFT_OUT))
-    return Division(parts, drop_cold=True, facts={"later_events_left_out": left_out})
+    nothing = ArgumentError(
+        f"folds={config.folds}: no user has so many events; pass fewer folds or a later fold"
+    )
+    return Division(parts, drop_cold=True, facts={"later_events_left_out": left_out}, untrained=nothing)

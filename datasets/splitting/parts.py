@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys.errors import RecsysError
+
 Ints = NDArray[np.int64]
 Parts = NDArray[np.int8]
 
@@ -53,11 +55,13 @@ class Division:
         parts: (N,) int8 TRAIN, VALID, TEST or LEFT_OUT; within a user they do not fall.
         drop_cold: whether events after training with an item that never trains are dropped.
         facts: what meta.json shall say of it.
+        untrained: what to raise if no event of the log trains; None where that may be.
     """
 
     parts: Parts
     drop_cold: bool = False
     facts: dict[str, Any] = field(default_factory=dict)
+    untrained: RecsysError | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -66,13 +70,20 @@ class SplitBounds:
 
     Attributes:
         valid_start, test_start: (U,) int64 absolute positions.
-        tie_share: share of the tested users whose first test event has the same time as the event before
-            it, so that only the order of the file made it the test event; None where the log has no times.
+        tested: users with a test event after another event.
+        tied: those of them whose first test event has the same time as the event before it, so that only
+            the order of the file made it the test event; None where the log has no times.
     """
 
     valid_start: Ints
     test_start: Ints
-    tie_share: float | None
+    tested: int
+    tied: int | None
+
+    @property
+    def tie_share(self) -> float | None:
+        """Share of the tested users that is tied; None where the log has no times."""
+        return tie_share(self.tied, self.tested)
 
 
 def bounds_of(parts: Parts, offsets: Ints, keys: Ints | None) -> SplitBounds:
@@ -86,11 +97,14 @@ def bounds_of(parts: Parts, offsets: Ints, keys: Ints | None) -> SplitBounds:
     starts, ends = offsets[:-1], offsets[1:]
     valid_start = starts + _count(parts == TRAIN, offsets)
     test_start = valid_start + _count(parts == VALID, offsets)
-    tie_share = None
-    if keys is not None:
-        first = test_start[(test_start < ends) & (test_start > starts)]
-        tie_share = float(np.mean(keys[first] == keys[first - 1])) if len(first) else 0.0
-    return SplitBounds(valid_start, test_start, tie_share)
+    first = test_start[(test_start < ends) & (test_start > starts)]
+    tied = None if keys is None else int(np.count_nonzero(keys[first] == keys[first - 1]))
+    return SplitBounds(valid_start, test_start, len(first), tied)
+
+
+def tie_share(tied: int | None, tested: int) -> float | None:
+    """Share of tested users that are tied, 0 of none; None where the log has no times."""
+    return None if tied is None else tied / max(tested, 1)
 
 
 def cold_events(parts: Parts, items: NDArray[np.int32], n_items: int) -> NDArray[np.bool_]:

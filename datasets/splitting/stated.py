@@ -42,13 +42,12 @@ def stated(log: SortedLog) -> Division:
     """Give each event the part that the log states; items that never train are dropped from the others.
 
     Raises:
-        DataError: nothing trains, or parts contradict time.
+        DataError: parts contradict time.
     """
     assert log.stated is not None
-    if not np.any(log.stated == TRAIN):
-        raise DataError("the split leaves no training event; some must be marked train")
     _check_order(log)
-    return Division(log.stated, drop_cold=True)
+    nothing = DataError("the split leaves no training event; some must be marked train")
+    return Division(log.stated, drop_cold=True, untrained=nothing)
 
 
 def _check_order(log: SortedLog) -> None:

@@ -65,10 +65,14 @@ def temporal(log: SortedLog, config: Temporal) -> Division:
     """Events at or after a cut belong to the later part; items that never train are dropped from it."""
     if log.timestamps is None:
         raise ArgumentError("split='temporal' needs times; this log has the order of events alone")
-    cuts = temporal_cuts(log.timestamps, config)
-    parts = np.full(len(log.timestamps), TRAIN, dtype=np.int8)
-    parts[log.timestamps >= cuts.valid_time] = VALID
-    parts[log.timestamps >= cuts.test_time] = TEST
+    return divided_at(log.timestamps, temporal_cuts(log.timestamps, config))
+
+
+def divided_at(timestamps: Ints, cuts: TemporalCuts) -> Division:
+    """(N,) events at or after a cut belong to the later part."""
+    parts = np.full(len(timestamps), TRAIN, dtype=np.int8)
+    parts[timestamps >= cuts.valid_time] = VALID
+    parts[timestamps >= cuts.test_time] = TEST
     return Division(parts, drop_cold=True, facts={"valid_time": cuts.valid_time, "test_time": cuts.test_time})
 
 
@@ -85,18 +89,30 @@ def temporal_cuts(timestamps: Ints, config: Temporal) -> TemporalCuts:
     if config.valid_time is not None and config.test_time is not None:
         cuts = TemporalCuts(int(config.valid_time), int(config.test_time))
     else:
-        valid, test = config.shares
-        n = len(timestamps)
-        places = [int(n * (1 - valid - test)), int(n * (1 - test))]
+        places = list(cut_places(len(timestamps), config))
         ordered = np.partition(timestamps, places)
         cuts = TemporalCuts(int(ordered[places[0]]), int(ordered[places[1]]))
     n_train = int(np.count_nonzero(timestamps < cuts.valid_time))
     n_test = int(np.count_nonzero(timestamps >= cuts.test_time))
-    n_valid = len(timestamps) - n_train - n_test
+    refuse_empty_part(cuts, n_train, len(timestamps) - n_train - n_test, n_test)
+    return cuts
+
+
+def cut_places(n_events: int, config: Temporal) -> tuple[int, int]:
+    """Places, in the order of time, of the two events whose times are the cuts."""
+    valid, test = config.shares
+    return int(n_events * (1 - valid - test)), int(n_events * (1 - test))
+
+
+def refuse_empty_part(cuts: TemporalCuts, n_train: int, n_valid: int, n_test: int) -> None:
+    """Refuse cuts that leave a part without an event.
+
+    Raises:
+        DataError: they do.
+    """
     for name, count in (("training", n_train), ("validation", n_valid), ("test", n_test)):
         if not count:
             raise DataError(
                 f"the temporal split leaves no {name} event (cuts at {cuts.valid_time} and"
                 f" {cuts.test_time}); pass other fractions or times"
             )
-    return cuts

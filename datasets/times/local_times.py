@@ -45,12 +45,9 @@ def local_hours(store: "Any", rows: NDArray[np.int64]) -> NDArray[np.int64] | No
     return None if found is None else np.asarray(found // 3600 % 24, dtype=np.int64)
 
 
-def midnight_share(timestamps: NDArray[np.int64], offsets: NDArray[np.int32] | None) -> float:
-    """Share of events at midnight in UTC, or in local time if that is more."""
-    shares = [np.mean(timestamps % DAY_S == 0)]
-    if offsets is not None:
-        shares.append(np.mean((timestamps + offsets) % DAY_S == 0))
-    return float(max(shares))
+def at_midnight(seconds: NDArray[np.int64]) -> int:
+    """How many of these times are midnights."""
+    return int(np.count_nonzero(seconds % DAY_S == 0))
 
 
 def require_local_times(store: "SequenceStore") -> None:

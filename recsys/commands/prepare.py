@@ -39,6 +39,10 @@ def prepare(
     out: Annotated[Path, typer.Option(help="Folder to write.", show_default=False)],
     time_zone: TimeZone = None,
     items: Items = None,
+    shards: Annotated[
+        int | None,
+        typer.Option(help="Write a store of so many shards, for logs that no memory holds."),
+    ] = None,
     overwrite: Annotated[bool, typer.Option(help="Replace a prepared dataset made otherwise.")] = False,
     quiet: Quiet = False,
     as_json: AsJson = False,
@@ -48,7 +52,14 @@ def prepare(
     from recsys.datasets.preparing.prepare import prepare as prepare_log
 
     store = prepare_log(
-        log, out, items=items, time_zone=time_zone, overwrite=overwrite, notify=say, **options
+        log,
+        out,
+        items=items,
+        time_zone=time_zone,
+        shards=shards,
+        overwrite=overwrite,
+        notify=say,
+        **options,
     )
     if as_json:
         print_json({"path": str(store.path), **store.meta})
@@ -61,7 +72,8 @@ def _describe_store(store: Any) -> str:
 
     tie = store.meta.get("tie_share")
     lines = [
-        f"{store.path}: {store.n_users:,} users, {store.n_items:,} items, {len(store.items):,} events",
+        f"{store.path}: {store.n_users:,} users, {store.n_items:,} items, {store.n_events:,} events"
+        + (f", {len(store.meta['shards']):,} shards" if "shards" in store.meta else ""),
         parts_line(store),
         *summary(store),
     ]

@@ -242,7 +242,7 @@ def test_a_damaged_dataset_is_prepared_anew_only_on_request(log: pl.DataFrame, t
     assert prepare(log, tmp_path / "out", overwrite=True).fingerprint == store.fingerprint
 
 
-@pytest.mark.parametrize("step", ["load_events", "sort_events", "k_core", "write_dataset", "utc_offsets"])
+@pytest.mark.parametrize("step", ["load_events", "sort_events", "k_core", "write_dataset", "event_arrays"])
 @pytest.mark.parametrize("full", [True, False])
 def test_a_failure_in_the_middle_leaves_nothing(
     log: pl.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str, full: bool

@@ -174,7 +174,7 @@ def test_large_datasets_are_not_hashed_unless_asked(
     content = bytearray(path.read_bytes())
     content[-8] ^= 1
     path.write_bytes(content)
-    monkeypatch.setattr("recsys.datasets.prepared.store._VERIFY_BYTES", 10)
+    monkeypatch.setattr("recsys.datasets.prepared.store.VERIFY_BYTES", 10)
     SequenceStore.open(store.path)
     assert "the file changed" in refusal(store.path, verify=True)
 

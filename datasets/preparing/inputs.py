@@ -1,0 +1,73 @@
+"""What a preparation reads, opened: the log, further parts of it, the item file."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from recsys.datasets.preparing.options import PrepareOptions
+from recsys.datasets.reading.logs import PART, open_log, open_parts
+from recsys.datasets.reading.validate import CheckedLog
+from recsys.datasets.sources.exported import read_stamp
+from recsys.datasets.sources.finding import Source
+from recsys.datasets.times.time_zones import zone_column
+from recsys.errors import DataError
+
+__all__ = ["Sources", "describe_source", "label_of", "nothing_left", "open_sources"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sources:
+    """All that a preparation reads: the log, further parts of it by name, and the item file."""
+
+    log: Source
+    parts: Mapping[str, Source]
+    items: Any
+
+
+def open_sources(sources: Sources, options: PrepareOptions) -> tuple[CheckedLog, str | None]:
+    """Open the log, and the column that states the parts of its split if there is one."""
+    zone = zone_column(options.time_zone)
+    columns = {} if zone is None else {"zone": zone}
+    if sources.parts:
+        logs = {"train": sources.log.log, **{part: source.log for part, source in sources.parts.items()}}
+        return open_parts(logs, options.read, columns=columns), PART
+    part = getattr(options.split_by, "split_column", None)
+    if part is not None:
+        columns["part"] = part
+    return open_log(sources.log.log, options.read, columns=columns), part
+
+
+def describe_source(
+    name: str, sources: Sources, checked: CheckedLog, options: PrepareOptions
+) -> dict[str, Any]:
+    """What meta.json says of where a dataset comes from."""
+    source = sources.log
+    stamp = read_stamp(source.log, *(part.log for part in sources.parts.values()))
+    return {
+        "name": name,
+        "source": {
+            "name": source.name,
+            "file": source.file,
+            "sha256": source.sha256,
+            "bytes": source.size,
+            "rows": checked.rows,
+            "origin": source.origin,
+            "columns": {"user": checked.raw.user, "item": checked.raw.item, "time": checked.raw.time},
+        },
+        "options": options.record(),
+        **({"events": stamp._asdict()} if stamp is not None else {}),
+    }
+
+
+def label_of(items: Any) -> str:
+    """An item file as messages name it."""
+    return str(items) if isinstance(items, str | Path) else "items"
+
+
+def nothing_left(file: str, least_user: int, least_item: int) -> DataError:
+    """The error for a log of which a filter leaves nothing."""
+    return DataError(
+        f"{file}: no event is left after keeping users with {least_user} and items with"
+        f" {least_item} events; pass a smaller min_events="
+    )
