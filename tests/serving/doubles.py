@@ -32,6 +32,8 @@ class MemoryEngine:
 
     def __init__(self, events: "MemoryEvents | None" = None, *, text_ids: bool = False) -> None:
         self.events, self.text_ids = events, text_ids
+        self.names: dict[int, RawId] = {}
+        """Raw ids of items that are called otherwise."""
         self.asked: list[Ask] = []
         self.removed: set[RawId] = set()
         self.put: list[tuple[RawId, NewItem]] = []
@@ -43,7 +45,7 @@ class MemoryEngine:
 
     def raw(self, number: int) -> RawId:
         """The raw id of an item."""
-        return f"i{number}" if self.text_ids else number
+        return self.names.get(number, f"i{number}" if self.text_ids else number)
 
     def _number(self, item: RawId) -> int | None:
         numbers = {self.raw(number): number for number in range(1, N_ITEMS + 1)}

@@ -54,6 +54,7 @@ class Ask:
         k: answers.
         exclude_seen: leave out what the history holds.
         allow: only these raw ids may be answered; None is all.
+        allow_field: what the request calls them, for what is refused.
         deny: these may not.
         category: only items of one of these.
         interests: query vectors.
@@ -69,6 +70,7 @@ class Ask:
     k: int = 10
     exclude_seen: bool = True
     allow: Sequence[RawId] | None = None
+    allow_field: str = "allow"
     deny: Sequence[RawId] | None = None
     category: Sequence[str] | None = None
     interests: int = 1

@@ -57,8 +57,8 @@ def check_ask(ask: Ask, engine: Engine) -> None:
     model = model_info(engine, ask.model)
     if ask.user is not None:
         check_type("user", [ask.user], model.user_ids_are_int)
-    for name in ("history", "allow", "deny"):
-        check_type(name, getattr(ask, name) or (), model.ids_are_int)
+    for name, ids in (("history", ask.history), (ask.allow_field, ask.allow), ("deny", ask.deny)):
+        check_type(name, ids or (), model.ids_are_int)
 
 
 def check_new_id(item: RawId) -> None:

@@ -3,7 +3,16 @@
 from collections.abc import Sequence
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictInt, StrictStr
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StrictInt,
+    StrictStr,
+    ValidationInfo,
+    field_validator,
+)
 
 from recsys.serving.engine.asking import Answered, Ask, Item
 
@@ -55,6 +64,7 @@ class RecommendBody(Strict):
                 {"user": 42, "k": 5},
                 {"history": [50, 181, 174], "k": 5, "deny": [172]},
                 {"user": 42, "history": [50], "times": [893286638], "category": ["Comedy"]},
+                {"user": 42, "candidates": [50, 172, 181]},
             ]
         },
     )
@@ -70,13 +80,20 @@ class RecommendBody(Strict):
     time_zone: Annotated[StrictStr, Field(max_length=64)] | None = Field(
         None, description="Of the request, if not the log's: America/New_York or +05:30."
     )
-    k: Annotated[StrictInt, Field(ge=1, le=MOST_K, description="Answers.")] = 10
-    exclude_seen: bool = Field(True, description="Leave out what the history holds.")
+    k: Annotated[
+        StrictInt, Field(ge=1, le=MOST_K, description="Answers; all of `candidates` if left out with them.")
+    ] = 10
+    exclude_seen: bool = Field(
+        True, description="Leave out what the history holds; false if left out with `candidates`."
+    )
     allow: Annotated[list[Id], Field(max_length=MOST_LISTED)] | None = Field(
         None, description="Only these items."
     )
     deny: Annotated[list[Id], Field(max_length=MOST_LISTED)] | None = Field(
         None, description="None of these items."
+    )
+    candidates: Annotated[list[Id], Field(min_length=1, max_length=MOST_K)] | None = Field(
+        None, description="Rank these items: as `allow`, but all of them are answered, seen ones too."
     )
     category: Annotated[list[Text], Field(max_length=MOST_CATEGORIES)] | None = Field(
         None, description="Only items of one of these categories."
@@ -84,9 +101,23 @@ class RecommendBody(Strict):
     interests: Annotated[StrictInt, Field(ge=1, le=MOST_INTERESTS, description="Query vectors.")] = 1
     model: Text | None = Field(None, description="Which model answers; else one is chosen by the user.")
 
+    @field_validator("candidates")
+    @classmethod
+    def _not_both(cls, given: list[int | str] | None, info: ValidationInfo) -> list[int | str] | None:
+        if given is not None and info.data.get("allow") is not None:
+            raise ValueError("send candidates or allow, not both")
+        return given
+
     def ask(self) -> Ask:
         """As the engine is asked."""
-        return Ask(**{name: getattr(self, name) for name in type(self).model_fields})
+        given = {name: getattr(self, name) for name in type(self).model_fields if name != "candidates"}
+        if self.candidates is not None:
+            given |= {"allow": self.candidates, "allow_field": "candidates"}
+            if "k" not in self.model_fields_set:
+                given["k"] = len(self.candidates)
+            if "exclude_seen" not in self.model_fields_set:
+                given["exclude_seen"] = False
+        return Ask(**given)
 
 
 class BatchBody(Strict):

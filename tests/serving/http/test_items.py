@@ -101,6 +101,22 @@ def test_an_item_is_removed_and_an_unknown_one_is_not_found() -> None:
     assert _send(memory_service(), "DELETE", "/v1/items/7?model=x").status_code == 404
 
 
+def test_an_id_may_hold_a_slash_as_it_is_or_quoted() -> None:
+    """In a body an id is any text: a path names the same items."""
+    service = memory_service(text_ids=True)
+    engine = service.engine
+    assert isinstance(engine, MemoryEngine)
+    engine.names[7] = "shop/7"
+    for path in ("/v1/items/shop/7", "/v1/items/shop%2F7"):
+        assert _send(service, "GET", path).json()["item"] == "shop/7"
+        found = _send(service, "GET", f"{path}/similar?k=2").json()
+        assert (found["item"], [near["id"] for near in found["items"]]) == ("shop/7", ["i6", "i8"])
+    assert _send(service, "PUT", "/v1/items/new/one", {"like": ["shop/7"]}).json()["item"] == "new/one"
+    assert _send(service, "DELETE", "/v1/items/shop/7").json()["item"] == "shop/7"
+    assert _send(service, "GET", "/v1/items/shop/7").status_code == 404
+    assert _send(service, "GET", "/v1/items/shop/8").status_code == 404
+
+
 def test_a_folder_that_cannot_be_written_is_said_in_words() -> None:
     service = memory_service()
     assert isinstance(service.engine, MemoryEngine)

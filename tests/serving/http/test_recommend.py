@@ -54,6 +54,25 @@ def test_filters_reach_the_engine() -> None:
     assert [item["id"] for item in post(body).json()["items"]] == [2, 6]
 
 
+def test_candidates_are_ranked_all_of_them() -> None:
+    def ranked(**more: Any) -> list[int]:
+        body = {"user": 1, "candidates": [9, 2, 14, *range(3, 13)]} | more
+        return [item["id"] for item in post(body).json()["items"]]
+
+    assert ranked() == [2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 14]
+    assert ranked(k=3) == [2, 3, 4]
+    assert ranked(exclude_seen=True)[0] == 3
+    assert ranked(category=["odd"], deny=[5]) == [3, 7, 9, 11]
+    for body, field in (
+        ({"candidates": [1], "allow": [1]}, "candidates"),
+        ({"candidates": []}, "candidates"),
+        ({"candidates": ["i1"]}, "candidates"),
+        ({"candidates": [1] * 1001}, "candidates"),
+    ):
+        found = post({"user": 1} | body)
+        assert (found.status_code, found.json()["field"]) == (422, field)
+
+
 def test_ids_keep_the_type_of_the_log() -> None:
     body = post({"history": ["i1"], "k": 2}, memory_service(text_ids=True)).json()
     assert [item["id"] for item in body["items"]] == ["i2", "i3"]

@@ -99,7 +99,27 @@ class CatalogAnswer(BaseModel):
     items: int = Field(description="Items that may be answered now.")
 
 
-@router.get("/v1/items/{item}", response_model=ItemKnown, responses=problems(404, 422), dependencies=_READ)
+@router.get(
+    "/v1/items/{item:path}/similar",
+    response_model=SimilarAnswer,
+    responses=problems(404, 422, 504),
+    dependencies=_READ,
+)
+async def similar(
+    item: str,
+    service: Annotated[Service, Depends(service_of)],
+    k: Annotated[int, Query(ge=1, le=MOST_K, description="Answers.")] = 10,
+    model: Model = None,
+) -> Response:
+    """List the items nearest to one, by the cosine of their vectors."""
+    known = path_id(item, model_info(service.engine, model).ids_are_int, "item")
+    found = await service.engine.similar(known, k, model)
+    return json_response({"item": known, "items": items_json(found)})
+
+
+@router.get(
+    "/v1/items/{item:path}", response_model=ItemKnown, responses=problems(404, 422), dependencies=_READ
+)
 async def item(item: str, service: Annotated[Service, Depends(service_of)], model: Model = None) -> Response:
     """Show an item that may be answered."""
     info = model_info(service.engine, model)
@@ -119,7 +139,7 @@ async def item(item: str, service: Annotated[Service, Depends(service_of)], mode
 
 
 @router.put(
-    "/v1/items/{item}",
+    "/v1/items/{item:path}",
     response_model=CatalogAnswer,
     responses=problems(400, 404, 413, 415, 422, 507),
     dependencies=_WRITE,
@@ -147,7 +167,7 @@ async def put(
 
 
 @router.delete(
-    "/v1/items/{item}",
+    "/v1/items/{item:path}",
     response_model=CatalogAnswer,
     responses=problems(404, 422, 507),
     dependencies=_WRITE,
@@ -159,24 +179,6 @@ async def remove(
     info = model_info(service.engine, model)
     known = path_id(item, info.ids_are_int, "item")
     return _changed(known, await service.engine.remove_item(known, info.name))
-
-
-@router.get(
-    "/v1/items/{item}/similar",
-    response_model=SimilarAnswer,
-    responses=problems(404, 422, 504),
-    dependencies=_READ,
-)
-async def similar(
-    item: str,
-    service: Annotated[Service, Depends(service_of)],
-    k: Annotated[int, Query(ge=1, le=MOST_K, description="Answers.")] = 10,
-    model: Model = None,
-) -> Response:
-    """List the items nearest to one, by the cosine of their vectors."""
-    known = path_id(item, model_info(service.engine, model).ids_are_int, "item")
-    found = await service.engine.similar(known, k, model)
-    return json_response({"item": known, "items": items_json(found)})
 
 
 def _changed(item: RawId, info: ModelInfo) -> Response:
