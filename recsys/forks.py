@@ -2,13 +2,17 @@
 
 A child that waits for them waits for ever (`multiprocessing` by fork, gunicorn's ``--preload``). So torch
 goes on with one thread in a child, and what needs polars' pool, such as reading Parquet, is refused in one
-line where the parent had begun to use it.
+line where the parent had begun to use it. A lock that such a thread held would stay shut as well: see `Lock`.
 """
 
 import os
 import re
 import sys
+import threading
+import weakref
 from pathlib import Path
+from types import TracebackType
+from typing import Any
 
 from recsys.errors import RunError
 
@@ -17,6 +21,40 @@ _POOL = re.compile(r"^polars-\d+$")
 
 _lost = False
 _found_before = False
+_locks: "weakref.WeakSet[Lock]" = weakref.WeakSet()
+
+
+class Lock:
+    """A lock that a forked child finds open where another thread of its parent held it, which is not there.
+
+    Args:
+        again: whether the thread that holds it may take it again.
+    """
+
+    def __init__(self, *, again: bool = False) -> None:
+        self._make = threading.RLock if again else threading.Lock
+        self._lock: Any = self._make()
+        self._holder: int | None = None
+        self._times = 0
+        _locks.add(self)
+
+    def renew(self) -> None:
+        """Open it in a child, unless the thread that forked holds it itself."""
+        if self._holder != threading.get_ident():
+            self._lock, self._holder, self._times = self._make(), None, 0
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+        self._holder = threading.get_ident()
+        self._times += 1
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._times -= 1
+        if not self._times:
+            self._holder = None
+        self._lock.release()
 
 
 def polars_is_lost() -> bool:
@@ -72,6 +110,8 @@ def _pool_runs() -> bool:
 def _in_child() -> None:
     global _lost
     _lost = _found_before
+    for lock in list(_locks):
+        lock.renew()
     torch = sys.modules.get("torch")
     if torch is not None and hasattr(torch, "set_num_threads"):
         torch.set_num_threads(1)

@@ -1,6 +1,5 @@
 """The facade: fit on a log, evaluate, recommend, save. Raw ids in, raw ids out."""
 
-import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -8,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from recsys.answering.answers import QueryOptions, Recommendations, answer
 from recsys.answering.arguments import whole_number
 from recsys.answering.changing_items import add_items
+from recsys.answering.described_items import FeatureOptions, add_described_items, is_item_file
 from recsys.answering.each import Answerer
 from recsys.answering.keywords import hinted
 from recsys.answering.live_users import LiveUsers
@@ -31,6 +31,7 @@ from recsys.errors import ArgumentError, NotFittedError, RunError
 from recsys.evaluation.protocol import Protocol
 from recsys.evaluation.result import EvaluationResult
 from recsys.files import user_path
+from recsys.forks import Lock
 from recsys.kernels.shared.backends import prefer_backend
 from recsys.notebook.model import describe, describe_html
 from recsys.pickling import reduce_model
@@ -49,9 +50,9 @@ if TYPE_CHECKING:
 
 
 # One thread builds an index; others that ask for it at the same time wait for that one.
-_BUILDING = threading.Lock()
+_BUILDING = Lock()
 # One thread changes a catalog or writes it: names, categories and vectors go together. Searches do not wait.
-_CHANGING = threading.RLock()
+_CHANGING = Lock(again=True)
 
 
 class Recommender:
@@ -456,30 +457,57 @@ class Recommender:
     @hinted
     def add_items(
         self,
-        ids: Iterable[Any],
+        ids: Any,
         *,
         vectors: Any = None,
         like: Iterable[Iterable[Any]] | None = None,
         category: Iterable[str] | None = None,
         title: Iterable[str | None] | None = None,
+        item_tags: Any = None,
+        item_words: Any = None,
+        item_vectors: Any = None,
+        on_unknown: OnUnknown = "raise",
     ) -> None:
         """Let items be answered that the log does not know, at once and without a rebuild in the way.
 
         `save_changes` keeps them beside the saved index. Threads that change the catalog take turns; searches
-        do not wait for them.
+        do not wait for them. A model of items with features takes a frame of new items: they get the vectors
+        that it makes of their features, and histories may hold them, too.
 
         Args:
-            ids: raw ids; an item that is there gets the new vector.
+            ids: raw ids; an item that is there gets the new vector. Or an item file, or a frame (polars,
+                pandas, Arrow) with a column of ids that are new, their features, and titles and categories
+                where the catalog has these.
             vectors: (n, d) theirs, in the space of the index's vectors.
             like: or for each the raw ids of known items that it is like: it gets their mean.
             category: for each a category of the catalog, under which it is found from now on; with neither
                 vectors nor like it gets the mean of the category's items.
             title: for each what answers call it, or None; items of the log keep their own.
+            item_tags: of a frame: columns of tags, among those that the log was prepared with.
+            item_words: of a frame: columns of words, likewise.
+            item_vectors: of a frame: a column of vectors, a .npy file, an array or a function, as
+                :func:`recsys.prepare` takes them. With none of the three, all columns that the log was
+                prepared with are read.
+            on_unknown: of a frame: ``"raise"``; ``"warn"`` and ``"ignore"`` leave out tags and categories
+                that the log does not know.
 
         Raises:
-            ArgumentError: both vectors and like, none of the three, or one of them does not fit.
+            ArgumentError: both vectors and like, none of the three, or one of them does not fit. Of a frame:
+                the model knows items by their ids alone, or an item is in the catalog already.
+            DataError: a frame lacks a column, holds an id twice, or a tag that is unknown.
             UnknownIdError: a known item or category is not in the catalog.
         """
+        options = FeatureOptions(item_tags, item_words, item_vectors, on_unknown)
+        if is_item_file(ids):
+            if any(given is not None for given in (vectors, like, category, title)):
+                raise ArgumentError(
+                    "a frame of items has its own columns: vectors=, like=, category= and title= go with ids"
+                )
+            with _CHANGING, prefer_backend(self.backend):
+                add_described_items(self._fitted(), self.decoder_, self._names, ids, options)
+            return
+        if options.given:
+            raise ArgumentError("item_tags=, item_words= and item_vectors= go with a frame of items, not ids")
         with _CHANGING:
             add_items(
                 self.decoder_, self._names, ids, vectors=vectors, like=like, category=category, title=title
@@ -548,6 +576,8 @@ class Recommender:
         with _CHANGING:
             refuse_local(self._decoder, aggregate)
             carry_changes(self._decoder, made)
+            if self._names.answerable.features:
+                made.changing()  # with which their features are saved
             self._decoder, self._index_is_own = made, True
         return made.index
 
@@ -664,6 +694,7 @@ class Recommender:
             model._decoder = Decoder.load(run.index, fingerprint(encoder), digest)
             if model._decoder.opened is not None:
                 model._names.answerable.restore(model._decoder.opened)
+                model.encoder_.set_later_items(model._names.answerable.later)
         return model
 
     def _recipe(self) -> Recipe:

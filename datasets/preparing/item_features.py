@@ -14,7 +14,7 @@ from recsys.errors import DataError
 if TYPE_CHECKING:
     import polars as pl
 
-__all__ = ["CatalogFeatures", "catalog_features", "fitting_ids"]
+__all__ = ["CatalogFeatures", "catalog_features", "fitting_ids", "tag_arrays"]
 
 LEAST_WORD = 3
 """Trained items that must have a word to make a tag of it: one on two items says little of others."""
@@ -155,12 +155,25 @@ def _tag_arrays(
     rank = pl.DataFrame({"column": order, "__order": range(order.len())})
     kept = kept.join(rank, on="column").sort("__order", "name")
     numbered = kept.select("column", "name", pl.Series("tag", range(kept.height), dtype=pl.Int32))
-    entries = borne.join(numbered, on=["column", "name"]).select("item", "tag", "column").sort("item", "tag")
+    entries = borne.join(numbered, on=["column", "name"]).select("item", "tag", "column")
+    table = kept.select("column", "name", pl.col("count").cast(pl.Int64))
+    return table, tag_arrays(entries, len(counts))
+
+
+def tag_arrays(entries: "pl.DataFrame", n_items: int) -> dict[str, NDArray[Any]]:
+    """Which items bear which tags, and what each weighs, as arrays of a prepared dataset.
+
+    Args:
+        entries: frame ``item`` int64, ``tag`` int32, ``column``: each tag of each item once.
+        n_items: V.
+    """
+    import polars as pl
+
+    entries = entries.sort("item", "tag")
     share = (1 / pl.len().cast(pl.Float64).sqrt()).over("item", "column").cast(pl.Float32)
-    weights = entries.select(share.alias("weight"))["weight"].to_numpy()
-    ends = np.cumsum(np.bincount(entries["item"].to_numpy(), minlength=len(counts)))
-    return kept.select("column", "name", pl.col("count").cast(pl.Int64)), {
+    ends = np.cumsum(np.bincount(entries["item"].to_numpy(), minlength=n_items))
+    return {
         "item_tags": entries["tag"].to_numpy(),
         "item_tag_offsets": np.concatenate(([0], ends)).astype(np.int64),
-        "item_tag_weights": weights,
+        "item_tag_weights": entries.select(share.alias("weight"))["weight"].to_numpy(),
     }

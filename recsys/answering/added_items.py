@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from recsys.answering.item_features import AddedFeatures, features_of, later_items, saved_features
+from recsys.encoders.later_items import LaterItems
 from recsys.errors import ArgumentError, RetrievalError
 from recsys.retrieval.changes import Changes
 from recsys.retrieval.live import LiveIndex
@@ -22,8 +24,9 @@ Array = npt.NDArray[np.int64]
 class AnswerableItems:
     """Raw ids of everything that may be answered: the log's items, then those added, by index.
 
-    Histories are read by the log's vocabulary alone: an encoder has no vector for an item it was not
-    trained on. One thread at a time may change it, while others read.
+    Histories may hold the log's items and those added ones whose features are known, also once these are no
+    longer answered; an encoder has no vector for others. One thread at a time may change it, while others
+    read.
 
     Args:
         vocabulary: of the log, V items.
@@ -35,6 +38,7 @@ class AnswerableItems:
         self._rows: dict[Any, int] = {}
         self._categories: dict[int, tuple[str, ...]] = {}
         self._titles: dict[int, str] = {}
+        self._features: dict[int, AddedFeatures] = {}
 
     def encode(self, ids: Iterable[Any]) -> Array:
         """(n,) int64 indices, -1 for an id that is neither in the log nor added."""
@@ -43,6 +47,15 @@ class AnswerableItems:
         if self._added:
             for place in np.flatnonzero(rows < 0).tolist():
                 rows[place] = self._rows.get(self._plain(asked[place]), -1)
+        return rows
+
+    def readable(self, ids: Iterable[Any]) -> Array:
+        """(n,) int64 indices, -1 for an id that a history cannot hold."""
+        rows = self.encode(ids)
+        known = self._features
+        for place in np.flatnonzero(rows >= len(self._vocabulary)).tolist():
+            if int(rows[place]) not in known:
+                rows[place] = -1
         return rows
 
     def decode(self, rows: Array) -> "polars.Series":
@@ -89,6 +102,24 @@ class AnswerableItems:
         # Another mapping, for those who are reading this one.
         self._titles = {**self._titles, **own}
 
+    def described(self, rows: Array, features: Sequence[AddedFeatures]) -> dict[int, AddedFeatures]:
+        """The features of all added items, with those of some anew; `describe` lets histories hold them."""
+        return {**self._features, **dict(zip(rows.tolist(), features, strict=True))}
+
+    def describe(self, features: dict[int, AddedFeatures]) -> None:
+        """Let histories hold the added items that have features, by index, which the encoder knows by now."""
+        self._features = features
+
+    @property
+    def features(self) -> Mapping[int, AddedFeatures]:
+        """Features of added items by index, of those that have some."""
+        return self._features
+
+    @property
+    def later(self) -> LaterItems | None:
+        """The features of added items as an encoder reads them; None where there are none."""
+        return later_items(self._features, len(self._vocabulary))
+
     @property
     def titles(self) -> Mapping[int, str]:
         """Titles of added items by index, of those that have one."""
@@ -100,7 +131,10 @@ class AnswerableItems:
         return np.array(sorted(r for r, own in self._categories.items() if asked & set(own)), dtype=np.int64)
 
     def changes(self, live: LiveIndex) -> Changes:
-        """What came and went, as it is saved: the added items that are still there, numbered anew."""
+        """What came and went, as it is saved: the added items that are still there, numbered anew.
+
+        Features are kept of those that went, too: histories may still hold them.
+        """
         found = live.changes()
         size = len(self._vocabulary)
         new = found.ids >= size
@@ -113,7 +147,10 @@ class AnswerableItems:
             for row in found.ids[new].tolist()
         )
         ids = np.concatenate([found.ids[~new], size + np.arange(len(labels))])
-        return Changes(found.gone, ids, found.vectors, labels)
+        there = set(found.ids[new].tolist())
+        own = sorted(self._features, key=lambda row: (row not in there, row))
+        extra = saved_features([self._added[row - size] for row in own], [self._features[row] for row in own])
+        return Changes(found.gone, ids, found.vectors, labels, extra)
 
     def restore(self, changes: Changes) -> None:
         """Take the names of items that were added before the index was saved.
@@ -141,6 +178,15 @@ class AnswerableItems:
                 self._categories[row] = tuple(categories)
             if title:
                 self._titles[row] = title[0]
+        features: dict[int, AddedFeatures] = {}
+        for name, own in features_of(changes.extra):
+            if self._plain(name) != name or self._vocabulary.encode([name])[0] >= 0:
+                raise damaged
+            if name not in self._rows:
+                self._rows[name] = size + len(self._added)
+                self._added.append(name)
+            features[self._rows[name]] = own
+        self._features = features
 
     def _named(self, value: Any) -> Any:
         """A new item's id as the log's kind of ids, text or a whole number; True and 1.0 are no text."""
@@ -160,6 +206,21 @@ class AnswerableItems:
         except (TypeError, ValueError):
             return None
         return number if isinstance(value, str) or number == value else None
+
+
+class ReadableItems:
+    """What a history may hold: the log's items, and those added with their features.
+
+    Args:
+        answerable: that knows both.
+    """
+
+    def __init__(self, answerable: AnswerableItems) -> None:
+        self._answerable = answerable
+
+    def encode(self, ids: list[Any], /) -> Array:
+        """(n,) int64 indices, -1 for an id that a history cannot hold."""
+        return self._answerable.readable(ids)
 
 
 def new_vectors(

@@ -156,7 +156,7 @@ def read_requests(
         except RecsysError as error:
             listed.append(error)
     whole = [own for own in listed if isinstance(own, _Lists)]
-    items = iter(_rows(names.items, [ids for own in whole for ids in (own.since, own.history)]))
+    items = iter(_rows(names.readable, [ids for own in whole for ids in (own.since, own.history)]))
     filters = iter(_rows(names.answerable, [ids or [] for own in whole for ids in (own.allow, own.deny)]))
     users = iter(_rows(names.users, [[own.request.user] for own in whole]))
     found: list[Reading | RecsysError] = []

@@ -1,6 +1,5 @@
 """Users whose events come in one by one: raw ids in, the answers of `Recommender.recommend` out."""
 
-import threading
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -22,6 +21,7 @@ from recsys.datasets.times.time_zones import local_to_unix, zone_column
 from recsys.decoding.decoder import Decoder
 from recsys.encoders.base import SequenceEncoder
 from recsys.errors import ArgumentError, UnknownIdError
+from recsys.forks import Lock
 from recsys.kernels.shared.backends import prefer_backend
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ class LiveUsers:
         self._encoder, self._decoder_of, self._names = encoder, decoder_of, names
         self._backend = backend
         self._since: dict[Hashable, _Since] = {}
-        self._lock = threading.RLock()
+        self._lock = Lock(again=True)
         self.states = UserStates(encoder, self._history, bytes_kept=bytes_kept, time_zone=self._zone)
         """The states that are kept."""
 
@@ -90,15 +90,15 @@ class LiveUsers:
 
         Args:
             user: raw id, of the log or a new one.
-            item: raw id of an item of the log.
+            item: raw id of an item of the log, or of one added with its features.
             timestamp: unix seconds, ISO text or a datetime, where the log has times; one without an offset is
                 local time.
 
         Raises:
-            UnknownIdError: the item is not in the log.
+            UnknownIdError: the item is neither in the log nor added with its features.
             ArgumentError: the time is missing, cannot be read, or lies before the user's last event.
         """
-        (row,) = self._names.items.encode([item]).tolist()
+        (row,) = self._names.readable.encode([item]).tolist()
         if row < 0:
             raise UnknownIdError(
                 f"unknown item {short(item)}: not in the training log; a history cannot hold it"

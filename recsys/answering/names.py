@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from recsys.answering.added_items import AnswerableItems
+from recsys.answering.added_items import AnswerableItems, ReadableItems
 from recsys.answering.arguments import id_list
 from recsys.answering.popular import PopularItems
 from recsys.answering.queries import Array, encode_items
@@ -39,6 +39,7 @@ class Names:
         items: item ids.
         titles: title of each item, or None where the catalog has none.
         answerable: ids of the log's items and of those added since.
+        readable: ids of what a history may hold: the log's items, and those added with their features.
     """
 
     def __init__(self, store: SequenceStore) -> None:
@@ -48,6 +49,7 @@ class Names:
         self.users: Vocabulary = user_vocabulary(store)
         self.items: Vocabulary = item_vocabulary(store)
         self.answerable = AnswerableItems(self.items)
+        self.readable = ReadableItems(self.answerable)
         table = item_table(store)
         self.titles: polars.Series | None = table["title"] if "title" in table.columns else None
         column = next((name for name in CATEGORY_COLUMNS if name in table.columns), None)
@@ -87,6 +89,11 @@ class Names:
             return titles
         fresh = pl.Series(titles.name, [added.get(row) for row in rows.tolist()], dtype=titles.dtype)
         return titles.zip_with(as_mask(known), fresh)
+
+    @property
+    def has_categories(self) -> bool:
+        """Whether the catalog has a column of categories."""
+        return self._listed is not None
 
     @cached_property
     def categories(self) -> "tuple[list[str], Categories]":

@@ -125,7 +125,7 @@ def of_rows(rows: Array, labels: list[Any], store: "SequenceStore") -> Queries:
 
 def of_histories(
     histories: Sequence[Iterable[Any]],
-    vocabulary: "Vocabulary",
+    vocabulary: "Encoder",
     on_unknown: OnUnknown,
     *,
     times: Iterable[Any] | None = None,

@@ -42,7 +42,7 @@ def make_queries(
     if histories is not None:
         queries = of_histories(
             histories,
-            names.items,
+            names.readable,
             on_unknown,
             times=times,
             needs_times=encoder.needs_timestamps or encoder.needs_local_times,

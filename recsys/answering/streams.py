@@ -98,7 +98,7 @@ class Streams:
             self.check(int(own.min()))
             self.check(int(own.max()))
         batch = SequenceBatch.from_sequences(
-            items,
+            [self._encoder.places_of(own) for own in items],
             times if len(times) == len(items) else None,
             local if self._encoder.needs_local_times and len(local) == len(items) else None,
         ).to(self._encoder.device)
@@ -139,7 +139,7 @@ class Streams:
         with torch.inference_mode():
             answer, state = step(
                 join_states([own.state for own in kept]),
-                self._tensor(items),
+                self._tensor(self._encoder.places_of(np.asarray(items, dtype=np.int64)).tolist()),
                 self._tensor(stamps) if len(stamps) == len(kept) else None,
                 local_times=self._tensor(local)
                 if self._encoder.needs_local_times and len(local) == len(kept)
@@ -179,10 +179,9 @@ class Streams:
 
     def check(self, item: int) -> None:
         """Refuse an item that is not in the catalog."""
-        if not 0 <= item < self._encoder.n_items:
-            raise ArgumentError(
-                f"item {item} lies outside [0, {self._encoder.n_items}): the encoder has no vector"
-            )
+        known = self._encoder.n_items + self._encoder.n_later_items
+        if not 0 <= item < known:
+            raise ArgumentError(f"item {item} lies outside [0, {known}): the encoder has no vector")
 
 
 def state_bytes(state: Any) -> int:

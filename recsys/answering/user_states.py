@@ -1,6 +1,5 @@
 """States of users between requests: one more event costs one step, not the encoding of the whole history."""
 
-import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any
@@ -13,6 +12,7 @@ from recsys.answering.search import UserQueries
 from recsys.answering.streams import History, Kept, States, Streams, state_bytes
 from recsys.encoders.base import NO_CLOCK_TO_READ, SequenceEncoder
 from recsys.errors import ArgumentError
+from recsys.forks import Lock
 
 BYTES_KEPT = 256 * 2**20
 _ONE = np.array([0, 1], dtype=np.int64)
@@ -51,7 +51,7 @@ class UserStates:
         self._history_of = history_of
         self._bytes_kept = bytes_kept
         self._kept: OrderedDict[Hashable, Kept] = OrderedDict()
-        self._lock = threading.Lock()
+        self._lock = Lock()
         self.bytes = 0
         """Bytes of the states that are kept."""
         self.hits = 0

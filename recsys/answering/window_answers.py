@@ -64,7 +64,8 @@ def with_window(
         deny: ids that never are.
         version: of the catalog that was searched, where items came or went.
     """
-    may = np.ones(len(window.ids), dtype=np.bool_)
+    # An added item that a history may hold is answered only where the catalog has it.
+    may = window.ids < decoder.index.n_items if version is None else np.ones(len(window.ids), dtype=np.bool_)
     for only in (allow, None if version is None else version.ids):
         if only is not None:
             may &= np.isin(window.ids, only)

@@ -30,6 +30,9 @@ index_app = typer.Typer(
 )
 
 
+_TABLES = (".parquet", ".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".item", ".dat")
+
+
 def register(app: typer.Typer) -> None:
     """Add the commands to the command line."""
     index_app.command("build")(build)
@@ -120,7 +123,14 @@ def _recall_in_words(recall: float, kind: str) -> str:
 
 def add(
     run: Run,
-    items: Annotated[list[str], typer.Argument(metavar="ITEM...", help="Raw ids.", show_default=False)],
+    items: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="ITEM...|FILE",
+            help="Raw ids, or one file of new items with the features that the run was trained with.",
+            show_default=False,
+        ),
+    ],
     like: Annotated[
         list[str] | None,
         typer.Option(help="Known items, with commas, whose mean vector it gets; once for each ITEM."),
@@ -132,14 +142,41 @@ def add(
     vectors: Annotated[
         Path | None, typer.Option(help="NumPy file of their vectors, (ITEMs, d), in the index's space.")
     ] = None,
+    item_tags: Annotated[
+        str | None, typer.Option(help="Of FILE: columns of tags, with commas between; else those of the run.")
+    ] = None,
+    item_words: Annotated[
+        str | None, typer.Option(help="Of FILE: columns of words, likewise; else those of the run.")
+    ] = None,
+    item_vectors: Annotated[
+        str | None, typer.Option(help="Of FILE: vectors, FILE.npy with a row each, or a column of FILE.")
+    ] = None,
+    on_unknown: Annotated[
+        str,
+        typer.Option(
+            metavar="raise|warn|ignore", help="What is done about tags and categories the run does not know."
+        ),
+    ] = "raise",
     as_json: AsJson = False,
 ) -> None:
-    """Let items be answered that the log does not know, or give known ones another vector."""
+    """Let items be answered that the log does not know, or give known ones another vector.
+
+    Items of a FILE get their vectors from their features, and histories may hold them, too.
+    """
     from recsys.answering.changing_items import already_there
     from recsys.recommender import Recommender
 
     model = Recommender.load(run, device="cpu")
     _need_index(model, run)
+    features = {"item_tags": item_tags, "item_words": item_words, "item_vectors": item_vectors}
+    described = any(given is not None for given in features.values())
+    if described and len(items) != 1:
+        raise ConfigError(f"pass one file of new items with their features: {len(items)} are given")
+    if described or (len(items) == 1 and (like, category, vectors) == (None,) * 3 and _is_table(items[0])):
+        before = model.decoder_.n_answerable
+        model.add_items(Path(items[0]), **features, on_unknown=on_unknown)  # type: ignore[arg-type]
+        _tell_changes(model, as_json, {"new": model.decoder_.n_answerable - before})
+        return
     replaced = already_there(model.decoder_, model._names, items)
     model.add_items(
         items,
@@ -254,6 +291,11 @@ def _tell_changes(model: Any, as_json: bool, more: Mapping[str, Any] | None = No
             f"{folder}: {facts['items']:,} items are answered; {facts['added']:,} vectors beside the index, "
             f"{facts['gone']:,} of its rows gone"
         )
+
+
+def _is_table(name: str) -> bool:
+    """Whether an argument names a file of items rather than an item."""
+    return Path(name).suffix.lower() in _TABLES or Path(name).is_file()
 
 
 def _read_vectors(path: Path) -> Any:

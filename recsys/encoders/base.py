@@ -6,13 +6,16 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from recsys.config import require
 from recsys.encoders.clock import NO_LOCAL_TIMES, ClockedState, HourHead, InterestClock, UserMemory
 from recsys.encoders.item_tower import ItemInputs, ItemTower
 from recsys.encoders.items import HashedItemEmbedding, ItemEmbedding, make_item_embedding
+from recsys.encoders.later_items import LaterItems
 from recsys.encoders.repeat_bias import RepeatBias
 from recsys.encoders.streams import step_through
 from recsys.errors import ArgumentError, ConfigError
@@ -143,7 +146,9 @@ class SequenceEncoder(nn.Module, ABC):
         self.clock: InterestClock | None = None
         self.hours: HourHead | None = None
         if config.clock == "pool":
-            self.clock = InterestClock(config.d_model, n_items, config.max_length, config.clock_half_life)
+            self.clock = InterestClock(
+                config.d_model, n_items, config.max_length, config.clock_half_life, self.n_extra_items
+            )
         elif config.clock == "hours":
             self.hours = HourHead(config.d_model)
 
@@ -203,6 +208,43 @@ class SequenceEncoder(nn.Module, ABC):
     def item_features_digest(self) -> str | None:
         """Of the features that items are made of; None where they are their ids alone."""
         return self.item_embedding.digest if isinstance(self.item_embedding, ItemTower) else None
+
+    def set_later_items(self, later: LaterItems | None) -> None:
+        """Let histories hold items that came after training; they are read by their features.
+
+        Args:
+            later: features of m items, instead of those before; None for no such item.
+
+        Raises:
+            ArgumentError: items are their ids alone, or the features are not of the catalog's kind.
+        """
+        for table in {self.item_embedding, self.scored_items}:
+            if isinstance(table, ItemTower):
+                table.set_later(later)
+            elif later is not None:
+                raise ArgumentError("this encoder knows items by their ids alone: it cannot read later ones")
+
+    @property
+    def n_later_items(self) -> int:
+        """Items that came after training and can be read."""
+        return self.item_embedding.n_later if isinstance(self.item_embedding, ItemTower) else 0
+
+    def later_item_vectors(self) -> Tensor:
+        """(m, D) vectors of the later items for ranking and search, without gradients."""
+        table = self.scored_items
+        if not isinstance(table, ItemTower):
+            return self.item_weight.new_zeros(0, self.config.d_model).detach()
+        return table.later_vectors()
+
+    def places_of(self, items: NDArray[np.integer[Any]]) -> NDArray[np.integer[Any]]:
+        """Items as batches hold them: those numbered from V on came later, and stand behind the extra ones.
+
+        Args:
+            items: (N,) indices, V + i for the i-th later item.
+        """
+        if not self.n_extra_items or not len(items) or int(items.max()) < self.n_items:
+            return items
+        return np.where(items < self.n_items, items, items + self.n_extra_items)
 
     @contextmanager
     def items_held(
@@ -353,7 +395,10 @@ class SequenceEncoder(nn.Module, ABC):
 
     def hours_of_events(self, batch: SequenceBatch) -> Tensor | None:
         """(N, D) vectors of the events' hours to add to the input; None but for the hour baseline."""
-        return None if self.hours is None else self.hours.at_input(batch, self.n_items)
+        if self.hours is None:
+            return None
+        tokens = (batch.items >= self.n_items) & (batch.items < self.n_items + self.n_extra_items)
+        return self.hours.at_input(batch, tokens)
 
     def initial_state(self, n: int) -> Any:
         """The streaming state of ``n`` users without history; the clock's sums are part of it."""

@@ -84,17 +84,18 @@ class InterestClock(nn.Module):
 
     Args:
         width: D.
-        n_items: V; item indices from V on (mask tokens) are not pooled.
+        n_items: V; mask tokens, whose indices begin at V, are not pooled.
         max_length: most events of a sequence, which chooses the kernel's form.
         half_life: days after which an event counts half, at the start of training; learned from there. 0
             lets events count the same however old.
+        n_extra: mask tokens; indices behind them are items that came after training.
     """
 
     kernels: Tensor
 
-    def __init__(self, width: int, n_items: int, max_length: int, half_life: float) -> None:
+    def __init__(self, width: int, n_items: int, max_length: int, half_life: float, n_extra: int = 0) -> None:
         super().__init__()
-        self.n_items, self.max_length = n_items, max_length
+        self.n_items, self.n_extra, self.max_length = n_items, n_extra, max_length
         mixed = [cosine_coefficients(hours_to_degree(s), DEGREE + 1).float() for s in SIGMAS]
         self.register_buffer("kernels", torch.stack(mixed), persistent=False)
         self.mix = nn.Parameter(torch.zeros(len(SIGMAS)))
@@ -163,7 +164,8 @@ class InterestClock(nn.Module):
 
     def _columns(self, items: Tensor, vectors: Tensor) -> Tensor:
         """Item vectors with a column of ones, all zero for mask tokens."""
-        there = (items < self.n_items).to(vectors.dtype)[:, None]
+        events = (items < self.n_items) | (items >= self.n_items + self.n_extra)
+        there = events.to(vectors.dtype)[:, None]
         return torch.cat((vectors * there, there), dim=1)
 
     def _add(self, hidden: Tensor, sums: Tensor, asked: Tensor) -> Tensor:
@@ -183,10 +185,10 @@ class HourHead(nn.Module):
         self.event_hour = nn.Embedding(24, width)
         self.request_hour = nn.Embedding(24, width)
 
-    def at_input(self, batch: SequenceBatch, n_items: int) -> Tensor:
-        """(N, D) to add to the events' item vectors; a mask token has the hour at which it is asked for."""
+    def at_input(self, batch: SequenceBatch, tokens: Tensor) -> Tensor:
+        """(N, D) to add to the events' item vectors; mask tokens (N,) have the hour asked for."""
         times, asked = _need_times(batch)
-        return self.of_events(torch.where(batch.items < n_items, times, asked))
+        return self.of_events(torch.where(tokens, asked, times))
 
     def at_output(self, batch: SequenceBatch) -> Tensor:
         """(N, D) to add to the states after the events."""

@@ -30,7 +30,8 @@ def encode_histories(
 
     Args:
         encoder: in evaluation mode.
-        items: (N,) item indices of all histories.
+        items: (N,) item indices of all histories, those of later items as `SequenceEncoder.places_of` takes
+            them.
         timestamps: (N,) unix seconds, or None.
         starts: (R,) int64, first position of each history.
         ends: (R,) int64, position after its last event; no history is empty.
@@ -51,7 +52,8 @@ def encode_histories(
             flat = flat_ranges(recent[rows], ends[rows])
             times = None if timestamps is None else timestamps[flat]
             local = None if local_times is None else local_times[flat]
-            batch = SequenceBatch.from_lengths(items[flat], ends[rows] - recent[rows], times, local)
+            own = encoder.places_of(items[flat])
+            batch = SequenceBatch.from_lengths(own, ends[rows] - recent[rows], times, local)
             packed = batch.to(device)
             if clock:
                 found = encoder.user_state(

@@ -68,13 +68,33 @@ class Projection(nn.Module):
 
     def forward(self, ids: Tensor | None) -> Tensor:
         """(n, D) of items (n,); of all V for None."""
-        made: Tensor = _Project.apply(self.weight, self.bias, self.vectors, ids)  # type: ignore[no-untyped-call]
-        if self.up is not None and self.down is not None:
-            made = made + self.down(F.gelu(self.up(made / DEVIATION)))
+        made = self._of(self.vectors, ids)
         if self._all_known:
             return made
         known = self.known if ids is None else self.known[ids]
         return made * known[:, None].to(made.dtype)
+
+    def of_later(self, vectors: Tensor) -> Tensor:
+        """(m, D) of vectors (m, p) of items that the catalog lacks.
+
+        A product of a few rows may be summed in another order than one of many. So these are put into as many
+        rows as the catalog's are: an item gets the bits that it would have as one of the catalog.
+        """
+        rows = min(len(self.vectors), BLOCK)
+        parts = [self.weight.new_zeros(0, self.weight.shape[0])]
+        for first in range(0, len(vectors), rows):
+            own = vectors[first : first + rows]
+            block = own.new_zeros(rows, own.shape[1])
+            block[: len(own)] = own
+            parts.append(self._of(block, None)[: len(own)])
+        made = torch.cat(parts)
+        return made * vectors.any(dim=1)[:, None].to(made.dtype)
+
+    def _of(self, vectors: Tensor, ids: Tensor | None) -> Tensor:
+        made: Tensor = _Project.apply(self.weight, self.bias, vectors, ids)  # type: ignore[no-untyped-call]
+        if self.up is not None and self.down is not None:
+            made = made + self.down(F.gelu(self.up(made / DEVIATION)))
+        return made
 
 
 class _Project(torch.autograd.Function):

@@ -23,6 +23,8 @@ from torch import Tensor, nn
 
 from recsys.encoders.item_projection import Projection
 from recsys.encoders.items import DEVIATION, HashedItemEmbedding, ItemEmbedding
+from recsys.encoders.later_items import LaterItems
+from recsys.errors import ArgumentError
 from recsys.kernels.bags import Transposed, bag_vectors, transpose
 from recsys.kernels.embedding import HashedTable, Items, item_vectors
 from recsys.kernels.shared.random_words import LARGEST, row_keys, scaled
@@ -56,7 +58,10 @@ class ItemInputs:
 
 
 class ItemTower(nn.Module):
-    """Vectors of V items and of the extra ones behind them, which have their id rows alone.
+    """Vectors of V items, of the extra ones behind them, which have their id rows alone, and of later ones.
+
+    Later items came after training: they stand behind the extra ones and have their features alone, as items
+    of the catalog without a training event have.
 
     Args:
         ids: the table of ids, initialized; its weight becomes the tower's.
@@ -121,6 +126,31 @@ class ItemTower(nn.Module):
         self._seed: int | None = None
         self._kept: tuple[tuple[Any, ...], Tensor] | None = None
         self._transposed: Transposed | None = None
+        self._later: LaterItems | None = None
+
+    def set_later(self, later: LaterItems | None) -> None:
+        """Let items be read that came after training, instead of those before.
+
+        Raises:
+            ArgumentError: a tag or a vector is not of the catalog's kind.
+        """
+        if later is not None:
+            later.check(
+                n_tags=0 if self.tag_weight is None else len(self.tag_weight),
+                width=0 if self.projection is None else self.projection.vectors.shape[1],
+            )
+        self._later = later
+
+    @property
+    def n_later(self) -> int:
+        """Items that came after training."""
+        return 0 if self._later is None else len(self._later)
+
+    def later_vectors(self) -> Tensor:
+        """(m, D) vectors of the later items, without gradients."""
+        with torch.no_grad():
+            table = self._table() if self._steady() else self._with_later(self._made(None), self._later)
+        return table[self.n_items + self.n_extra :]
 
     def forward(self, ids: Tensor) -> Tensor:
         """Vectors of items, (..., D)."""
@@ -140,10 +170,24 @@ class ItemTower(nn.Module):
         return self.vectors(self.n_items) if self._held is None else self._held[0]
 
     def places(self, ids: Tensor) -> Tensor:
-        """Where vectors of items stand in `items`."""
+        """Where vectors of items stand in `items`.
+
+        Raises:
+            ArgumentError: one is not among those that are held; on a GPU torch says so instead.
+        """
         if self._held is None or self._held[1] is None:
             return ids
-        return torch.searchsorted(self._held[1], ids)
+        held = self._held[1]
+        found = torch.searchsorted(held, ids)
+        there = torch.isin(ids, held) if not len(held) else held[found.clamp(max=len(held) - 1)] == ids
+        if ids.device.type == "cuda":  # asking would wait for the GPU at every step
+            torch._assert_async(there.all())
+        elif not bool(there.all()):
+            raise ArgumentError(
+                f"item {int(ids[~there][0])} is not among the {len(held)} whose vectors are held: name it to "
+                "items_held()"
+            )
+        return found
 
     def vectors(self, n_items: int) -> Tensor:
         """(V, D) vectors of the catalog; differentiable in training."""
@@ -180,12 +224,31 @@ class ItemTower(nn.Module):
 
     def _table(self) -> Tensor:
         """All vectors, kept while no weight changes."""
-        key = tuple((id(p), p._version) for p in self.parameters())
+        later = self._later
+        key = (later, *((id(p), p._version) for p in self.parameters()))
         kept = self._kept
         if kept is None or kept[0] != key:
             with torch.inference_mode(False), torch.no_grad():
-                kept = self._kept = (key, self._made(None))
+                kept = self._kept = (key, self._with_later(self._made(None), later))
         return kept[1]
+
+    def _with_later(self, table: Tensor, later: LaterItems | None) -> Tensor:
+        return table if later is None else torch.cat((table, self._later_rows(later)))
+
+    def _later_rows(self, later: LaterItems) -> Tensor:
+        """(m, D), the bits that items of the catalog with these features and without an id row have."""
+        device = self.weight.device
+        made = torch.zeros(len(later), self.weight.shape[1], dtype=self.weight.dtype, device=device)
+        if self.tag_weight is not None:
+            offsets, tags, weights = (
+                torch.from_numpy(array).to(device)
+                for array in (later.tag_offsets, later.tags, later.tag_weights)
+            )
+            made = made + bag_vectors(self.tag_weight, offsets, tags, weights)
+        if self.projection is not None and later.vectors is not None:
+            projected = self.projection.of_later(torch.from_numpy(later.vectors).to(device))
+            made = made + projected.to(made.dtype)
+        return made
 
     def _made(self, ids: Tensor | None) -> Tensor:
         """Vectors (n, D) of items, ascending and distinct; of all, the extra ones behind them, for None."""
@@ -194,6 +257,10 @@ class ItemTower(nn.Module):
         else:
             count = int(torch.searchsorted(ids, torch.tensor(self.n_items, device=ids.device)))
             known, extra = ids[:count], ids[count:] - self.n_items
+            if self._later is not None and len(extra):
+                own, later = extra[extra < self.n_extra], extra[extra >= self.n_extra] - self.n_extra
+                found = self._made(torch.cat((known, own + self.n_items)))
+                return torch.cat((found, self._later_rows(self._later).index_select(0, later)))
         made = self._features(known)
         if self._with_ids:
             rows = self._id_rows(known)

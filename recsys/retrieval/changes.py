@@ -6,7 +6,7 @@ rows. Replacing both takes one small file and the manifest.
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,8 @@ from torch import Tensor
 from recsys.errors import RetrievalError
 from recsys.retrieval.filters import Ints
 from recsys.retrieval.metric import Floats32
+
+_EXTRA = "extra."
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -27,15 +29,22 @@ class Changes:
         ids: (m,) int64 ascending item ids of additions; those below V take a gone row's place.
         vectors: (m, d) float32 theirs, as searched.
         labels: what the maker calls the ids from V on, one plain JSON value each, in order.
+        extra: tensors that the maker keeps with them, by name.
     """
 
     gone: Ints
     ids: Ints
     vectors: Floats32
     labels: tuple[Any, ...] = ()
+    extra: Mapping[str, Tensor] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.gone) + len(self.ids)
+
+    @property
+    def empty(self) -> bool:
+        """Whether there is nothing to keep."""
+        return len(self) == 0 and not self.extra
 
     def tensors(self) -> dict[str, Tensor]:
         """What `from_tensors` takes."""
@@ -45,6 +54,7 @@ class Changes:
             "ids": torch.from_numpy(self.ids.astype(np.int64)),
             "vectors": torch.from_numpy(np.ascontiguousarray(self.vectors, dtype=np.float32)),
             "labels": torch.frombuffer(bytearray(text), dtype=torch.uint8),
+            **{f"{_EXTRA}{name}": tensor for name, tensor in self.extra.items()},
         }
 
     @classmethod
@@ -74,7 +84,8 @@ class Changes:
         sound = sound and isinstance(labels, list)
         if not sound or len(ids) + n_items == len(gone):
             raise _misfit()
-        return cls(gone, ids, vectors, tuple(labels))
+        extra = {name.removeprefix(_EXTRA): own for name, own in tensors.items() if name.startswith(_EXTRA)}
+        return cls(gone, ids, vectors, tuple(labels), extra)
 
 
 def _misfit() -> RetrievalError:

@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from recsys.errors import ArgumentError
+from recsys.forks import Lock
 from recsys.retrieval.changes import Changes
 from recsys.retrieval.checks import check_vectors
 from recsys.retrieval.filters import Ints, check_ids
@@ -174,8 +175,8 @@ class LiveIndex:
             self._version = _with_added(fresh, changes.ids, changes.vectors)
         self._rebuild_share = rebuild_share
         self._rebuild_least = rebuild_least
-        self._lock = threading.Lock()
-        self._building = threading.Lock()
+        self._lock = Lock()
+        self._building = Lock()
         self._touched: set[int] | None = None
         self._thread: threading.Thread | None = None
         self._failure: Exception | None = None

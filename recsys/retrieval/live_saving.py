@@ -47,7 +47,7 @@ def amend_live(folder: str | Path, state: str, changes: Changes) -> str:
     Raises:
         RetrievalError: another process wrote there in between, or nobody can.
     """
-    return amend_bundle(folder, state, "changes", changes.tensors() if len(changes) else None)
+    return amend_bundle(folder, state, "changes", None if changes.empty else changes.tensors())
 
 
 def load_live(

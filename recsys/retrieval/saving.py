@@ -61,7 +61,7 @@ def save_index(
         contents["categories"] = index.categories.tensors()
     if index.extra:
         contents["extra"] = index.extra
-    if changes is not None and len(changes):
+    if changes is not None and not changes.empty:
         contents["changes"] = changes.tensors()
     manifest = Manifest(
         kind=index.asked_kind,

@@ -1,9 +1,10 @@
 """Configuration and weights of a run, to and from its folder."""
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from recsys import __version__
 from recsys.config import build, read_toml, to_dict
@@ -15,7 +16,7 @@ from recsys.encoders.registry import (
     encoder_name,
     registration,
 )
-from recsys.errors import ConfigError, RunError
+from recsys.errors import ConfigError, DataError, RunError
 from recsys.files import read_json, replacing, save_tensors, sha256_of, write_json
 from recsys.run_folder.layout import RunFolder
 from recsys.run_folder.versions import VERSION, upgraded
@@ -24,6 +25,8 @@ from recsys.training.item_inputs import item_inputs
 
 if TYPE_CHECKING:
     from recsys.encoders.base import EncoderConfig, SequenceEncoder
+
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,35 +151,7 @@ def read_run(path: str | Path) -> "tuple[SequenceEncoder, TrainingConfig, str]":
     Raises:
         RunError: not a run folder, an unfinished or damaged run, or one of another format.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load
-
-    run = RunFolder(Path(path))
-    while True:
-        manifest = read_manifest(run)
-        try:
-            content = run.weights.read_bytes()
-        except OSError:
-            content = b""
-        if hashlib.sha256(content).hexdigest() == manifest.sha256:
-            break
-        # Another process may have put another run in this one's place in between.
-        if read_manifest(run) == manifest:
-            raise RunError(
-                f"{run.weights}: missing or damaged (its sha256 is not the recorded one); train anew"
-            )
-    config, training = read_settings(run, manifest.encoder, manifest.encoder_module)
-    features = (
-        item_inputs(_require_own(run, manifest, SequenceStore.open(run.data)))
-        if config.item_parts != "id"
-        else None
-    )
-    encoder = build_encoder(manifest.encoder, manifest.n_items, config, features=features)
-    try:
-        encoder.load_state_dict(load(content))
-    except (RuntimeError, SafetensorError):
-        raise RunError(f"{run.config}: does not fit {run.weights.name}; one of them was edited") from None
-    return encoder.eval(), training, manifest.preset
+    return _steadily(RunFolder(Path(path)), _rebuilt)[1]
 
 
 def read_run_and_data(path: str | Path) -> "tuple[SequenceEncoder, TrainingConfig, str, SequenceStore]":
@@ -186,15 +161,58 @@ def read_run_and_data(path: str | Path) -> "tuple[SequenceEncoder, TrainingConfi
         RunError, DataError: as `read_run`, or the data are missing, damaged, or not those of the training.
     """
     run = RunFolder(Path(path))
+
+    def both(run: RunFolder, manifest: Manifest) -> Any:
+        return _rebuilt(run, manifest), SequenceStore.open(run.data)
+
+    manifest, (found, store) = _steadily(run, both)
+    return *found, _require_own(run, manifest, store)
+
+
+def _steadily(run: RunFolder, read: Callable[[RunFolder, Manifest], Found]) -> tuple[Manifest, Found]:
+    """What is read of one run, though another process may put another one in its place meanwhile.
+
+    Args:
+        run: where.
+        read: reads files of the run whose manifest it is given; called again if that is not there any more.
+
+    Returns:
+        The manifest and what was read.
+    """
     while True:
         manifest = read_manifest(run)
-        encoder, training, preset = read_run(run.path)
-        store = SequenceStore.open(run.data)
-        # Another process may have put another run in this one's place in between.
+        try:
+            found = read(run, manifest)
+        except (RunError, DataError, ConfigError):
+            # Files of two runs may not fit each other.
+            if read_manifest(run) == manifest:
+                raise
+            continue
         if read_manifest(run) == manifest:
-            break
-    _require_own(run, manifest, store)
-    return encoder, training, preset, store
+            return manifest, found
+
+
+def _rebuilt(run: RunFolder, manifest: Manifest) -> "tuple[SequenceEncoder, TrainingConfig, str]":
+    """The encoder in evaluation mode, how it was trained, and its preset's name."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    try:
+        content = run.weights.read_bytes()
+    except OSError:
+        content = b""
+    if hashlib.sha256(content).hexdigest() != manifest.sha256:
+        raise RunError(f"{run.weights}: missing or damaged (its sha256 is not the recorded one); train anew")
+    config, training = read_settings(run, manifest.encoder, manifest.encoder_module)
+    features = None
+    if config.item_parts != "id":
+        features = item_inputs(_require_own(run, manifest, SequenceStore.open(run.data)))
+    encoder = build_encoder(manifest.encoder, manifest.n_items, config, features=features)
+    try:
+        encoder.load_state_dict(load(content))
+    except (RuntimeError, SafetensorError):
+        raise RunError(f"{run.config}: does not fit {run.weights.name}; one of them was edited") from None
+    return encoder.eval(), training, manifest.preset
 
 
 def _require_own(run: RunFolder, manifest: Manifest, store: SequenceStore) -> SequenceStore:

@@ -15,7 +15,8 @@ from recsys.datasets.preparing.prepare import prepare
 from recsys.encoders import build_encoder, encoder_config
 from recsys.encoders.base import SequenceEncoder
 from recsys.encoders.item_tower import ItemTower
-from recsys.errors import ConfigError, RunError
+from recsys.encoders.later_items import LaterItems
+from recsys.errors import ArgumentError, ConfigError, RunError
 from recsys.jagged import SequenceBatch
 from recsys.training.config import TrainingConfig
 from recsys.training.item_inputs import item_inputs
@@ -227,6 +228,60 @@ def test_kept_vectors_follow_the_weights(featured: SequenceStore) -> None:
             assert not torch.equal(encoder.item_vectors(), vectors)
             vectors = encoder.item_vectors()
         assert not torch.equal(encoder.user_state(batch), before)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_a_held_table_has_no_vectors_of_items_that_nobody_named(cold: SequenceStore, tied: bool) -> None:
+    encoder = _encoder(cold, **BOTH, tie_items=tied)
+    seen, scored = torch.tensor([3, 7, 3]), torch.tensor([9, 4])
+    with encoder.items_held(seen, scored):
+        assert encoder.item_embedding(seen).shape == (3, 16)
+        for table, ids in ((encoder.item_embedding, [5]), (encoder.scored_items, [4, 36, 9])):
+            with pytest.raises(
+                ArgumentError, match=r"item (5|36) is not among the \d whose vectors are held"
+            ):
+                table(torch.tensor(ids))
+        if not tied:
+            with pytest.raises(ArgumentError, match="item 9 is not among"):
+                encoder.item_embedding(scored)
+    with encoder.items_held(seen[:0], scored[:0]), pytest.raises(ArgumentError, match="among the 0"):
+        encoder.item_embedding(seen)
+
+
+def test_later_items_stand_behind_the_extra_ones(cold: SequenceStore) -> None:
+    encoder = _encoder(cold, "bert4rec", **BOTH)
+    inputs, v = item_inputs(cold), cold.n_items
+    assert inputs is not None
+    assert inputs.vectors is not None
+    first, last = inputs.tag_offsets[v - 2 :][[0, 2]]
+    later = LaterItems(
+        tags=inputs.tags[first:last],
+        tag_offsets=inputs.tag_offsets[v - 2 :] - first,
+        tag_weights=inputs.tag_weights[first:last],
+        vectors=inputs.vectors[v - 2 :],
+    )
+    encoder.set_later_items(later)
+    np.testing.assert_array_equal(encoder.places_of(np.array([0, v - 1, v, v + 1])), [0, v - 1, v + 1, v + 2])
+    alike = torch.tensor([v - 2, v + 1, v - 1, v + 2, 5])
+    for training in (True, False):  # vectors of these items alone, and of all
+        found = encoder.train(training).item_embedding(alike)
+        torch.testing.assert_close(found[[1, 3]], found[[0, 2]])
+        assert not torch.equal(found[0], found[2])
+        encoder.requires_grad_(False)
+    with torch.no_grad():
+        found = encoder.item_embedding(alike)
+    assert torch.equal(found[[1, 3]], found[[0, 2]])
+    assert encoder.later_item_vectors().shape == (2, 16)
+    wrong = dataclasses.replace(later, tags=later.tags + 100)
+    with pytest.raises(ArgumentError, match="bears a tag outside"):
+        encoder.set_later_items(wrong)
+    with pytest.raises(ArgumentError, match=f"have 3 numbers, those of the catalog {WIDTH}"):
+        encoder.set_later_items(dataclasses.replace(later, vectors=inputs.vectors[v - 2 :, :3]))
+    plain = build_encoder("sasrec", v, encoder_config("sasrec", SMALL))
+    with pytest.raises(ArgumentError, match="ids alone"):
+        plain.set_later_items(later)
+    encoder.set_later_items(None)
+    assert encoder.n_later_items == 0
 
 
 def test_a_projection_starts_from_the_principal_directions(featured: SequenceStore) -> None:
