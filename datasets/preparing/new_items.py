@@ -81,7 +81,12 @@ class NewItems:
 
 
 def read_new_items(
-    source: Any, store: SequenceStore, *, item_tags: Any = None, item_words: Any = None, item_vectors: Any = None
+    source: Any,
+    store: SequenceStore,
+    *,
+    item_tags: Any = None,
+    item_words: Any = None,
+    item_vectors: Any = None,
 ) -> NewItems:
     """Read items that a log does not know, and what its items were prepared with of them.
 
@@ -164,8 +169,7 @@ def _refuse_other_columns(own: dict[str, tuple[str, ...]], asked: dict[str, tupl
                 raise ArgumentError(f"column {name!r} was prepared otherwise: name it with {other}={name}")
             had = ", ".join(own[kind]) or "none"
             raise ArgumentError(
-                f"{kind}={name}: the run was prepared without this column, and learned nothing of it; of this "
-                f"kind it has {had}"
+                f"{kind}={name}: the run was prepared without this column and knows nothing of it; it has {had}"
             )
 
 
