@@ -168,9 +168,7 @@ def _refuse_other_columns(own: dict[str, tuple[str, ...]], asked: dict[str, tupl
             if other is not None:
                 raise ArgumentError(f"column {name!r} was prepared otherwise: name it with {other}={name}")
             had = ", ".join(own[kind]) or "none"
-            raise ArgumentError(
-                f"{kind}={name}: the run was prepared without this column and knows nothing of it; it has {had}"
-            )
+            raise ArgumentError(f"{kind}={name}: the run was prepared without this column, with {had}")
 
 
 def _known_tags(
