@@ -44,6 +44,7 @@ from recsys.run_folder.settings import Recipe, settings_of
 from recsys.training.callbacks import Callback, check_callbacks
 from recsys.training.config import TrainingConfig
 from recsys.training.history import History, read_history
+from recsys.training.processes import joined
 
 if TYPE_CHECKING:
     import polars
@@ -166,6 +167,9 @@ class Recommender:
     ) -> "Recommender":
         """Train on a log. What fails or is interrupted leaves this object, and a whole run, as they were.
 
+        Processes that a launcher such as torchrun started train one model together, share the batches of each
+        step (``training_options["accumulate"]``), and all end with it; the first alone writes ``out``.
+
         Args:
             data: a :class:`SequenceStore`, a prepared folder, or a log: a file, a folder of Parquet parts, a
                 known name, a polars, pandas or Arrow frame, a mapping of columns, or rows (user, item, time).
@@ -185,15 +189,19 @@ class Recommender:
             DataError, ConfigError, RunError: see the message.
         """
         check_callbacks(callbacks)
-        fitting = Fitting(
-            recipe=self._recipe(),
-            device=choose_device(self.device),
-            quiet=quiet,
-            notify=notify or (lambda line: None),
-            callbacks=callbacks,
-        )
-        given = given_data(data, data_options, notify)
-        with prefer_backend(self.backend):
+        device = choose_device(self.device)
+        with joined(device) as processes, prefer_backend(self.backend):
+            if processes.rank:
+                quiet, notify, callbacks = True, None, ()
+            given = given_data(data, data_options, notify)
+            fitting = Fitting(
+                recipe=self._recipe(),
+                device=processes.device or device,
+                quiet=quiet,
+                notify=notify or (lambda line: None),
+                callbacks=callbacks,
+                processes=processes,
+            )
             if out is not None:
                 fitted = fitting.into(out, given, resume=resume, overwrite=overwrite)
             elif resume:

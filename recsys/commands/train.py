@@ -93,6 +93,7 @@ def train(
     from recsys.run_folder import RunFolder
     from recsys.run_folder.keeping import belonging
     from recsys.run_folder.settings import names_to_go_on_with
+    from recsys.training.processes import launched
 
     if resume:
         # What was not said is the run's own.
@@ -124,6 +125,8 @@ def train(
             data_options=chosen({**options, "time_zone": time_zone, "items": items}, *OPTIONS),
         )
         fitted = True
+        if launched()[0]:
+            return  # process 0 tests and writes
         result = model.evaluate(progress=not quiet) if has_targets(model.store_) else None
         with belonging(out, model.encoder_) as digest:
             model.build_index()

@@ -26,6 +26,7 @@ from recsys.evaluation.protocol import Protocol, get_protocol
 from recsys.evaluation.ranking_pass import HiddenFunction, RankTable, rank_catalog, rank_sampled
 from recsys.evaluation.result import EvaluationResult
 from recsys.evaluation.scored import ScoreFunction, rank_scored
+from recsys.evaluation.sharing import Sharing
 from recsys.evaluation.slices import slice_metrics, slice_rows
 from recsys.evaluation.spans import Ints
 from recsys.evaluation.targets import EvaluationTargets, PreparedLog, Split, select_targets
@@ -51,6 +52,7 @@ def evaluate_hidden(
     lists: bool = True,
     resamples: int = 1000,
     encoder: str = "unknown",
+    sharing: Sharing | None = None,
 ) -> EvaluationResult:
     """Rank the split's targets by the inner product of hidden states and item vectors, and report.
 
@@ -75,6 +77,8 @@ def evaluate_hidden(
             catalog.
         resamples: bootstrap resamples; 0 leaves the intervals out.
         encoder: the model's name in the report.
+        sharing: processes that call this together, rank a part of the users each and get the report of all;
+            without lists and under a protocol that ranks the catalog.
 
     Returns:
         `EvaluationResult`.
@@ -89,6 +93,11 @@ def evaluate_hidden(
         raise ArgumentError(
             f"item_weight has shape {tuple(item_weight.shape)}: give one vector for each of the "
             f"{store.n_items} items of the dataset"
+        )
+
+    if sharing is not None and (lists or get_protocol(protocol).sampled):
+        raise ArgumentError(
+            "sharing= ranks the catalog and makes no lists: pass lists=False, and no sampled protocol"
         )
 
     def rank(
@@ -118,6 +127,7 @@ def evaluate_hidden(
             list_ks=cuts if lists else (),
             batch_rows=batch_rows,
             progress=progress,
+            sharing=sharing,
         )
 
     result = _evaluate(

@@ -17,6 +17,7 @@ from recsys.evaluation.metrics import Ranks
 from recsys.evaluation.popularity import popularity_ranks
 from recsys.evaluation.protocol import Protocol, Ties
 from recsys.evaluation.sampled import draw_negatives, rank_first, ranks_among
+from recsys.evaluation.sharing import Sharing, whole
 from recsys.evaluation.spans import Ints
 from recsys.evaluation.targets import EvaluationTargets, PreparedLog
 from recsys.evaluation.window_bias import BiasFunction, ranks_with_bias, top_ids_with_bias
@@ -64,6 +65,7 @@ def rank_catalog(
     list_ks: tuple[int, ...] = (),
     batch_rows: int = 1024,
     progress: bool = True,
+    sharing: Sharing | None = None,
 ) -> RankTable:
     """Rank every target among the whole catalog, with seen items kept and removed, in one pass.
 
@@ -78,6 +80,7 @@ def rank_catalog(
         list_ks: cut-offs for coverage and novelty of the top lists; empty leaves the lists out.
         batch_rows: rows ranked at once.
         progress: whether a bar may be drawn.
+        sharing: the processes that rank a part each; all get the ranks of all. Lists are then left out.
     """
     from recsys.kernels.ranking import top_k
     from recsys.kernels.shared.histories import copy_histories
@@ -87,6 +90,8 @@ def rank_catalog(
     counts = np.asarray(store.item_counts(), dtype=np.int64)
     lists = {seen: ListMetrics(counts, list_ks) for seen in ("kept", "removed")} if list_ks else {}
     batches = user_batches(targets.row_offsets, batch_rows)
+    if sharing is not None:
+        batches = batches[sharing.rank :: sharing.size]
     for users in track(batches, "Ranking", shown=progress):
         first_rows = targets.first_rows[users]
         rows = slice(int(targets.row_offsets[users.start]), int(targets.row_offsets[users.stop]))
@@ -125,7 +130,7 @@ def rank_catalog(
             )
             lists["removed"].update(top_k(states, item_weight, k, _tensors(seen, device)).ids.cpu().numpy())
     return RankTable(
-        model={"kept": kept, "removed": removed},
+        model={"kept": whole(kept, sharing), "removed": whole(removed, sharing)},
         popularity=popularity_ranks(store, targets, ties=protocol.ties)._asdict(),
         lists={seen: totals.result() for seen, totals in lists.items()},
     )

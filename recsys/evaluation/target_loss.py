@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from recsys.encoders.window_bias import WindowBias
+from recsys.evaluation.sharing import Sharing, whole
 from recsys.evaluation.spans import Ints
 from recsys.evaluation.targets import EvaluationTargets
 from recsys.evaluation.window_bias import BiasFunction, window_scores
@@ -20,6 +21,8 @@ class TargetLoss:
         item_weight: (V, d) item vectors.
         bias_fn: the pass's own, or None.
 
+        sharing: processes that share the pass.
+
     An instance stands in for `hidden_fn`. It takes the first target of each user. Seen items stay in the sum
     over the catalog, as in training; label smoothing and temperature are left out.
     """
@@ -29,25 +32,34 @@ class TargetLoss:
         hidden_fn: Callable[[Ints, EvaluationTargets], Tensor],
         item_weight: Tensor,
         bias_fn: BiasFunction | None,
+        sharing: Sharing | None = None,
     ) -> None:
         self._hidden_fn = hidden_fn
         self._weight = item_weight
         self._bias_fn = bias_fn
-        self._sum = 0.0
-        self._rows = 0
+        self._sharing = sharing
+        self._batches: dict[int, tuple[float, int]] = {}
 
     def __call__(self, rows: Ints, targets: EvaluationTargets) -> Tensor:
         """States (b, d) of rows (b,), whose loss is counted on the way."""
         states = self._hidden_fn(rows, targets)
         window = None if self._bias_fn is None else self._bias_fn(rows, targets)
-        self._sum += float(target_losses(states, self._weight, targets.target[rows], window).sum())
-        self._rows += len(rows)
+        losses = target_losses(states, self._weight, targets.target[rows], window)
+        self._batches[int(rows[0])] = float(losses.sum()), len(rows)
         return states
 
-    @property
-    def mean(self) -> float:
-        """Nats per target so far."""
-        return self._sum / max(self._rows, 1)
+    def mean(self, n_rows: int) -> float:
+        """Nats per target over all batches.
+
+        Args:
+            n_rows: of the targets that the pass asked for.
+        """
+        found = np.zeros((2, n_rows))
+        for row, batch in self._batches.items():
+            found[:, row] = batch
+        sums, counts = whole(found, self._sharing)
+        # Added one after the other, in the order of the users, whoever had them.
+        return float(np.cumsum(sums)[-1]) / max(int(counts.sum()), 1)
 
 
 def target_losses(

@@ -1,5 +1,6 @@
 """Training into a run folder, or in memory: a new run, one that replaces another, one that goes on."""
 
+import contextlib
 import shutil
 import tempfile
 import weakref
@@ -40,6 +41,7 @@ from recsys.training.checkpoint import Progress
 from recsys.training.config import TrainingConfig
 from recsys.training.item_inputs import item_inputs
 from recsys.training.plots import plot_training
+from recsys.training.processes import ALONE, Processes, check_share
 from recsys.training.reporting import ConsoleReporter, SilentReporter
 from recsys.training.trainer import Trainer
 from recsys.training.validating import validation_metrics
@@ -62,6 +64,23 @@ class Fitted:
     history: list[dict[str, Any]]
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Begun:
+    """A training that is about to start or to go on.
+
+    Attributes:
+        trainer: where it stands.
+        settings: of the run.
+        home: the folder that it goes on in.
+        whole: nothing is left to train or to write.
+    """
+
+    trainer: Trainer
+    settings: Settings
+    home: RunFolder
+    whole: bool = False
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Fitting:
     """One call of `fit`.
@@ -72,6 +91,8 @@ class Fitting:
         quiet: show nothing of it.
         notify: told what was noticed and chosen.
         callbacks: told of the start, of every epoch and of the end.
+        processes: that train together. Process 0 alone writes, and says what it writes; the others read the
+            folder that it has begun, and are given no callbacks.
     """
 
     recipe: Recipe
@@ -79,22 +100,18 @@ class Fitting:
     quiet: bool
     notify: Callable[[str], None]
     callbacks: Sequence[Callback]
+    processes: Processes = ALONE
 
     def in_memory(self, data: GivenData) -> Fitted:
         """Train without a folder; data that have to be prepared lie in one that goes with them."""
         settings = settings_of(self.recipe)
-        if data.prepared:
-            store = data.open()
-        else:
-            scratch = tempfile.mkdtemp(prefix="recsys-")
-            try:
-                store = data.put(Path(scratch) / "data")
-            except BaseException:
-                shutil.rmtree(scratch, ignore_errors=True)
-                raise
-            weakref.finalize(store, shutil.rmtree, scratch, ignore_errors=True)
-        settings = settings.on(store.n_items, self.device, self.recipe)
-        trainer = self._trainer(settings, store)
+        check_share(settings.training.accumulate, self.processes.size)
+        with self.processes.agreeing():
+            store = _in_scratch(data)
+            settings = settings.on(store.n_items, self.device, self.recipe)
+            trainer = self._trainer(settings, store)
+        if len(set(self.processes.values(store.fingerprint))) > 1:
+            raise RunError("processes were given different data; give all the same, or train into a folder")
         progress = self._run(trainer, settings)
         return Fitted(trainer.encoder, store, settings.training, progress.history)
 
@@ -105,12 +122,43 @@ class Fitting:
             RunError: the folder is taken, is no run or cannot be written, there is nothing to go on from, or
                 the run is another one.
         """
-        with writing(RunFolder(user_path(out))) as run:
-            if resume:
-                return self._go_on(run, data, overwrite=overwrite)
-            return self._start(run, data, overwrite=overwrite)
+        run, processes = RunFolder(user_path(out)), self.processes
+        if not resume:
+            check_share(settings_of(self.recipe).training.accumulate, processes.size)
+        if processes.rank:
+            return self._follow(run)
+        with contextlib.ExitStack() as held:
+            with processes.agreeing():
+                run = held.enter_context(writing(run))
+                # An earlier attempt of the same launch may have begun it.
+                if resume or processes.recalls(str(run.path)):
+                    begun = self._go_on(run, data, overwrite=overwrite)
+                else:
+                    begun = self._start(run, data, overwrite=overwrite)
+                    processes.recall_later(str(run.path))
+            processes.tell({"home": str(begun.home.path), "run": str(run.path)})
+            fitted = self._finish(begun, run)
+            processes.tell("published")
+            return fitted
 
-    def _start(self, run: RunFolder, data: GivenData, *, overwrite: bool) -> Fitted:
+    def _follow(self, run: RunFolder) -> Fitted:
+        """Train as another process than the one that writes: read what that has begun."""
+        processes = self.processes
+        with processes.agreeing():
+            pass
+        said = processes.tell(None)
+        home, run = RunFolder(Path(said["home"])), RunFolder(Path(said["run"]))
+        with processes.agreeing(), named_as(home, run):
+            settings = resumed_settings(self.recipe, home, run)
+            store = SequenceStore.open(home.data)
+            trainer = self._trainer(settings, store)
+            trainer.restore(home.checkpoint)
+        history = self._run(trainer, settings).history
+        processes.tell(None)
+        store.path = run.data
+        return Fitted(trainer.encoder, store, settings.training, history)
+
+    def _start(self, run: RunFolder, data: GivenData, *, overwrite: bool) -> Begun:
         settings = settings_of(self.recipe)
         state = state_of(run)
         refuse_occupied(run, state, overwrite=overwrite, resumable=True)
@@ -135,9 +183,9 @@ class Fitting:
             raise
         if home.path == run.path:
             run.mark.unlink()
-        return self._finish(trainer, settings, home, run)
+        return Begun(trainer, settings, home)
 
-    def _go_on(self, run: RunFolder, data: GivenData, *, overwrite: bool) -> Fitted:
+    def _go_on(self, run: RunFolder, data: GivenData, *, overwrite: bool) -> Begun:
         state = state_of(run)
         found = waiting(run, OVERWRITING) if overwrite else None
         if found is None and state is State.WHOLE:
@@ -151,24 +199,32 @@ class Fitting:
                 "with resume and overwrite together"
             )
         settings = resumed_settings(self.recipe, base, run)
+        check_share(settings.training.accumulate, self.processes.size)
         store = SequenceStore.open(base.data)
         _refuse_another_log(data, store, run)
         trainer = self._trainer(settings, store)
         trainer.restore(base.checkpoint)
         if base is run and state is State.WHOLE:
             if trainer.done and _is_sound(run):
-                history = self._run(trainer, settings).history
-                return Fitted(trainer.encoder, store, settings.training, history)
+                return Begun(trainer, settings, base, whole=True)
             refuse_unmovable(run)
             base = copy_of(run, RESUMING)
         write_config(base, settings.encoder, settings.training)
-        return self._finish(trainer, settings, base, run)
+        return Begun(trainer, settings, base)
 
-    def _finish(self, trainer: Trainer, settings: Settings, home: RunFolder, run: RunFolder) -> Fitted:
+    def _finish(self, begun: Begun, run: RunFolder) -> Fitted:
         """Train in a folder that goes on if it is killed, and make it whole and the run."""
+        trainer, settings, home = begun.trainer, begun.settings, begun.home
         store, began = trainer.store, trainer.progress.global_step
+        if begun.whole:
+            with self.processes.agreeing():
+                pass
+            history = self._run(trainer, settings).history
+            return Fitted(trainer.encoder, store, settings.training, history)
         trainer.folder, store.path = home.path, home.data
         try:
+            with self.processes.agreeing():
+                pass  # the others read what has been begun
             with named_as(home, run):
                 progress = self._run(trainer, settings)
                 select = settings.training.select
@@ -199,14 +255,29 @@ class Fitting:
             encoder.to(self.device),
             store,
             training,
-            validate=validation_metrics(store, training),
+            validate=validation_metrics(store, training, self.processes),
             notes={"encoder": settings.name, "preset": settings.preset},
+            processes=self.processes,
         )
         for line in settings.left_out:
             self.notify(line)
         if not has_targets(store):
             self.notify("No user has a test event after a history: this run will not be tested")
         return trainer
+
+
+def _in_scratch(data: GivenData) -> SequenceStore:
+    """The data, which lie in a folder that goes with them if they have to be prepared."""
+    if data.prepared:
+        return data.open()
+    scratch = tempfile.mkdtemp(prefix="recsys-")
+    try:
+        store = data.put(Path(scratch) / "data")
+    except BaseException:
+        shutil.rmtree(scratch, ignore_errors=True)
+        raise
+    weakref.finalize(store, shutil.rmtree, scratch, ignore_errors=True)
+    return store
 
 
 def _refuse_nothing_to_go_on(run: RunFolder, state: State) -> None:

@@ -35,11 +35,15 @@ class ProcessGroup(Processes):
         size: of all.
         device: where this one trains.
         host: group for what lies in memory; None for the default one.
+        store: that outlives this process if the launcher starts another in its place; None if there is none.
     """
 
-    def __init__(self, rank: int, size: int, device: torch.device, host: dist.ProcessGroup | None) -> None:
+    def __init__(
+        self, rank: int, size: int, device: torch.device, host: dist.ProcessGroup | None, store: Any
+    ) -> None:
         self.rank, self.size, self.device = rank, size, device
         self._host = host
+        self._store = store
         self._gpu: dist.ProcessGroup | None = None
         kinds = self.values(device.type)
         if len(set(kinds)) > 1:
@@ -121,6 +125,15 @@ class ProcessGroup(Processes):
         each = [iter(numbers.tolist()) for numbers in found]
         return [next(each[rank]) for rank in owners]
 
+    def recall_later(self, what: str) -> None:
+        """Note something for a later attempt of this launch; see `Processes`."""
+        if self._store is not None:
+            self._store.set(f"recsys/noted/{what}", "")
+
+    def recalls(self, what: str) -> bool:
+        """Whether an earlier attempt of this launch noted it; see `Processes`."""
+        return self._store is not None and bool(self._store.check([f"recsys/noted/{what}"]))
+
     @contextmanager
     def agreeing(self) -> Iterator[None]:
         """Do something of which all learn whether it failed anywhere; see `Processes`."""
@@ -150,7 +163,7 @@ def open_group(rank: int, size: int, device: torch.device) -> ProcessGroup:
             local = int(os.environ.get("LOCAL_RANK", rank))
             device = torch.device("cuda", local % torch.cuda.device_count())
         torch.cuda.set_device(device)
-    host = None
+    host = meeting = None
     with _reachable():
         if dist.is_initialized():
             if dist.get_world_size() != size:
@@ -162,10 +175,11 @@ def open_group(rank: int, size: int, device: torch.device) -> ProcessGroup:
         else:
             # An attempt of its own: after a restart the launcher's store still has addresses of the dead one.
             attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+            meeting = _meeting_point(rank, size)
             prefix = f"recsys/{attempt}/{next(_joins)}"
-            store = dist.PrefixStore(prefix, _meeting_point(rank, size))  # type: ignore[attr-defined]
+            store = dist.PrefixStore(prefix, meeting)  # type: ignore[attr-defined]
             dist.init_process_group("gloo", store=store, rank=rank, world_size=size, timeout=LONGEST_WAIT)
-    return ProcessGroup(rank, size, device, host)
+    return ProcessGroup(rank, size, device, host, meeting)
 
 
 @cache

@@ -89,6 +89,13 @@ class Processes:
         """
         return list(own)
 
+    def recall_later(self, what: str) -> None:
+        """Note something for a later attempt of this launch, which starts anew where a process was killed."""
+
+    def recalls(self, what: str) -> bool:
+        """Whether an earlier attempt of this launch noted it."""
+        return False
+
     @contextmanager
     def agreeing(self) -> Iterator[None]:
         """Do something of which all learn whether it failed anywhere.
