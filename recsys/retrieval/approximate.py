@@ -1,22 +1,19 @@
-"""Approximate kinds: something proposes items, the flat index behind it scores them and fills the gaps.
+"""Approximate kinds: something proposes items, the scan behind it scores them and fills the gaps.
 
 Whatever proposes, the promises are those of an exact index: no filter is broken, scores are true, and a
 query gets fewer than k answers only if fewer items are permitted; what may differ is which of the near-best
 items are found. Queries that a filter leaves too few items are scanned exactly instead.
 """
 
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from recsys.retrieval.counters import Counters
-from recsys.retrieval.faiss_library import bitmap_selector, load_faiss, searching
 from recsys.retrieval.filters import Filters, Ints
-from recsys.retrieval.flat import FlatBackend
 from recsys.retrieval.metric import Floats32, Metric, Proposals, order_exactly
-from recsys.retrieval.options import IndexOptions
 from recsys.retrieval.planner import Engine, Step, plan
 
 
@@ -27,40 +24,63 @@ class Proposer(Protocol):
     def engine(self) -> Engine:
         """What it can do."""
 
-    def propose(self, queries: Floats32, count: int, selector: Any) -> Ints:
-        """Return (b, count) int64 ids of likely best items, -1 where it found no more.
+    def propose(self, queries: Floats32, count: int, allowed: Ints | None) -> Ints:
+        """Return (b, m) int64 ids of likely best items, -1 where it found no more.
 
         Args:
             queries: (b, d) float32.
-            count: items wanted per query.
-            selector: a FAISS selector of the allowed items, or None.
+            count: items wanted per query; m may be more or fewer.
+            allowed: (n,) ascending ids, the only ones wanted; None for all.
 
         Raises:
-            RetrievalError: it cannot honour a selector.
+            RetrievalError: it cannot honour a list of allowed items, or cannot be reached.
         """
 
     def parts(self) -> dict[str, Tensor]:
         """What took long to build."""
 
 
+class Scan(Protocol):
+    """An exact backend that holds the vectors."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(V, d)."""
+
+    @property
+    def array(self) -> Floats32:
+        """(V, d) float32 view of the vectors."""
+
+    @property
+    def longest(self) -> float:
+        """Greatest Euclidean length of a vector."""
+
+    @property
+    def vectors(self) -> Tensor:
+        """(V, d) float32."""
+
+    def search(self, queries: Tensor, k: int, filters: Filters) -> tuple[Tensor, Tensor]:
+        """As `SearchBackend.search`."""
+
+    def search_rows(self, queries: Floats32, k: int, filters: Filters, chosen: Ints) -> tuple[Floats32, Ints]:
+        """Answer the (r,) chosen queries of a batch, whose filters are those of the whole batch."""
+
+
 class ApproximateBackend:
-    """A proposer over a flat index.
+    """A proposer over a scan.
 
     Args:
         flat: holds the vectors, scores and scans.
         proposer: finds likely items.
         metric: of the scores.
-        options: of which `threads` is read.
     """
 
     exact = False
 
-    def __init__(self, flat: FlatBackend, proposer: Proposer, metric: Metric, options: IndexOptions) -> None:
-        self._faiss = load_faiss()
+    def __init__(self, flat: Scan, proposer: Proposer, metric: Metric) -> None:
         self._flat = flat
         self._proposer = proposer
         self._metric = metric
-        self._threads = options.threads
         self.counters = Counters()
 
     @property
@@ -123,13 +143,8 @@ class ApproximateBackend:
         return scores, ids
 
     def _ask(self, step: Step, queries: Floats32, k: int, filters: Filters) -> tuple[Floats32, Ints]:
-        selector = None
-        if step.how == "selector":
-            assert filters.candidates is not None
-            selector = bitmap_selector(self._faiss, filters.candidates, filters.n_items)
-        count = min(filters.n_items, k + step.excluded)
-        with searching(self._faiss, self._threads):
-            found = self._proposer.propose(queries, count, selector)
+        allowed = filters.candidates if step.how == "selector" else None
+        found = self._proposer.propose(queries, min(filters.n_items, k + step.excluded), allowed)
         scores, ids, refused = order_exactly(
             queries,
             self._flat.array,
@@ -140,7 +155,7 @@ class ApproximateBackend:
             filters=filters,
             rows=step.rows,
         )
-        if selector is not None:
+        if allowed is not None:
             self.counters.add("refused", refused)
         return scores, ids
 

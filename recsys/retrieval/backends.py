@@ -48,13 +48,15 @@ class Kind:
     Attributes:
         module: whose `build(vectors, metric, options, parts)` makes the backend; parts are what
             `SearchBackend.parts` gave, when a saved index is opened, and else None.
-        library: "faiss", "gpu-faiss" or "" for what has to be installed.
+        library: "faiss", "gpu-faiss", "qdrant", "pgvector" or "" for what has to be installed.
         raise_recall: options that make an approximate kind find more, in words; "" for an exact one.
+        place: options that say where it lies, if that is a server; `build` then takes the catalog, too.
     """
 
     module: str
     library: str = ""
     raise_recall: str = ""
+    place: tuple[str, ...] = ()
 
 
 _KINDS = {
@@ -66,6 +68,8 @@ _KINDS = {
     "gpu-flat": Kind("recsys.retrieval.gpu_flat", "gpu-faiss"),
     "gpu-ivf": Kind("recsys.retrieval.gpu_ivf", "gpu-faiss", "nprobe"),
     "gpu-cagra": Kind("recsys.retrieval.gpu_cagra", "gpu-faiss", "ef_search"),
+    "qdrant": Kind("recsys.retrieval.qdrant", "qdrant", "ef_search", ("url", "collection")),
+    "pgvector": Kind("recsys.retrieval.pgvector", "pgvector", "ef_search", ("dsn", "collection")),
 }
 
 
@@ -96,11 +100,49 @@ def low_recall_remedy(kind: str) -> str:
     return f"raise {options} with --set, or take --kind flat" if options else "take --kind flat"
 
 
-def check_kind(kind: str) -> None:
-    """Refuse a kind that cannot be built here, before there is anything to build it of.
+def on_server(kind: str) -> bool:
+    """Whether an index of this kind lies on a server, which may be away."""
+    return kind in _KINDS and bool(_KINDS[kind].place)
+
+
+def check_place(kind: str, options: IndexOptions) -> None:
+    """Refuse a kind on a server without an address there, and an address that a kind has no use for.
 
     Raises:
-        ArgumentError: the kind is not known.
+        ArgumentError: see above, or the address is not one.
+        MissingDependencyError: a library that reads addresses is not installed.
+    """
+    needed = _KINDS[kind].place if kind in _KINDS else ()
+    for name in ("url", "dsn", "collection"):
+        given = bool(getattr(options, name))
+        if given and name not in needed:
+            users = " or ".join(f"kind={other!r}" for other, own in _KINDS.items() if name in own.place)
+            raise ArgumentError(f"{name}= is not for kind={kind!r}: leave it out, or ask for {users}")
+        if not given and name in needed:
+            address = "url=http://host:6333" if "url" in needed else "dsn=postgresql://user@host/database"
+            raise ArgumentError(
+                f"kind={kind!r} lies on a server and {name} is not given: "
+                f"`recsys index RUN --kind {kind}` takes {address} and collection=NAME"
+            )
+    if needed:
+        from recsys.retrieval.addresses import check_collection, check_dsn, check_url
+
+        check_collection(options.collection)
+        if "url" in needed:
+            check_url(options.url)
+        else:
+            check_dsn(options.dsn)
+
+
+def check_kind(kind: str, options: IndexOptions | None = None) -> None:
+    """Refuse a kind that cannot be built here, before there is anything to build it of.
+
+    Args:
+        kind: to be built.
+        options: it is to be built by; None for the defaults.
+
+    Raises:
+        ArgumentError: the kind is not known, or lies on a server of which no address is given.
         MissingDependencyError: its library, or a GPU for it, is not there.
     """
     if kind not in known_kinds():
@@ -115,6 +157,15 @@ def check_kind(kind: str) -> None:
             from recsys.retrieval.faiss_library import load_faiss
 
             load_faiss()
+        elif library == "qdrant":
+            from recsys.retrieval.qdrant_library import load_qdrant
+
+            load_qdrant()
+        elif library == "pgvector":
+            from recsys.retrieval.pgvector_library import load_pgvector
+
+            load_pgvector()
+        check_place(kind, options or IndexOptions())
     except MissingDependencyError as error:
         raise MissingDependencyError(f"index kind {kind!r}: {error}") from None
 
@@ -149,9 +200,25 @@ def choose_kind(kind: str, vectors: Tensor) -> tuple[str, str]:
 
 
 def build_backend(
-    kind: str, vectors: Tensor, metric: Metric, options: IndexOptions, parts: Parts | None = None
+    kind: str,
+    vectors: Tensor,
+    metric: Metric,
+    options: IndexOptions,
+    parts: Parts | None = None,
+    *,
+    catalog: str = "",
 ) -> SearchBackend:
-    """Build an index of a resolved kind over (V, d) float32 vectors, or rebuild it from saved parts."""
+    """Build an index of a resolved kind over (V, d) float32 vectors, or rebuild it from saved parts.
+
+    Args:
+        kind: resolved.
+        vectors: (V, d) float32.
+        metric: of the scores.
+        options: of the index.
+        parts: saved ones.
+        catalog: names the encoder and the item ids; what lies on a server is kept under it.
+    """
     build: Any = import_module(_KINDS[kind].module).build
-    made: SearchBackend = build(vectors, metric, options, parts)
+    more = {"catalog": catalog} if on_server(kind) else {}
+    made: SearchBackend = build(vectors, metric, options, parts, **more)
     return made

@@ -57,6 +57,15 @@ class Filters:
             allowed &= _is_in(ids, self.candidates)
         return allowed
 
+    def of_rows(self, rows: Ints) -> "Filters":
+        """The filters of (r,) of the queries, in this order."""
+        sizes = np.diff(self.offsets)[rows]
+        offsets: Ints = np.concatenate(([0], np.cumsum(sizes)))
+        places = np.repeat(self.offsets[rows] - offsets[:-1], sizes) + np.arange(offsets[-1])
+        ids = self.ids[places]
+        keys = np.repeat(np.arange(len(rows), dtype=np.int64), sizes) * self.n_items + ids
+        return Filters(self.n_items, len(rows), ids, offsets, self.candidates, keys)
+
     def permitted_counts(self, rows: Ints) -> Ints:
         """(r,) int64: how many items may be returned to each of these queries."""
         first, last = self.offsets[rows], self.offsets[rows + 1]

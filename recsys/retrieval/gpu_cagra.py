@@ -12,6 +12,7 @@ from torch import Tensor
 from recsys.errors import MissingDependencyError
 from recsys.retrieval.approximate import ApproximateBackend
 from recsys.retrieval.backends import Parts
+from recsys.retrieval.faiss_proposer import over_flat
 from recsys.retrieval.filters import Ints
 from recsys.retrieval.flat import FlatBackend, flat_index
 from recsys.retrieval.gpu_library import CUVS_DEEPEST, has_cuvs, load_gpu_faiss
@@ -36,7 +37,7 @@ class CagraProposer:
             exact=False, selectors=True, selector_share=_SELECTOR_SHARE, deepest=CUVS_DEEPEST
         )
 
-    def propose(self, queries: Floats32, count: int, selector: Any) -> Ints:
+    def find(self, queries: Floats32, count: int, selector: Any) -> Ints:
         """Walk the graph, keeping as many candidates as answers are wanted, and at least ef_search."""
         parameters = self._faiss.SearchParametersCagra()
         parameters.itopk_size = max(self._ef_search, count)
@@ -71,6 +72,4 @@ def build(
     index = faiss.GpuIndexCagra(resources, array.shape[1], measure, faiss.GpuIndexCagraConfig())
     index.train(np.ascontiguousarray(array))
     flat = FlatBackend(flat_index(faiss, array, metric), metric, options)
-    return ApproximateBackend(
-        flat, CagraProposer(faiss, index, resources, options.ef_search), metric, options
-    )
+    return over_flat(flat, CagraProposer(faiss, index, resources, options.ef_search), metric, options)

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from recsys.retrieval.approximate import ApproximateBackend
 from recsys.retrieval.backends import Parts
+from recsys.retrieval.faiss_proposer import over_flat
 from recsys.retrieval.filters import Ints
 from recsys.retrieval.flat import FlatBackend, flat_index
 from recsys.retrieval.gpu_library import (
@@ -38,7 +39,7 @@ class GpuListsProposer:
             exact=False, selectors=has_cuvs(faiss), selector_share=0.0, deepest=deepest(faiss)
         )
 
-    def propose(self, queries: Floats32, count: int, selector: Any) -> Ints:
+    def find(self, queries: Floats32, count: int, selector: Any) -> Ints:
         """Look into the nearest lists."""
         refuse_selector(self._faiss, selector)
         parameters = self._faiss.SearchParametersIVF(nprobe=self._nprobe, sel=selector)
@@ -67,4 +68,4 @@ def build(
     copy, resources = to_gpu(faiss, fill(faiss, empty_lists(faiss, saved, metric), array, saved))
     flat = FlatBackend(flat_index(faiss, array, metric), metric, options)
     proposer = GpuListsProposer(faiss, copy, resources, options.probes(nlist), saved)
-    return ApproximateBackend(flat, proposer, metric, options)
+    return over_flat(flat, proposer, metric, options)

@@ -16,6 +16,7 @@ from recsys.errors import RetrievalError
 from recsys.retrieval.approximate import ApproximateBackend
 from recsys.retrieval.backends import Parts
 from recsys.retrieval.faiss_library import load_faiss, searching
+from recsys.retrieval.faiss_proposer import over_flat
 from recsys.retrieval.filters import Ints
 from recsys.retrieval.flat import FlatBackend
 from recsys.retrieval.metric import Floats32, Metric
@@ -34,7 +35,7 @@ class GraphProposer:
         self._usual = faiss.SearchParametersHNSW(efSearch=ef_search)
         self.engine = Engine(exact=False, selectors=True, selector_share=GRAPH_SHARE, deepest=index.ntotal)
 
-    def propose(self, queries: Floats32, count: int, selector: Any) -> Ints:
+    def find(self, queries: Floats32, count: int, selector: Any) -> Ints:
         """Walk the graph, keeping as many candidates as answers are wanted, and at least ef_search."""
         ef = max(self._ef_search, count)
         if selector is not None:
@@ -79,7 +80,7 @@ def build(
         _restore(faiss, index, storage, array, parts)
     flat = FlatBackend(storage, metric, options)
     flat.owner = index  # the storage lives as long as the graph
-    return ApproximateBackend(flat, GraphProposer(faiss, index, options.ef_search), metric, options)
+    return over_flat(flat, GraphProposer(faiss, index, options.ef_search), metric, options)
 
 
 def _restore(faiss: Any, index: Any, storage: Any, vectors: Floats32, parts: Parts) -> None:

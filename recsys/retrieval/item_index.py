@@ -10,14 +10,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from recsys.errors import ArgumentError, RetrievalError
-from recsys.retrieval.backends import SearchBackend, build_backend, choose_kind
+from recsys.retrieval.backends import SearchBackend, build_backend, check_place, choose_kind, on_server
 from recsys.retrieval.categories import Categories
 from recsys.retrieval.checks import Numbers, as_array, as_tensor, check_options, check_queries, check_vectors
 from recsys.retrieval.filters import Filters, check_ids, merge_filters
 from recsys.retrieval.golden import measure_recall
 from recsys.retrieval.metric import METRICS, Metric, normalized
 from recsys.retrieval.options import IndexOptions
-from recsys.retrieval.saving import load_index, save_index
+from recsys.retrieval.saving import catalog_name, load_index, save_index
 
 MOST_ANSWERS = 2**31
 """Most answers of one call, 24 GiB of scores and ids."""
@@ -89,7 +89,7 @@ class ItemIndex:
         self.n_items, self.width = backend.shape
 
     def __getstate__(self) -> dict[str, Any]:
-        if hasattr(self.backend, "_faiss"):
+        if hasattr(self.backend, "_faiss") or hasattr(self.backend, "_proposer"):
             raise ArgumentError(
                 f"an index of kind {self.kind} is not pickled: save(FOLDER) it, and load(FOLDER) elsewhere"
             )
@@ -114,8 +114,9 @@ class ItemIndex:
         Args:
             vectors: (V, d) floating, finite; kept as float32.
             kind: exact on any device: "exact" (the ranking kernel); FAISS on the CPU: "flat" (exact), "ivf",
-                "ivfpq", "hnsw" (approximate); FAISS on a GPU: "gpu-flat" (exact), "gpu-ivf", "gpu-cagra"; or
-                "auto" (by size where FAISS is installed and the vectors are on the CPU, else exact).
+                "ivfpq", "hnsw" (approximate); FAISS on a GPU: "gpu-flat" (exact), "gpu-ivf", "gpu-cagra";
+                approximate on a server, whose address is among the options: "qdrant", "pgvector"; or "auto"
+                (by size where FAISS is installed and the vectors are on the CPU, else exact).
             metric: "inner_product", "l2" (score = -squared distance) or "cosine".
             fingerprint: names the encoder that made the vectors; `load` compares it.
             options: `IndexOptions`, or those of its fields that differ from the defaults.
@@ -127,7 +128,8 @@ class ItemIndex:
         Raises:
             ArgumentError: a shape, dtype, kind or metric does not fit, or a vector is not finite.
             ConfigError: an option is unknown or out of range.
-            MissingDependencyError: the kind needs a FAISS, or a GPU, that is not there.
+            MissingDependencyError: the kind needs a library, or a GPU, that is not there.
+            RetrievalError: the server cannot be reached, or refuses.
         """
         settings = check_options(options)
         if categories is not None and categories.n_items != len(vectors):
@@ -142,11 +144,14 @@ class ItemIndex:
                 f"vectors has shape {tuple(checked.shape)}: give at least one item and one column"
             )
         resolved, reason = choose_kind(kind, checked)
+        check_place(resolved, settings)
         known_metric = cast(Metric, metric)
         if metric == "cosine":
             checked = torch.from_numpy(normalized(checked.cpu().numpy())).to(checked.device)
         return cls(
-            build_backend(resolved, checked, known_metric, settings),
+            build_backend(
+                resolved, checked, known_metric, settings, catalog=catalog_name(fingerprint, vocabulary)
+            ),
             kind=resolved,
             asked_kind=kind,
             reason=reason,
@@ -193,10 +198,17 @@ class ItemIndex:
         Args:
             vectors: (n, d) float32; for cosine, normalized.
             kind: another kind.
+
+        Raises:
+            ArgumentError: it would lie on a server, where only `build` puts one.
         """
         given = torch.from_numpy(np.ascontiguousarray(vectors))
         asked = kind or self.asked_kind
         resolved, reason = choose_kind(asked, given)
+        if on_server(resolved):
+            raise ArgumentError(
+                f"an index of kind {resolved} is not made of another: `recsys index RUN --kind {resolved}`"
+            )
         return ItemIndex(
             build_backend(resolved, given, self.metric, self.options),
             kind=resolved,
@@ -352,6 +364,7 @@ class ItemIndex:
             RetrievalError: a file is missing, damaged or of an unknown version, the fingerprint or vocabulary
                 differs, a golden query gets another answer, or items came or went since the index was built:
                 `load_live` knows of them.
+            IndexServerError: the server that it lies on cannot be reached, or has lost it.
             MissingDependencyError: the kind needs a library that is not installed.
         """
         index, changes, _ = load_index(cls, folder, fingerprint, vocabulary, kind)

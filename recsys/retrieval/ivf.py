@@ -14,6 +14,7 @@ from recsys.errors import RetrievalError
 from recsys.retrieval.approximate import ApproximateBackend
 from recsys.retrieval.backends import Parts
 from recsys.retrieval.faiss_library import load_faiss, searching
+from recsys.retrieval.faiss_proposer import over_flat
 from recsys.retrieval.filters import Ints
 from recsys.retrieval.flat import FlatBackend, flat_index
 from recsys.retrieval.metric import Floats32, Metric
@@ -55,7 +56,7 @@ class ListsProposer:
         # Lists hold items in no order of their own: a selector costs a look per item, whatever its share.
         self.engine = Engine(exact=False, selectors=True, selector_share=0.0, deepest=index.ntotal)
 
-    def propose(self, queries: Floats32, count: int, selector: Any) -> Ints:
+    def find(self, queries: Floats32, count: int, selector: Any) -> Ints:
         """Look into the nearest lists."""
         asked = np.ascontiguousarray(np.pad(queries, ((0, 0), (0, self._padding))))
         parameters = self._faiss.SearchParametersIVF(nprobe=self._nprobe, sel=selector)
@@ -83,7 +84,7 @@ def build(
     index = fill(faiss, empty_lists(faiss, saved, metric), array, saved)
     flat = FlatBackend(flat_index(faiss, array, metric), metric, options)
     proposer = ListsProposer(faiss, index, options.probes(nlist), saved)
-    return ApproximateBackend(flat, proposer, metric, options)
+    return over_flat(flat, proposer, metric, options)
 
 
 def train(faiss: Any, vectors: Floats32, metric: Metric, options: IndexOptions) -> dict[str, Tensor]:

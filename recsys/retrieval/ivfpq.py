@@ -14,6 +14,7 @@ from recsys.errors import ArgumentError, RetrievalError
 from recsys.retrieval.approximate import ApproximateBackend
 from recsys.retrieval.backends import Parts
 from recsys.retrieval.faiss_library import load_faiss, searching
+from recsys.retrieval.faiss_proposer import over_flat
 from recsys.retrieval.flat import FlatBackend, flat_index
 from recsys.retrieval.ivf import ListsProposer, check_lists, empty_lists, fill, train
 from recsys.retrieval.metric import Floats32, Metric
@@ -57,7 +58,7 @@ def build(
         faiss, fast, options.probes(nlist), saved, refine=options.refine, padding=padding
     )
     proposer.owner = index, owner
-    return ApproximateBackend(flat, proposer, metric, options)
+    return over_flat(flat, proposer, metric, options)
 
 
 def _empty_codes(faiss: Any, saved: Parts, width: int, metric: Metric) -> tuple[Any, Any]:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from recsys.errors import ArgumentError
 from recsys.forks import Lock
+from recsys.retrieval.backends import on_server
 from recsys.retrieval.changes import Changes
 from recsys.retrieval.checks import check_vectors
 from recsys.retrieval.filters import Ints, check_ids
@@ -229,7 +230,11 @@ class LiveIndex:
         return number
 
     def rebuild(self) -> None:
-        """Build a new base of all items and put it in place; searches and updates go on meanwhile."""
+        """Build a new base of all items and put it in place; searches and updates go on meanwhile.
+
+        Raises:
+            ArgumentError: the base lies on a server.
+        """
         with self._building:
             with self._lock:
                 begun, self._touched = self._version, set()
@@ -282,7 +287,8 @@ class LiveIndex:
             self._failure = error
 
     def _due(self) -> bool:
-        if self._rebuild_share is None:
+        # What lies on a server is built there on purpose, and by one process.
+        if self._rebuild_share is None or on_server(self._version.base.kind):
             return False
         version = self._version
         changes = len(version.gone) + len(version.added_ids)
@@ -322,7 +328,7 @@ class LiveIndex:
 def _with_added(version: Version, ids: Ints, vectors: Floats32) -> Version:
     if len(ids) == 0:
         return version
-    kind = "exact" if version.base.kind == "exact" else "flat"
+    kind = "exact" if version.base.kind == "exact" or on_server(version.base.kind) else "flat"
     added = version.base.like(vectors, kind=kind)
     return Version(version.number, version.base, version.base_ids, version.gone, added, ids)
 

@@ -1,7 +1,8 @@
 """Parameters of the kinds of index, in FAISS's words; each kind reads its own and ignores the others'."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from recsys.config import require
 
@@ -21,18 +22,25 @@ class IndexOptions:
     refine: int = 40
     """ivfpq: candidates per answer that the codes propose and exact scores order; 1 to 1000."""
     hnsw_m: int = 32
-    """hnsw: links per item and layer (twice that at the bottom); 2 to 512. Memory: V * 8 * hnsw_m bytes."""
+    """hnsw, qdrant, pgvector: links per item and layer (twice that at the bottom); 2 to 512, pgvector 100.
+    Memory: V * 8 * hnsw_m bytes."""
     ef_construction: int = 200
-    """hnsw: candidates kept while an item is linked; 1 to 10,000."""
+    """hnsw, qdrant, pgvector: candidates kept while an item is linked; 1 to 10,000, pgvector 1000."""
     ef_search: int = 128
-    """hnsw and gpu-cagra: candidates kept while a query is answered, raised to the number of answers; 1 to
-    100,000. Recall's knob: 0.95 of the 100 best at 100,000 clustered items."""
+    """hnsw, gpu-cagra, qdrant, pgvector: candidates kept while a query is answered, raised to the number of
+    answers; 1 to 100,000. Recall's knob: 0.95 of the 100 best at 100,000 clustered items."""
     threads: int = 0
     """Threads of a FAISS search; 0 leaves FAISS's own setting, which holds per calling thread. A serving
     process takes 1 and scales by processes: with a busy neighbour, two threads answered 157 requests per
     second where one answered 1,126. 0 to 1024."""
     seed: int = 0
     """ivf, ivfpq: of the choice of training vectors and starting centres."""
+    url: str = ""
+    """qdrant: address of the server, http://host:6333; its key is read from QDRANT_API_KEY."""
+    dsn: str = ""
+    """pgvector: connection string without a password, which libpq reads from PGPASSWORD or ~/.pgpass."""
+    collection: str = ""
+    """qdrant, pgvector: name of the index there: a letter, then up to 39 letters, digits and underscores."""
 
     def __post_init__(self) -> None:
         """Check ranges."""
@@ -48,6 +56,10 @@ class IndexOptions:
         ):
             value = getattr(self, name)
             require(least <= value <= most, f"index.{name}", value, f"between {least} and {most}")
+
+    def as_saved(self) -> dict[str, Any]:
+        """All fields by name, but for an address that there is none of."""
+        return {name: value for name, value in asdict(self).items() if value != ""}
 
     def lists(self, n_items: int) -> int:
         """Number of inverted lists for V items."""

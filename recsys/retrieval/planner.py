@@ -40,12 +40,14 @@ class Engine:
         selectors: it honours a set of allowed items. Classic GPU indexes drop it silently: False.
         selector_share: least allowed share at which it may be trusted with one.
         deepest: most items it returns for a query.
+        longest_list: most items that it is told to allow, or to leave out, whichever are fewer; None for any.
     """
 
     exact: bool
     selectors: bool
     selector_share: float
     deepest: int
+    longest_list: int | None = None
 
 
 class Step(NamedTuple):
@@ -99,7 +101,8 @@ def _step(filters: Filters, rows: Ints, excluded: int, k: int, engine: Engine) -
     denied = filters.n_items - len(allowed)
     if denied + excluded <= FETCH_DEPTH and k + denied + excluded <= _worthwhile(filters, engine):
         return Step("fetch", rows, denied + excluded)
-    trusted = engine.selectors and share >= engine.selector_share
+    short = engine.longest_list is None or min(len(allowed), denied) <= engine.longest_list
+    trusted = engine.selectors and share >= engine.selector_share and short
     if trusted and (len(rows) < BATCH_FOR_BLAS if engine.exact else shallow):
         return Step("selector", rows, excluded)
     return Step("gather" if engine.exact else "scan", rows, excluded)

@@ -4,14 +4,13 @@ This module knows the parts of an index and not the class that holds them togeth
 """
 
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, cast
 
 import torch
 
 from recsys.errors import ArgumentError, ConfigError, RetrievalError
-from recsys.retrieval.backends import SearchBackend, build_backend, choose_kind
+from recsys.retrieval.backends import SearchBackend, build_backend, check_place, choose_kind
 from recsys.retrieval.bundle import MANIFEST, Contents, Manifest, read_bundle, write_bundle
 from recsys.retrieval.categories import Categories
 from recsys.retrieval.changes import Changes
@@ -43,6 +42,11 @@ class IndexParts(Protocol):
         """(V, d) as searched."""
 
 
+def catalog_name(fingerprint: str, vocabulary: str) -> str:
+    """Names the encoder and the item ids of an index to the server that it lies on."""
+    return f"{fingerprint} {vocabulary}"
+
+
 def save_index(
     index: IndexParts,
     folder: str | Path,
@@ -71,7 +75,7 @@ def save_index(
         width=index.width,
         fingerprint=index.fingerprint,
         vocabulary=index.vocabulary,
-        options=asdict(index.options),
+        options=index.options.as_saved(),
         golden_recall=recall,
         notes=index.notes,
     )
@@ -111,7 +115,13 @@ def load_index(
     metric = cast(Metric, manifest.metric)
     try:
         options = IndexOptions(**manifest.options)
-        backend = build_backend(resolved, vectors, metric, options, parts)
+    except (TypeError, ConfigError):
+        raise damaged from None
+    if resolved != manifest.built_kind:
+        check_place(resolved, options)
+    try:
+        catalog = catalog_name(manifest.fingerprint, manifest.vocabulary)
+        backend = build_backend(resolved, vectors, metric, options, parts, catalog=catalog)
         categories = None
         if "categories" in contents:
             categories = Categories.from_tensors(contents["categories"], manifest.items)
@@ -123,7 +133,7 @@ def load_index(
     except (KeyError, TypeError, ConfigError, ArgumentError):
         raise damaged from None
     except RetrievalError as error:
-        raise RetrievalError(f"{file}: {error}") from None
+        raise type(error)(f"{file}: {error}") from None
     index = make(
         backend,
         kind=resolved,

@@ -235,7 +235,7 @@ def test_an_approximate_index_that_finds_too_little_is_found_out(
     ItemIndex.build(vectors, kind="hnsw", fingerprint="f").save(tmp_path / "index")
     monkeypatch.setattr(
         GraphProposer,
-        "propose",
+        "find",
         lambda self, queries, count, selector: np.tile(np.arange(count), (len(queries), 1)),
     )
     with pytest.raises(RetrievalError, match="of its golden queries' best items"):

@@ -150,7 +150,7 @@ def test_a_selector_at_the_door_of_a_classic_index_is_refused(library: Library) 
     index = ItemIndex.build(vectors(), kind="gpu-ivf", fingerprint="f")
     selector = faiss.IDSelectorBatch(np.arange(10))
     with pytest.raises(RetrievalError, match="ignore selectors silently"):
-        index.backend._proposer.propose(vectors(1), 3, selector)  # type: ignore[attr-defined]
+        index.backend._proposer.search.find(vectors(1), 3, selector)  # type: ignore[attr-defined]
     from recsys.retrieval.flat import search_with
 
     with pytest.raises(RetrievalError, match="ignores selectors"):

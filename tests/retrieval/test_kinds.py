@@ -220,7 +220,7 @@ def test_an_index_that_ignores_its_selector_breaks_no_filter_and_is_counted() ->
     index = ItemIndex.build(vectors, kind="hnsw", fingerprint="f")
     proposer: Any = index.backend._proposer  # type: ignore[attr-defined]
     honest = proposer.propose
-    proposer.propose = lambda queries, count, selector: honest(queries, count, None)
+    proposer.propose = lambda queries, count, allowed: honest(queries, count, None)
     allowed = np.concatenate([np.arange(0, 3000, 2), np.arange(1, 1500, 2)])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(planner, "GATHER_ITEMS", 0)
@@ -236,7 +236,7 @@ def test_a_batch_that_is_completed_as_a_whole_keeps_its_order() -> None:
     vectors = clustered(3000, 8, 1)
     index = ItemIndex.build(vectors, kind="hnsw", fingerprint="f")
     proposer: Any = index.backend._proposer  # type: ignore[attr-defined]
-    proposer.propose = lambda queries, count, selector: np.full((len(queries), count), -1)
+    proposer.propose = lambda queries, count, allowed: np.full((len(queries), count), -1)
     exclude = jagged([[5, 7, 9, 11, 2000], [6]])
     found = index.search(vectors[:2], 3, exclude=exclude)
     wanted = ItemIndex.build(vectors, kind="flat", fingerprint="f").search(vectors[:2], 3, exclude=exclude)
