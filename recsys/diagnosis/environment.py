@@ -79,14 +79,14 @@ def threads() -> dict[str, Any]:
 def faiss() -> dict[str, Any]:
     """FAISS's distributions, how it was built, and the kinds of index that can be built here."""
     from recsys.errors import MissingDependencyError
-    from recsys.retrieval.backends import known_kinds
+    from recsys.retrieval.backends import known_kinds, on_server
     from recsys.retrieval.faiss_library import installed_distributions, load_faiss
     from recsys.retrieval.gpu_library import has_cuvs, load_gpu_faiss
 
     facts: dict[str, Any] = {
         "distributions": [f"{name} {number}" for name, number in installed_distributions()]
     }
-    kinds = [kind for kind in known_kinds() if kind != "auto"]
+    kinds = [kind for kind in known_kinds() if kind != "auto" and not on_server(kind)]
     try:
         library = load_faiss()
         facts["build"] = str(library.get_compile_options()).strip()

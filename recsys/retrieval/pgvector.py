@@ -1,7 +1,7 @@
 """The `pgvector` kind: a table of Postgres with pgvector's graph proposes the items.
 
-A filter leaves pgvector's graph next to nothing (0 to 5 of 100 answers at 5% allowed). From 0.8 on it can walk
-on until it has enough or has looked at hnsw.max_scan_tuples; what it leaves short then is finished here.
+A filter leaves pgvector's graph next to nothing (0 to 5 of 100 answers at 5% allowed). From 0.8 on it can
+walk on until it has enough or has looked at hnsw.max_scan_tuples; what it leaves short then is finished here.
 """
 
 from functools import partial
@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
+from recsys.errors import IndexServerError
 from recsys.retrieval.addresses import check_collection, check_dsn
 from recsys.retrieval.approximate import ApproximateBackend
 from recsys.retrieval.backends import Parts
@@ -22,7 +23,6 @@ from recsys.retrieval.planner import GRAPH_SHARE, Engine
 from recsys.retrieval.remote import (
     LONGEST_LIST,
     PART,
-    IndexServerError,
     as_rows,
     check_part,
     digest_of,

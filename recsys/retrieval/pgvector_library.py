@@ -3,8 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from recsys.errors import MissingDependencyError, RetrievalError
-from recsys.retrieval.remote import IndexServerError
+from recsys.errors import IndexServerError, MissingDependencyError, RetrievalError
 
 OLDEST = (0, 8)
 """pgvector before 0.8 cannot go on with a search that a filter has left short."""

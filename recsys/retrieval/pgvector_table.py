@@ -9,11 +9,11 @@ The table that the view showed before is kept for services that still search it;
 import json
 from typing import Any
 
-from recsys.errors import ArgumentError, RetrievalError
+from recsys.errors import ArgumentError, IndexServerError, RetrievalError
 from recsys.retrieval.metric import Floats32
 from recsys.retrieval.options import IndexOptions
 from recsys.retrieval.pgvector_library import connect, load_pgvector, said
-from recsys.retrieval.remote import FORMAT, IndexServerError, facts_of, is_ours, mismatch, name_of
+from recsys.retrieval.remote import FORMAT, facts_of, is_ours, mismatch, name_of
 
 _WIDEST = 2000
 """Most columns of a vector that pgvector builds a graph over."""

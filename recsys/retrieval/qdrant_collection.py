@@ -10,11 +10,11 @@ builds that were killed, are removed. A collection is whole if it holds as many 
 import time
 from typing import Any
 
-from recsys.errors import RetrievalError
+from recsys.errors import IndexServerError, RetrievalError
 from recsys.retrieval.metric import Floats32
 from recsys.retrieval.options import IndexOptions
 from recsys.retrieval.qdrant_library import connect, gone, load_qdrant, speaking_of
-from recsys.retrieval.remote import FORMAT, IndexServerError, facts_of, is_ours, mismatch, name_of
+from recsys.retrieval.remote import FORMAT, facts_of, is_ours, mismatch, name_of
 
 _POINTS = 1000
 """Points of one request."""

@@ -5,9 +5,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from recsys.errors import MissingDependencyError, RetrievalError
+from recsys.errors import IndexServerError, MissingDependencyError, RetrievalError
 from recsys.retrieval.addresses import QDRANT_KEY
-from recsys.retrieval.remote import IndexServerError
 
 
 def load_qdrant() -> Any:

@@ -36,10 +36,6 @@ PART = 64
 """Queries of one request."""
 
 
-class IndexServerError(RetrievalError):
-    """The server that an index lies on cannot be reached, or the index is no longer there."""
-
-
 class OwnScan:
     """The run's own vectors: exact scans by the ranking kernel, on the CPU.
 

