@@ -144,7 +144,7 @@ class ItemIndex:
                 f"vectors has shape {tuple(checked.shape)}: give at least one item and one column"
             )
         resolved, reason = choose_kind(kind, checked)
-        check_place(resolved, settings)
+        check_place(kind, settings)
         known_metric = cast(Metric, metric)
         if metric == "cosine":
             checked = torch.from_numpy(normalized(checked.cpu().numpy())).to(checked.device)

@@ -11,25 +11,24 @@ from torch import Tensor
 
 from recsys.errors import IndexServerError
 from recsys.retrieval.addresses import check_collection, check_dsn
-from recsys.retrieval.approximate import ApproximateBackend
 from recsys.retrieval.backends import Parts
 from recsys.retrieval.connections import Connections
 from recsys.retrieval.filters import Ints
 from recsys.retrieval.metric import Floats32, Metric
 from recsys.retrieval.options import IndexOptions
 from recsys.retrieval.pgvector_library import Session, load_pgvector, open_session, said
-from recsys.retrieval.pgvector_table import build_table, check_table, gone, operator
+from recsys.retrieval.pgvector_table import build_table, check_table, gone, operator, publish_table
 from recsys.retrieval.planner import GRAPH_SHARE, Engine
 from recsys.retrieval.remote import (
     LONGEST_LIST,
     PART,
+    RemoteBackend,
     as_rows,
     check_part,
     digest_of,
     digest_part,
     listed,
     name_of,
-    over_server,
     own_copy,
 )
 
@@ -95,6 +94,10 @@ class TableProposer:
         """What names the table."""
         return digest_part(self._digest)
 
+    def publish(self) -> None:
+        """See `ServerProposer`."""
+        publish_table(self._dsn, self._collection, self._digest)
+
     def _search(
         self, session: Session, *, statement: Any, part: Floats32, count: int, ids: list[int] | None
     ) -> list[list[int]]:
@@ -133,7 +136,7 @@ def build(
     options: IndexOptions,
     parts: Parts | None = None,
     catalog: str = "",
-) -> ApproximateBackend:
+) -> RemoteBackend:
     """Make the table, or open the one that was made of these vectors.
 
     Args:
@@ -158,4 +161,4 @@ def build(
     else:
         check_part(parts, digest)
     proposer = TableProposer(options, digest, len(own), l2=metric == "l2")
-    return over_server(own, metric, proposer)
+    return RemoteBackend(own, metric, proposer)

@@ -1,12 +1,12 @@
-"""An index as a table of Postgres: made, named and published in one transaction, so that a kill leaves none.
+"""An index as a table of Postgres: made in one transaction and published in another; a kill leaves no half.
 
-    items_0123456789ab    the table: id, v, and pgvector's graph over v; its comment says what it is
-    items                 a view of the newest one, for whoever else wants to read the vectors
-
-The table that the view showed before is kept for services that still search it; older ones are dropped.
+items_0123456789ab    the table: id, v, and pgvector's graph over v; its comment says what it is
+items                 a view of the one that was saved last, for whoever else wants to read the vectors
 """
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from recsys.errors import ArgumentError, IndexServerError, RetrievalError
@@ -47,11 +47,11 @@ def operator(l2: bool) -> tuple[str, str]:
 def build_table(
     dsn: str, collection: str, digest: str, vectors: Floats32, options: IndexOptions, *, l2: bool
 ) -> None:
-    """Make the table unless it is there, and let the view show it.
+    """Make the table unless it is there.
 
     Args:
         dsn: of the database.
-        collection: name of the view.
+        collection: name of the view that will show it.
         digest: of the index.
         vectors: (V, d).
         options: of the graph.
@@ -63,18 +63,41 @@ def build_table(
         IndexServerError: it cannot be reached.
     """
     check_buildable(vectors.shape[1], options)
+    with _transaction(dsn, collection) as connection:
+        _shown(connection, collection, dsn)
+        if _digest(connection, name_of(collection, digest)) != digest:
+            _make(connection, name_of(collection, digest), digest, vectors, options, l2)
+
+
+def publish_table(dsn: str, collection: str, digest: str) -> None:
+    """Let the view show the table, and drop all tables but it and the one that was shown before.
+
+    Args:
+        dsn: of the database.
+        collection: name of the view.
+        digest: of the index.
+
+    Raises:
+        RetrievalError: the server refuses, or the name is that of something else.
+        IndexServerError: it cannot be reached.
+    """
+    with _transaction(dsn, collection) as connection:
+        before = _shown(connection, collection, dsn)
+        if before != digest:
+            _show(connection, collection, digest)
+            _drop_others(connection, collection, {name_of(collection, d) for d in (digest, before) if d})
+
+
+@contextmanager
+def _transaction(dsn: str, collection: str) -> Iterator[Any]:
+    """A connection in a transaction of which there is one at a time for a collection."""
     psycopg = load_pgvector()
     try:
         connection = connect(dsn, making=True)
         try:
             with connection.transaction():
-                key = int.from_bytes(f"recsys {collection}".encode()[:8])
-                connection.execute("SELECT pg_advisory_xact_lock(%s)", (key % 2**63,))
-                before = _shown(connection, collection, dsn)
-                if _digest(connection, name_of(collection, digest)) != digest:
-                    _make(connection, name_of(collection, digest), digest, vectors, options, l2)
-                _show(connection, collection, digest)
-                _drop_others(connection, collection, {name_of(collection, d) for d in (digest, before) if d})
+                connection.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", (collection,))
+                yield connection
         finally:
             connection.close()
     except psycopg.OperationalError as error:
@@ -181,8 +204,6 @@ def _make(
 def _show(connection: Any, collection: str, digest: str) -> None:
     """Let the view show an index. Another width is another type, which a view's column cannot take."""
     sql = load_pgvector().sql
-    if _digest(connection, collection) == digest:
-        return
     view, table = sql.Identifier(collection), sql.Identifier(name_of(collection, digest))
     connection.execute(sql.SQL("DROP VIEW IF EXISTS {}").format(view))
     connection.execute(sql.SQL("CREATE VIEW {} AS SELECT id, v FROM {}").format(view, table))

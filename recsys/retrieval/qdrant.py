@@ -7,25 +7,24 @@ from typing import Any, TypeVar
 from torch import Tensor
 
 from recsys.retrieval.addresses import check_collection, check_url
-from recsys.retrieval.approximate import ApproximateBackend
 from recsys.retrieval.backends import Parts
 from recsys.retrieval.connections import Connections
 from recsys.retrieval.filters import Ints
 from recsys.retrieval.metric import Floats32, Metric
 from recsys.retrieval.options import IndexOptions
 from recsys.retrieval.planner import GRAPH_SHARE, Engine
-from recsys.retrieval.qdrant_collection import build_collection, check_whole
+from recsys.retrieval.qdrant_collection import build_collection, check_whole, publish_collection
 from recsys.retrieval.qdrant_library import connect, load_qdrant, lost, speaking_of
 from recsys.retrieval.remote import (
     LONGEST_LIST,
     PART,
+    RemoteBackend,
     as_rows,
     check_part,
     digest_of,
     digest_part,
     listed,
     name_of,
-    over_server,
     own_copy,
 )
 
@@ -52,7 +51,7 @@ class CollectionProposer:
 
     def __init__(self, options: IndexOptions, digest: str, n_items: int) -> None:
         self._models = load_qdrant().models
-        self._url, self._digest = options.url, digest
+        self._url, self._collection, self._digest = options.url, options.collection, digest
         self._name = name_of(options.collection, digest)
         self._ef_search = options.ef_search
         self._n_items = n_items
@@ -96,6 +95,10 @@ class CollectionProposer:
         """What names the collection."""
         return digest_part(self._digest)
 
+    def publish(self) -> None:
+        """See `ServerProposer`."""
+        publish_collection(self._url, self._collection, self._digest)
+
     def _asked(self, work: Callable[[Any], T]) -> T:
         """Do something with a client.
 
@@ -116,7 +119,7 @@ def build(
     options: IndexOptions,
     parts: Parts | None = None,
     catalog: str = "",
-) -> ApproximateBackend:
+) -> RemoteBackend:
     """Make the collection, or open the one that was made of these vectors.
 
     Args:
@@ -140,4 +143,4 @@ def build(
         build_collection(options.url, options.collection, digest, own.numpy(), options, l2=metric == "l2")
     else:
         check_part(parts, digest)
-    return over_server(own, metric, CollectionProposer(options, digest, len(own)))
+    return RemoteBackend(own, metric, CollectionProposer(options, digest, len(own)))

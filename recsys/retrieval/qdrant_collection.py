@@ -1,13 +1,15 @@
 """An index as a collection of Qdrant: made beside the others, then named by one change of an alias.
 
     items_0123456789ab    the collection: a point for each row, its number the row's
-    items                 an alias of the newest one
+    items                 an alias of the one that was saved last
 
-The collection that the alias meant before is kept for services that still search it; older ones, and those of
-builds that were killed, are removed. A collection is whole if it holds as many points as it says.
+A collection is whole if it holds as many points as it says. What a killed build leaves is removed when the
+next index of the name is published.
 """
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from recsys.errors import IndexServerError, RetrievalError
@@ -27,11 +29,11 @@ _PATIENCE = 3600.0
 def build_collection(
     url: str, collection: str, digest: str, vectors: Floats32, options: IndexOptions, *, l2: bool
 ) -> None:
-    """Make the collection unless it is there, and let the alias mean it.
+    """Make the collection unless it is there.
 
     Args:
         url: of the server.
-        collection: the alias.
+        collection: the alias that it will have.
         digest: of the index.
         vectors: (V, d).
         options: of the graph.
@@ -41,24 +43,56 @@ def build_collection(
         RetrievalError: the server refuses, or the alias is the name of a collection.
         IndexServerError: it cannot be reached.
     """
-    client = connect(url, _SECONDS)
     name = name_of(collection, digest)
+    with _client(url, name) as client:
+        there = _names(client)
+        if collection in there:
+            raise RetrievalError(
+                f"{url}: {collection} is a collection and no item index's alias; choose another collection="
+            )
+        if name not in there or not _is_whole(client, name, digest, len(vectors)):
+            _make(client, url, name, digest, vectors, options, l2)
+
+
+def publish_collection(url: str, collection: str, digest: str) -> None:
+    """Let the alias mean the collection, in one step, and remove all but it and the one that it meant before.
+
+    Args:
+        url: of the server.
+        collection: the alias.
+        digest: of the index.
+
+    Raises:
+        IndexServerError: the server cannot be reached, or the collection is not there.
+    """
+    models, name = load_qdrant().models, name_of(collection, digest)
+    with _client(url, name) as client:
+        meant = {own.alias_name: own.collection_name for own in client.get_aliases().aliases}
+        before = meant.get(collection)
+        if before == name:
+            return
+        steps: list[Any] = []
+        if before is not None:
+            steps.append(models.DeleteAliasOperation(delete_alias=models.DeleteAlias(alias_name=collection)))
+        made = models.CreateAlias(collection_name=name, alias_name=collection)
+        client.update_collection_aliases([*steps, models.CreateAliasOperation(create_alias=made)])
+        for other in sorted(_names(client) - {name, before}):
+            if is_ours(other, collection) and _metadata(client, other).get("format") == FORMAT:
+                client.delete_collection(other)
+
+
+@contextmanager
+def _client(url: str, name: str) -> Iterator[Any]:
+    client = connect(url, _SECONDS)
     try:
         with speaking_of(url, name):
-            there = {own.name for own in client.get_collections().collections}
-            if collection in there:
-                raise RetrievalError(
-                    f"{url}: {collection} is a collection and not an item index's alias; "
-                    "choose another collection="
-                )
-            if name not in there or not _is_whole(client, name, digest, len(vectors)):
-                _make(client, url, name, digest, vectors, options, l2)
-            before = _publish(client, collection, name)
-            for other in sorted(there - {name, before}):
-                if is_ours(other, collection) and _metadata(client, other).get("format") == FORMAT:
-                    client.delete_collection(other)
+            yield client
     finally:
         client.close()
+
+
+def _names(client: Any) -> set[str]:
+    return {own.name for own in client.get_collections().collections}
 
 
 def check_whole(client: Any, url: str, name: str, digest: str, n_items: int) -> None:
@@ -116,17 +150,3 @@ def _make(
         if time.monotonic() > until:
             raise IndexServerError(f"{url}: {name} is not ready after {_PATIENCE:.0f} s; see to the server")
         time.sleep(0.1)
-
-
-def _publish(client: Any, collection: str, name: str) -> str | None:
-    """Let the alias mean a collection, in one step; return what it meant before."""
-    models = load_qdrant().models
-    before = {own.alias_name: own.collection_name for own in client.get_aliases().aliases}.get(collection)
-    if before == name:
-        return None
-    steps: list[Any] = []
-    if before is not None:
-        steps.append(models.DeleteAliasOperation(delete_alias=models.DeleteAlias(alias_name=collection)))
-    made = models.CreateAlias(collection_name=name, alias_name=collection)
-    client.update_collection_aliases([*steps, models.CreateAliasOperation(create_alias=made)])
-    return before

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from recsys.errors import IndexServerError, MissingDependencyError, RetrievalError
+from recsys.errors import IndexServerError, MissingDependencyError, RecsysError, RetrievalError
 from recsys.retrieval.addresses import QDRANT_KEY
 
 
@@ -79,6 +79,10 @@ def speaking_of(url: str, collection: str) -> Iterator[None]:
         raise wrong(
             f"{url}: the index server answers {error.status_code} ({_said(error)}); see to the server"
         ) from None
+    except RecsysError:
+        raise
+    except ValueError:  # of JSON, or of pydantic
+        raise IndexServerError(f"{url}: what answers there is no Qdrant server; see to the address") from None
 
 
 def gone(url: str, collection: str) -> IndexServerError:

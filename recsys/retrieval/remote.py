@@ -5,12 +5,14 @@ row is checked, scored in float64 and ordered, and a query that is left short is
 Short allow-lists are scanned here in the first place: copying a few vectors takes less than asking a server.
 
 What lies on the server is named by a digest of its vectors, their catalog and the options it was built by. It
-is never changed: another index is another collection, made beside the first.
+is never changed: another index is another collection, made beside the first. When a folder holds the new one,
+it gets the name that was asked for, and the one before is kept for services that still search it. Killed at
+any moment, the folder names an index that is there. A name belongs to one run: its older indexes are removed.
 """
 
 import hashlib
 import json
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -80,9 +82,34 @@ class OwnScan:
         return scores, ordered
 
 
-def over_server(vectors: Tensor, metric: Metric, proposer: Proposer) -> ApproximateBackend:
-    """The backend of an index on a server over the run's own vectors."""
-    return ApproximateBackend(OwnScan(vectors, metric), proposer, metric)
+class ServerProposer(Proposer, Protocol):
+    """What lies on a server."""
+
+    def publish(self) -> None:
+        """Give it the collection's name, and remove all others of that name but the one that had it before.
+
+        Raises:
+            RetrievalError: the name is that of something else.
+            IndexServerError: the server cannot be reached.
+        """
+
+
+class RemoteBackend(ApproximateBackend):
+    """An index on a server over the run's own vectors.
+
+    Args:
+        vectors: (V, d) float32 on the CPU.
+        metric: of the scores.
+        proposer: what lies on the server.
+    """
+
+    def __init__(self, vectors: Tensor, metric: Metric, proposer: ServerProposer) -> None:
+        super().__init__(OwnScan(vectors, metric), proposer, metric)
+        self._on_server = proposer
+
+    def publish(self) -> None:
+        """See `ServerProposer`; called once the index is saved, before which nothing may be removed."""
+        self._on_server.publish()
 
 
 def own_copy(vectors: Tensor) -> Tensor:

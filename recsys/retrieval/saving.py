@@ -5,12 +5,12 @@ This module knows the parts of an index and not the class that holds them togeth
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, Protocol, TypeVar, cast, runtime_checkable
 
 import torch
 
 from recsys.errors import ArgumentError, ConfigError, RetrievalError
-from recsys.retrieval.backends import SearchBackend, build_backend, check_place, choose_kind
+from recsys.retrieval.backends import SearchBackend, build_backend, check_place, choose_kind, on_server
 from recsys.retrieval.bundle import MANIFEST, Contents, Manifest, read_bundle, write_bundle
 from recsys.retrieval.categories import Categories
 from recsys.retrieval.changes import Changes
@@ -40,6 +40,14 @@ class IndexParts(Protocol):
     @property
     def vectors(self) -> torch.Tensor:
         """(V, d) as searched."""
+
+
+@runtime_checkable
+class Published(Protocol):
+    """A backend that somebody has to be told of once the index is saved."""
+
+    def publish(self) -> None:
+        """Let what was saved now take the place of what was saved before."""
 
 
 def catalog_name(fingerprint: str, vocabulary: str) -> str:
@@ -79,7 +87,10 @@ def save_index(
         golden_recall=recall,
         notes=index.notes,
     )
-    return write_bundle(folder, manifest, contents)
+    state = write_bundle(folder, manifest, contents)
+    if isinstance(backend, Published):
+        backend.publish()
+    return state
 
 
 def load_index(
@@ -117,7 +128,7 @@ def load_index(
         options = IndexOptions(**manifest.options)
     except (TypeError, ConfigError):
         raise damaged from None
-    if resolved != manifest.built_kind:
+    if on_server(resolved) and resolved != manifest.built_kind:
         check_place(resolved, options)
     try:
         catalog = catalog_name(manifest.fingerprint, manifest.vocabulary)

@@ -1,7 +1,8 @@
 """What the `qdrant` kind asks of a Qdrant server, over HTTP, answered by the client's own local mode.
 
 No package registry has the server. The local mode is Qdrant's reading of its own rules in Python: filters,
-distances, aliases and metadata are its; a graph it has none, so that it finds the best points always.
+distances, aliases and metadata are its; a graph it has none, so that it finds the best points always, and the
+parameters of a graph's search are left out.
 """
 
 import json
@@ -20,6 +21,7 @@ class StandIn:
     """A store of collections that outlives the server in front of it.
 
     Attributes:
+        url: where it is served now.
         seen: method and path of each request.
         key: that every request must carry; None asks for none.
         failing: status that is answered instead; 0 for none.
@@ -27,6 +29,7 @@ class StandIn:
 
     def __init__(self) -> None:
         self.store = QdrantClient(":memory:")
+        self.url = ""
         self.lock = threading.Lock()
         self.seen: list[str] = []
         self.key: str | None = None
@@ -44,8 +47,9 @@ class StandIn:
         server.daemon_threads = True
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
+        self.url = f"http://127.0.0.1:{server.server_address[1]}"
         try:
-            yield f"http://127.0.0.1:{server.server_address[1]}"
+            yield self.url
         finally:
             server.shutdown()
             server.server_close()
@@ -83,7 +87,7 @@ class StandIn:
         if action == ["points", "count"]:
             return store.count(name)
         assert action == ["points", "query", "batch"], path
-        requests = [models.QueryRequest.model_validate(one) for one in body["searches"]]
+        requests = [models.QueryRequest.model_validate(one | {"params": None}) for one in body["searches"]]
         return store.query_batch_points(name, requests)
 
 

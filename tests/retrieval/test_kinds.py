@@ -1,6 +1,7 @@
 """Every kind of index keeps the promises of the exact one, whatever it finds."""
 
 import importlib.util
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -68,6 +69,26 @@ def searches(draw: st.DrawFn) -> dict[str, Any]:
 def test_no_kind_ever_breaks_a_filter_and_all_answer_as_many_as_exist(
     kind: str, case: dict[str, Any]
 ) -> None:
+    keeps_its_promises(kind, case)
+
+
+def keeps_its_promises(
+    kind: str,
+    case: dict[str, Any],
+    options: dict[str, object] | None = None,
+    before: Callable[[pytest.MonkeyPatch, ItemIndex], None] = lambda patch, index: None,
+) -> ItemIndex:
+    """Search once as a case says, and look at every answer.
+
+    Args:
+        kind: of index.
+        case: one of `searches`.
+        options: of the index.
+        before: called once it is built, with a patch that lasts for the search.
+
+    Returns:
+        The index.
+    """
     rng = np.random.default_rng(case["seed"])
     n, b, k, metric = case["n"], case["b"], case["k"], case["metric"]
     vectors = rng.integers(-case["reach"], case["reach"] + 1, (n, case["d"])).astype(np.float32)
@@ -78,10 +99,11 @@ def test_no_kind_ever_breaks_a_filter_and_all_answer_as_many_as_exist(
 
     exclude = [[*(pick(case["exclude_share"]) or []), *rng.integers(0, n, 2).tolist()] for _ in range(b)]
     allow, deny = pick(case["allow_share"]), pick(case["deny_share"])
-    index = ItemIndex.build(vectors, kind=kind, metric=metric, fingerprint="f")
+    index = ItemIndex.build(vectors, kind=kind, metric=metric, fingerprint="f", options=options)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(planner, "GATHER_ITEMS", case["gather"])
         patch.setattr(planner, "FETCH_DEPTH", case["depth"])
+        before(patch, index)
         scores, ids = index.search(queries, k, exclude=jagged(exclude), allow=allow, deny=deny)
 
     truth = true_scores(vectors, queries, metric)
@@ -98,6 +120,7 @@ def test_no_kind_ever_breaks_a_filter_and_all_answer_as_many_as_exist(
             best = sorted(pool, key=lambda i: (-truth[row, i], i))[:k]
             assert found == best
     assert index.counters.get("refused", 0) == 0
+    return index
 
 
 @pytest.mark.parametrize("metric", METRICS)
