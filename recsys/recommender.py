@@ -85,6 +85,7 @@ class Recommender:
 
     _folder: Path | None = None
     _index_is_own = False
+    _parent: Mapping[str, Any] | None = None
     _similar: SimilarItems | None = None
 
     @hinted
@@ -164,6 +165,7 @@ class Recommender:
         notify: Callable[[str], None] | None = None,
         callbacks: Sequence[Callback] = (),
         data_options: Mapping[str, Any] | None = None,
+        from_run: str | Path | None = None,
     ) -> "Recommender":
         """Train on a log. What fails or is interrupted leaves this object, and a whole run, as they were.
 
@@ -184,6 +186,10 @@ class Recommender:
             callbacks: told of the start, of every epoch and of the end; loggers are in
                 :mod:`recsys.training.loggers`.
             data_options: keywords of :func:`recsys.prepare` for a log: its columns, its split...
+            from_run: folder of a run that goes on with these data, by its own settings unless others are
+                given. Items and users may be others: a known item keeps its vector and its moments, a new one
+                starts from its features or from the items beside it, one that is gone is left out. `epochs`
+                counts from now on; ``out`` is a run of its own, and may be the run itself with ``overwrite``.
 
         Raises:
             DataError, ConfigError, RunError: see the message.
@@ -201,6 +207,7 @@ class Recommender:
                 notify=notify or (lambda line: None),
                 callbacks=callbacks,
                 processes=processes,
+                from_run=from_run,
             )
             if out is not None:
                 fitted = fitting.into(out, given, resume=resume, overwrite=overwrite)
@@ -212,7 +219,7 @@ class Recommender:
         self.encoder_, self.store_, self._names = fitted.encoder, fitted.store, names
         self.training_, self.history_ = fitted.training, History(fitted.history, fitted.training.select)
         self._decoder: Decoder | None = None
-        self._folder = None if out is None else user_path(out)
+        self._folder, self._parent = None if out is None else user_path(out), fitted.parent
         return self
 
     @hinted
@@ -249,7 +256,7 @@ class Recommender:
         store = self.store_ if data is None else on_catalog(open_store(data), self._names)
         decoder = None if vectors == "embedding" else self._decoder_of(vectors, aggregate)
         with prefer_backend(self.backend):
-            return evaluate_decoder(
+            result = evaluate_decoder(
                 encoder,
                 store,
                 decoder,
@@ -261,6 +268,8 @@ class Recommender:
                 name=encoder_name(encoder),
                 tie_orders=tie_orders,
             )
+        result.protocol["parent"] = self._parent
+        return result
 
     @hinted
     def recommend(
@@ -653,6 +662,7 @@ class Recommender:
             history=self.history_,
             overwrite=overwrite,
             save_index=None if self._decoder is None else self.save_index,
+            parent=self._parent,
         )
         self._folder = user_path(path)
 
@@ -679,7 +689,7 @@ class Recommender:
             RunError, DataError, RetrievalError: missing, unfinished or damaged; the message says which file.
         """
         run = RunFolder(user_path(path))
-        encoder, training, preset, store = read_run_and_data(run.path)
+        encoder, training, preset, store, parent = read_run_and_data(run.path)
         model = cls(
             encoder_name(encoder),
             preset=preset,
@@ -695,7 +705,7 @@ class Recommender:
         model.training_ = training
         model.history_ = read_history(run.metrics, training.select)
         model._decoder = None
-        model._folder = run.path
+        model._folder, model._parent = run.path, parent
         model._names = Names(model.store_)
         if with_index and bundle_exists(run.index):
             digest = model._names.items.digest()

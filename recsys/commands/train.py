@@ -58,6 +58,15 @@ def train(
     resume: Annotated[
         bool, typer.Option(help="Go on from the run's checkpoint, by its own settings.")
     ] = False,
+    from_run: Annotated[
+        Path | None,
+        typer.Option(
+            "--from",
+            metavar="RUN",
+            help="Go on from a run with these data: known items keep what they learned, new ones join.",
+            show_default=False,
+        ),
+    ] = None,
     overwrite: Annotated[
         bool,
         typer.Option(
@@ -95,9 +104,12 @@ def train(
     from recsys.run_folder.settings import names_to_go_on_with
     from recsys.training.processes import launched
 
-    if resume:
+    if resume or from_run is not None:
         # What was not said is the run's own.
-        its_encoder, its_preset = names_to_go_on_with(out, overwrite=overwrite) or (None, None)
+        before = names_to_go_on_with(out, overwrite=overwrite) if resume else None
+        if before is None and from_run is not None:
+            before = names_to_go_on_with(from_run)
+        its_encoder, its_preset = before or (None, None)
         encoder = encoder if _said(context, "encoder") else its_encoder or encoder
         preset = preset if _said(context, "preset") else its_preset or preset
     model = Recommender(
@@ -123,6 +135,7 @@ def train(
             notify=say,
             callbacks=loggers,
             data_options=chosen({**options, "time_zone": time_zone, "items": items}, *OPTIONS),
+            from_run=from_run,
         )
         fitted = True
         if launched()[0]:

@@ -15,6 +15,7 @@ _ARGUMENT = re.compile(r"""(?<![\w./\['"=@-])([a-z][a-z_]*)=('[^']*'|"[^"]*"|\[[
 
 _OTHERWISE = {
     "ks": "--k",
+    "from_run": "--from",
     "users": "--user",
     "histories": "--history",
     "exclude_seen": "--include-seen",

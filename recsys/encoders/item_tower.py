@@ -22,11 +22,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from recsys.encoders.item_projection import Projection
-from recsys.encoders.items import DEVIATION, HashedItemEmbedding, ItemEmbedding
+from recsys.encoders.items import DEVIATION, HashedItemEmbedding, ItemEmbedding, NumberedItems
 from recsys.encoders.later_items import LaterItems
 from recsys.errors import ArgumentError
 from recsys.kernels.bags import Transposed, bag_vectors, transpose
-from recsys.kernels.embedding import HashedTable, Items, item_vectors
+from recsys.kernels.embedding import Items, item_vectors
 from recsys.kernels.shared.random_words import LARGEST, row_keys, scaled
 
 __all__ = ["ItemInputs", "ItemTower", "Parts"]
@@ -57,7 +57,7 @@ class ItemInputs:
     digest: str
 
 
-class ItemTower(nn.Module):
+class ItemTower(NumberedItems):
     """Vectors of V items, of the extra ones behind them, which have their id rows alone, and of later ones.
 
     Later items came after training: they stand behind the extra ones and have their features alone, as items
@@ -75,9 +75,9 @@ class ItemTower(nn.Module):
     Attributes:
         sparse: as of `ItemEmbedding`.
         digest: of the inputs.
+        with_ids: whether items have id rows.
     """
 
-    weight: nn.Parameter
     trained: Tensor
     tags: Tensor
     tag_offsets: Tensor
@@ -96,17 +96,17 @@ class ItemTower(nn.Module):
     ) -> None:
         super().__init__()
         self.n_items, self.sparse, self.digest = n_items, False, inputs.digest
-        self._hashes = ids.n_hashes if isinstance(ids, HashedItemEmbedding) else 0
-        self._with_ids, self._id_dropout = parts == "id+features", id_dropout
+        self.n_hashes = ids.n_hashes if isinstance(ids, HashedItemEmbedding) else 0
+        self.with_ids, self._id_dropout = parts == "id+features", id_dropout
         self._all_trained = bool(inputs.trained.all())
         weight = cast("nn.Parameter", ids.weight)
         if isinstance(ids, HashedItemEmbedding):
             self.n_extra = ids.n_extra
         else:
             self.n_extra = len(weight) - n_items
-        if not self._with_ids:
+        if not self.with_ids:
             weight = nn.Parameter(weight.detach()[len(weight) - self.n_extra :].clone())
-        elif not self._hashes:
+        elif not self.n_hashes:
             with torch.no_grad():
                 weight[:n_items][~torch.from_numpy(inputs.trained)] = 0
         self.weight = weight
@@ -262,7 +262,7 @@ class ItemTower(nn.Module):
                 found = self._made(torch.cat((known, own + self.n_items)))
                 return torch.cat((found, self._later_rows(self._later).index_select(0, later)))
         made = self._features(known)
-        if self._with_ids:
+        if self.with_ids:
             rows = self._id_rows(known)
             made = rows if made is None else rows + made
         assert made is not None
@@ -273,15 +273,12 @@ class ItemTower(nn.Module):
 
     def _id_rows(self, ids: Tensor | None) -> Tensor:
         """Id rows, zero where they do not count."""
-        if self._hashes:
-            table: Items = HashedTable(self.weight, self.n_items, self._hashes, self.n_extra)
-        else:
-            table = self.weight
-        if ids is None and not self._hashes:
+        table: Items = self.hashed_table() if self.n_hashes else self.weight
+        if ids is None and not self.n_hashes:
             rows = self.weight[: self.n_items]
         else:
             asked = torch.arange(self.n_items, device=self.weight.device) if ids is None else ids
-            rows = item_vectors(table, asked, sparse=self.sparse)
+            rows = item_vectors(table, self.numbered(asked), sparse=self.sparse)
         counts = None if self._all_trained else self.trained if ids is None else self.trained[ids]
         if self._seed is not None and self._id_dropout:
             items = torch.arange(self.n_items, device=rows.device) if ids is None else ids

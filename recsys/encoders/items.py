@@ -3,6 +3,8 @@
 The same object is the input embedding and, through `vectors`, the head that scores the catalog.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -47,7 +49,47 @@ class ItemEmbedding(nn.Embedding):
             self.weight.normal_(0.0, DEVIATION, generator=generator)
 
 
-class HashedItemEmbedding(nn.Module):
+class NumberedItems(nn.Module):
+    """Items that are hashed by numbers of their own, which outlast their places in a catalog.
+
+    Only a catalog that grew has such numbers; elsewhere an item is hashed by its place.
+
+    Attributes:
+        weight: the table of rows.
+        n_items, n_extra: V, and how many items are beyond the catalog.
+        n_hashes: hash functions; 0 where items are not hashed.
+        numbers: (V + extra,) int32 distinct numbers, the extra items' last and greatest, or None.
+    """
+
+    weight: nn.Parameter
+    n_items: int
+    n_extra: int
+    n_hashes: int
+    numbers: Tensor | None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("numbers", None)
+        self._numbers_end = 0
+
+    def hashed_table(self) -> HashedTable:
+        """The table in which `numbered` items are found."""
+        n_items = self.n_items if self.numbers is None else self._numbers_end
+        return HashedTable(self.weight, n_items, self.n_hashes, self.n_extra)
+
+    def numbered(self, ids: Tensor) -> Tensor:
+        """What items are hashed by, int64."""
+        return ids if self.numbers is None else self.numbers[ids].to(torch.int64)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+        numbers = state_dict.get(f"{prefix}numbers")
+        if numbers is not None:
+            self.numbers = torch.empty_like(numbers, device=self.weight.device)
+            self._numbers_end = int(numbers.max()) + 1 - self.n_extra
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+
+
+class HashedItemEmbedding(NumberedItems):
     """Every item the sum of `n_hashes` rows of one table of `buckets` rows; an extra item has its own row.
 
     Attributes:
@@ -63,17 +105,17 @@ class HashedItemEmbedding(nn.Module):
 
     def forward(self, ids: Tensor) -> Tensor:
         """Vectors of items, (..., D)."""
-        found = item_vectors(self.items, ids.reshape(-1), sparse=self.sparse)
+        found = item_vectors(self.items, self.places(ids.reshape(-1)), sparse=self.sparse)
         return found.view(*ids.shape, self.weight.shape[1])
 
     @property
     def items(self) -> Items:
-        """What sampled losses look vectors up in."""
-        return HashedTable(self.weight, self.n_items, self.n_hashes, self.n_extra)
+        """What sampled losses look vectors up in, by `places`."""
+        return self.hashed_table()
 
     def places(self, ids: Tensor) -> Tensor:
-        """Where vectors of items stand in `items`: at their ids."""
-        return ids
+        """Where vectors of items stand in `items`."""
+        return self.numbered(ids)
 
     def vectors(self, n_items: int) -> Tensor:
         """(V, D) vectors of the catalog, made anew at each call; differentiable."""

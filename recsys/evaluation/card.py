@@ -76,6 +76,7 @@ def protocol_card(
         "cold_items_dropped": find("cold_items"),
         "cold_events_dropped": find("cold_events"),
         "cold_items_kept": find("untrained_items"),
+        "parent": None,
         "seed": seed if protocol.sampled or protocol.max_users or protocol.max_valid_users else None,
         "notes": list(protocol.notes),
         "warning": protocol.warning,
@@ -124,6 +125,7 @@ def render_card(card: Mapping[str, Any]) -> str:
             else "",
         ),
         ("Seed", card["seed"]),
+        ("Goes on from", _parent(card.get("parent"))),
         *(("Note", note) for note in card["notes"]),
         ("Warning", card["warning"]),
     ]
@@ -137,6 +139,16 @@ def _tie_orders(facts: Mapping[str, Any] | None) -> str | None:
     if facts["ties_reach_training"]:
         text += f", of {facts['ties_reach_training']:.1%} tied training events stay in the history"
     return text
+
+
+def _parent(account: Mapping[str, Any] | None) -> str | None:
+    if account is None:
+        return None
+    items = account["items"]
+    return (
+        f"{account['path']} (sha256 {account['sha256'][:12]}), trained for {account['epochs']:,} epochs: "
+        f"{items['known']:,} of its items are known, {items['new']:,} new, {items['gone']:,} gone"
+    )
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

@@ -4,7 +4,7 @@ import contextlib
 import shutil
 import tempfile
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,14 @@ from recsys.evaluation.targets import has_targets
 from recsys.files import sha256_of, user_path
 from recsys.run_folder.layout import RunFolder, State, state_of
 from recsys.run_folder.model import read_manifest, write_config, write_model
+from recsys.run_folder.parents import (
+    Parent,
+    Succession,
+    epochs_of,
+    parent_of,
+    read_parent,
+    refuse_another_parent,
+)
 from recsys.run_folder.settings import Recipe, Settings, resumed_settings, settings_of
 from recsys.run_folder.writing import (
     OVERWRITING,
@@ -56,12 +64,14 @@ class Fitted:
         store: the data, in the run folder if there is one.
         training: how.
         history: one record per epoch.
+        parent: account of the run that it goes on from with other data, or None.
     """
 
     encoder: SequenceEncoder
     store: SequenceStore
     training: TrainingConfig
     history: list[dict[str, Any]]
+    parent: Mapping[str, Any] | None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -93,6 +103,7 @@ class Fitting:
         callbacks: told of the start, of every epoch and of the end.
         processes: that train together. Process 0 alone writes, and says what it writes; the others read the
             folder that it has begun, and are given no callbacks.
+        from_run: folder of the run that goes on with these data, or None.
     """
 
     recipe: Recipe
@@ -101,19 +112,18 @@ class Fitting:
     notify: Callable[[str], None]
     callbacks: Sequence[Callback]
     processes: Processes = ALONE
+    from_run: str | Path | None = None
 
     def in_memory(self, data: GivenData) -> Fitted:
         """Train without a folder; data that have to be prepared lie in one that goes with them."""
-        settings = settings_of(self.recipe)
-        check_share(settings.training.accumulate, self.processes.size)
+        parent, settings = self._beginning()
         with self.processes.agreeing():
             store = _in_scratch(data)
-            settings = settings.on(store.n_items, self.device, self.recipe)
-            trainer = self._trainer(settings, store)
+            settings, trainer = self._begun(parent, settings, store, data)
         if len(set(self.processes.values(store.fingerprint))) > 1:
             raise RunError("processes were given different data; give all the same, or train into a folder")
         progress = self._run(trainer, settings)
-        return Fitted(trainer.encoder, store, settings.training, progress.history)
+        return _fitted(trainer, settings, progress)
 
     def into(self, out: str | Path, data: GivenData, *, resume: bool, overwrite: bool) -> Fitted:
         """Train into a run folder; see the package for what holds of it meanwhile.
@@ -123,7 +133,7 @@ class Fitting:
                 the run is another one.
         """
         run, processes = RunFolder(user_path(out)), self.processes
-        if not resume:
+        if not resume and self.from_run is None:
             check_share(settings_of(self.recipe).training.accumulate, processes.size)
         if processes.rank:
             return self._follow(run)
@@ -151,25 +161,22 @@ class Fitting:
         with processes.agreeing(), named_as(home, run):
             settings = resumed_settings(self.recipe, home, run)
             store = SequenceStore.open(home.data)
-            trainer = self._trainer(settings, store)
+            trainer = self._trainer(settings, store, parent_of(home))
             trainer.restore(home.checkpoint)
-        history = self._run(trainer, settings).history
+        progress = self._run(trainer, settings)
         processes.tell(None)
         store.path = run.data
-        return Fitted(trainer.encoder, store, settings.training, history)
+        return _fitted(trainer, settings, progress)
 
     def _start(self, run: RunFolder, data: GivenData, *, overwrite: bool) -> Begun:
-        settings = settings_of(self.recipe)
+        parent, settings = self._beginning()
         state = state_of(run)
         refuse_occupied(run, state, overwrite=overwrite, resumable=True)
         place = workplace(run, STARTING)
         try:
             with named_as(place, run):
                 store = data.put(place.data)
-                # Until the data have their place, messages name what was given.
-                store.path = data.name or Path(store.name)
-                settings = settings.on(store.n_items, self.device, self.recipe)
-                trainer = self._trainer(settings, store)
+                settings, trainer = self._begun(parent, settings, store, data)
                 write_config(place, settings.encoder, settings.training)
                 trainer.folder = place.path
                 trainer.save_checkpoint()
@@ -200,9 +207,12 @@ class Fitting:
             )
         settings = resumed_settings(self.recipe, base, run)
         check_share(settings.training.accumulate, self.processes.size)
+        account = parent_of(base)
+        if self.from_run is not None:
+            refuse_another_parent(run, account, self.from_run)
         store = SequenceStore.open(base.data)
         _refuse_another_log(data, store, run)
-        trainer = self._trainer(settings, store)
+        trainer = self._trainer(settings, store, account)
         trainer.restore(base.checkpoint)
         if base is run and state is State.WHOLE:
             if trainer.done and _is_sound(run):
@@ -219,8 +229,7 @@ class Fitting:
         if begun.whole:
             with self.processes.agreeing():
                 pass
-            history = self._run(trainer, settings).history
-            return Fitted(trainer.encoder, store, settings.training, history)
+            return _fitted(trainer, settings, self._run(trainer, settings))
         trainer.folder, store.path = home.path, home.data
         try:
             with self.processes.agreeing():
@@ -229,7 +238,13 @@ class Fitting:
                 progress = self._run(trainer, settings)
                 select = settings.training.select
                 plot_training(progress.history, home.plots, loss=trainer.loss_name, select=select)
-                write_model(home, trainer.encoder, preset=settings.preset, dataset=store.fingerprint)
+                write_model(
+                    home,
+                    trainer.encoder,
+                    preset=settings.preset,
+                    dataset=store.fingerprint,
+                    parent=trainer.notes.get("parent"),
+                )
             if home.path != run.path:
                 publish(home, run)
         except Exception:
@@ -238,7 +253,34 @@ class Fitting:
                 discard(home, run)
             raise
         store.path = run.data
-        return Fitted(trainer.encoder, store, settings.training, progress.history)
+        return _fitted(trainer, settings, progress)
+
+    def _beginning(self) -> tuple[Parent | None, Settings]:
+        """What is checked before any data are looked at."""
+        parent = None if self.from_run is None else read_parent(self.from_run)
+        settings = settings_of(self.recipe) if parent is None else parent.settings_for(self.recipe)
+        check_share(settings.training.accumulate, self.processes.size)
+        return parent, settings
+
+    def _begun(
+        self, parent: Parent | None, settings: Settings, store: SequenceStore, data: GivenData
+    ) -> tuple[Settings, Trainer]:
+        """The settings on these data, and a trainer that is about to take its first step on them."""
+        # Until the data have their place, messages name what was given.
+        name, lie = data.name or Path(store.name), store.path
+        succession = None if parent is None else Succession.of(parent, store, str(name))
+        if parent is None or succession is None:
+            settings = settings.on(store.n_items, self.device, self.recipe)
+        else:
+            settings = parent.on(settings, store, self.device)
+        store.path = name
+        try:
+            trainer = self._trainer(settings, store, None if succession is None else succession.record)
+            if succession is not None:
+                self.notify(succession.hand_over(trainer))
+        finally:
+            store.path = lie
+        return settings, trainer
 
     def _run(self, trainer: Trainer, settings: Settings) -> Progress:
         said = SilentReporter() if self.quiet else ConsoleReporter(settings.training.select)
@@ -246,7 +288,9 @@ class Fitting:
         with told(self.callbacks, facts, said) as trainer.reporter:
             return trainer.run()
 
-    def _trainer(self, settings: Settings, store: SequenceStore) -> Trainer:
+    def _trainer(
+        self, settings: Settings, store: SequenceStore, parent: Mapping[str, Any] | None = None
+    ) -> Trainer:
         training = settings.training
         encoder = build_encoder(
             settings.name, store.n_items, settings.encoder, seed=training.seed, features=item_inputs(store)
@@ -256,7 +300,9 @@ class Fitting:
             store,
             training,
             validate=validation_metrics(store, training, self.processes),
-            notes={"encoder": settings.name, "preset": settings.preset},
+            notes={"encoder": settings.name, "preset": settings.preset}
+            | ({} if parent is None else {"parent": dict(parent)}),
+            epochs_before=epochs_of(parent),
             processes=self.processes,
         )
         for line in settings.left_out:
@@ -278,6 +324,11 @@ def _in_scratch(data: GivenData) -> SequenceStore:
         raise
     weakref.finalize(store, shutil.rmtree, scratch, ignore_errors=True)
     return store
+
+
+def _fitted(trainer: Trainer, settings: Settings, progress: Progress) -> Fitted:
+    parent = trainer.notes.get("parent")
+    return Fitted(trainer.encoder, trainer.store, settings.training, progress.history, parent)
 
 
 def _refuse_nothing_to_go_on(run: RunFolder, state: State) -> None:

@@ -38,6 +38,7 @@ def save_run(
     history: Sequence[Mapping[str, Any]],
     overwrite: bool,
     save_index: Callable[[Path], None] | None,
+    parent: Mapping[str, Any] | None = None,
 ) -> None:
     """Write a run that answers, whole or not at all.
 
@@ -52,6 +53,7 @@ def save_run(
         history: one record per epoch; a run that is written anew keeps its own.
         overwrite: whether another run may be replaced.
         save_index: writes the index into a folder; None leaves that of the same weights.
+        parent: account of the run that it goes on from with other data.
 
     Raises:
         RunError: the folder is taken or cannot be written.
@@ -70,7 +72,7 @@ def save_run(
                 write_config(place, encoder.config, training)
                 if history and not again:
                     write_text(place.metrics, "".join(json.dumps(record) + "\n" for record in history))
-                write_model(place, encoder, preset=preset, dataset=store.fingerprint)
+                write_model(place, encoder, preset=preset, dataset=store.fingerprint, parent=parent)
             for what in () if again else (OVERWRITING, RESUMING):
                 discard(run.beside(what), run)
             publish(place, run)

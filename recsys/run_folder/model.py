@@ -1,7 +1,7 @@
 """Configuration and weights of a run, to and from its folder."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -40,6 +40,7 @@ class Manifest:
         sha256: of the weights' file.
         dataset: fingerprint of the prepared data; None where an earlier version did not record it.
         encoder_module: that registers an encoder which is not built in.
+        parent: account of the run that this one goes on from with other data; None where there is none.
     """
 
     encoder: str
@@ -48,6 +49,7 @@ class Manifest:
     sha256: str
     dataset: str | None
     encoder_module: str | None
+    parent: Mapping[str, Any] | None
 
 
 def write_config(run: RunFolder, encoder: "EncoderConfig", training: TrainingConfig) -> None:
@@ -59,7 +61,14 @@ def write_config(run: RunFolder, encoder: "EncoderConfig", training: TrainingCon
         temporary.write_text(text, encoding="utf-8")
 
 
-def write_model(run: RunFolder, encoder: "SequenceEncoder", *, preset: str, dataset: str) -> str:
+def write_model(
+    run: RunFolder,
+    encoder: "SequenceEncoder",
+    *,
+    preset: str,
+    dataset: str,
+    parent: Mapping[str, Any] | None,
+) -> str:
     """Write the weights and then the manifest that makes the run whole.
 
     Args:
@@ -67,6 +76,7 @@ def write_model(run: RunFolder, encoder: "SequenceEncoder", *, preset: str, data
         encoder: with the weights to keep.
         preset: name of the preset that it was trained by.
         dataset: fingerprint of the prepared data.
+        parent: account of the run that it goes on from with other data.
 
     Returns:
         The sha256 of the weights.
@@ -86,6 +96,8 @@ def write_model(run: RunFolder, encoder: "SequenceEncoder", *, preset: str, data
     module = encoder_module(encoder)
     if module is not None:
         manifest["encoder_module"] = module
+    if parent is not None:
+        manifest["parent"] = dict(parent)
     write_json(run.manifest, manifest)
     return digest
 
@@ -114,6 +126,7 @@ def read_manifest(run: RunFolder) -> Manifest:
             sha256=str(record["sha256"]),
             dataset=record["dataset"],
             encoder_module=record.get("encoder_module"),
+            parent=None if record.get("parent") is None else dict(record["parent"]),
         )
     except (KeyError, TypeError, ValueError):
         raise RunError(f"{run.manifest}: not a run's manifest; the file is damaged") from None
@@ -151,11 +164,16 @@ def read_run(path: str | Path) -> "tuple[SequenceEncoder, TrainingConfig, str]":
     Raises:
         RunError: not a run folder, an unfinished or damaged run, or one of another format.
     """
-    return _steadily(RunFolder(Path(path)), _rebuilt)[1]
+    return steadily(RunFolder(Path(path)), _rebuilt)[1]
 
 
-def read_run_and_data(path: str | Path) -> "tuple[SequenceEncoder, TrainingConfig, str, SequenceStore]":
+def read_run_and_data(
+    path: str | Path,
+) -> "tuple[SequenceEncoder, TrainingConfig, str, SequenceStore, Mapping[str, Any] | None]":
     """Rebuild the encoder of a finished run as `read_run` does, and open the data that it was trained on.
+
+    Returns:
+        What `read_run` gives, the data, and the run's account of the run that it goes on from, if any.
 
     Raises:
         RunError, DataError: as `read_run`, or the data are missing, damaged, or not those of the training.
@@ -165,11 +183,11 @@ def read_run_and_data(path: str | Path) -> "tuple[SequenceEncoder, TrainingConfi
     def both(run: RunFolder, manifest: Manifest) -> Any:
         return _rebuilt(run, manifest), SequenceStore.open(run.data)
 
-    manifest, (found, store) = _steadily(run, both)
-    return *found, _require_own(run, manifest, store)
+    manifest, (found, store) = steadily(run, both)
+    return *found, require_own(run, manifest, store), manifest.parent
 
 
-def _steadily(run: RunFolder, read: Callable[[RunFolder, Manifest], Found]) -> tuple[Manifest, Found]:
+def steadily(run: RunFolder, read: Callable[[RunFolder, Manifest], Found]) -> tuple[Manifest, Found]:
     """What is read of one run, though another process may put another one in its place meanwhile.
 
     Args:
@@ -206,7 +224,7 @@ def _rebuilt(run: RunFolder, manifest: Manifest) -> "tuple[SequenceEncoder, Trai
     config, training = read_settings(run, manifest.encoder, manifest.encoder_module)
     features = None
     if config.item_parts != "id":
-        features = item_inputs(_require_own(run, manifest, SequenceStore.open(run.data)))
+        features = item_inputs(require_own(run, manifest, SequenceStore.open(run.data)))
     encoder = build_encoder(manifest.encoder, manifest.n_items, config, features=features)
     try:
         encoder.load_state_dict(load(content))
@@ -215,8 +233,12 @@ def _rebuilt(run: RunFolder, manifest: Manifest) -> "tuple[SequenceEncoder, Trai
     return encoder.eval(), training, manifest.preset
 
 
-def _require_own(run: RunFolder, manifest: Manifest, store: SequenceStore) -> SequenceStore:
-    """The data of a run, refused if it was not trained on them."""
+def require_own(run: RunFolder, manifest: Manifest, store: SequenceStore) -> SequenceStore:
+    """The data of a run.
+
+    Raises:
+        RunError: it was not trained on them.
+    """
     if manifest.dataset not in (None, store.fingerprint):
         raise RunError(
             f"{run.data}: is not the data that this run was trained on; put these back, or train anew"

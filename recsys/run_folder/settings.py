@@ -2,7 +2,7 @@
 
 import dataclasses
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -108,17 +108,79 @@ def resumed_settings(recipe: Recipe, run: RunFolder, label: RunFolder) -> Settin
         ConfigError: an unknown field, or a value of the wrong type.
         RunError: another encoder, preset or setting that decides the result, or a damaged configuration.
     """
+
+    def may(where: str, key: str, training: TrainingConfig) -> bool:
+        return where == "training" and key in may_change(to_dict(training))
+
+    return _its_own(
+        recipe,
+        run,
+        label,
+        may=may,
+        same="resume with the same one, or choose another folder",
+        leave="leave the setting out, or choose another folder",
+    )
+
+
+LOOSE = (
+    "dropout",
+    "attention_dropout",
+    "item_id_dropout",
+    "mask_probability",
+    "last_mask_probability",
+    "causal_probability",
+)
+"""Settings of encoders that decide how weights are learned, and not what they mean."""
+
+
+def inherited_settings(recipe: Recipe, run: RunFolder) -> Settings:
+    """The settings of a run that goes on from another one with other data: that one's, and what was said.
+
+    Args:
+        recipe: what was said now.
+        run: the run that goes on.
+
+    Raises:
+        ConfigError: an unknown field, or a value of the wrong type.
+        RunError: another encoder or preset, or a setting of the encoder that its weights depend on.
+    """
+    return _its_own(
+        recipe,
+        run,
+        run,
+        may=lambda where, key, training: where == "training" or key in LOOSE,
+        same="go on with the same one, or train anew without from_run=",
+        leave="its weights depend on it: leave the setting out, or train anew without from_run=",
+    )
+
+
+def _its_own(
+    recipe: Recipe,
+    run: RunFolder,
+    label: RunFolder,
+    *,
+    may: Callable[[str, str, TrainingConfig], bool],
+    same: str,
+    leave: str,
+) -> Settings:
+    """A run's own settings, and those of a recipe that may be others.
+
+    Args:
+        recipe: what was said now.
+        run: folder with the configuration.
+        label: the folder to name in messages.
+        may: whether a setting may be another one, by section, key and the training so far.
+        same: the remedy for another encoder or preset.
+        leave: the remedy for a setting that may not be another one.
+    """
     name, recorded = _recorded(run)
     its_preset = recorded or recipe.preset
     asked_encoder = canonical_name(recipe.encoder)
     for what, asked, own in (("encoder", asked_encoder, name), ("preset", recipe.preset, its_preset)):
         if asked != own:
-            raise RunError(
-                f"{label.path}: was made with another {what} ({own!r}, not {asked!r}); resume with the same "
-                "one, or choose another folder"
-            )
+            raise RunError(f"{label.path}: was made with another {what} ({own!r}, not {asked!r}); {same}")
     encoder, training = read_settings(run, name)
-    changed: dict[str, Any] = {}
+    changed: dict[str, dict[str, Any]] = {"encoder": {}, "training": {}}
     seed = {"seed": recipe.seed} if recipe.seed else {}
     for where, config, options in (
         ("encoder", encoder, recipe.encoder_options),
@@ -131,21 +193,26 @@ def resumed_settings(recipe: Recipe, run: RunFolder, label: RunFolder) -> Settin
             value, its = convert(given, hints[key], f"{where}.{key}"), getattr(config, key)
             if value == its:
                 continue
-            if where == "encoder" or key not in may_change(to_dict(training)):
+            if not may(where, key, training):
                 raise RunError(
                     f"{label.path}: was made with another {where} configuration ({where}.{key} = {its!r}, "
-                    f"not {value!r}); leave the setting out, or choose another folder"
+                    f"not {value!r}); {leave}"
                 )
-            changed[key] = value
-    return Settings(name, its_preset, encoder, dataclasses.replace(training, **changed))
+            changed[where][key] = value
+    return Settings(
+        name,
+        its_preset,
+        dataclasses.replace(encoder, **changed["encoder"]),
+        dataclasses.replace(training, **changed["training"]),
+    )
 
 
-def names_to_go_on_with(path: str | Path, *, overwrite: bool) -> tuple[str, str | None] | None:
-    """Names of the encoder and the preset (None where it is not known) that a resume will find.
+def names_to_go_on_with(path: str | Path, *, overwrite: bool = False) -> tuple[str, str | None] | None:
+    """Names of the encoder and the preset (None where it is not known) of a run that is to go on.
 
     Args:
         path: of the run.
-        overwrite: whether a replacement that was cut short is meant.
+        overwrite: whether a replacement of it that was cut short is meant.
 
     Returns:
         None where there is nothing to go on from.

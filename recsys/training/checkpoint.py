@@ -53,7 +53,7 @@ def save_checkpoint(
     progress: Progress,
     tensors: Mapping[str, Tensor],
     identity: Identity,
-    notes: Mapping[str, str],
+    notes: Mapping[str, Any],
 ) -> None:
     """Write a checkpoint; the earlier one stays valid until this one is whole.
 

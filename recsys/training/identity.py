@@ -85,6 +85,15 @@ def recorded_encoder(state: Mapping[str, Any], settings: Mapping[str, Mapping[st
     return next((name for name, asked in settings.items() if _digest_1(asked) == found), None)
 
 
+def recorded_loss(state: Mapping[str, Any]) -> str:
+    """The loss that a state of any version was trained with.
+
+    Raises:
+        KeyError: the file is damaged.
+    """
+    return str(state["fingerprint" if state["format"] == 1 else "identity"]["loss"])
+
+
 def upgraded(state: dict[str, Any], path: Path, asked: Identity) -> dict[str, Any]:
     """A state as this version writes it.
 

@@ -73,6 +73,7 @@ class Trainer:
         notes: written into every checkpoint: what the run wants to find again.
         processes: that train together; each takes its batches of every group of ``config.accumulate`` and has
             the same weights after every step. Process 0 alone is given a folder.
+        epochs_before: of the runs that this one goes on from: batches are addressed as if they were its own.
 
     Raises:
         ConfigError: processes cannot share the batches of a step evenly, the encoder reads the time of every
@@ -90,7 +91,8 @@ class Trainer:
         folder: Path | None = None,
         reporter: SilentReporter | None = None,
         checkpoint_seconds: float = 300.0,
-        notes: Mapping[str, str] | None = None,
+        notes: Mapping[str, Any] | None = None,
+        epochs_before: int = 0,
         processes: Processes = ALONE,
     ) -> None:
         check_share(config.accumulate, processes.size)
@@ -112,7 +114,8 @@ class Trainer:
         self.folder = folder
         self.reporter = reporter or SilentReporter()
         self._checkpoint_seconds = checkpoint_seconds
-        self._notes = dict(notes or {})
+        self.notes = dict(notes or {})
+        self._epochs_before = epochs_before
         self._processes = processes
         self._gradients = GradientSum(encoder.parameters(), processes) if processes.size > 1 else None
         self._resumed = False
@@ -167,12 +170,25 @@ class Trainer:
         Raises:
             RunError: none there, damaged, or of another configuration, loss or data.
         """
-        self.progress, tensors = load_checkpoint(checkpoint, self._identity())
+        progress, tensors = load_checkpoint(checkpoint, self._identity())
         # More patience takes up a run that had stopped.
-        self.progress.stopped &= self.progress.bad_evaluations >= self.config.patience
+        progress.stopped &= progress.bad_evaluations >= self.config.patience
+        self.start_from(progress, tensors)
+        self._resumed = True
+
+    def start_from(self, progress: Progress, tensors: Mapping[str, Tensor]) -> None:
+        """Let training stand where it is said to stand, with tensors named as those of `tensors`.
+
+        Raises:
+            RunError: the tensors are not those of this encoder.
+        """
+        self.progress = progress
         average, self._best = unpack(tensors, self.encoder, self._optimizer)
         self._average.load(average)
-        self._resumed = True
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All that a checkpoint keeps: weights, moments, averages and the best weights, by name."""
+        return pack(self.encoder, self._optimizer, self._average.state(), self._best)
 
     @property
     def done(self) -> bool:
@@ -187,8 +203,8 @@ class Trainer:
     def save_checkpoint(self) -> None:
         """Write a checkpoint into the folder, as far as training stands."""
         if self.folder is not None:
-            tensors = pack(self.encoder, self._optimizer, self._average.state(), self._best)
-            save_checkpoint(self.folder / "checkpoint", self.progress, tensors, self._identity(), self._notes)
+            folder, identity = self.folder / "checkpoint", self._identity()
+            save_checkpoint(folder, self.progress, self.tensors(), identity, self.notes)
 
     def _train(self) -> None:
         plan = self._plan(self.progress.epoch)
@@ -214,7 +230,7 @@ class Trainer:
         return self._loss_of(prepared), prepared.task.n_targets
 
     def _prepare(self, plan: EpochPlan, epoch: int, step: int) -> Prepared:
-        seeds = np.random.SeedSequence([self.config.seed, epoch, step])
+        seeds = np.random.SeedSequence([self.config.seed, self._epochs_before + epoch, step])
         for_task, for_negatives = seeds.spawn(2)
         task = make_task(self.encoder, plan.batch(self.store, step), np.random.default_rng(for_task))
         negatives = self._loss.draw(task.targets, int(for_negatives.generate_state(1, np.uint64)[0]))
@@ -391,7 +407,7 @@ class Trainer:
             causal=self.encoder.causal,
             batch_events=self.config.batch_events,
             seed=self.config.seed,
-            epoch=epoch,
+            epoch=self._epochs_before + epoch,
         )
 
     def _estimate(self, plan: EpochPlan) -> Estimate:
