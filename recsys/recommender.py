@@ -49,6 +49,8 @@ from recsys.training.processes import joined
 if TYPE_CHECKING:
     import polars
 
+    from recsys.datasets.preparing.new_items import NewItems
+
 
 # One thread builds an index; others that ask for it at the same time wait for that one.
 _BUILDING = Lock()
@@ -484,7 +486,7 @@ class Recommender:
         item_words: Any = None,
         item_vectors: Any = None,
         on_unknown: OnUnknown = "raise",
-    ) -> None:
+    ) -> "NewItems | None":
         """Let items be answered that the log does not know, at once and without a rebuild in the way.
 
         `save_changes` keeps them beside the saved index. Threads that change the catalog take turns; searches
@@ -508,6 +510,9 @@ class Recommender:
             on_unknown: of a frame: ``"raise"``; ``"warn"`` and ``"ignore"`` leave out tags and categories
                 that the log does not know.
 
+        Returns:
+            What was read of a frame, and what was left out; None for ids.
+
         Raises:
             ArgumentError: both vectors and like, none of the three, or one of them does not fit. Of a frame:
                 the model knows items by their ids alone, or an item is in the catalog already.
@@ -518,17 +523,17 @@ class Recommender:
         if is_item_file(ids):
             if any(given is not None for given in (vectors, like, category, title)):
                 raise ArgumentError(
-                    "a frame of items has its own columns: vectors=, like=, category= and title= go with ids"
+                    "items with features bring their categories: vectors=, like= and category= go with ids"
                 )
             with _CHANGING, prefer_backend(self.backend):
-                add_described_items(self._fitted(), self.decoder_, self._names, ids, options)
-            return
+                return add_described_items(self._fitted(), self.decoder_, self._names, ids, options)
         if options.given:
             raise ArgumentError("item_tags=, item_words= and item_vectors= go with a frame of items, not ids")
         with _CHANGING:
             add_items(
                 self.decoder_, self._names, ids, vectors=vectors, like=like, category=category, title=title
             )
+        return None
 
     @hinted
     def remove_items(self, ids: Iterable[Any]) -> None:

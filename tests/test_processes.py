@@ -94,6 +94,70 @@ def test_a_forked_child_answers_or_says_why_not(run: Path, tmp_path: Path) -> No
     assert not (tmp_path / "out").exists()
 
 
+HELD = """
+import os, signal, sys, threading, warnings
+warnings.simplefilter("ignore", DeprecationWarning)
+import torch
+torch.set_num_threads(1)
+import recsys
+from recsys import recommender
+
+def in_child(what):
+    child = os.fork()
+    if child == 0:
+        signal.alarm(60)
+        what()
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0, "the child was killed: it hung"
+
+def change():
+    model.add_items(["new"], like=[["i1", "i2"]])
+    model.remove_items(["i3"])
+    model.build_index("exact")
+    live.append("u1", "i4", 2_000_000_000)
+    model._decoder = None
+    model.decoder_
+
+model = recsys.load(sys.argv[1])
+live = model.live_users()
+model.remove_items(["i9"])
+changing = model.decoder_.live
+held, open_again = threading.Event(), threading.Event()
+
+def hold():
+    with recommender._CHANGING, recommender._BUILDING, changing._lock, live._lock, live.states._lock:
+        held.set()
+        open_again.wait()
+
+thread = threading.Thread(target=hold)
+thread.start()
+held.wait()
+in_child(change)
+open_again.set()
+thread.join()
+with recommender._CHANGING:
+    # The thread that forks holds it on both sides.
+    with recommender._CHANGING:
+        in_child(change)
+        child = os.fork()
+    if child == 0:
+        assert recommender._CHANGING._holder == threading.get_ident()
+if child == 0:
+    assert recommender._CHANGING._holder is None
+    change()
+    os._exit(0)
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+change()
+"""
+
+
+def test_a_forked_child_does_not_wait_for_its_parents_threads(run: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", HELD, str(run)], capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
 def test_eight_threads_ask_a_fresh_model_at_once(run: Path) -> None:
     model = recsys.load(run)
     model._decoder = None

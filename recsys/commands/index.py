@@ -187,9 +187,21 @@ def add(
     if described and len(items) != 1:
         raise ConfigError(f"pass one file of new items with their features: {len(items)} are given")
     if described or (len(items) == 1 and (like, category, vectors) == (None,) * 3 and _is_table(items[0])):
-        before = model.decoder_.n_answerable
-        model.add_items(Path(items[0]), **features, on_unknown=on_unknown)  # type: ignore[arg-type]
-        _tell_changes(model, as_json, {"new": model.decoder_.n_answerable - before})
+        new = model.add_items(
+            Path(items[0]),
+            vectors=vectors,
+            like=like,
+            category=category,
+            **features,
+            on_unknown=on_unknown,  # type: ignore[arg-type]
+        )
+        assert new is not None
+        if new.unread:
+            say(f"Not read of these items: {', '.join(new.unread)}")
+        if new.unknown_words:
+            say(f"{new.unknown_words:,} words that the run's items do not have are left out")
+        more = {"new": len(new), "unread": new.unread, "unknown_words": new.unknown_words}
+        _tell_changes(model, as_json, more)
         return
     replaced = already_there(model.decoder_, model._names, items)
     model.add_items(
@@ -289,12 +301,13 @@ def _need_index(model: Any, run: Path) -> None:
 def _tell_changes(model: Any, as_json: bool, more: Mapping[str, Any] | None = None) -> None:
     """Write what came and went, and print how much of it there is now."""
     folder = model.save_changes()
-    version = model.decoder_.live.snapshot()
+    # As they lie there: what is searched may have been rebuilt with them meanwhile.
+    changes = model._names.changes(model.decoder_.live)
     facts = {
         "path": str(folder),
-        "items": len(version.ids),
-        "added": len(version.added_ids),
-        "gone": len(version.gone),
+        "items": model.decoder_.n_answerable,
+        "added": len(changes.ids),
+        "gone": len(changes.gone),
         "bytes": _size(folder),
         **(more or {}),
     }

@@ -360,6 +360,28 @@ SERVE = {
     "keys new a --file {bad}": "{bad}",
 }
 
+ADDED = {
+    "index add {indexed} {bad}/new.csv": "by their ids alone",
+    "index add {featured} {bad}/none.parquet": "none.parquet",
+    "index add {featured} {bad}/new-known.csv": "item 7 is in the catalog already",
+    "index add {featured} {bad}/new-twice.csv": "rows 1 and 3",
+    "index add {featured} {bad}/new-tag.csv": "'bb'",
+    "index add {featured} {bad}/new-tag.csv --on-unknown skip": "'skip'",
+    "index add {featured} {bad}/new-short.csv": "'kind'",
+    "index add {featured} {bad}/new-narrow.csv": "2 numbers",
+    "index add {featured} {bad}/new-nan.csv": "NaN",
+    "index add {featured} {bad}/new-text.csv": "'x900'",
+    "index add {featured} {bad}/new-nobody.csv": "row 2",
+    "index add {featured} {bad}/new-bare.csv": "item 901",
+    "index add {featured} {bad}/new-nameless.csv": "item_id",
+    "index add {featured} {bad}/new.csv --item-tags brand": "--item-tags brand",
+    "index add {featured} {bad}/new.csv --item-tags title": "--item-words title",
+    "index add {featured} {bad}/new.csv --item-vectors {bad}/wide.npy": "wide.npy",
+    "index add {featured} {bad}/new.csv 900 --item-tags kind": "2 are given",
+    "index add {featured} {bad}/new.csv --item-tags kind --category a": "--category",
+    "index add {featured} 900": "--like",
+}
+
 OTHERS = {
     "score {bad}/none --out {out}": "none",
     "score {run} --out {out} --users {bad}/none.parquet": "none.parquet",
@@ -428,4 +450,4 @@ OTHERS = {
     "bench search nowhere --runs {out}": "nowhere",
 }
 
-ALL = {**USAGE, **TRAIN, **PREPARE, **EVALUATE, **RECOMMEND, **SERVE, **OTHERS}
+ALL = {**USAGE, **TRAIN, **PREPARE, **EVALUATE, **RECOMMEND, **SERVE, **ADDED, **OTHERS}

@@ -6,6 +6,7 @@ import hashlib
 import io
 import re
 import shlex
+import shutil
 import sys
 import warnings
 import zipfile
@@ -53,7 +54,7 @@ def _make(*arguments: object) -> None:
 def places(tmp_path_factory: pytest.TempPathFactory, log: pl.DataFrame) -> dict[str, str]:
     """Runs, logs and odd files, by the names of the table."""
     folder = tmp_path_factory.mktemp("errors")
-    names = ("run", "timed", "clocked", "data", "order", "bad", "out")
+    names = ("run", "timed", "clocked", "data", "order", "bad", "out", "featured", "indexed")
     found = {name: folder / name for name in names} | {"log": folder / "log.csv"}
     log.write_csv(found["log"])
     _make("prepare", found["log"], "--out", found["data"], "--time-zone", "+01:00")
@@ -95,6 +96,22 @@ def places(tmp_path_factory: pytest.TempPathFactory, log: pl.DataFrame) -> dict[
     texts["score.item"] = "item_id:token\tscore:float\n1\t0.5\n2\t1.5\n"
     for name, text in texts.items():
         (bad / name).write_text(text)
+    _with_features(folder / "items.csv", found, log)
+    texts = {
+        "new.csv": "item_id,kind,title,emb\n900,a,film of night,1 2 3\n901,b,film of night,3 2 1\n",
+        "new-known.csv": "item_id,kind,title,emb\n900,a,film,1 2 3\n7,b,film,3 2 1\n",
+        "new-twice.csv": "item_id,kind,title,emb\n900,a,film,1 2 3\n901,b,film,1 2 3\n900,b,film,3 2 1\n",
+        "new-tag.csv": "item_id,kind,title,emb\n900,a,film,1 2 3\n901,bb,film,3 2 1\n",
+        "new-short.csv": "item_id,title,emb\n900,film,1 2 3\n",
+        "new-narrow.csv": "item_id,kind,title,emb\n900,a,film,1 2\n901,b,film,3 2\n",
+        "new-nan.csv": "item_id,kind,title,emb\n900,a,film,1 2 nan\n901,b,film,3 2 1\n",
+        "new-text.csv": "item_id,kind,title,emb\nx900,a,film,1 2 3\n",
+        "new-nobody.csv": "item_id,kind,title,emb\n900,a,film,1 2 3\n,b,film,3 2 1\n",
+        "new-bare.csv": "item_id,kind,title,emb\n900,a,film,1 2 3\n901,,zebra,\n",
+        "new-nameless.csv": "thing,kind,title,emb\n900,a,film,1 2 3\n",
+    }
+    for name, text in texts.items():
+        (bad / name).write_text(text)
     (bad / "binary.bin").write_bytes(bytes(range(256)) * 4)
     (bad / "latin.csv").write_bytes((first + "1,café,1\n" * 3).encode("latin-1"))
     with zipfile.ZipFile(bad / "log.zip", "w") as archive:
@@ -109,10 +126,25 @@ def places(tmp_path_factory: pytest.TempPathFactory, log: pl.DataFrame) -> dict[
     return {name: str(path) for name, path in found.items()}
 
 
+def _with_features(items: Path, found: dict[str, Path], log: pl.DataFrame) -> None:
+    """A run of items with features, and one of items without, both with an index."""
+    lines = [f"{item},{'abc'[item % 3]},film of night {item},{item % 5} 1 2" for item in range(30)]
+    items.write_text("\n".join(["item_id,kind,title,emb", *lines, ""]))
+    features = ("--item-tags=kind", "--item-words=title", "--item-vectors=emb")
+    data = items.with_name("featured-data")
+    _make("prepare", found["log"], "--out", data, "--items", items, *features)
+    _make("train", data, "--out", found["featured"], "--set=encoder.item_parts=id+features", *TINY)
+    shutil.copytree(found["run"], found["indexed"])
+    for name in ("featured", "indexed"):
+        _make("index", found[name])
+
+
 @pytest.fixture(scope="module", autouse=True)
 def _nothing_is_harmed(places: dict[str, str]) -> Iterator[None]:
     """No mistake of the table changes a byte of a run, of prepared data or of a log."""
-    kept = [Path(places[name]) for name in ("run", "timed", "clocked", "data", "order", "log", "bad")]
+    kept = [
+        Path(places[name]) for name in ("run", "timed", "clocked", "data", "order", "log", "bad", "featured")
+    ]
     before = _digests(kept)
     yield
     assert _digests(kept) == before

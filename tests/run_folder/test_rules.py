@@ -18,7 +18,8 @@ import recsys
 from recsys import Recommender
 from recsys.errors import ArgumentError, ConfigError, DataError, NotFittedError, RunError
 from recsys.files import lock_on
-from recsys.run_folder import RunFolder
+from recsys.run_folder import RunFolder, fingerprint
+from recsys.run_folder import model as run_model
 
 TINY: dict[str, Any] = {"d_model": 8, "n_layers": 1, "d_ff": 8, "max_length": 8}
 
@@ -381,3 +382,38 @@ def test_scores_do_not_take_the_place_of_a_part_of_a_run(run: Path) -> None:
             model.score(run / name, k=1)
     assert _contents(run) == before
     assert model.score(run / "scores", k=1).rows > 0
+
+
+@pytest.mark.parametrize("between", ["read_settings", "item_inputs", "build_encoder"])
+def test_a_reader_gets_one_run_though_another_takes_its_place(
+    log: pl.DataFrame, tmp_path: Path, between: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Weights, settings and features of items are of one run, whenever the folders are exchanged."""
+    ids = log["item_id"].unique().sort()
+    runs = []
+    for name, width in (("run", 3), ("other", 5)):
+        vectors = np.random.default_rng(width).normal(size=(len(ids), width))
+        recsys.prepare(log, tmp_path / f"{name}-data", items={"item_id": ids}, item_vectors=vectors)
+        options = {**TINY, "item_parts": "id+features"}
+        model = Recommender(encoder_options=options, training_options={"epochs": 1, "batch_events": 512})
+        model.fit(tmp_path / f"{name}-data", out=tmp_path / name)
+        runs.append(model)
+    begun: list[int] = []
+    real = getattr(run_model, between)
+
+    def exchanged(*arguments: Any, **options: Any) -> Any:
+        if not begun:
+            begun.append(1)
+            for source, target in (("run", "aside"), ("other", "run"), ("aside", "other")):
+                (tmp_path / source).rename(tmp_path / target)
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(run_model, between, exchanged)
+    loaded = recsys.load(tmp_path / "run")
+    assert begun
+    assert fingerprint(loaded.encoder_) == fingerprint(runs[1].encoder_)
+    assert loaded.store_.fingerprint == runs[1].store_.fingerprint
+    # What stays damaged is said to be.
+    (tmp_path / "run" / "model.safetensors").write_bytes(b"none")
+    with pytest.raises(RunError, match=r"model.safetensors: missing or damaged"):
+        recsys.load(tmp_path / "run")
