@@ -3,6 +3,10 @@
 from typing import Protocol
 
 
+STAGES = ("ids", "encode", "search", "names")
+"""Parts of a batch, as `Observer.stage` is told of them."""
+
+
 class Observer(Protocol):
     """Told from the compute thread and from the event loop; every method returns at once and never raises."""
 
@@ -13,7 +17,7 @@ class Observer(Protocol):
         """A request was taken up after so long in the queue."""
 
     def stage(self, name: str, seconds: float) -> None:
-        """A batch spent so long in "ids", "encode", "search" or "names"."""
+        """A batch spent so long in one of `STAGES`."""
 
     def cache(self, hits: int, misses: int, evictions: int, kept_bytes: int) -> None:
         """Of a batch so many requests had their vectors kept, so many had not; and what is kept now."""

@@ -7,12 +7,14 @@ from importlib import import_module
 from typing import Any
 
 from fastapi import FastAPI
+from fastapi.routing import APIRoute
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
 from recsys import __version__
 from recsys.serving.http.auth import KeyCheck
 from recsys.serving.http.busy import BusyCheck
+from recsys.serving.http.direct import DirectRoutes
 from recsys.serving.http.envelope import Envelope
 from recsys.serving.http.keys import Keys
 from recsys.serving.http.limits import BodyLimits
@@ -33,6 +35,8 @@ ROUTES = (
 )
 PAGE = "recsys.serving.page.routes"
 """Modules whose `router` makes the application; the page's is there unless it is not wanted."""
+DIRECT = ("/v1/recommend", "/v1/events")
+"""Paths of the routes that `DirectRoutes` answers."""
 
 
 def create_app(
@@ -61,6 +65,7 @@ def create_app(
         ),
         Middleware(BusyCheck, service=service),
         Middleware(BodyLimits),
+        Middleware(DirectRoutes, routes=_direct(), service=service, keys=keys),
     ]
     if settings.cors:
         # Inside the envelope, outside of the keys: a browser asks beforehand without one.
@@ -79,6 +84,14 @@ def create_app(
     for name in ROUTES if not settings.page else (*ROUTES, PAGE):
         app.include_router(import_module(name).router)
     return app
+
+
+def _direct() -> list[APIRoute]:
+    """The routes that most requests are for."""
+    routers = [import_module(name).router for name in ROUTES]
+    found = [route for router in routers for route in router.routes if route.path in DIRECT]
+    assert len(found) == len(DIRECT)
+    return found
 
 
 def _cors(origins: tuple[str, ...]) -> Middleware:

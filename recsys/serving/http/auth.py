@@ -5,16 +5,16 @@ keys everybody has every scope, and only the machine itself can reach the servic
 """
 
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import lru_cache
 from http.cookies import CookieError, SimpleCookie
 from typing import Any
 from urllib.parse import urlsplit
 
 from fastapi import HTTPException, Request
-from starlette.datastructures import Headers
 from starlette.responses import RedirectResponse
 
-from recsys.serving.http.facts import facts_in, facts_of
+from recsys.serving.http.facts import Facts, facts_in, facts_of
 from recsys.serving.http.keys import COOKIE, SCOPES, Key, Keys
 from recsys.serving.http.problems import problem, respond
 
@@ -55,16 +55,26 @@ def requires(scope: str) -> Callable[[Request], Awaitable[None]]:
     return check
 
 
-def key_of(headers: Headers, keys: Keys) -> Key | None:
+def scope_of(dependencies: Sequence[Any]) -> str:
+    """The scope that a route's dependencies ask for.
+
+    Args:
+        dependencies: made by `fastapi.Depends`, `requires` among them.
+    """
+    (scope,) = (found for own in dependencies if (found := getattr(own.dependency, "recsys_scope", None)))
+    return str(scope)
+
+
+def key_of(facts: Facts, keys: Keys) -> Key | None:
     """The key of a request by its headers: Authorization, X-API-Key or the page's cookie."""
-    secret = headers.get("x-api-key")
+    secret = facts.header(b"x-api-key")
     if secret is None:
-        how, _, rest = headers.get("authorization", "").partition(" ")
+        how, _, rest = (facts.header(b"authorization") or "").partition(" ")
         secret = rest.strip() if how.lower() == "bearer" else None
     if secret is not None:
         return keys.of_secret(secret)
     try:
-        cookie = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
+        cookie = SimpleCookie(facts.header(b"cookie")).get(COOKIE)
     except CookieError:
         return None
     return None if cookie is None else keys.of_session(cookie.value)
@@ -114,7 +124,7 @@ class KeyCheck:
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Answer 401, 403 or 421, or let the app answer."""
         if scope["type"] == "http":
-            refusal = self._refusal(scope, Headers(scope=scope))
+            refusal = self._refusal(scope)
             if refusal is not None:
                 await refusal(scope, receive, send)
                 return
@@ -137,21 +147,21 @@ class KeyCheck:
         finally:
             use.in_flight -= 1
 
-    def _refusal(self, scope: Mapping[str, Any], headers: Headers) -> Any:
+    def _refusal(self, scope: Mapping[str, Any]) -> Any:
         path, facts = str(scope["path"]), facts_in(scope)
 
         def refuse(status: int, detail: str, more: dict[str, str] | None = None) -> Any:
             return respond(problem(status, detail, request_id=facts.request_id), path, more)
 
-        host = headers.get("host", "")
+        host = facts.header(b"host") or ""
         if self.loopback_only and host and _name(f"//{host}") not in _LOOPBACK:
             return refuse(421, "this service answers to localhost alone; serve with keys to use other names")
-        origin = headers.get("origin")
+        origin = facts.header(b"origin")
         if scope["method"] not in _SAFE and not self._same_site(origin, host):
             return refuse(403, "another site's page may not change anything here: its origin is not allowed")
         if self.keys is None:
             return None
-        facts.key = key_of(headers, self.keys)
+        facts.key = key_of(facts, self.keys)
         if facts.key is not None or path in OPEN or path.startswith(OPEN_FOLDERS):
             return None
         if path == "/" or path.startswith("/ui"):
@@ -167,6 +177,7 @@ class KeyCheck:
         return origin.partition("://")[2].lower() == host.lower()
 
 
+@lru_cache(64)
 def _name(address: str) -> str:
     try:
         return (urlsplit(address).hostname or "").lower()

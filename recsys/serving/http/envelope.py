@@ -20,7 +20,9 @@ _HEADERS = (
     (b"x-content-type-options", b"nosniff"),
     (b"content-security-policy", CSP.encode()),
     (b"referrer-policy", b"same-origin"),
+    (b"cache-control", b"no-store"),
 )
+"""Those that a response has not itself."""
 
 _COUNTED = ("/v1/", "/v2/models/")
 """Routes whose requests the page's curves show; what the page itself asks would drown them."""
@@ -45,12 +47,11 @@ class Envelope:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                names = {name for name, _ in message["headers"]}
-                added = [(name, value) for name, value in _HEADERS if name not in names]
-                added.append((b"x-request-id", facts.request_id.encode("ascii")))
-                if b"cache-control" not in names:
-                    added.append((b"cache-control", b"no-store"))
-                message["headers"] = [*message["headers"], *added]
+                headers = list(message["headers"])
+                names = {name for name, _ in headers}
+                headers += [own for own in _HEADERS if own[0] not in names]
+                headers.append((b"x-request-id", facts.request_id.encode("ascii")))
+                message["headers"] = headers
             await send(message)
 
         try:

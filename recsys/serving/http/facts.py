@@ -27,6 +27,7 @@ class Facts:
     Attributes:
         request_id: of the client where it names one of plain characters, else of its trace, else drawn.
         trace: (trace id, parent id) of a W3C traceparent.
+        headers: by lower-case name; of several of a name the first.
         key: whose it is; None without keys.
         error: what went wrong, for the log; never sent.
         refused: why it was refused, in a word.
@@ -34,6 +35,7 @@ class Facts:
 
     request_id: str
     trace: tuple[str, str] | None = None
+    headers: Mapping[bytes, bytes] = field(default_factory=dict)
     began: float = field(default_factory=time.perf_counter)
     key: Key | None = None
     user: RawId | None = None
@@ -47,6 +49,11 @@ class Facts:
     error: str | None = None
     refused: str | None = None
 
+    def header(self, name: bytes) -> str | None:
+        """A header by its lower-case name; None where there is none."""
+        found = self.headers.get(name)
+        return None if found is None else found.decode("latin-1")
+
     def answered(self, answer: Answered, k: int, user: RawId | None) -> None:
         """Note an answer."""
         self.user, self.k = user, k
@@ -57,8 +64,10 @@ class Facts:
 
 def begin(headers: Iterable[tuple[bytes, bytes]]) -> Facts:
     """Facts of a request that has just come in, from its headers; what is odd in them is not taken over."""
+    held: dict[bytes, bytes] = {}
     given = trace = None
     for name, value in headers:
+        held.setdefault(name, value)
         if name == b"x-request-id":
             given = _REQUEST_ID.fullmatch(value.decode("latin-1"))
         elif name == b"traceparent":
@@ -67,9 +76,9 @@ def begin(headers: Iterable[tuple[bytes, bytes]]) -> Facts:
     if trace is not None and trace[1].strip("0") and trace[2].strip("0"):
         ids = (trace[1], trace[2])
     if given:
-        return Facts(given[0], ids)
+        return Facts(given[0], ids, held)
     # A name and no secret: the system's random bytes would cost a change of threads.
-    return Facts(ids[0] if ids else f"{random.getrandbits(128):032x}", ids)
+    return Facts(ids[0] if ids else f"{random.getrandbits(128):032x}", ids, held)
 
 
 def facts_of(request: Request) -> Facts:

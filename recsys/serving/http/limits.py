@@ -4,7 +4,6 @@ import asyncio
 from typing import Any
 
 from pydantic_core import from_json
-from starlette.datastructures import Headers
 
 from recsys.serving.http.facts import facts_in
 from recsys.serving.http.problems import problem, respond
@@ -12,6 +11,8 @@ from recsys.serving.http.problems import problem, respond
 BODY_BYTES = 2**20
 LARGE_BODY_BYTES = 4 * 2**20
 BODY_SECONDS = 10.0
+JSON = "recsys.json"
+"""Name under which a request's scope holds what its JSON body says."""
 HEADER_BYTES = 16 * 1024
 TARGET_BYTES = 8 * 1024
 
@@ -65,22 +66,23 @@ class BodyLimits:
         Raises:
             _Refused: the request is not read.
         """
-        headers, path = Headers(scope=scope), str(scope["path"])
-        if sum(len(name) + len(value) for name, value in scope["headers"]) > HEADER_BYTES:
+        header, path = facts_in(scope).header, str(scope["path"])
+        if sum([len(name) + len(value) for name, value in scope["headers"]]) > HEADER_BYTES:
             raise _Refused(431, f"headers take more than {HEADER_BYTES} bytes")
         if len(scope.get("raw_path") or path) + len(scope["query_string"]) > TARGET_BYTES:
             raise _Refused(414, f"the path and query take more than {TARGET_BYTES} bytes")
-        if headers.get("content-encoding", "identity").lower() != "identity":
+        encoding = header(b"content-encoding")
+        if encoding is not None and encoding.lower() != "identity":
             raise _Refused(415, "Content-Encoding is not accepted: send the body as it is")
         most = LARGE_BODY_BYTES if path in _LARGE or path.startswith("/v2/") else BODY_BYTES
-        length = headers.get("content-length")
-        if length is not None and "transfer-encoding" in headers:
+        length, coding = header(b"content-length"), header(b"transfer-encoding")
+        if length is not None and coding is not None:
             raise _Refused(400, "send Content-Length or Transfer-Encoding, not both")
         if length is not None and (not length.isascii() or not length.isdigit()):
             raise _Refused(400, "Content-Length is not a number")
         if length is not None and int(length[:20]) > most:
             raise _Refused(413, f"the body takes more than {most} bytes")
-        if scope["method"] in _NO_BODY and length in (None, "0") and "transfer-encoding" not in headers:
+        if scope["method"] in _NO_BODY and length in (None, "0") and coding is None:
             return b""
         parts: list[bytes] = []
         size = 0
@@ -101,15 +103,15 @@ class BodyLimits:
             raise _Refused(408, f"the body took more than {self.seconds:g} seconds") from None
         body = b"".join(parts)
         if body and path.startswith("/v1/"):
-            _check_json(headers.get("content-type", ""), body)
+            scope[JSON] = _json(header(b"content-type") or "", body)
         return body
 
 
-def _check_json(content_type: str, body: bytes) -> None:
+def _json(content_type: str, body: bytes) -> Any:
     kind = content_type.partition(";")[0].strip().lower()
     if kind != "application/json":
         raise _Refused(415, "send the body as JSON, with Content-Type: application/json")
     try:
-        from_json(body, allow_inf_nan=False, cache_strings="none")
+        return from_json(body, allow_inf_nan=False, cache_strings="none")
     except ValueError as error:
         raise _Refused(400, f"the body is not JSON: {error}") from None

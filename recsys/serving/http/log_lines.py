@@ -1,6 +1,7 @@
 """One JSON line a request. Keys and bodies are never in it; a user is hashed unless users may be named."""
 
 import hashlib
+import json
 import logging
 import sys
 from collections.abc import Mapping
@@ -12,10 +13,14 @@ from recsys.events.store import RawId
 from recsys.serving.http.facts import Facts
 
 LOGGER = "recsys.serving"
+ROW = "recsys_row"
+"""Name under which the record of a request's line holds what is in it."""
 
 _QUIET = frozenset(("/livez", "/readyz", "/startupz", "/v2/health/live", "/v2/health/ready"))
 """Routes that are asked every few seconds: a line only where the answer is not 200."""
 _CLIENT_LEFT = 499
+
+_ENCODE = json.JSONEncoder(default=str).encode
 
 log = logging.getLogger(LOGGER)
 
@@ -58,7 +63,10 @@ class RequestLines:
             "error": facts.error,
         }
         row |= {name: value for name, value in more.items() if value is not None}
-        log.log(logging.ERROR if status >= 500 else logging.INFO, "request", extra=row)
+        level = logging.ERROR if status >= 500 else logging.INFO
+        if log.isEnabledFor(level):
+            # Where in the code it was made is of no interest, and takes longest to find out.
+            log.handle(log.makeRecord(log.name, level, "", 0, "request", (), None, extra={ROW: row}))
 
     def _user(self, user: RawId) -> RawId:
         if self._log_users:
@@ -69,14 +77,26 @@ class RequestLines:
 
 
 class _Lines(JsonFormatter):
+    def format(self, record: logging.LogRecord) -> str:
+        row = getattr(record, ROW, None)
+        return super().format(record) if row is None else _ENCODE(_first(record) | row)
+
     def add_fields(
         self, log_data: dict[str, Any], record: logging.LogRecord, message_dict: dict[str, Any]
     ) -> None:
         super().add_fields(log_data, record, message_dict)
-        ordered = {"ts": round(record.created, 6), "level": record.levelname.lower()}
-        ordered |= {name: value for name, value in log_data.items() if name != "taskName"}
+        ordered = _first(record) | {name: value for name, value in log_data.items() if name != "taskName"}
         log_data.clear()
         log_data.update(ordered)
+
+
+def _first(record: logging.LogRecord) -> dict[str, Any]:
+    """What every line begins with."""
+    return {
+        "ts": round(record.created, 6),
+        "level": record.levelname.lower(),
+        "message": record.getMessage(),
+    }
 
 
 def write_json_lines(stream: TextIO | None = None) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from recsys.serving.engine.observing import STAGES
 from recsys.serving.http.facts import Facts
 
 _REQUEST = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
@@ -47,7 +48,8 @@ class Metrics:
         self._wait = histogram("queue_wait_seconds", "Time in the queue.", _STAGE)
         self._batch = histogram("batch_requests", "Requests computed together.", _COUNT)
         self._batch_events = histogram("batch_events", "Events computed together.", _EVENTS)
-        self._stage = histogram("stage_seconds", "Parts of a batch.", _STAGE, "stage")
+        stages = histogram("stage_seconds", "Parts of a batch.", _STAGE, "stage")
+        self._stages = {name: stages.labels(name) for name in STAGES}
         self._rejected = counter("rejected", "Requests not taken.", "reason")
         self._deadline = counter("deadline", "Requests given up at their deadline.")
         self._failed = counter("compute_failures", "Computing raised what no request explains.")
@@ -69,14 +71,22 @@ class Metrics:
         )
         self._overlap = histogram("shadow_overlap", "Share of a shadow's answers sent.", _OVERLAP, "k")
         self._exposed = counter("exposures", "Answers kept beside the events.", "result")
+        # Finding a metric by its labels takes longer than counting.
+        self._counted: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
         self._searched: dict[str, int] = {}
         self._versions: dict[str, str] = {}
 
     def answered(self, route: str, method: str, status: int, seconds: float) -> None:
         """Count a request."""
-        kind = method if method in _METHODS else "other"
-        self._requests.labels(route, kind, str(status)).inc()
-        self._duration.labels(route).observe(seconds)
+        counted = self._counted.get((route, method, status))
+        if counted is None:
+            kind = method if method in _METHODS else "other"
+            counted = self._requests.labels(route, kind, str(status)), self._duration.labels(route)
+            if kind == method:
+                self._counted[route, method, status] = counted
+        requests, duration = counted
+        requests.inc()
+        duration.observe(seconds)
 
     def refused(self, facts: Facts) -> None:
         """Count a request that was refused before the engine heard of it."""
@@ -113,14 +123,15 @@ class Metrics:
 
     def stage(self, name: str, seconds: float) -> None:
         """See `Observer`."""
-        self._stage.labels(name).observe(seconds)
+        self._stages[name].observe(seconds)
 
     def cache(self, hits: int, misses: int, evictions: int, kept_bytes: int) -> None:
         """See `Observer`."""
-        self._hits.inc(hits)
-        self._misses.inc(misses)
-        self._evictions.inc(evictions)
-        self._kept.set(kept_bytes)
+        for counter, count in ((self._hits, hits), (self._misses, misses), (self._evictions, evictions)):
+            if count:
+                counter.inc(count)
+        if misses:
+            self._kept.set(kept_bytes)
 
     def fallback(self, reason: str) -> None:
         """See `Observer`."""

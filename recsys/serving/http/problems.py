@@ -124,6 +124,11 @@ def add_handlers(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, _validation)
 
 
+async def answer_error(request: Request, error: RecsysError | HTTPException) -> Response:
+    """What such an error is answered by, for routes that no app stands around."""
+    return await (_library if isinstance(error, RecsysError) else _http)(request, error)
+
+
 def _field(error: RecsysError) -> str | None:
     """Which field an error is about: what it says itself, else the word that it begins with."""
     named = getattr(error, "field", None)

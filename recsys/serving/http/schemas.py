@@ -108,16 +108,17 @@ class RecommendBody(Strict):
             raise ValueError("send candidates or allow, not both")
         return given
 
-    def ask(self) -> Ask:
+    def ask(self, request_id: str) -> Ask:
         """As the engine is asked."""
-        given = {name: getattr(self, name) for name in type(self).model_fields if name != "candidates"}
-        if self.candidates is not None:
-            given |= {"allow": self.candidates, "allow_field": "candidates"}
+        given = dict(self.__dict__)
+        candidates = given.pop("candidates")
+        if candidates is not None:
+            given |= {"allow": candidates, "allow_field": "candidates"}
             if "k" not in self.model_fields_set:
-                given["k"] = len(self.candidates)
+                given["k"] = len(candidates)
             if "exclude_seen" not in self.model_fields_set:
                 given["exclude_seen"] = False
-        return Ask(**given)
+        return Ask(**given, request_id=request_id)
 
 
 class BatchBody(Strict):

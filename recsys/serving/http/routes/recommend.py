@@ -1,7 +1,6 @@
 """POST /v1/recommend, POST /v1/recommend/batch, GET /v1/users/{user}/recommendations."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request
@@ -41,7 +40,7 @@ async def recommend(
     body: RecommendBody, request: Request, service: Annotated[Service, Depends(service_of)]
 ) -> Response:
     """Answer what comes next, for a user, a history or both."""
-    return await _answer(body.ask(), request, service)
+    return await _answer(body.ask(facts_of(request).request_id), request, service)
 
 
 @router.post(
@@ -55,10 +54,7 @@ async def recommend_batch(
 ) -> Response:
     """Answer several requests at once; each is answered, or refused, by itself."""
     facts = facts_of(request)
-    asks = [
-        replace(each.ask(), request_id=f"{facts.request_id}.{place}")
-        for place, each in enumerate(body.requests)
-    ]
+    asks = [each.ask(f"{facts.request_id}.{place}") for place, each in enumerate(body.requests)]
     outcomes: list[Answered | RecsysError | None] = [_refusal(ask, service) for ask in asks]
     good = [place for place, outcome in enumerate(outcomes) if outcome is None]
     wanted = [asks[place] for place in good]
@@ -106,6 +102,7 @@ async def recommendations(
         category=category,
         interests=interests,
         model=model,
+        request_id=facts_of(request).request_id,
     )
     return await _answer(ask, request, service, known=True)
 
@@ -114,7 +111,7 @@ async def _answer(ask: Ask, request: Request, service: Service, *, known: bool =
     facts = facts_of(request)
     facts.user, facts.k = ask.user, ask.k
     check_ask(ask, service.engine)
-    answer = await unless_left(request, service.engine.recommend(replace(ask, request_id=facts.request_id)))
+    answer = await unless_left(request, service.engine.recommend(ask))
     facts.answered(answer, ask.k, ask.user)
     if known and not answer.history.events:
         raise UnknownIdError(
