@@ -10,6 +10,7 @@ from typing import ClassVar, TypeVar
 import apsw
 
 from recsys.errors import ArgumentError
+from recsys.events.checking import fault_of_id
 from recsys.events.exposures import KEPT, SKEW, Exposure, items_text
 from recsys.events.group_commit import GroupCommit
 from recsys.events.idle_connections import IdleConnections
@@ -27,6 +28,10 @@ _EXPOSE = (
     "INSERT INTO exposures(request_id, user, model, version, items, time, shadow)"
     " SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7"
     f" WHERE NOT EXISTS (SELECT 1 FROM erased WHERE user = ?2 AND time > ?6 - {SKEW})"
+)
+_NEWEST = (
+    "SELECT coalesce((SELECT max(seq) FROM events WHERE user = ?1 AND seq > ?2), 0),"
+    " EXISTS (SELECT 1 FROM erased WHERE user = ?1 AND seq > ?2)"
 )
 _T = TypeVar("_T")
 
@@ -57,6 +62,10 @@ class SqliteStore(SqlStore[apsw.Connection]):
         self._readers = IdleConnections(
             lambda: connect(self.path, durability, vfs), lambda connection: connection.close(force=True)
         )
+        self._glances = IdleConnections(
+            lambda: connect(self.path, durability, vfs, waits=False),
+            lambda connection: connection.close(force=True),
+        )
         self._writer: apsw.Connection | None = connect(self.path, durability, vfs, writes=True)
         try:
             bring_up_to_date(self._writer, self.path)
@@ -66,6 +75,19 @@ class SqliteStore(SqlStore[apsw.Connection]):
             self._writer.close(force=True)
             raise
         self._commits = GroupCommit(self._write, self._end, f"events of {self.path.name}")
+
+    def newest(self, user: RawId, after: int = 0) -> tuple[int, bool] | None:
+        """See `QuickStore`."""
+        if fault_of_id(user) is not None:
+            return 0, False
+        try:
+            with self._glances.taken() as connection:
+                last, gone = connection.execute(_NEWEST, (user, after)).fetchone()
+        except (apsw.BusyError, apsw.LockedError):
+            return None
+        except apsw.Error as error:
+            raise said_of(error, self.path) from None
+        return int(last), bool(gone)
 
     def last_seq(self) -> int:
         """See `EventStore`."""
@@ -88,6 +110,7 @@ class SqliteStore(SqlStore[apsw.Connection]):
         """See `EventStore`; a second call does nothing."""
         self._commits.close()
         self._readers.close()
+        self._glances.close()
 
     def _rows(self, sql: str, values: Sequence[RawId]) -> list[Row]:
         try:

@@ -92,7 +92,9 @@ def make_if_missing(path: Path) -> None:
         raise said_of(error, path) from None
 
 
-def connect(path: Path, durability: str, vfs: str | None = None, *, writes: bool = False) -> apsw.Connection:
+def connect(
+    path: Path, durability: str, vfs: str | None = None, *, writes: bool = False, waits: bool = True
+) -> apsw.Connection:
     """Open a connection to a store that is there, and see that it is one.
 
     Args:
@@ -100,6 +102,8 @@ def connect(path: Path, durability: str, vfs: str | None = None, *, writes: bool
         durability: "power" or "process".
         vfs: SQLite's name of the layer that reads and writes files; None is the usual one.
         writes: whether events are written through it.
+        waits: for other processes that keep the file locked, up to `WAIT`; else that is an `apsw.BusyError`
+            of what is done with it.
 
     Raises:
         EventStoreError: the file is of something else, of a later version, damaged or unreadable.
@@ -111,6 +115,8 @@ def connect(path: Path, durability: str, vfs: str | None = None, *, writes: bool
     try:
         connection.set_busy_handler(_patience())
         _check(connection, path)
+        if not waits:
+            connection.set_busy_handler(None)
         connection.pragma("synchronous", "full" if durability == "power" else "normal")
         if writes:
             connection.pragma("secure_delete", True)  # what is erased is overwritten

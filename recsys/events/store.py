@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from recsys.errors import RecsysError
 
@@ -145,4 +145,16 @@ class EventStore(Protocol):
 
     def close(self) -> None:
         """Finish what is being written and let go of the store."""
+        ...
+
+
+@runtime_checkable
+class QuickStore(EventStore, Protocol):
+    """A store that an event loop may ask whether something came in of a user."""
+
+    def newest(self, user: RawId, after: int = 0) -> tuple[int, bool] | None:
+        """Highest place of a user's events with seq > after, 0 for none; and `erased(user, after)`.
+
+        None where that cannot be told without waiting for other processes.
+        """
         ...

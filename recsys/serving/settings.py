@@ -24,7 +24,7 @@ class ServeSettings:
         queue: most requests that wait in a worker.
         batch: most requests computed together.
         batch_events: most events of them.
-        cache_bytes: most bytes of users' vectors kept in a worker.
+        cache_bytes: most bytes of users' vectors and answers kept in a worker; a quarter is for answers.
         deadline: seconds after which a request that waits is given up.
         drain: seconds between "not ready" and the end of listening.
         grace: seconds until requests in flight are cut.

@@ -5,11 +5,14 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 
+import apsw
 import pytest
 
 from recsys.errors import ArgumentError
 from recsys.events.by_place import open_events
+from recsys.events.sqlite import SqliteStore
 from recsys.events.store import Appended, Event, EventStore, EventStoreError, RawId
 
 Opened = Callable[[str], EventStore]
@@ -223,3 +226,38 @@ def test_processes_write_one_store_and_a_reader_misses_nothing_below_what_it_saw
         assert [items(store, name) for name in ("a", "b", "c")] == [list(range(60))] * 3
     finally:
         store.close()
+
+
+def test_the_newest_place_of_a_user_changes_with_every_event_and_erasure(tmp_path: Path) -> None:
+    events = SqliteStore(tmp_path / "events.db")
+    try:
+        assert events.newest(1) == (0, False)
+        events.append([Event(1, 5, 30), Event("1", 6, 20), Event(1, 7, 10)])
+        assert (events.newest(1), events.newest("1")) == ((3, False), (2, False))
+        assert (events.newest(1, 3), events.newest(1, 2)) == ((0, False), (3, False))
+        events.append([Event(2, 5, 30)])
+        assert events.newest(1) == (3, False)
+        events.erase(1)
+        assert (events.newest(1), events.newest(1, 5)) == ((0, True), (0, False))
+        events.append([Event(1, 8, 40)])
+        assert events.newest(1) == (6, True)
+        assert events.newest("lone \ud800") == (0, False)
+    finally:
+        events.close()
+    with pytest.raises(EventStoreError, match="closed"):
+        events.newest(1)
+
+
+def test_the_newest_place_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Locked:
+        def execute(self, *_: object) -> None:
+            raise apsw.BusyError("database is locked")
+
+    events = SqliteStore(tmp_path / "events.db")
+    try:
+        monkeypatch.setattr(events._glances, "_idle", [Locked()])
+        monkeypatch.setattr(events._glances, "_close_one", lambda _: None)
+        assert events.newest(1) is None
+        assert events.newest(1) == (0, False)
+    finally:
+        events.close()

@@ -256,6 +256,9 @@ class MemoryEvents:
         found = [e for e in self._of(user) if e.seq > after]
         return sorted(found, key=lambda e: (e.event.time, e.seq))
 
+    def newest(self, user: RawId, after: int = 0) -> tuple[int, bool] | None:
+        return max((e.seq for e in self.tail(user, after)), default=0), self.erased(user, after)
+
     def page(self, user: RawId, limit: int, before: int | None = None) -> list[StoredEvent]:
         return [e for e in reversed(self._of(user)) if before is None or e.seq < before][:limit]
 

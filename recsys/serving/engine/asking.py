@@ -127,9 +127,9 @@ class Answered:
         history: what was read.
         last_seq: highest place in the event store of what was read of the user; 0 without one.
         fallback: "popular" where nothing was known of the request, else None.
-        batch: requests that were computed with it.
+        batch: requests that were computed with it; 0 where the answer was kept from before.
         queue_ms: milliseconds that it waited.
-        cached: whether the user's vector was kept from before.
+        cached: whether the user's vector, or the answer, was kept from before.
     """
 
     model: str

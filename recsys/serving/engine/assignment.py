@@ -7,6 +7,7 @@ from functools import cached_property
 
 from recsys.errors import UnknownIdError
 from recsys.events.store import RawId
+from recsys.serving.engine.asking import ModelInfo
 from recsys.serving.engine.served import Served
 
 
@@ -36,6 +37,11 @@ class Assignment:
     """
 
     places: tuple[Place, ...]
+
+    @cached_property
+    def infos(self) -> tuple[ModelInfo, ...]:
+        """What may be known of each."""
+        return tuple(own.served.info(own.weight, own.shadow) for own in self.places)
 
     def __iter__(self) -> Iterator[Place]:
         return iter(self.places)

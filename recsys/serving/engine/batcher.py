@@ -143,17 +143,17 @@ class Batcher(Generic[Job, Result]):
                 else f"{self._queue} requests are waiting: ask again in a second"
             )
         futures = [own.future for own in entered]
+        end = loop.call_later(seconds, _give_up, futures, seconds)
         try:
-            _, late = await asyncio.wait(futures, timeout=seconds)
+            return [await self._outcome(future) for future in futures]
         except asyncio.CancelledError:
             for future in futures:
                 if not future.cancel() and not future.cancelled():
                     # Read, or the loop would complain that nobody did.
                     future.exception()
             raise
-        for future in late:
-            future.cancel()
-        return [self._outcome(future, seconds) for future in futures]
+        finally:
+            end.cancel()
 
     def spare(self, job: Job, *, seconds: float, weight: int = 1) -> "asyncio.Future[Batched[Result]] | None":
         """Compute a job when nothing else waits; None if the queue is more than half full.
@@ -186,17 +186,14 @@ class Batcher(Generic[Job, Result]):
             self._spare.clear()
         _resolve([(own.future, BusyError("the service has ended: ask another one")) for own in left])
 
-    def _outcome(
-        self, future: "asyncio.Future[Batched[Result]]", seconds: float
-    ) -> Batched[Result] | Exception:
-        error = _late(seconds) if future.cancelled() else future.exception()
-        if error is None:
-            return future.result()
-        if isinstance(error, DeadlineError):
+    async def _outcome(self, future: "asyncio.Future[Batched[Result]]") -> Batched[Result] | Exception:
+        try:
+            return await future
+        except DeadlineError as error:
             self._observer.late()
-        # Only exceptions are set.
-        assert isinstance(error, Exception)
-        return error
+            return error
+        except Exception as error:
+            return error
 
     def _run(self) -> None:
         while True:
@@ -237,7 +234,7 @@ class Batcher(Generic[Job, Result]):
         weight, now = 0, time.monotonic()
         while queue and len(taken) < self._batch:
             first = queue[0]
-            if first.future.cancelled() or first.deadline < now:
+            if first.future.done() or first.deadline < now:
                 gone.append(queue.popleft())
                 continue
             if taken and weight + first.weight > self._weight:
@@ -257,7 +254,7 @@ class Batcher(Generic[Job, Result]):
         if isinstance(found, Exception) and len(taken) > 1:
             for own in taken:
                 self._beat = time.monotonic()
-                if not own.future.cancelled() and own.deadline > self._beat:
+                if not own.future.done() and own.deadline > self._beat:
                     (alone,) = _each(self._computed([own.job]), 1)
                     _resolve([(own.future, _done(alone, 1, start - own.since))])
             return
@@ -287,6 +284,12 @@ def _each(found: "Sequence[Result | Exception] | Exception", count: int) -> "Seq
 
 def _done(result: "Result | Exception", batch: int, waited: float) -> "Batched[Result] | Exception":
     return _ordinary(result) if isinstance(result, Exception) else Batched(result, batch, waited)
+
+
+def _give_up(futures: "Sequence[asyncio.Future[Batched[Result]]]", seconds: float) -> None:
+    for future in futures:
+        if not future.done():
+            future.set_exception(_late(seconds))
 
 
 def _late(seconds: float) -> DeadlineError:

@@ -17,6 +17,7 @@ from recsys.answering.user_clock import read_user_clock
 from recsys.errors import ArgumentError, RecsysError, UnknownIdError
 from recsys.events.store import EventStore, RawId
 from recsys.serving.engine import lookups
+from recsys.serving.engine.answer_cache import AnswerCache
 from recsys.serving.engine.asking import Answered, Ask, BusyError, Item, ItemInfo, ModelInfo, NewItem
 from recsys.serving.engine.assignment import Assignment
 from recsys.serving.engine.batcher import Batched, Batcher
@@ -26,7 +27,8 @@ from recsys.serving.engine.exposing import exposures_beside
 from recsys.serving.engine.observing import Observer, Silent
 from recsys.serving.engine.served import Served
 from recsys.serving.engine.swapping import Models
-from recsys.serving.engine.tails import NOTHING, Tail, log_end, read_tail, reserve_log
+from recsys.serving.engine.tails import NOTHING, log_end, read_tail, reserve_log
+from recsys.serving.engine.taking import Taking
 from recsys.serving.ids import as_logged
 from recsys.serving.settings import ServeSettings
 
@@ -67,8 +69,11 @@ class ServingEngine:
         self._beside: set[asyncio.Task[None]] = set()
         self._exposures = exposures_beside(events, self.observer)
         self._aside = ThreadPoolExecutor(4, thread_name_prefix="recsys-reading")
+        self._taking = Taking(events, self._read)
+        for_answers = settings.cache_bytes // 4
+        self._answers = AnswerCache(for_answers)
         self._batcher: Batcher[Job, Any] = Batcher(
-            Computing(events, settings.cache_bytes, self.observer),
+            Computing(events, settings.cache_bytes - for_answers, self.observer),
             queue=settings.queue,
             batch=settings.batch,
             weight=settings.batch_events,
@@ -213,7 +218,8 @@ class ServingEngine:
 
     def models(self) -> tuple[ModelInfo, ...]:
         """The models in service; see `Engine.models`."""
-        return tuple(p.served.info(p.weight, p.shadow) for p in self._models.assignment or ())
+        assignment = self._models.assignment
+        return () if assignment is None else assignment.infos
 
     async def load_model(
         self, name: str, path: str, weight: float | None = None, shadow: float | None = None
@@ -249,20 +255,34 @@ class ServingEngine:
         jobs: dict[int, AskJob] = {}
         for place, ask in enumerate(asks):
             try:
-                jobs[place] = await self._job(assignment, ask)
+                job = await self._taking.job(assignment, ask)
             except RecsysError as error:
                 found[place] = error
-        weights = [_weight(job) for job in jobs.values()]
-        seconds = self.settings.deadline
-        done = await self._batcher.ask_many(list(jobs.values()), seconds=seconds, weights=weights)
-        for (place, job), own in zip(jobs.items(), done, strict=True):
-            found[place] = own if isinstance(own, Exception) else _told(own)
-            if not isinstance(own, Exception):
-                self._recent.append(job.ask)
-                if self._exposures is not None:
-                    self._exposures.add(job.ask, own.result)
-                self._ask_shadows(assignment, job, own.result)
+                continue
+            kept = self._answers.get(job.served, job.ask, job.mark)
+            if kept is None:
+                jobs[place] = job
+            else:
+                self.observer.kept()
+                self._sent(assignment, job, kept)
+                found[place] = kept
+        if jobs:
+            weights = [_weight(job) for job in jobs.values()]
+            seconds = self.settings.deadline
+            done = await self._batcher.ask_many(list(jobs.values()), seconds=seconds, weights=weights)
+            for (place, job), own in zip(jobs.items(), done, strict=True):
+                found[place] = own if isinstance(own, Exception) else _told(own)
+                if not isinstance(own, Exception):
+                    self._answers.put(job.served, job.ask, job.mark, own.result)
+                    self._sent(assignment, job, own.result)
         return [own for own in found if own is not None]
+
+    def _sent(self, assignment: Assignment, job: AskJob, answered: Answered) -> None:
+        """Note what an answer is the beginning of."""
+        self._recent.append(job.ask)
+        if self._exposures is not None:
+            self._exposures.add(job.ask, answered)
+        self._ask_shadows(assignment, job, answered)
 
     def _ask_shadows(self, assignment: Assignment, job: AskJob, answered: Answered) -> None:
         """Ask the models that stand beside, when there is time; nobody waits for them."""
@@ -288,24 +308,6 @@ class ServingEngine:
             if sent:
                 overlap = len(sent & {item.id for item in found.items}) / len(sent)
                 self.observer.shadowed(served.name, ask.k, overlap)
-
-    async def _job(self, assignment: Assignment, ask: Ask) -> AskJob:
-        if ask.user is not None:
-            # Kinds of ids are those of every model in service.
-            user = as_logged(ask.user, assignment.places[0].served.names.users.is_int)
-            ask = ask if user is ask.user else replace(ask, user=user)
-        if ask.model is not None:
-            served = assignment.named(ask.model).served
-        else:
-            served = assignment.chosen(ask.request_id if ask.user is None else ask.user)
-        return AskJob(served, ask, None if ask.user is None else await self._tail(served, ask.user))
-
-    async def _tail(self, served: Served, user: RawId) -> Tail | None:
-        """A user's events where reading them takes a while; None leaves it to the compute thread."""
-        events = self._events
-        if events is None or not getattr(events, "reads_wait", False):
-            return None
-        return await self._read(lambda: read_tail(events, user, served.watermark_for(user)))
 
     async def _erased(self, served: Served, user: RawId) -> bool:
         events = self._events

@@ -2,7 +2,6 @@
 
 from typing import Protocol
 
-
 STAGES = ("ids", "encode", "search", "names")
 """Parts of a batch, as `Observer.stage` is told of them."""
 
@@ -21,6 +20,9 @@ class Observer(Protocol):
 
     def cache(self, hits: int, misses: int, evictions: int, kept_bytes: int) -> None:
         """Of a batch so many requests had their vectors kept, so many had not; and what is kept now."""
+
+    def kept(self) -> None:
+        """A request had its answer kept."""
 
     def fallback(self, reason: str) -> None:
         """A request got the most popular items."""
@@ -63,6 +65,9 @@ class Silent:
         """Nothing."""
 
     def cache(self, hits: int, misses: int, evictions: int, kept_bytes: int) -> None:
+        """Nothing."""
+
+    def kept(self) -> None:
         """Nothing."""
 
     def fallback(self, reason: str) -> None:

@@ -1,8 +1,9 @@
 """A model in service: what never changes of it while it answers."""
 
 import hashlib
+import itertools
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from recsys.retrieval.bundle import MANIFEST
 from recsys.run_folder import RunFolder, fingerprint
 from recsys.serving.engine.asking import ModelInfo
 
+_NUMBERS = itertools.count()
 _SHOWN = 12
 """Hex digits of a version: two of a million models are the same with a chance of one in 500."""
 
@@ -37,6 +39,7 @@ class Served:
         watermark: the event store that its log was exported from and the last place that the log holds.
         loaded: unix seconds.
         details: its report, and `time_zone` of its log, for people.
+        number: of this object in this process: what is kept of it is of no other one.
     """
 
     name: str
@@ -47,6 +50,7 @@ class Served:
     watermark: tuple[str, int] | None
     loaded: float
     details: dict[str, Any]
+    number: int = field(default_factory=lambda: next(_NUMBERS), init=False)
 
     @property
     def names(self) -> Names:

@@ -2,8 +2,22 @@
 
 import logging
 from dataclasses import dataclass
+from typing import NamedTuple
 
-from recsys.events.store import EventStore, RawId
+from recsys.events.store import EventStore, QuickStore, RawId
+
+
+class Mark(NamedTuple):
+    """What tells a user's tail from any other that the same user has before or after.
+
+    Places rise and are not given again, so that every event changes the first; where an erasure leaves it at
+    0, there is either nothing as there was before, or the second changes.
+    """
+
+    last_seq: int
+    """Highest place of the tail; 0 for none."""
+    erased: bool
+
 
 _log = logging.getLogger("recsys.serving.events")
 
@@ -21,6 +35,11 @@ class Tail:
     since: tuple[tuple[RawId, int], ...] = ()
     erased: bool = False
     last_seq: int = 0
+
+    @property
+    def mark(self) -> Mark:
+        """See `Mark`."""
+        return Mark(self.last_seq, self.erased)
 
 
 NOTHING = Tail()
@@ -45,6 +64,16 @@ def read_tail(store: EventStore, user: RawId, watermark: tuple[str, int] | None)
         store.erased(user, after),
         max((own.seq for own in stored), default=0),
     )
+
+
+def read_mark(store: QuickStore, user: RawId, watermark: tuple[str, int] | None) -> Mark | None:
+    """The mark of what `read_tail` would read now; None where the store would make us wait.
+
+    Raises:
+        EventStoreError: the store cannot be read.
+    """
+    found = store.newest(user, log_end(store, watermark))
+    return None if found is None else Mark(*found)
 
 
 def log_end(store: EventStore, watermark: tuple[str, int] | None) -> int:

@@ -58,7 +58,8 @@ class Facts:
         """Note an answer."""
         self.user, self.k = user, k
         self.model, self.version = answer.model, answer.version
-        self.batch, self.queue_ms = answer.batch, answer.queue_ms
+        if answer.batch:
+            self.batch, self.queue_ms = answer.batch, answer.queue_ms
         self.fallback, self.cached = answer.fallback, answer.cached
 
 

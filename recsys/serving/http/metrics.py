@@ -58,7 +58,7 @@ class Metrics:
         self._events = counter("events", "Events taken in.", "result")
         self._commit = histogram("event_commit_seconds", "Until events were durable.", _REQUEST)
         self._free = gauge("events_disk_free_bytes", "Room where events are written.", "livemin")
-        self._hits = counter("state_cache_hits", "Users whose vector was kept.")
+        self._hits = counter("state_cache_hits", "Users whose vector or answer was kept.")
         self._misses = counter("state_cache_misses", "Users whose vector was computed.")
         self._evictions = counter("state_cache_evictions", "Vectors that made room.")
         self._kept = gauge("state_cache_bytes", "Vectors kept.", "livesum")
@@ -132,6 +132,10 @@ class Metrics:
                 counter.inc(count)
         if misses:
             self._kept.set(kept_bytes)
+
+    def kept(self) -> None:
+        """See `Observer`."""
+        self._hits.inc()
 
     def fallback(self, reason: str) -> None:
         """See `Observer`."""

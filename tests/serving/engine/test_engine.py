@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from recsys.errors import ArgumentError, RunError, UnknownIdError
 from recsys.events.store import Event, EventStoreError
 from recsys.run_folder import RunFolder
 from recsys.serving.engine.asking import Answered, Ask, BusyError
+from recsys.serving.engine.assignment import Assignment, Place
 from recsys.serving.engine.engine import ServingEngine
 from recsys.serving.engine.observing import Silent
 from recsys.serving.settings import ServeSettings
@@ -29,6 +31,7 @@ class Told(Silent):
     def __init__(self) -> None:
         self.caches: list[tuple[int, int]] = []
         self.unknown = 0
+        self.answers_kept = 0
         self.stages: set[str] = set()
         self.reasons: list[str] = []
 
@@ -40,6 +43,9 @@ class Told(Silent):
 
     def stage(self, name: str, seconds: float) -> None:
         self.stages.add(name)
+
+    def kept(self) -> None:
+        self.answers_kept += 1
 
     def fallback(self, reason: str) -> None:
         self.reasons.append(reason)
@@ -203,6 +209,35 @@ def test_what_is_asked_again_is_not_encoded_again(
     assert told.stages == {"ids", "encode", "search", "names"}
 
 
+def test_an_answer_is_kept_until_something_comes_in_of_the_user(
+    engine: ServingEngine, events: MemoryEvents, model: Recommender, told: Told
+) -> None:
+    events.append([Event(3, 7, LATER)])
+    first = ask(engine, user=3, k=5, request_id="first")
+    events.append([Event(4, 1, LATER)])
+    again = ask(engine, user=3, k=5, request_id="again")
+    assert again == replace(first, batch=0, queue_ms=0.0, cached=True)
+    assert (told.answers_kept, told.caches) == (1, [(0, 1)])
+    assert [own.request_id for own in engine._recent] == ["first", "again"]
+    events.append([Event(3, 9, LATER)])
+    assert rows(ask(engine, user=3, k=5)) == answered(model, [[*log_of(model, 3), 7, 9]], k=5)[0]
+    events.erase(3)
+    events.append([Event(3, 9, LATER)])
+    alone = answered(model, [[9]], k=5)[0]
+    assert [rows(ask(engine, user=3, k=5)) for _ in range(2)] == [alone, alone]
+    assert told.answers_kept == 2
+
+
+def test_a_kept_answer_is_of_the_model_in_service(engine: ServingEngine, told: Told) -> None:
+    ask(engine, user=3)
+    (place,) = engine._in_service().places
+    engine._models.assignment = Assignment((replace(place, served=replace(place.served, name="other")),))
+    assert ask(engine, user=3).model == "other"
+    engine._models.assignment = Assignment((place,))
+    assert ask(engine, user=3).model == "default"
+    assert told.answers_kept == 1
+
+
 def test_the_same_user_twice_in_a_batch_is_encoded_once(
     engine: ServingEngine, model: Recommender, told: Told
 ) -> None:
@@ -246,7 +281,8 @@ def test_events_that_the_log_holds_are_not_read_again(run: Path, events: MemoryE
         assert ask(engine, user=3).last_seq == 2
         served = engine._in_service().places[0].served
         for watermark, count in ((("memory", 1), 1), (("memory", 2), 0), (("another", 2), 2)):
-            object.__setattr__(served, "watermark", watermark)
+            another = replace(served, watermark=watermark)
+            engine._models.assignment = Assignment((Place(another),))
             found = ask(engine, user=3)
             assert found.history.events - len(log_of(served.model, 3)) == count
     finally:

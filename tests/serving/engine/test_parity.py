@@ -14,8 +14,10 @@ from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_s
 
 from recsys import Recommender
 from recsys.events.store import Event
+from recsys.serving.engine.answer_cache import AnswerCache
 from recsys.serving.engine.asking import Answered, Ask
 from recsys.serving.engine.engine import ServingEngine
+from recsys.serving.engine.taking import Taking
 from tests.serving.doubles import MemoryEvents
 from tests.serving.engine.runs import engine_of, saved_run
 
@@ -53,6 +55,9 @@ class Interleaved(RuleBasedStateMachine):
         # The cache lives on from example to example, as it does from request to request.
         self.events = type(self).new_events()
         self.engine._events = self.engine._batcher._compute._events = self.events  # type: ignore[attr-defined]
+        self.engine._taking = Taking(self.events, self.engine._read)
+        # An answer that was kept is of the store that its mark is of.
+        self.engine._answers = AnswerCache(2**20)
         self.kept: dict[int, list[tuple[int, int]]] = {user: [] for user in USERS}
         self.erased: set[int] = set()
         self.named = 0
