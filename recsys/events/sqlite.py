@@ -82,7 +82,7 @@ class SqliteStore(SqlStore[apsw.Connection]):
             return 0, False
         try:
             with self._glances.taken() as connection:
-                last, gone = connection.execute(_NEWEST, (user, after)).fetchone()
+                ((last, gone),) = connection.execute(_NEWEST, (user, after))
         except (apsw.BusyError, apsw.LockedError):
             return None
         except apsw.Error as error:

@@ -263,7 +263,7 @@ class ServingEngine:
             if kept is None:
                 jobs[place] = job
             else:
-                self.observer.kept()
+                self.observer.kept_answer()
                 self._sent(assignment, job, kept)
                 found[place] = kept
         if jobs:

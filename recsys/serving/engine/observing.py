@@ -21,7 +21,7 @@ class Observer(Protocol):
     def cache(self, hits: int, misses: int, evictions: int, kept_bytes: int) -> None:
         """Of a batch so many requests had their vectors kept, so many had not; and what is kept now."""
 
-    def kept(self) -> None:
+    def kept_answer(self) -> None:
         """A request had its answer kept."""
 
     def fallback(self, reason: str) -> None:
@@ -67,7 +67,7 @@ class Silent:
     def cache(self, hits: int, misses: int, evictions: int, kept_bytes: int) -> None:
         """Nothing."""
 
-    def kept(self) -> None:
+    def kept_answer(self) -> None:
         """Nothing."""
 
     def fallback(self, reason: str) -> None:

@@ -133,7 +133,7 @@ class Metrics:
         if misses:
             self._kept.set(kept_bytes)
 
-    def kept(self) -> None:
+    def kept_answer(self) -> None:
         """See `Observer`."""
         self._hits.inc()
 

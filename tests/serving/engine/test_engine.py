@@ -44,7 +44,7 @@ class Told(Silent):
     def stage(self, name: str, seconds: float) -> None:
         self.stages.add(name)
 
-    def kept(self) -> None:
+    def kept_answer(self) -> None:
         self.answers_kept += 1
 
     def fallback(self, reason: str) -> None:
