@@ -14,7 +14,7 @@ from recsys.events.store import EventStore
 from recsys.serving.engine.asking import Answered, Ask, HistoryRead, Item
 from recsys.serving.engine.observing import Observer
 from recsys.serving.engine.served import Served
-from recsys.serving.engine.tails import NOTHING, Mark, Tail, read_tail
+from recsys.serving.engine.tails import NOTHING, Position, Tail, read_tail
 from recsys.serving.engine.vector_cache import VectorCache
 
 
@@ -26,13 +26,13 @@ class AskJob:
         served: the model.
         ask: its ids in the log's kind.
         tail: what the store holds of the user; None is read when the request is taken up.
-        mark: of the tail as the request came in; None where that is not known.
+        position: of the tail as the request came in; None where that is not known.
     """
 
     served: Served
     ask: Ask
     tail: Tail | None
-    mark: Mark | None = None
+    position: Position | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -259,7 +259,7 @@ class ServingEngine:
             except RecsysError as error:
                 found[place] = error
                 continue
-            kept = self._answers.get(job.served, job.ask, job.mark)
+            kept = self._answers.get(job.served, job.ask, job.position)
             if kept is None:
                 jobs[place] = job
             else:
@@ -273,7 +273,7 @@ class ServingEngine:
             for (place, job), own in zip(jobs.items(), done, strict=True):
                 found[place] = own if isinstance(own, Exception) else _told(own)
                 if not isinstance(own, Exception):
-                    self._answers.put(job.served, job.ask, job.mark, own.result)
+                    self._answers.put(job.served, job.ask, job.position, own.result)
                     self._sent(assignment, job, own.result)
         return [own for own in found if own is not None]
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from recsys.events.store import EventStore, QuickStore, RawId
 
 
-class Mark(NamedTuple):
+class Position(NamedTuple):
     """What tells a user's tail from any other that the same user has before or after.
 
     Places rise and are not given again, so that every event changes the first; where an erasure leaves it at
@@ -37,9 +37,9 @@ class Tail:
     last_seq: int = 0
 
     @property
-    def mark(self) -> Mark:
-        """See `Mark`."""
-        return Mark(self.last_seq, self.erased)
+    def position(self) -> Position:
+        """Of the user after it."""
+        return Position(self.last_seq, self.erased)
 
 
 NOTHING = Tail()
@@ -66,14 +66,14 @@ def read_tail(store: EventStore, user: RawId, watermark: tuple[str, int] | None)
     )
 
 
-def read_mark(store: QuickStore, user: RawId, watermark: tuple[str, int] | None) -> Mark | None:
-    """The mark of what `read_tail` would read now; None where the store would make us wait.
+def read_position(store: QuickStore, user: RawId, watermark: tuple[str, int] | None) -> Position | None:
+    """The position of what `read_tail` would read now; None where the store would make us wait.
 
     Raises:
         EventStoreError: the store cannot be read.
     """
     found = store.newest(user, log_end(store, watermark))
-    return None if found is None else Mark(*found)
+    return None if found is None else Position(*found)
 
 
 def log_end(store: EventStore, watermark: tuple[str, int] | None) -> int:

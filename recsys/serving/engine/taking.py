@@ -8,7 +8,7 @@ from recsys.events.store import EventStore, QuickStore
 from recsys.serving.engine.asking import Ask
 from recsys.serving.engine.assignment import Assignment
 from recsys.serving.engine.computing import AskJob
-from recsys.serving.engine.tails import NOTHING, read_mark, read_tail
+from recsys.serving.engine.tails import NOTHING, read_position, read_tail
 from recsys.serving.ids import as_logged
 
 
@@ -44,12 +44,12 @@ class Taking:
             served = assignment.chosen(ask.request_id if ask.user is None else ask.user)
         who, events = ask.user, self._events
         if who is None or events is None:
-            return AskJob(served, ask, NOTHING, NOTHING.mark)
+            return AskJob(served, ask, NOTHING, NOTHING.position)
         if self._waits:
             tail = await self._aside(lambda: read_tail(events, who, served.watermark_for(who)))
-            return AskJob(served, ask, tail, tail.mark)
-        mark = None
+            return AskJob(served, ask, tail, tail.position)
+        position = None
         if self._quick is not None:
-            mark = read_mark(self._quick, who, served.watermark_for(who))
+            position = read_position(self._quick, who, served.watermark_for(who))
         # Events that came in are left to the compute thread: there may be many.
-        return AskJob(served, ask, NOTHING if mark == NOTHING.mark else None, mark)
+        return AskJob(served, ask, NOTHING if position == NOTHING.position else None, position)

@@ -1,4 +1,4 @@
-"""Answers that are kept: for the same request under the same mark and model, and for nothing else."""
+"""Answers that are kept: for the same request under the same position and model, and for nothing else."""
 
 from dataclasses import replace
 from types import SimpleNamespace
@@ -8,10 +8,10 @@ import pytest
 
 from recsys.serving.engine.answer_cache import AnswerCache
 from recsys.serving.engine.asking import Answered, Ask, HistoryRead, Item
-from recsys.serving.engine.tails import Mark
+from recsys.serving.engine.tails import Position
 
 MODEL: Any = SimpleNamespace(number=1)
-MARK = Mark(7, False)
+POSITION = Position(7, False)
 ASK = Ask(user=1, k=2, category=["a"], request_id="first")
 
 
@@ -20,14 +20,14 @@ def _answered(count: int = 2, **other: Any) -> Answered:
     return replace(Answered("m", "v", items, HistoryRead(3, 3), 7, batch=4, queue_ms=1.5), **other)
 
 
-def _kept(answered: Answered, ask: Ask = ASK, mark: Mark | None = MARK) -> AnswerCache:
+def _kept(answered: Answered, ask: Ask = ASK, position: Position | None = POSITION) -> AnswerCache:
     cache = AnswerCache(10_000)
-    cache.put(MODEL, ask, mark, answered)
+    cache.put(MODEL, ask, position, answered)
     return cache
 
 
 def test_the_same_request_gets_the_same_answer_which_nobody_computed() -> None:
-    found = _kept(_answered()).get(MODEL, replace(ASK, request_id="second", category=("a",)), MARK)
+    found = _kept(_answered()).get(MODEL, replace(ASK, request_id="second", category=("a",)), POSITION)
     assert found == _answered(batch=0, queue_ms=0.0, cached=True)
 
 
@@ -49,44 +49,44 @@ def test_the_same_request_gets_the_same_answer_which_nobody_computed() -> None:
     ],
 )
 def test_another_request_does_not(other: dict[str, Any]) -> None:
-    assert _kept(_answered()).get(MODEL, replace(ASK, **other), MARK) is None
+    assert _kept(_answered()).get(MODEL, replace(ASK, **other), POSITION) is None
 
 
-@pytest.mark.parametrize("mark", [Mark(8, False), Mark(7, True), Mark(0, False), None])
-def test_nor_does_one_after_an_event_or_an_erasure(mark: Mark | None) -> None:
-    assert _kept(_answered()).get(MODEL, ASK, mark) is None
+@pytest.mark.parametrize("position", [Position(8, False), Position(7, True), Position(0, False), None])
+def test_nor_does_one_after_an_event_or_an_erasure(position: Position | None) -> None:
+    assert _kept(_answered()).get(MODEL, ASK, position) is None
 
 
 def test_nor_another_model() -> None:
     other: Any = SimpleNamespace(number=2)
-    assert _kept(_answered()).get(other, ASK, MARK) is None
+    assert _kept(_answered()).get(other, ASK, POSITION) is None
 
 
 @pytest.mark.parametrize(
-    ("answered", "ask", "mark"),
+    ("answered", "ask", "position"),
     [
-        (_answered(fallback="popular"), ASK, MARK),
-        (_answered(history=HistoryRead(3, 2, (9,))), ASK, MARK),
+        (_answered(fallback="popular"), ASK, POSITION),
+        (_answered(history=HistoryRead(3, 2, (9,))), ASK, POSITION),
         (_answered(), ASK, None),
-        (_answered(), Ask(history=[1]), MARK),
-        (_answered(), replace(ASK, history=[1]), MARK),
-        (_answered(), replace(ASK, deny=[1]), MARK),
+        (_answered(), Ask(history=[1]), POSITION),
+        (_answered(), replace(ASK, history=[1]), POSITION),
+        (_answered(), replace(ASK, deny=[1]), POSITION),
     ],
 )
 def test_what_may_differ_or_has_to_be_counted_is_not_kept(
-    answered: Answered, ask: Ask, mark: Mark | None
+    answered: Answered, ask: Ask, position: Position | None
 ) -> None:
-    cache = _kept(answered, ask, mark)
+    cache = _kept(answered, ask, position)
     assert len(cache._kept) == 0
-    assert cache.get(MODEL, ask, mark) is None
+    assert cache.get(MODEL, ask, position) is None
 
 
 def test_the_bound_counts_items() -> None:
     cache = AnswerCache(3 * (1000 + 2 * 300))
     for user in range(3):
-        cache.put(MODEL, replace(ASK, user=user), MARK, _answered())
-    assert cache.get(MODEL, replace(ASK, user=0), MARK) is not None
-    cache.put(MODEL, replace(ASK, user=3), MARK, _answered())
-    assert [user for user in range(4) if cache.get(MODEL, replace(ASK, user=user), MARK) is None] == [1]
-    cache.put(MODEL, replace(ASK, user=4), MARK, _answered(20))
-    assert cache.get(MODEL, replace(ASK, user=4), MARK) is None
+        cache.put(MODEL, replace(ASK, user=user), POSITION, _answered())
+    assert cache.get(MODEL, replace(ASK, user=0), POSITION) is not None
+    cache.put(MODEL, replace(ASK, user=3), POSITION, _answered())
+    assert [user for user in range(4) if cache.get(MODEL, replace(ASK, user=user), POSITION) is None] == [1]
+    cache.put(MODEL, replace(ASK, user=4), POSITION, _answered(20))
+    assert cache.get(MODEL, replace(ASK, user=4), POSITION) is None

@@ -56,7 +56,7 @@ class Interleaved(RuleBasedStateMachine):
         self.events = type(self).new_events()
         self.engine._events = self.engine._batcher._compute._events = self.events  # type: ignore[attr-defined]
         self.engine._taking = Taking(self.events, self.engine._read)
-        # An answer that was kept is of the store that its mark is of.
+        # An answer that was kept is of the store that its position is of.
         self.engine._answers = AnswerCache(2**20)
         self.kept: dict[int, list[tuple[int, int]]] = {user: [] for user in USERS}
         self.erased: set[int] = set()
