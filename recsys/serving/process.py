@@ -26,6 +26,7 @@ from prometheus_client.multiprocess import MultiProcessCollector, mark_process_d
 
 from recsys.errors import ConfigError, RecsysError
 from recsys.serving.http.keys import Keys
+from recsys.serving.remembering import resumed, said_with_remedy
 from recsys.serving.settings import ServeSettings
 from recsys.serving.state import FOLDER, SALT, SETTINGS, State
 
@@ -72,12 +73,12 @@ def serve(settings: ServeSettings, say: Callable[[str], None]) -> None:
         tempfile.TemporaryDirectory(prefix="recsys-serve-", ignore_cleanup_errors=True) as folder,
         _bound(ip, settings.port, "port") as port,
     ):
-        settings, state = replace(settings, port=port), State(folder)
+        settings, state = resumed(replace(settings, port=port), say), State(folder)
         with _environment(settings, state), _metrics(settings, state, say):
             server = _Parent(settings, ip, state, say)
             server.serve()
             if server.failure is not None:
-                raise ServingError(server.failure)
+                raise ServingError(said_with_remedy(server.failure, settings))
 
 
 class _Parent(MPServer):
@@ -153,8 +154,9 @@ class _Parent(MPServer):
     def _announce(self) -> bool:
         if len(set(self.state.ready()) & {worker.inner.pid for worker in self.wrks}) < len(self.wrks):
             return False
+        self.state.say_started()
         settings = self.settings
-        runs = ", ".join(path for _, path, _ in settings.models)
+        runs = ", ".join(path for _, path, *_ in settings.resumed or settings.models)
         host = f"[{settings.host}]" if ":" in settings.host else settings.host
         self.say(f"Serving {runs} on http://{host}:{settings.port} · docs /docs · Ctrl+C ends")
         return True

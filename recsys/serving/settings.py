@@ -11,6 +11,9 @@ class ServeSettings:
     Attributes:
         models: (name, run folder, weight) of each; weights share the users out.
         shadows: (name, run folder, percent) of those that are asked beside, and whose answers are not sent.
+        resumed: (name, run folder, weight, percent) of the models that were in service last, in the place of
+            `models` and `shadows`; empty for those.
+        kept: file that names the models in service, for the next start; None keeps none.
         models_dir: folder under which runs may be loaded while serving; None allows none.
         host: address.
         port: of it.
@@ -37,6 +40,8 @@ class ServeSettings:
 
     models: tuple[tuple[str, str, float], ...]
     shadows: tuple[tuple[str, str, float], ...] = ()
+    resumed: tuple[tuple[str, str, float, float], ...] = ()
+    kept: str | None = None
     models_dir: str | None = None
     host: str = "127.0.0.1"
     port: int = 8000
@@ -68,7 +73,7 @@ class ServeSettings:
     def from_json(cls, text: str) -> "ServeSettings":
         """What `to_json` wrote."""
         found = json.loads(text)
-        for name in ("models", "shadows"):
+        for name in ("models", "shadows", "resumed"):
             found[name] = tuple(tuple(row) for row in found[name])
         for name in ("cors", "plugins"):
             found[name] = tuple(found[name])

@@ -25,6 +25,7 @@ class State:
         self.folder = Path(folder)
         self.metrics = self.folder / "metrics"
         self._failure, self._step = self.folder / "failure", self.folder / "step"
+        self._started = self.folder / "started"
 
     def fail(self, line: str) -> None:
         """Leave word why a worker cannot serve; the first word stays."""
@@ -46,6 +47,14 @@ class State:
     def say_ready(self) -> None:
         """Tell that this process takes requests."""
         _write(self.folder / f"ready-{os.getpid()}", "")
+
+    def say_started(self) -> None:
+        """Tell that all workers have been ready at the same time."""
+        _write(self._started, "")
+
+    def started(self) -> bool:
+        """Whether all workers have been ready."""
+        return self._started.exists()
 
     def forget(self, pid: int) -> None:
         """Forget a process that has ended."""

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 _SAMPLE_SECONDS = 1.0
 _END_SECONDS = 10.0
+_LOOK_SECONDS = 0.05
 
 
 def create() -> FastAPI:
@@ -50,7 +51,7 @@ def create() -> FastAPI:
         events = None if settings.events is None else open_events(settings.events, settings.durability)
         metrics = Metrics()
         engine = ServingEngine(settings, events, metrics, state.folder)
-        service = Service(settings, engine, events, metrics=metrics)
+        service = Service(settings, engine, events, started=state.started(), metrics=metrics)
         return create_app(service, salt=os.environ[SALT], lifespan=_Life(service, engine, events, state))
     except RecsysError as error:
         _give_up(state, error)
@@ -91,6 +92,9 @@ class _Life:
             log.exception("loading failed")
             _give_up(self.state, RecsysError("loading failed; the log says why"))
         self.state.say_ready()
+        while not self.state.started():
+            time.sleep(_LOOK_SECONDS)
+        self.service.started = True
 
     def _drain(self) -> None:
         self.service.draining = True

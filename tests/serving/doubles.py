@@ -140,12 +140,18 @@ class MemoryEngine:
         ][:limit]
 
     async def load_model(
-        self, name: str, path: str, weight: float | None = None, shadow: float | None = None
+        self, name: str, path: str | None, weight: float | None = None, shadow: float | None = None
     ) -> ModelInfo:
         if self.fails is not None:
             raise self.fails
         (info,) = self.models()
-        return replace(info, name=name, path=path, weight=weight or 0.0, shadow=shadow or 0.0)
+        return replace(
+            info, name=name, path=path or f"/runs/{name}", weight=weight or 0.0, shadow=shadow or 0.0
+        )
+
+    async def unload_model(self, name: str) -> None:
+        self._named(name)
+        raise ArgumentError(f"model {name!r} is the default")
 
     async def roll_back(self, name: str) -> ModelInfo:
         self._named(name)

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -194,6 +195,44 @@ def test_a_worker_that_is_killed_is_replaced_and_metrics_are_of_all(run: Path) -
         service.process.send_signal(signal.SIGKILL)
         for pid in children:
             gone(pid)
+
+
+def test_a_service_is_ready_with_all_its_workers_and_begins_again_with_the_last_swap(
+    run: Path, tmp_path: Path
+) -> None:
+    runs = tmp_path / "runs"
+    shutil.copytree(run, runs / "monday")
+    saved_run(runs / "tuesday", d_model=8)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    address, options = f"http://127.0.0.1:{port}", ("--models", str(runs), "--no-events", "--port", str(port))
+    with serving(runs / "monday", *options, "--workers", "2") as service:
+        until = time.monotonic() + SECONDS
+        while not ready(address):
+            assert time.monotonic() < until
+        # Each request has a connection of its own, which either worker may get.
+        assert all(ready(address) for _ in range(30))
+        assert {recommend(address, {"user": 1}).status_code for _ in range(20)} == {200}
+        load = httpx.post(f"{address}/v1/models/default/load", json={"path": "tuesday"}, timeout=SECONDS)
+        assert load.status_code == 200
+        service.process.send_signal(signal.SIGTERM)
+        assert service.process.wait(SECONDS) == 0
+    with serving(runs / "monday", *options) as service:
+        assert service.address() == address
+        assert recommend(address, {"user": 1}).json()["version"] == load.json()["version"]
+        said = service.wait_for(
+            r"Beginning with what was in service last: default=(\S+) \(remove (\S+) to begin"
+        )
+        assert said[1] == str(runs / "tuesday")
+        assert Path(said[2]).parent == runs
+
+
+def ready(address: str) -> bool:
+    try:
+        return httpx.get(f"{address}/readyz", timeout=SECONDS).status_code == 200
+    except httpx.TransportError:
+        return False
 
 
 def test_a_run_that_cannot_be_loaded_ends_the_service_in_one_line(run: Path, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ The worker that was asked to change something writes the file; the others look a
 """
 
 import json
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -13,6 +14,8 @@ from recsys.errors import RunError
 from recsys.files import lock_on, write_json
 
 FILE = "models.json"
+
+_log = logging.getLogger("recsys.serving.models")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,10 +50,12 @@ class Agreeing:
 
     Args:
         folder: of this run of the service, and of no other.
+        kept: file beside, which outlives it and names the models for the next start; None keeps none.
     """
 
-    def __init__(self, folder: str | Path) -> None:
+    def __init__(self, folder: str | Path, kept: str | Path | None = None) -> None:
         self._folder = Path(folder)
+        self._kept = None if kept is None else Path(kept)
         self._file = self._folder / FILE
         self._stamp: tuple[int, int] | None = None
         self._last = Agreement()
@@ -94,7 +99,11 @@ class Agreeing:
         with lock_on(self._folder, wait=True):
             before = self.read()
             new = Agreement(before.generation + 1, changed(before.models))
-            write_json(
-                self._file, {"generation": new.generation, "models": [asdict(own) for own in new.models]}
-            )
+            models = [asdict(own) for own in new.models]
+            write_json(self._file, {"generation": new.generation, "models": models})
+            if self._kept is not None:
+                try:
+                    write_json(self._kept, {"models": models})
+                except RunError as error:
+                    _log.warning("the next start begins with the models of the command line: %s", error)
         return new

@@ -235,12 +235,17 @@ class Engine(Protocol):
         ...
 
     async def load_model(
-        self, name: str, path: str, weight: float | None = None, shadow: float | None = None
+        self, name: str, path: str | None, weight: float | None = None, shadow: float | None = None
     ) -> ModelInfo:
         """Put a run under the folder of `models_dir` in service; returns when it answers here.
 
+        Without a path it is the run that the name has, loaded again, or for a new name the folder called so.
         `weight` and `shadow` are those of `ModelInfo`; None keeps them, and is 0 for a new name.
         """
+        ...
+
+    async def unload_model(self, name: str) -> None:
+        """Let a model go that is not the default."""
         ...
 
     async def roll_back(self, name: str) -> ModelInfo:

@@ -63,6 +63,10 @@ class Assignment:
         kept = [new if place.served.name == new.served.name else place for place in self.places]
         return Assignment(tuple(kept) if new in kept else (*self.places, new))
 
+    def without(self, name: str) -> "Assignment":
+        """The same without the place of a name."""
+        return Assignment(tuple(place for place in self.places if place.served.name != name))
+
     def chosen(self, who: RawId | None) -> Served:
         """The model that answers somebody: the same one for the same user, in every worker.
 

@@ -222,11 +222,15 @@ class ServingEngine:
         return () if assignment is None else assignment.infos
 
     async def load_model(
-        self, name: str, path: str, weight: float | None = None, shadow: float | None = None
+        self, name: str, path: str | None, weight: float | None = None, shadow: float | None = None
     ) -> ModelInfo:
         """Put a run in service under a name; see `Engine.load_model`."""
         served = await self._changed(lambda: self._models.load(name, path, weight, shadow))
         return self._info(served)
+
+    async def unload_model(self, name: str) -> None:
+        """Let a model go; see `Engine.unload_model`."""
+        await self._changed(lambda: self._models.unload(name))
 
     async def roll_back(self, name: str) -> ModelInfo:
         """Put back what answered under a name before; see `Engine.roll_back`."""

@@ -43,7 +43,7 @@ class Observer(Protocol):
         """Queries that the index has answered so far, by how."""
 
     def loaded(self, name: str, version: str, result: str) -> None:
-        """A model was loaded: "ok", "refused" (the one before goes on) or "rolled_back"."""
+        """A model was loaded, "ok", "refused" (the one before goes on) or "rolled_back"; or "unloaded"."""
 
     def shadowed(self, name: str, k: int, overlap: float) -> None:
         """A shadow's k answers have this share of those that were sent."""

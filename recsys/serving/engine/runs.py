@@ -5,6 +5,15 @@ from pathlib import Path
 from recsys.errors import ArgumentError
 
 
+def runs_of(models_dir: str | None) -> list[str]:
+    """Names of the run folders that lie directly under the folder of `models_dir`; none without one."""
+    try:
+        found = sorted(Path(models_dir).expanduser().iterdir()) if models_dir is not None else []
+    except OSError:
+        return []
+    return [own.name for own in found if (own / "run.json").is_file()]
+
+
 def run_under(models_dir: str | None, path: str) -> Path:
     """The folder of a run that a request names.
 

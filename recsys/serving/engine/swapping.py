@@ -53,7 +53,7 @@ class Models:
     ) -> None:
         self._settings, self._observer = settings, observer
         self._recent, self._check = recent, check
-        self._agreeing = None if folder is None else Agreeing(folder)
+        self._agreeing = None if folder is None else Agreeing(folder, settings.kept)
         self._generation = 0
         self.assignment: Assignment | None = None
         """What is in service; read once for a request."""
@@ -88,12 +88,15 @@ class Models:
         if self._agreeing is not None:
             threading.Thread(target=self._watch, name="recsys-following", daemon=True).start()
 
-    def load(self, name: str, path: str, weight: float | None = None, shadow: float | None = None) -> Served:
+    def load(
+        self, name: str, path: str | None, weight: float | None = None, shadow: float | None = None
+    ) -> Served:
         """Put a run in service under a name, in this worker; the others follow.
 
         Args:
             name: of a model in service, whose place it takes, or a new one.
-            path: of the run, under the folder of `models_dir`.
+            path: of the run, under the folder of `models_dir`; None is the folder that the model in service
+                was loaded from, or for a new name the one that is called so.
             weight: share of the users; None keeps that of the name, and is 0 for a new one.
             shadow: percent of requests that it is asked beside another one; None as weight.
 
@@ -105,7 +108,7 @@ class Models:
         _check_share("shadow", shadow, 100.0)
         old = next((place for place in assignment if place.served.name == name), None)
         try:
-            served = self._made(name, run_under(self._settings.models_dir, path), assignment)
+            served = self._made(name, self._folder(name, path, old), assignment)
         except RecsysError as error:
             self._observer.loaded(name, "", "refused")
             raise ArgumentError(str(error)) from None
@@ -119,6 +122,29 @@ class Models:
             ),
             "ok",
         )
+        return served
+
+    def unload(self, name: str) -> Served:
+        """Let a model go, in this worker; the others follow.
+
+        Returns:
+            The model that went.
+
+        Raises:
+            UnknownIdError: no model of this name is in service.
+            ArgumentError: it is the default.
+        """
+        assignment = self._in_service()
+        served = assignment.named(name).served
+        if served is assignment.places[0].served:
+            raise ArgumentError(
+                f"model {name!r} is the default, which there has to be: load another run in its place"
+            )
+        if self._agreeing is not None:
+            before = tuple(map(_agreed, assignment))
+            self._agreeing.change(lambda models: tuple(o for o in models or before if o.name != name))
+        self.assignment = assignment.without(name)
+        self._observer.loaded(name, served.version, "unloaded")
         return served
 
     def roll_back(self, name: str) -> Served:
@@ -180,6 +206,11 @@ class Models:
                 whole = False
                 self._observer.loaded(own.name, own.version, "refused")
                 _log.warning("model %s was not loaded: %s", own.name, error)
+        names = {own.name for own in agreed.models}
+        for place in assignment:
+            if place.served.name not in names:
+                self.assignment = assignment = assignment.without(place.served.name)
+                self._observer.loaded(place.served.name, place.served.version, "unloaded")
         return whole
 
     def end(self) -> None:
@@ -189,6 +220,11 @@ class Models:
 
     def _of_settings(self) -> tuple[Agreed, ...]:
         settings = self._settings
+        if settings.resumed:
+            return tuple(
+                Agreed(name=name, path=path, version="", weight=weight, shadow=percent)
+                for name, path, weight, percent in settings.resumed
+            )
         answering = [
             Agreed(name=name, path=path, version="", weight=weight, shadow=0.0)
             for name, path, weight in settings.models
@@ -198,6 +234,11 @@ class Models:
             for name, path, percent in settings.shadows
         ]
         return (*answering, *beside)
+
+    def _folder(self, name: str, path: str | None, old: Place | None) -> Path:
+        if path is None and old is not None:
+            return old.served.path
+        return run_under(self._settings.models_dir, name if path is None else path)
 
     def _made(self, name: str, path: Path, assignment: Assignment) -> Served:
         served = load_served(name, path, device=self._settings.device)

@@ -169,6 +169,9 @@ class Metrics:
         self._loads.labels(result).inc()
         if result == "refused":
             return
+        if result == "unloaded":
+            self._info.labels(name, self._versions.pop(name, version)).set(0)
+            return
         before = self._versions.get(name)
         if before is not None and before != version:
             self._info.labels(name, before).set(0)

@@ -19,6 +19,8 @@ class Service:
         settings: of the command line.
         engine: of the models.
         events: store of events; None keeps none.
+        started: whether all workers of the service have been ready: they share the port, and a balancer
+            cannot tell them apart.
         draining: whether the service is ending, and takes no new requests from a balancer.
         events_writable: whether the last write of events succeeded.
         metrics: of the worker; also the engine's observer.
@@ -28,6 +30,7 @@ class Service:
     settings: ServeSettings
     engine: Engine
     events: EventStore | None
+    started: bool = True
     draining: bool = False
     events_writable: bool = True
     metrics: Metrics = field(default_factory=Metrics)

@@ -72,3 +72,16 @@ INDEX: dict[str, Any] = {
     }
 }
 """Of the route that lists the repository."""
+
+LOAD: dict[str, Any] = {
+    "requestBody": {
+        "required": False,
+        "content": {
+            "application/json": {
+                "schema": {"type": "object", "properties": {"parameters": _PARAMETERS}},
+                "example": {},
+            }
+        },
+    }
+}
+"""Of the routes that load and unload."""

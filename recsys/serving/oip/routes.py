@@ -1,17 +1,20 @@
 """Routes under /v2."""
 
+import re
 import time
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request, Response
 from fastapi.responses import JSONResponse
+from starlette.concurrency import run_in_threadpool
 
 from recsys import __version__
+from recsys.serving.engine.runs import runs_of
 from recsys.serving.http.auth import requires
 from recsys.serving.http.facts import facts_of
 from recsys.serving.http.routes.health import DEAD_SECONDS, why_not_ready
 from recsys.serving.http.service import Service, service_of
-from recsys.serving.oip.documented import INDEX, INFER
+from recsys.serving.oip.documented import INDEX, INFER, LOAD
 from recsys.serving.oip.errors import ProtocolError
 from recsys.serving.oip.inference import Inferred, infer
 from recsys.serving.oip.messages import InferRequest, read_object, read_request, write_response
@@ -21,7 +24,9 @@ from recsys.serving.oip.statistics import Statistics, Timing
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
 EXTENSIONS = ("binary_tensor_data", "parameters", "statistics", "model_repository")
-NO_SWAP = "models are loaded and taken back by /v1/models, which names the run's folder"
+_UNLOADS = ("unload_dependents",)
+"""Parameters of clients that mean nothing here: no model depends on another."""
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 router = APIRouter(
     prefix="/v2", route_class=ProtocolRoute, tags=["Open Inference Protocol"], responses=FAILURES
@@ -137,7 +142,10 @@ async def infer_version(
 
 @router.post("/repository/index", dependencies=[READ], openapi_extra=INDEX)
 async def repository_index(request: Request, service: ServiceOf) -> list[dict[str, str]]:
-    """All models, and whether they can be asked; with `{"ready": true}`, only those that can."""
+    """All models, and whether they can be asked; with `{"ready": true}`, only those that can.
+
+    Runs of the service's folder that are not loaded stand at the end, by the name that loads them.
+    """
     body = await request.body()
     only_ready = read_object(body).get("ready", False) if body else False
     if not isinstance(only_ready, bool):
@@ -145,30 +153,79 @@ async def repository_index(request: Request, service: ServiceOf) -> list[dict[st
     why_not = why_not_ready(service)
     if why_not is not None and only_ready:
         return []
-    return [
+    infos = service.engine.models()
+    found = [
         {
             "name": model.name,
             "version": version,
             "state": "READY" if why_not is None else "UNAVAILABLE",
             "reason": why_not or "",
         }
-        for model in offered_models(service.engine.models())
+        for model in offered_models(infos)
         for version in model.versions
     ]
+    if not only_ready:
+        loaded = {info.name for info in infos}
+        there = await run_in_threadpool(runs_of, service.settings.models_dir)
+        found += [
+            {"name": name, "state": "UNAVAILABLE", "reason": "not loaded"}
+            for name in there
+            if name not in loaded
+        ]
+    return found
 
 
-@router.post("/repository/models/{model}/load", dependencies=[ADMIN])
-async def load_model(model: str, service: ServiceOf) -> None:
-    """Refuse to load a model: this protocol has no word for where a run lies."""
-    find_model(service.engine.models(), model)
-    raise ProtocolError(NO_SWAP)
+@router.post("/repository/models/{model}/load", dependencies=[ADMIN], openapi_extra=LOAD)
+async def load_model(model: str, request: Request, service: ServiceOf) -> dict[str, Any]:
+    """Load the run of a model again, or one of the service's folder under its own name.
+
+    It is asked as `NAME.recommend` and so on; /v1/models gives it users of its own.
+    """
+    await _parameters(request, ())
+    await service.engine.load_model(_run_of(service, model), None)
+    return {}
 
 
-@router.post("/repository/models/{model}/unload", dependencies=[ADMIN])
-async def unload_model(model: str, service: ServiceOf) -> None:
-    """Refuse to unload a model: something always answers."""
-    find_model(service.engine.models(), model)
-    raise ProtocolError(NO_SWAP)
+@router.post("/repository/models/{model}/unload", dependencies=[ADMIN], openapi_extra=LOAD)
+async def unload_model(model: str, request: Request, service: ServiceOf) -> dict[str, Any]:
+    """Let the run of a model go; the default one stays."""
+    await _parameters(request, _UNLOADS)
+    name = _run_of(service, model)
+    if name not in [info.name for info in service.engine.models()]:
+        raise ProtocolError(f"no model is called '{model}': see POST /v2/repository/index", status=404)
+    await service.engine.unload_model(name)
+    return {}
+
+
+async def _parameters(request: Request, known: tuple[str, ...]) -> None:
+    """Refuse parameters that nothing would come of.
+
+    Raises:
+        ProtocolError: names one.
+    """
+    body = await request.body()
+    given = read_object(body).get("parameters") if body else None
+    if not isinstance(given, dict | None):
+        raise ProtocolError("parameters must be an object")
+    for name in given or ():
+        if name not in known:
+            raise ProtocolError(
+                f"unknown parameter '{name[:64]}': a model is the folder of its name, under that of --models"
+            )
+
+
+def _run_of(service: Service, model: str) -> str:
+    """The run that a model is asked of; a name that no model has is a run's own."""
+    runs = service.engine.models()
+    if not runs:
+        raise ProtocolError("the first model is still loading", status=503)
+    if model not in [run.name for run in runs]:
+        for offered in offered_models(runs):
+            if offered.name == model:
+                return offered.run.name
+    if not _NAME.fullmatch(model):
+        raise ProtocolError(f"no model is called '{model[:64]}': see POST /v2/repository/index", status=404)
+    return model
 
 
 async def _infer(request: Request, service: Service, statistics: Statistics, model: OfferedModel) -> Response:

@@ -251,6 +251,49 @@ def test_workers_follow_each_other(runs: Path, tmp_path: Path) -> None:
             worker.end()
 
 
+def test_a_model_is_unloaded_by_all_but_the_default(runs: Path, tmp_path: Path, told: Told) -> None:
+    settings: Any = {"models_dir": str(runs), "models": (("a", str(runs / "monday"), 1.0),)}
+    workers = [engine_of(runs / "monday", None, told, folder=tmp_path, **settings) for _ in range(2)]
+    try:
+        first, second = workers
+        asyncio.run(first.load_model("tuesday", None, weight=1.0))
+        second._models.changing.submit(second._models.follow).result(60)
+        both = asyncio.run(second.recommend_many([Ask(user=user) for user in range(20)]))
+        assert {own.model for own in both if isinstance(own, Answered)} == {"a", "tuesday"}
+        asyncio.run(second.unload_model("tuesday"))
+        first._models.changing.submit(first._models.follow).result(60)
+        for worker in workers:
+            assert [own.name for own in worker.models()] == ["a"]
+            alone = asyncio.run(worker.recommend_many([Ask(user=user) for user in range(20)]))
+            assert {own.model for own in alone if isinstance(own, Answered)} == {"a"}
+            with pytest.raises(UnknownIdError, match="'tuesday' is not in service"):
+                asyncio.run(worker.unload_model("tuesday"))
+            with pytest.raises(ArgumentError, match="'a' is the default"):
+                asyncio.run(worker.unload_model("a"))
+        assert told.loads.count(("tuesday", "unloaded")) == 2
+    finally:
+        for worker in workers:
+            worker.end()
+
+
+def test_a_run_that_was_trained_anew_in_its_folder_is_loaded_again(runs: Path, tmp_path: Path) -> None:
+    """Also one that the command line named, where no folder of models is given."""
+    shutil.copytree(runs / "monday", tmp_path / "run")
+    engine = engine_of(tmp_path / "run")
+    try:
+        old = engine.models()[0].version
+        assert asyncio.run(engine.load_model("default", None)).version == old
+        shutil.rmtree(tmp_path / "run")
+        shutil.copytree(runs / "tuesday", tmp_path / "run")
+        assert asyncio.run(engine.recommend(Ask(user=3))).version == old
+        new = asyncio.run(engine.load_model("default", None)).version
+        assert asyncio.run(engine.recommend(Ask(user=3))).version == new != old
+        with pytest.raises(ArgumentError, match="--models DIR"):
+            asyncio.run(engine.load_model("tuesday", None))
+    finally:
+        engine.end()
+
+
 def test_a_worker_that_cannot_follow_goes_on(runs: Path, tmp_path: Path, told: Told) -> None:
     shutil.copytree(runs / "tuesday", runs / "passing", dirs_exist_ok=True)
     settings = {"models_dir": str(runs)}

@@ -33,6 +33,17 @@ def test_a_run_is_loaded_under_a_name_with_its_shares() -> None:
     assert {name: found.json()[name] for name in body} == body
 
 
+def test_without_a_path_it_is_the_folder_of_the_name() -> None:
+    found = _send(memory_service(), "POST", "/v1/models/tuesday/load", {})
+    assert (found.status_code, found.json()["path"]) == (200, "/runs/tuesday")
+
+
+def test_a_model_is_unloaded_unless_it_is_the_default() -> None:
+    found = _send(memory_service(), "DELETE", "/v1/models/default")
+    assert (found.status_code, found.json()["detail"]) == (422, "model 'default' is the default")
+    assert _send(memory_service(), "DELETE", "/v1/models/other").status_code == 404
+
+
 def test_a_run_that_is_refused_says_why() -> None:
     service = memory_service()
     assert isinstance(service.engine, MemoryEngine)
@@ -44,7 +55,6 @@ def test_a_run_that_is_refused_says_why() -> None:
 @pytest.mark.parametrize(
     ("path", "body", "status"),
     [
-        ("default/load", {}, 422),
         ("default/load", {"path": 5}, 422),
         ("default/load", {"path": ""}, 422),
         ("default/load", {"path": "a", "weight": -1}, 422),

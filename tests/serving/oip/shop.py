@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -47,6 +48,7 @@ class RingEngine:
             for name, version, weight in (("ring", "v1", 90.0), ("other", "v2", 10.0))
         )
         self.asked: list[Ask] = []
+        self.loads: list[tuple[str, str | None]] = []
         self.why_not: str | None = None
         self.age = 0.0
 
@@ -91,6 +93,23 @@ class RingEngine:
         following = [(self.items[(place + step) % len(self.items)], 1 / step) for step in range(1, 6)]
         kept = [(other, score) for other, score in following if other not in without][:k]
         return tuple(Item(other, score, rank) for rank, (other, score) in enumerate(kept, 1))
+
+    async def load_model(
+        self, name: str, path: str | None, weight: float | None = None, shadow: float | None = None
+    ) -> ModelInfo:
+        if name == "damaged":
+            raise ArgumentError("path: not a run folder under the folder of --models")
+        self.loads.append((name, path))
+        old = next((info for info in self.infos if info.name == name), None)
+        new = replace(old or self.infos[0], name=name, version="v3", weight=old.weight if old else 0.0)
+        self.infos = tuple(new if info is old else info for info in self.infos)
+        self.infos += () if old else (new,)
+        return new
+
+    async def unload_model(self, name: str) -> None:
+        if name == self.infos[0].name:
+            raise ArgumentError(f"model {name!r} is the default")
+        self.infos = tuple(info for info in self.infos if info.name != name)
 
     async def similar(self, item: RawId, k: int, model: str | None = None) -> tuple[Item, ...]:
         if item not in self.items:

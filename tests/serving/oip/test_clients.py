@@ -63,6 +63,17 @@ def test_triton_asks_what_there_is(text_client: Any) -> None:
     assert text_client.get_model_repository_index()[0]["name"] == "recommend"
 
 
+def test_triton_loads_and_unloads(fruit: str) -> None:
+    client = triton.InferenceServerClient(fruit.removeprefix("http://"))
+    client.load_model("tuesday")
+    assert client.is_model_ready("tuesday.recommend")
+    client.unload_model("tuesday")
+    assert not client.is_model_ready("tuesday.recommend")
+    with pytest.raises(triton.InferenceServerException, match=r"\[400\] model 'ring' is the default"):
+        client.unload_model("ring")
+    client.close()
+
+
 @pytest.mark.parametrize("binary_in", [True, False])
 @pytest.mark.parametrize("binary_out", [None, True, False])
 def test_triton_with_text_ids(text_client: Any, binary_in: bool, binary_out: bool | None) -> None:
@@ -111,9 +122,9 @@ def test_triton_is_told_what_is_wrong(text_client: Any) -> None:
     with pytest.raises(triton.InferenceServerException, match=r"\[503\] the queue is full"):
         text_client.infer("recommend", [given("user", ["busy"], "BYTES")])
     with pytest.raises(
-        triton.InferenceServerException, match=r"\[400\] models are loaded and taken back by /v1/models"
+        triton.InferenceServerException, match=r"\[400\] path: not a run folder under the folder of --models"
     ):
-        text_client.load_model("recommend")
+        text_client.load_model("damaged")
     for algorithm in ("gzip", "deflate"):
         with pytest.raises(
             triton.InferenceServerException, match=r"\[415\] Content-Encoding is not accepted"

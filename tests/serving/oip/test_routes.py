@@ -347,14 +347,45 @@ def test_repository_index(client: Client, engine: RingEngine) -> None:
     assert (response.status_code, response.json()) == (400, {"error": "ready must be true or false"})
 
 
-@pytest.mark.parametrize("what", ["load", "unload"])
-def test_models_are_loaded_elsewhere(client: Client, what: str) -> None:
-    response = client.post(f"/v2/repository/models/recommend/{what}")
-    assert response.status_code == 400
-    assert response.json() == {
-        "error": "models are loaded and taken back by /v1/models, which names the run's folder"
-    }
-    assert client.post(f"/v2/repository/models/none/{what}").status_code == 404
+def test_a_run_is_loaded_again_or_by_its_own_name_and_unloaded(client: Client, engine: RingEngine) -> None:
+    def send(model: str, what: str, body: Any = None) -> int:
+        return client.post(f"/v2/repository/models/{model}/{what}", json=body).status_code
+
+    def versions() -> dict[str, list[str]]:
+        names = client.get("/v2/models").json()["models"]
+        return {name: client.get(f"/v2/models/{name}").json()["versions"] for name in names}
+
+    assert send("other", "load") == 200
+    assert versions()["other.recommend"] == ["v3"]
+    assert [send(model, "load", {}) for model in ("recommend", "other.similar", "tuesday")] == [200] * 3
+    assert engine.loads == [("other", None), ("ring", None), ("other", None), ("tuesday", None)]
+    assert "tuesday.recommend" in versions()
+    assert send("tuesday", "unload", {"parameters": {"unload_dependents": True}}) == 200
+    assert "tuesday.recommend" not in versions()
+    assert [send("tuesday", "unload"), send("none", "unload"), send("-", "load")] == [404] * 3
+    for model, what, body, words in (
+        ("ring", "unload", None, "is the default"),
+        ("damaged", "load", None, "not a run folder"),
+        ("other", "load", {"parameters": {"config": "{}"}}, "unknown parameter 'config'"),
+        ("other", "unload", {"parameters": 5}, "parameters must be an object"),
+    ):
+        response = client.post(f"/v2/repository/models/{model}/{what}", json=body)
+        assert response.status_code == 400
+        assert words in response.json()["error"]
+    assert len(engine.loads) == 4
+
+
+def test_the_index_names_runs_that_are_not_loaded(engine: RingEngine, tmp_path: Path) -> None:
+    for name in ("ring", "tuesday", "notes"):
+        (tmp_path / name).mkdir()
+    for name in ("ring", "tuesday"):
+        (tmp_path / name / "run.json").write_text("{}")
+    client = Client(engine, models_dir=str(tmp_path))
+    found = client.post("/v2/repository/index").json()
+    assert found[-1] == {"name": "tuesday", "state": "UNAVAILABLE", "reason": "not loaded"}
+    assert [own["state"] for own in found].count("UNAVAILABLE") == 1
+    ready = client.post("/v2/repository/index", json={"ready": True}).json()
+    assert ready == found[:-1]
 
 
 def test_statistics_count_what_was_asked(client: Client) -> None:

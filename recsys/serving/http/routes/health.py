@@ -21,7 +21,9 @@ _ANSWERS: dict[int | str, dict[str, Any]] = {
 
 def why_not_ready(service: Service) -> str | None:
     """None if requests can be taken, else why not."""
-    return "ending" if service.draining else service.engine.ready()
+    if service.draining:
+        return "ending"
+    return service.engine.ready() or (None if service.started else "other workers are loading")
 
 
 @router.get("/livez", responses=_ANSWERS)
@@ -41,6 +43,9 @@ async def live(service: Annotated[Service, Depends(service_of)]) -> Response:
 @router.get("/readyz", responses=_ANSWERS)
 async def ready(service: Annotated[Service, Depends(service_of)]) -> Response:
     """Tell whether requests can be taken: loaded, warm, not ending, with room in the queue.
+
+    While a service begins it is 503 until every worker is ready. A worker that takes the place of one that
+    ended listens only when it is ready, so that the answer stays 200.
 
     Where events cannot be stored it is "degraded": they are refused, everything else is answered.
     """

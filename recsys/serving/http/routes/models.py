@@ -1,4 +1,4 @@
-"""GET /v1/models, POST /v1/models/{name}/load, POST /v1/models/{name}/rollback."""
+"""GET /v1/models, DELETE /v1/models/{name}, POST /v1/models/{name}/load and /rollback."""
 
 from typing import Annotated, Any
 
@@ -55,6 +55,15 @@ class ModelsAnswer(BaseModel):
     models: list[ModelAnswer]
 
 
+class UnloadedAnswer(BaseModel):
+    """A model that is not in service any more."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"name": "candidate", "unloaded": True}]})
+
+    name: str
+    unloaded: bool
+
+
 class LoadBody(Strict):
     """Which run to load, and whom it is to answer."""
 
@@ -64,8 +73,10 @@ class LoadBody(Strict):
         json_schema_extra={"examples": [{"path": "tuesday"}, {"path": "tuesday", "weight": 10}]},
     )
 
-    path: Annotated[StrictStr, Field(min_length=1, max_length=1024)] = Field(
-        description="Of the run folder: under the folder of --models, or from there."
+    path: Annotated[StrictStr, Field(min_length=1, max_length=1024)] | None = Field(
+        None,
+        description="Of the run folder: under the folder of --models, or from there. Left out it is the"
+        " folder that the model has, loaded again, or for a new name the one that is called so.",
     )
     weight: Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)] | None = Field(
         None, description="Share of the users; left out it stays, and is 0 for a new name."
@@ -89,6 +100,13 @@ async def load(name: Name, body: LoadBody, service: Annotated[Service, Depends(s
     on, the others within a second and the time of loading.
     """
     return json_response(_shown(await service.engine.load_model(name, body.path, body.weight, body.shadow)))
+
+
+@router.delete("/v1/models/{name}", response_model=UnloadedAnswer, responses=problems(404, 422))
+async def unload(name: Name, service: Annotated[Service, Depends(service_of)]) -> Response:
+    """Let a model go that is not the default. The others share its users."""
+    await service.engine.unload_model(name)
+    return json_response({"name": name, "unloaded": True})
 
 
 @router.post("/v1/models/{name}/rollback", response_model=ModelAnswer, responses=problems(404, 422))
