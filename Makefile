@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 # One FAISS per environment: the GPU build where there is an NVIDIA driver, the CPU build elsewhere.
-EXTRAS := $(shell command -v nvidia-smi >/dev/null 2>&1 && echo gpu || echo faiss),serve,postgres,qdrant,pgvector,dev,docs
+EXTRAS := $(shell command -v nvidia-smi >/dev/null 2>&1 && echo gpu || echo faiss),serve,postgres,qdrant,pgvector,ray,dev,docs
 
 .PHONY: help install demo test lint types check docs compiled bench throughput accuracy peers serve-bench serve-soak \
 	serve-abuse serve-kills gpu table clean

@@ -12,7 +12,7 @@ from recsys.answering.each import Answerer
 from recsys.answering.keywords import hinted
 from recsys.answering.live_users import LiveUsers
 from recsys.answering.names import Names
-from recsys.answering.offline_scoring import ScoringReport, score_parts
+from recsys.answering.offline_scoring import Scoring, ScoringReport, score_parts
 from recsys.answering.other_logs import on_catalog
 from recsys.answering.queries import OnUnknown
 from recsys.answering.requests import make_queries
@@ -454,24 +454,16 @@ class Recommender:
         Raises:
             RunError: the folder holds something else, or cannot be written.
         """
+        folder = user_path(out)
         wanted = QueryOptions(
             k=k, exclude_seen=exclude_seen, allow=allow, deny=deny, category=category, interests=interests
         )
-        encoder = self._fitted()
         with prefer_backend(self.backend):
-            return score_parts(
-                encoder,
-                self.decoder_,
-                self._names,
-                user_path(out),
-                users=users,
-                wanted=wanted,
-                at=at,
-                time_zone=time_zone,
-                part_users=part_users,
-                overwrite=overwrite,
-                progress=progress,
-            )
+            scoring = self._scoring(users, wanted, at=at, time_zone=time_zone, part_users=part_users)
+            return score_parts(scoring, folder, overwrite=overwrite, progress=progress)
+
+    def _scoring(self, users: Iterable[Any] | None, wanted: QueryOptions, **options: Any) -> Scoring:
+        return Scoring(self._fitted(), self.decoder_, self._names, users=users, wanted=wanted, **options)
 
     @hinted
     def add_items(

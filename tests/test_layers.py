@@ -65,6 +65,11 @@ def test_the_walk_sees_every_room_and_few_modules_are_loose() -> None:
     assert {path.stem for path in (ROOT / "recsys").glob("*.py")} == LOOSE
 
 
+def test_ray_is_named_in_one_room() -> None:
+    for room, path in _modules():
+        assert room == "engines" or "ray" not in {name.split(".")[0] for name in _imported(path)}, path
+
+
 def test_rooms_are_listed_from_the_ground_up() -> None:
     below: set[str] = set()
     for name, room in ROOMS.items():

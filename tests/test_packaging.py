@@ -12,7 +12,7 @@ import recsys
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("kernels", "datasets", "benchmarks")
-HEAVY = ("torch", "polars", "numba", "faiss", "matplotlib", "pyarrow", "numpy")
+HEAVY = ("torch", "polars", "numba", "faiss", "matplotlib", "pyarrow", "numpy", "ray")
 
 
 def _python(code: str, cwd: Path = ROOT, **environment: str) -> str:

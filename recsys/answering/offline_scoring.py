@@ -57,98 +57,198 @@ class ScoringReport:
     resumed: int
 
 
-def score_parts(
-    encoder: SequenceEncoder,
-    decoder: Decoder,
-    names: Names,
-    out: Path,
-    *,
-    users: Iterable[Any] | None,
-    wanted: QueryOptions,
-    at: Any = None,
-    time_zone: str | None = None,
-    part_users: int = 100_000,
-    overwrite: bool = False,
-    progress: bool = False,
-) -> ScoringReport:
-    """Answer users of the log part by part.
+class Scoring:
+    """What is to be scored, checked, and its parts by number; nothing is written before `claim`.
 
     Args:
         encoder: in evaluation mode.
         decoder: its index.
         names: of the log.
-        out: folder of the parts.
         users: raw ids; None for all.
         wanted: answers and filters.
         at: when the answers are wanted, as in `Recommender.recommend`; a list has one for each user.
         time_zone: of the requests; None is that of the log, or each user's own.
         part_users: users per part.
-        overwrite: begin anew where the folder holds parts of something else.
-        progress: whether a bar may be drawn.
 
     Raises:
         ArgumentError: part_users < 1 or k < 1.
         UnknownIdError: a user or item is not in the log.
-        RunError: the folder holds something else, cannot be written, or this process was forked.
+        RunError: this process was forked.
+
+    Attributes:
+        count: of parts.
+        plan: what `scoring.json` says of it, the same in every process that opens the same run.
     """
-    need_polars(str(out))
-    part_users = whole_number(part_users, "part_users")
-    wanted = replace(wanted, k=whole_number(wanted.k, "k"))
-    rows = _rows(users, names)
-    # Lists may be iterators: each is read once.
-    check_interests(wanted.interests)
-    category = [wanted.category] if isinstance(wanted.category, str) else _listed(wanted.category, "category")
-    wanted = replace(
-        wanted, allow=_listed(wanted.allow, "allow"), deny=_listed(wanted.deny, "deny"), category=category
-    )
-    if category is not None:
-        names.of_category(category)  # refuses names that are not known, before a folder is made
-    zone = zone_of(names.store, time_zone)
-    moments = moment_list(at)
-    if moments is not None and len(moments) != len(rows):
-        raise ArgumentError(f"at holds {len(moments)} moments for {len(rows)} users: one, or one each")
-    count = max(1, -(-len(rows) // part_users))
-    plan = {
-        "format": FORMAT,
-        "model": decoder.index.fingerprint,
-        "decoding": asdict(decoder.decoding),
-        "index": decoder.index.kind,
-        "catalog": None if decoder.live is None else _catalog(names, decoder.live),
-        "k": wanted.k,
-        "exclude_seen": wanted.exclude_seen,
-        "allow": _digest(encode_items(wanted.allow, names.answerable, "raise", "allow", choice=False)),
-        "deny": _digest(encode_denied(wanted.deny, names.answerable, "warn")),
-        "category": None if category is None else sorted(category),
-        "interests": wanted.interests,
-        "users": _digest(rows),
-        "parts": count,
-    }
-    if at is not None or time_zone is not None:
-        plan["asked"] = [repr(at if moments is None else moments), time_zone]
-        first = rows[:1] if moments is None else rows[: len(moments)]
-        # Refused before a folder is made.
-        asked(encoder, of_rows(first, [None] * len(first), names.store), at, zone)
-    _claim(out, plan, overwrite)
-    files = [out / f"part-{number:05d}-of-{count:05d}.parquet" for number in range(count)]
-    resumed, total = 0, 0
-    for number in track(range(count), "Scoring", shown=progress):
-        chosen = rows[number * part_users : (number + 1) * part_users]
-        written = _rows_in(files[number])
-        if written is not None:
-            resumed += 1
-        else:
-            labels = names.users.decode(chosen).to_list()
-            queries = of_rows(chosen, labels, names.store)
-            own = at if moments is None else moments[number * part_users : (number + 1) * part_users]
-            queries = asked(encoder, queries, own, zone)
-            frame = answer(encoder, decoder, names, queries, wanted, "ignore").frame(names)
-            with replacing(files[number]) as temporary:
-                write_parquet(frame, temporary)
-            written = len(frame)
-        total += written
-    parts = {file.name: sha256_of(file) for file in files}
-    write_json(out / SUCCESS, {"users": len(rows), "rows": total, "sha256": parts})
-    return ScoringReport(users=len(rows), rows=total, parts=list(parts), resumed=resumed)
+
+    def __init__(
+        self,
+        encoder: SequenceEncoder,
+        decoder: Decoder,
+        names: Names,
+        *,
+        users: Iterable[Any] | None,
+        wanted: QueryOptions,
+        at: Any = None,
+        time_zone: str | None = None,
+        part_users: int = 100_000,
+    ) -> None:
+        need_polars("scoring")
+        self._encoder, self._decoder, self._names = encoder, decoder, names
+        self._part_users = whole_number(part_users, "part_users")
+        wanted = replace(wanted, k=whole_number(wanted.k, "k"))
+        self._rows = rows = _rows(users, names)
+        # Lists may be iterators: each is read once.
+        check_interests(wanted.interests)
+        category = (
+            [wanted.category] if isinstance(wanted.category, str) else _listed(wanted.category, "category")
+        )
+        self._wanted = wanted = replace(
+            wanted, allow=_listed(wanted.allow, "allow"), deny=_listed(wanted.deny, "deny"), category=category
+        )
+        if category is not None:
+            names.of_category(category)  # refuses names that are not known, before a folder is made
+        self._zone = zone_of(names.store, time_zone)
+        self._at, self._moments = at, moment_list(at)
+        if self._moments is not None and len(self._moments) != len(rows):
+            raise ArgumentError(
+                f"at holds {len(self._moments)} moments for {len(rows)} users: one, or one each"
+            )
+        self.count = max(1, -(-len(rows) // self._part_users))
+        self.plan: dict[str, Any] = {
+            "format": FORMAT,
+            "model": decoder.index.fingerprint,
+            "decoding": asdict(decoder.decoding),
+            "index": decoder.index.kind,
+            "catalog": None if decoder.live is None else _catalog(names, decoder.live),
+            "k": wanted.k,
+            "exclude_seen": wanted.exclude_seen,
+            "allow": _digest(encode_items(wanted.allow, names.answerable, "raise", "allow", choice=False)),
+            "deny": _digest(encode_denied(wanted.deny, names.answerable, "warn")),
+            "category": None if category is None else sorted(category),
+            "interests": wanted.interests,
+            "users": _digest(rows),
+            "parts": self.count,
+        }
+        if at is not None or time_zone is not None:
+            self.plan["asked"] = [repr(at if self._moments is None else self._moments), time_zone]
+            first = rows[:1] if self._moments is None else rows[: len(self._moments)]
+            # Refused before a folder is made.
+            asked(encoder, of_rows(first, [None] * len(first), names.store), at, self._zone)
+
+    def claim(self, out: Path, overwrite: bool = False) -> list[int]:
+        """Make the folder, or find that it holds parts of the same plan.
+
+        Args:
+            out: the folder.
+            overwrite: begin anew where it holds parts of something else.
+
+        Returns:
+            Numbers of the parts that it lacks, ascending.
+
+        Raises:
+            RunError: it holds something else, or cannot be written.
+        """
+        _claim(out, self.plan, overwrite)
+        return self.missing(out)
+
+    def missing(self, out: Path) -> list[int]:
+        """Numbers of the parts that a folder lacks, ascending."""
+        return [number for number in range(self.count) if not self.is_there(out, number)]
+
+    def is_there(self, out: Path, number: int) -> bool:
+        """Whether a folder holds a part, whole."""
+        return _rows_in(self._file(out, number)) is not None
+
+    def check(self, out: Path) -> None:
+        """Find that a folder is claimed for this plan, in a process that another one gives parts to.
+
+        Raises:
+            RunError: it is not: this process sees another folder, run, or list of ids.
+        """
+        try:
+            found = read_json(out / PLAN)
+        except RunError as error:
+            raise RunError(
+                f"{error}; all machines need to reach the folder under this path: choose a shared disk"
+            ) from None
+        if found != self.plan:
+            other = min(
+                key for key in self.plan.keys() | found.keys() if self.plan.get(key) != found.get(key)
+            )
+            raise RunError(
+                f"{out}: is scored with another {other!r} than the run and lists of ids here give; let all "
+                "machines read the same files, and call again"
+            )
+
+    def write(self, out: Path, number: int) -> None:
+        """Answer the users of a part and write it; one that is there is replaced by the same bytes.
+
+        Args:
+            out: a folder that was claimed.
+            number: of the part, from 0.
+
+        Raises:
+            RunError: the disk is full or the folder cannot be written.
+        """
+        span = slice(number * self._part_users, (number + 1) * self._part_users)
+        chosen = self._rows[span]
+        queries = of_rows(chosen, self._names.users.decode(chosen).to_list(), self._names.store)
+        own = self._at if self._moments is None else self._moments[span]
+        queries = asked(self._encoder, queries, own, self._zone)
+        answers = answer(self._encoder, self._decoder, self._names, queries, self._wanted, "ignore")
+        with replacing(self._file(out, number)) as temporary:
+            write_parquet(answers.frame(self._names), temporary)
+
+    def finish(self, out: Path, resumed: int) -> ScoringReport:
+        """Write `_SUCCESS` once all parts are there.
+
+        Args:
+            out: the folder.
+            resumed: parts that this call did not write.
+
+        Raises:
+            RunError: a part is not there.
+        """
+        files = [self._file(out, number) for number in range(self.count)]
+        rows = 0
+        for file in files:
+            found = _rows_in(file)
+            if found is None:
+                raise RunError(
+                    f"{file}: is not there although it was written; the folder has to be on a disk that all "
+                    "machines share"
+                )
+            rows += found
+        parts = {file.name: sha256_of(file) for file in files}
+        write_json(out / SUCCESS, {"users": len(self._rows), "rows": rows, "sha256": parts})
+        return ScoringReport(users=len(self._rows), rows=rows, parts=list(parts), resumed=resumed)
+
+    def remove_leftovers(self, out: Path) -> None:
+        """Remove what writers left that were killed; nobody may be writing into the folder."""
+        for left in out.glob(".part-*.parquet.*"):
+            if _OURS.fullmatch(left.name):
+                left.unlink(missing_ok=True)
+
+    def _file(self, out: Path, number: int) -> Path:
+        return out / f"part-{number:05d}-of-{self.count:05d}.parquet"
+
+
+def score_parts(scoring: Scoring, out: Path, *, overwrite: bool, progress: bool) -> ScoringReport:
+    """Write the parts that a folder lacks, one after the other.
+
+    Args:
+        scoring: what to write.
+        out: folder of the parts.
+        overwrite: begin anew where the folder holds parts of something else.
+        progress: whether a bar may be drawn.
+
+    Raises:
+        RunError: the folder holds something else or cannot be written.
+    """
+    missing = scoring.claim(out, overwrite)
+    for number in track(missing, "Scoring", shown=progress):
+        scoring.write(out, number)
+    return scoring.finish(out, scoring.count - len(missing))
 
 
 def _rows(users: Iterable[Any] | None, names: Names) -> Array:

@@ -28,6 +28,7 @@ from recsys.commands import (
     index,
     prepare,
     recommend,
+    score,
     serve,
     train,
     tune,
@@ -54,6 +55,7 @@ app = typer.Typer(
 
 # In the order in which help lists them.
 index.register(app)
+app.command()(score.score)
 clock.register(app)
 app.command("datasets")(prepare.list_datasets)
 app.command()(prepare.prepare)

@@ -22,7 +22,10 @@ EXAMPLES = {
         "recsys recommend run --user 42",
         "recsys recommend run --history 50,181,174 --k 5 --json",
     ),
-    "score": ("recsys score run --out answers --k 20",),
+    "score": (
+        "recsys score run --out answers --k 20",
+        "recsys score run --out answers --engine ray --workers 8",
+    ),
     "clock": ("recsys clock run --user 42", "recsys clock run --against run-without-clock"),
     "build": ("recsys index run --kind hnsw --set ef_search=200",),
     "add": ("recsys index add run new-item --like 50,181",),

@@ -1,4 +1,4 @@
-"""Commands of the item index: `recsys index [build|add|remove]` and `recsys score`."""
+"""Commands of the item index: `recsys index [build|add|remove]`."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,14 +9,10 @@ import typer
 from recsys.commands.output import (
     AsJson,
     Backend,
-    Categories,
-    Device,
-    Interests,
     OrBuild,
     Quiet,
     Run,
     print_json,
-    read_ids,
     say,
     split_ids,
     tell,
@@ -39,7 +35,6 @@ def register(app: typer.Typer) -> None:
     index_app.command("add")(add)
     index_app.command("remove")(remove)
     app.add_typer(index_app, name="index")
-    app.command("score")(score)
 
 
 def build(
@@ -230,69 +225,6 @@ def remove(
     _tell_changes(model, as_json)
 
 
-def score(
-    run: Run,
-    out: Annotated[Path, typer.Option(help="Folder of the Parquet parts.", show_default=False)],
-    users: Annotated[
-        str, typer.Option(help="all, or a file of user ids: Parquet with a column user_id, or one a line.")
-    ] = "all",
-    k: Annotated[int, typer.Option(help="Answers per user.")] = 10,
-    at: Annotated[
-        str | None,
-        typer.Option(help="When: unix seconds or 2026-03-01T08:30 (local); else each last event's time."),
-    ] = None,
-    time_zone: Annotated[
-        str | None, typer.Option(help="Zone of the requests, if not the log's: America/New_York or +05:30.")
-    ] = None,
-    part_users: Annotated[int, typer.Option(help="Users per part.")] = 100_000,
-    allow: Annotated[Path | None, typer.Option(help="File of item ids, one a line: only these.")] = None,
-    deny: Annotated[Path | None, typer.Option(help="File of item ids, one a line: none of these.")] = None,
-    category: Categories = None,
-    interests: Interests = 1,
-    include_seen: Annotated[bool, typer.Option(help="Let items of the history be answered.")] = False,
-    device: Device = "auto",
-    backend: Backend = "auto",
-    overwrite: Annotated[bool, typer.Option(help="Replace parts of another scoring.")] = False,
-    quiet: Quiet = False,
-    as_json: AsJson = False,
-) -> None:
-    """Recommend for many users of the log into Parquet parts; called again, it goes on where it stopped."""
-    from recsys.recommender import Recommender
-
-    model: Recommender = Recommender.load(run, device=device, backend=backend)
-    report = model.score(
-        out,
-        None if users == "all" else _read_users(Path(users)),
-        k=k,
-        exclude_seen=not include_seen,
-        allow=read_ids(allow),
-        deny=read_ids(deny),
-        category=category,
-        interests=interests,
-        at=at,
-        time_zone=time_zone,
-        part_users=part_users,
-        overwrite=overwrite,
-        progress=not quiet,
-    )
-    if at is None and model.encoder_.reads_request_time:
-        say("Each user is asked for the time of the own last event: --at takes another")
-    if report.resumed:
-        say(f"{report.resumed} of {len(report.parts)} parts were there already")
-    if as_json:
-        print_json(
-            {
-                "path": str(out),
-                "users": report.users,
-                "rows": report.rows,
-                "parts": report.parts,
-                "resumed": report.resumed,
-            }
-        )
-    else:
-        tell(f"{out}: {report.rows:,} rows for {report.users:,} users in {len(report.parts)} parts")
-
-
 def _need_index(model: Any, run: Path) -> None:
     if model._decoder is None:
         raise RetrievalError(f"{run}: holds no index to change; make one with `recsys index {run}`")
@@ -345,24 +277,6 @@ def _options(settings: list[str]) -> dict[str, object]:
             raise ConfigError(f"--set {text!r}: write it as key=value, e.g. ef_search=200")
         options[key.strip().removeprefix("index.")] = value.strip()
     return options
-
-
-def _read_users(path: Path) -> list[Any]:
-    if path.suffix != ".parquet":
-        return read_ids(path) or []
-    import polars as pl
-
-    try:
-        frame = pl.scan_parquet(path, glob=False)
-        columns = frame.collect_schema().names()
-        if "user_id" not in columns:
-            raise DataError(
-                f"{path}: no column user_id among {', '.join(columns[:12])}; rename the one of users"
-            )
-        return frame.select("user_id").collect()["user_id"].to_list()
-    except (OSError, pl.exceptions.PolarsError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise DataError(f"{path}: cannot be read as Parquet ({reason}); write it again") from None
 
 
 def _size(folder: Path) -> int:

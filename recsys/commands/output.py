@@ -15,7 +15,7 @@ from typer.core import TyperGroup
 
 from recsys.commands.wording import as_said
 from recsys.console.text import one_line, printable
-from recsys.errors import ConfigError, DataError
+from recsys.errors import ConfigError
 
 if TYPE_CHECKING:
     from recsys.evaluation.result import EvaluationResult
@@ -99,23 +99,6 @@ def print_result(
     if slices:
         tell(result.slice_table())
     tell(result.describe_protocol())
-
-
-def read_ids(path: Path | None) -> list[str] | None:
-    """Ids from a file, one a line; None for no file.
-
-    Raises:
-        DataError: the file cannot be read or holds none.
-    """
-    if path is None:
-        return None
-    try:
-        ids = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read as a list of ids ({error})") from None
-    if not ids:
-        raise DataError(f"{path}: holds no ids; write one id a line")
-    return ids
 
 
 def split_ids(text: str, option: str) -> list[str]:

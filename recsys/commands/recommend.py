@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+from recsys.answering.id_files import read_ids
 from recsys.commands.output import (
     AsJson,
     Backend,
@@ -12,7 +13,6 @@ from recsys.commands.output import (
     Interests,
     Run,
     print_json,
-    read_ids,
     say,
     split_ids,
     tell,

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from recsys.commands.output import read_ids
+from recsys.answering.id_files import read_ids
 from recsys.config import read_toml
 from recsys.errors import DataError
 
