@@ -104,11 +104,11 @@ def grown(
         for name in rows:
             _begin_beside(model[name], bags)
     model |= _numbers(old["model"], encoder, places)
-    moments = {
-        name: _taken(value, rows[parameter], torch.zeros(1)) if value.dim() and parameter in rows else value
-        for name, value in old["optimizer"].items()
-        for parameter in [name.rpartition("/")[0]]
-    }
+    moments = {}
+    for name, value in old["optimizer"].items():
+        parameter = name.rpartition("/")[0]
+        moved = value.dim() and parameter in rows
+        moments[name] = _taken(value, rows[parameter], torch.zeros(1)) if moved else value.clone()
     average = _average(old, new["average"], model, rows, step=step, decays=decays)
     parts = {"model": model, "optimizer": moments, "average": average}
     return {f"{part}/{name}": value for part, held in parts.items() for name, value in held.items()}
@@ -198,7 +198,7 @@ def _average(
         first = torch.full((len(model[parameter]),), step) if name != parameter else model[parameter]
         kept = before.get(name, first)
         taken = parameter in rows and name in before
-        average[name] = _taken(kept, rows[parameter], first) if taken else kept
+        average[name] = _taken(kept, rows[parameter], first) if taken else kept.clone()
     return average
 
 
