@@ -1,6 +1,6 @@
 """What the routes ask of the engine, and what it answers: raw ids, no HTTP, no tensors."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -32,12 +32,16 @@ class NewItem:
         like: raw ids of items whose mean vector it gets; or None.
         category: under which it is found; with neither of the two it gets the mean vector of its items.
         title: what answers call it; None leaves that as it is.
+        features: values of the columns that the log of a model of items with features was prepared with, by
+            name, a vector under its column's or as "vector": the item gets the vector that the model makes of
+            them, and histories may hold it. Instead of vector and like; or None.
     """
 
     vector: Sequence[float] | None = None
     like: Sequence[RawId] | None = None
     category: str | None = None
     title: str | None = None
+    features: Mapping[str, str | Sequence[str] | Sequence[float]] | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

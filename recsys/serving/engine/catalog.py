@@ -5,7 +5,8 @@ that answers, as any other model does, under another version. So no answer and n
 catalogs, the other workers follow as they follow a load, and a restart finds the items.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from recsys.answering.changing_items import already_there
 from recsys.answering.each import Request
@@ -35,6 +36,9 @@ def adding(item: RawId, new: NewItem) -> Change:
         Raises:
             ArgumentError: the message begins with the field that does not fit.
         """
+        if new.features is not None:
+            _add_described(model, item, new, new.features)
+            return
         known = None if new.like is None else _answerable(model, new.like)
         width = model.decoder_.index.width
         if new.vector is not None and len(new.vector) != width:
@@ -52,6 +56,40 @@ def adding(item: RawId, new: NewItem) -> Change:
             raise ArgumentError(f"category: {error}") from None
 
     return add
+
+
+def _add_described(
+    model: Recommender,
+    item: RawId,
+    new: NewItem,
+    features: Mapping[str, str | Sequence[str] | Sequence[float]],
+) -> None:
+    """Add an item by its features, or put others in the place of those that it was added with."""
+    if model.encoder_.item_features_digest is None:
+        raise ArgumentError(
+            "features: this model knows items by their ids alone: send like, vector or category"
+        )
+    record = model.store_.meta["options"]
+    tags, words = (
+        [name for name in record[kind] if name in features] for kind in ("item_tags", "item_words")
+    )
+    places = (name for name in (record["item_vectors"], "vector") if name in features)
+    vectors = next((name for name in places if name not in (*tags, *words)), None)
+    others = sorted(features.keys() - {*tags, *words, vectors})
+    if others:
+        known = ", ".join([*record["item_tags"], *record["item_words"]]) or "vector alone"
+        raise ArgumentError(f"features: the model was trained without {others[0]!r}; it knows {known}")
+    columns: dict[str, list[Any]] = {"title": [new.title], "category": [new.category]}
+    columns = {name: values for name, values in columns.items() if values != [None]}
+    columns |= {"item_id": [item], **{name: [value] for name, value in features.items()}}
+    if already_there(model.decoder_, model._names, [item]) and model._names.items.encode([item])[0] < 0:
+        model.remove_items([item])
+    try:
+        model.add_items(columns, item_tags=tags or None, item_words=words or None, item_vectors=vectors)
+    except RecsysError as error:
+        # The file is the request, which has no say in what becomes of unknown tags.
+        said = str(error).removeprefix("items: ").partition("on_unknown=")[0].rstrip("; ")
+        raise ArgumentError(f"features: {said}") from None
 
 
 def removing(item: RawId) -> Change:

@@ -9,10 +9,13 @@ from typing import Any
 
 import pytest
 
+import recsys
 from recsys import Recommender
 from recsys.errors import ArgumentError, UnknownIdError
 from recsys.serving.engine.asking import Ask, CatalogError, ItemInfo, NewItem
+from recsys.serving.engine.catalog import adding
 from recsys.serving.engine.engine import ServingEngine
+from tests.answering.models import day_log, random_model
 from tests.serving.engine.runs import engine_of, saved_run
 
 
@@ -217,3 +220,74 @@ def test_a_run_of_two_names_has_one_catalog(run: Path) -> None:
         assert 5000 in _items(engine, model="a")
     finally:
         engine.end()
+
+
+FEATURES: dict[str, Any] = {"kind": ["a"], "title": "film about night", "vector": [0.5, -1.0, 2.0]}
+
+
+@pytest.fixture(scope="module")
+def featured(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A saved run of items with features, of which 100 has `FEATURES` and no event."""
+    folder = Path(tmp_path_factory.mktemp("featured"))
+    numbers = [*range(20), 100]
+    items = {
+        "item_id": numbers,
+        "kind": [["a", "b"][: 1 + n % 2] for n in numbers],
+        "title": ["film about night" if n == 100 else f"film {n} of night" for n in numbers],
+        "emb": [[0.5, -1.0, 2.0] if n == 100 else [n % 3 + 0.5, 1.0, n % 4] for n in numbers],
+    }
+    options: dict[str, Any] = {"item_tags": "kind", "item_words": "title", "item_vectors": "emb"}
+    recsys.prepare(day_log()[0], folder / "data", items=items, keep_cold=True, time_unit="s", **options)
+    random_model("sasrec", folder / "data", item_parts="id+features").save(folder / "run")
+    return folder / "run"
+
+
+def test_an_item_with_features_is_read_in_histories(featured: Path, tmp_path: Path) -> None:
+    shutil.copytree(featured, tmp_path / "run")
+    engine = engine_of(tmp_path / "run")
+    try:
+        for features in ({**FEATURES, "vector": [9.0, 9.0, 9.0]}, FEATURES):  # put again, it is another
+            asyncio.run(engine.put_item(5000, NewItem(features=features, title="Night")))
+
+        def found(engine: ServingEngine, item: int) -> list[tuple[Any, float]]:
+            asked = Ask(history=[1, item], k=22, deny=[100, 5000])
+            answer = asyncio.run(engine.recommend(asked))
+            assert answer.history.unknown == ()
+            return [(own.id, own.score) for own in answer.items]
+
+        assert found(engine, 5000) == found(engine, 100)
+        best = {own.id: own.score for own in asyncio.run(engine.recommend(Ask(history=[1], k=22))).items}
+        assert best[5000] == best[100]
+        again = engine_of(tmp_path / "run")
+        assert found(again, 5000) == found(engine, 5000)
+        again.end()
+        asyncio.run(engine.remove_item(5000))
+        assert found(engine, 5000) == found(engine, 100)
+    finally:
+        engine.end()
+
+
+@pytest.mark.parametrize(
+    ("item", "features", "words"),
+    [
+        (5000, {"kind": ["a", "zz"]}, r"^features: item 5000 bears 'zz' in column 'kind'[^=]*$"),
+        (5000, {"brand": "x"}, "^features: the model was trained without 'brand'; it knows kind, title$"),
+        (5000, {"vector": [1.0]}, "^features: vectors have 1 numbers, those of the run's items 3"),
+        (5000, {"title": "zebra"}, "^features: nothing that the run knows is said of item 5000"),
+        (5000, {"emb": [1e9, 0.0, 0.0]}, "^features: column 'emb' has 1e"),
+        (7, {"kind": "a"}, "^features: item 7 is in the catalog already"),
+    ],
+)
+def test_features_that_do_not_fit_are_refused(
+    item: int, features: dict[str, Any], words: str, featured: Path
+) -> None:
+    model = Recommender.load(featured)
+    with pytest.raises(ArgumentError, match=words):
+        adding(item, NewItem(features=features))(model)
+
+
+def test_a_model_without_features_says_so(run: Path) -> None:
+    with pytest.raises(
+        ArgumentError, match="^features: this model knows items by their ids alone: send like"
+    ):
+        adding(5000, NewItem(features={"kind": "a"}))(Recommender.load(run))

@@ -38,6 +38,10 @@ def test_an_item_is_shown_with_its_categories_and_events() -> None:
         ({"category": "odd"}, NewItem(category="odd")),
         ({"like": [3], "title": "New"}, NewItem(like=[3], title="New")),
         ({"like": [3], "category": "even"}, NewItem(like=[3], category="even")),
+        (
+            {"features": {"kind": ["a", "b"], "title": "New", "vector": [1, 0.5], "maker": "m|n"}},
+            NewItem(features={"kind": ["a", "b"], "title": "New", "vector": [1.0, 0.5], "maker": "m|n"}),
+        ),
     ],
 )
 def test_an_item_is_put_as_the_body_says(body: Any, new: NewItem) -> None:
@@ -57,6 +61,10 @@ def test_an_item_is_put_as_the_body_says(body: Any, new: NewItem) -> None:
         ({"like": ["i1"]}, "like"),
         ({"like": [True]}, "like[0]"),
         ({"like": [1], "vector": [1.0]}, "vector"),
+        ({"like": [1], "features": {"kind": "a"}}, "features"),
+        ({"features": {}}, "features"),
+        ({"features": {"kind": None}}, "features.kind"),
+        ({"features": {"kind": [[1]]}}, "features.kind"),
         ({"vector": []}, "vector"),
         ({"vector": ["x"]}, "vector[0]"),
         ({"vector": [1e39]}, "vector[0]"),

@@ -19,6 +19,10 @@ from recsys.serving.http.service import Service, service_of
 MOST_LIKE = 1000
 MOST_WIDTH = 16_384
 MOST_TITLE = 1000
+MOST_TEXT = 10_000
+MOST_COLUMNS = 64
+
+Number = Annotated[float, Field(ge=-3e38, le=3e38, allow_inf_nan=False)]
 
 router = APIRouter(tags=["items"])
 
@@ -54,13 +58,18 @@ class ItemKnown(BaseModel):
 
 
 class ItemBody(Strict):
-    """What an item is: a vector or the items that it is like, a category, or a category with one of both."""
+    """What an item is: features, a vector or the items that it is like, a category, or one of both kinds."""
 
     model_config = ConfigDict(
         strict=True,
         extra="forbid",
         json_schema_extra={
-            "examples": [{"like": [50, 181]}, {"category": "Comedy"}, {"like": [50], "title": "Rogue One"}]
+            "examples": [
+                {"like": [50, 181]},
+                {"category": "Comedy"},
+                {"like": [50], "title": "Rogue One"},
+                {"features": {"genres": ["Action", "Sci-Fi"], "title": "Rogue One"}},
+            ]
         },
     )
 
@@ -69,7 +78,7 @@ class ItemBody(Strict):
     )
     vector: (
         Annotated[
-            list[Annotated[float, Field(ge=-3e38, le=3e38, allow_inf_nan=False)]],
+            list[Number],
             Field(min_length=1, max_length=MOST_WIDTH),
         ]
         | None
@@ -78,6 +87,23 @@ class ItemBody(Strict):
         None,
         description="Of the catalog's. A new item is found under it, and gets the mean vector of its items "
         "if neither like nor vector is sent. An item of the log keeps its own.",
+    )
+    features: (
+        Annotated[
+            dict[
+                Text,
+                Annotated[StrictStr, Field(max_length=MOST_TEXT)]
+                | Annotated[list[Text], Field(max_length=MOST_LIKE)]
+                | Annotated[list[Number], Field(min_length=1, max_length=MOST_WIDTH)],
+            ],
+            Field(min_length=1, max_length=MOST_COLUMNS),
+        ]
+        | None
+    ) = Field(
+        None,
+        description="Of a model of items with features: the columns that its log was prepared with, tags as "
+        "a list or text with | between, words as text, a vector under its column's name or as vector. A new "
+        "item gets the vector that the model makes of them, and is read in histories from then on.",
     )
     title: Annotated[StrictStr, Field(min_length=1, max_length=MOST_TITLE)] | None = Field(
         None, description="What answers call a new item. An item of the log keeps its own."
@@ -157,12 +183,20 @@ async def put(
     check_new_id(new)
     if body.like is not None and body.vector is not None:
         raise FieldError("vector", "send like or vector, not both")
-    if body.like is None and body.vector is None and body.category is None:
-        raise FieldError("like", "send like, vector or category: nothing says what the item is")
+    if body.features is not None and (body.like is not None or body.vector is not None):
+        raise FieldError("features", "send features, or one of like and vector, not both")
+    if body.like is None and body.vector is None and body.category is None and body.features is None:
+        raise FieldError("like", "send like, vector, features or category: nothing says what the item is")
     check_type("like", body.like or (), info.ids_are_int)
     if body.category is not None and body.category not in info.categories:
         raise FieldError("category", f"{body.category[:64]!r} is not one of the catalog's")
-    asked = NewItem(vector=body.vector, like=body.like, category=body.category, title=body.title)
+    asked = NewItem(
+        vector=body.vector,
+        like=body.like,
+        category=body.category,
+        title=body.title,
+        features=body.features,
+    )
     return _changed(new, await service.engine.put_item(new, asked, info.name))
 
 
