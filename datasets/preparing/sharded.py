@@ -184,7 +184,9 @@ def build_shards(
         "duplicate_events": sum(one[1] for one in sorted_),
     }
     _describe(job, shared, written, facts)
-    shutil.rmtree(job.scratch)
+    # The second are of workers that were killed.
+    for folder_left in (job.scratch, *job.folder.glob(".shard-*")):
+        shutil.rmtree(folder_left)
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)

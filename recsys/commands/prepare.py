@@ -5,10 +5,12 @@ from typing import Annotated, Any
 
 import typer
 
+from recsys.commands.engine_options import Address, Engine, Workers, check_engine
 from recsys.commands.log_options import Items, TimeZone, options_of
 from recsys.commands.output import AsJson, Quiet, print_json, say, tell
 from recsys.console.text import table
 from recsys.datasets.preparing.options import OPTIONS
+from recsys.errors import ConfigError
 
 
 def list_datasets(as_json: AsJson = False) -> None:
@@ -43,24 +45,27 @@ def prepare(
         int | None,
         typer.Option(help="Write a store of so many shards, for logs that no memory holds."),
     ] = None,
+    engine: Engine = "local",
+    address: Address = None,
+    workers: Workers = None,
     overwrite: Annotated[bool, typer.Option(help="Replace a prepared dataset made otherwise.")] = False,
     quiet: Quiet = False,
     as_json: AsJson = False,
     **options: Any,
 ) -> None:
     """Read a log, check it, filter it, split it, and write a prepared dataset."""
-    from recsys.datasets.preparing.prepare import prepare as prepare_log
+    on_ray = check_engine(engine, address, workers)
+    if on_ray and shards is None:
+        raise ConfigError("--engine ray prepares a store of shards: pass --shards, a number a worker or more")
+    options |= {"items": items, "time_zone": time_zone, "overwrite": overwrite, "notify": say}
+    if on_ray:
+        from recsys.engines.ray_prepare import prepare_with_ray
 
-    store = prepare_log(
-        log,
-        out,
-        items=items,
-        time_zone=time_zone,
-        shards=shards,
-        overwrite=overwrite,
-        notify=say,
-        **options,
-    )
+        store = prepare_with_ray(log, out, shards=shards, workers=workers, address=address, **options)
+    else:
+        from recsys.datasets.preparing.prepare import prepare as prepare_log
+
+        store = prepare_log(log, out, shards=shards, **options)
     if as_json:
         print_json({"path": str(store.path), **store.meta})
     else:

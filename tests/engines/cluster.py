@@ -6,7 +6,6 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -17,7 +16,7 @@ SETTINGS = {
 
 
 class TestCluster:
-    """Two nodes; a third may be asked for by whoever took one away."""
+    """Two nodes; whoever takes one away puts another in its place."""
 
     __test__ = False
 
@@ -29,13 +28,14 @@ class TestCluster:
             initialize_head=True, head_node_args={**self._own, "include_dashboard": False, "temp_dir": folder}
         )
         self.address = str(self._cluster.address)
-        self.second = self.add_node()
+        self.add_second()
 
-    def add_node(self) -> Any:
-        return self._cluster.add_node(**self._own)
+    def add_second(self) -> None:
+        self._second = self._cluster.add_node(**self._own)
 
-    def remove(self, node: Any) -> None:
-        self._cluster.remove_node(node, allow_graceful=False)
+    def remove_second(self) -> None:
+        """As a machine is lost, without a word."""
+        self._cluster.remove_node(self._second, allow_graceful=False)
 
     def workers(self, named: str) -> list[int]:
         """Processes of this cluster that do work of an actor or task with this in its name."""

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,17 +26,10 @@ from recsys.engines.scoring_request import ScoringRequest
 from recsys.errors import ArgumentError, RunError
 from tests.command_line import call, call_json, start
 from tests.conftest import random_log
-from tests.engines.cluster import TestCluster, cluster
+from tests.engines.cluster import TestCluster
 
 SMALL = {"d_model": 16, "n_layers": 1, "max_length": 16}
 PARTS = 120
-
-
-@pytest.fixture(scope="module")
-def ray() -> Iterator[TestCluster]:
-    pytest.importorskip("ray", reason="Ray is not installed: pip install 'recsys-engine[ray]'")
-    with cluster() as started:
-        yield started
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +91,7 @@ def test_parts_are_the_same_whatever_is_lost(run: Path, ray: TestCluster, tmp_pa
         found["after_kill"] = len(list(out.glob("part-*")))
 
     def remove_a_machine() -> None:
-        ray.remove(ray.second)
+        ray.remove_second()
         found["after_removal"] = len(list(out.glob("part-*")))
 
     threads = [
@@ -114,6 +107,7 @@ def test_parts_are_the_same_whatever_is_lost(run: Path, ray: TestCluster, tmp_pa
     report = json.loads(answered)
     assert (report["resumed"], report["users"]) == (before, 2 * PARTS)
     assert files(out) == files(tmp_path / "here")
+    ray.add_second()
 
 
 LOST = r"""
