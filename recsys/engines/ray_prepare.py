@@ -1,7 +1,8 @@
 """Preparing a store of shards by a Ray cluster: the pieces of work of `prepare(shards=)` as tasks of Ray.
 
 What the pieces hand on lies in files beside the store, so that Ray carries what a piece is called with and
-what it found out, not the log; a piece that lost its worker or machine is done again and writes the same files.
+what it found out, not the log; a piece that lost its worker or machine is done again and writes the same
+files.
 """
 
 import os

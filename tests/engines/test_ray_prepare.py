@@ -45,7 +45,8 @@ def files(folder: Path) -> dict[str, bytes]:
 
 def test_a_store_is_the_same_though_a_worker_is_killed(log: Path, ray: TestCluster, tmp_path: Path) -> None:
     prepare(log, tmp_path / "here", shards=SHARDS, min_events=3)
-    out, killed = tmp_path / "there", []
+    out = tmp_path / "there"
+    killed: list[int] = []
 
     def kill_a_worker() -> None:
         until = time.monotonic() + 60
@@ -121,10 +122,7 @@ def test_pieces_come_in_order_and_are_done_again(ray: TestCluster, tmp_path: Pat
 def test_shards_are_asked_for(log: Path, tmp_path: Path) -> None:
     refused = call("prepare", log, "--out", tmp_path / "out", "--engine", "ray")
     assert refused.returncode == 2
-    assert (
-        refused.stderr
-        == "Error: --engine ray prepares a store of shards: pass --shards, a number a worker or more\n"
-    )
+    assert refused.stderr.startswith("Error: --engine ray prepares a store of shards: pass --shards")
 
 
 def test_without_ray_the_extra_is_named(log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
