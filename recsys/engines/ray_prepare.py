@@ -49,11 +49,11 @@ def prepare_with_ray(
     need_ray()
     if shards is None:
         raise ArgumentError("Ray prepares stores of shards: pass shards=")
-    with _Pieces(address, workers) as pieces:
-        return prepare(log, out, shards=shards, each=pieces, **options)
+    with _OnRay(address, workers) as each:
+        return prepare(log, out, shards=shards, each=each, **options)
 
 
-class _Pieces:
+class _OnRay:
     """Does pieces of work on a cluster, which is there from the first one on.
 
     Args:
@@ -66,7 +66,7 @@ class _Pieces:
         self._ending = ExitStack()
         self._ray: Any = None
 
-    def __enter__(self) -> "_Pieces":
+    def __enter__(self) -> "_OnRay":
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -85,7 +85,7 @@ class _Pieces:
             self._ray = self._ending.enter_context(ray_cluster(self._address, cpus=self._workers))
         ray = self._ray
         at_a_time = self._workers or int(ray.cluster_resources().get("CPU", 1))
-        piece = ray.remote(_piece).options(max_retries=MOST_LOST - 1, scheduling_strategy="SPREAD")
+        task = ray.remote(_do).options(max_retries=MOST_LOST - 1, scheduling_strategy="SPREAD")
         waiting = deque(enumerate(arguments))
         under_way: dict[Any, int] = {}
         done: dict[int, Result] = {}
@@ -94,7 +94,7 @@ class _Pieces:
                 while place not in done:
                     while waiting and len(under_way) < at_a_time:
                         number, one = waiting.popleft()
-                        under_way[piece.remote(function, one)] = number
+                        under_way[task.remote(function, one)] = number
                     (ended,), _ = ray.wait(list(under_way), num_returns=1)
                     done[under_way.pop(ended)] = _result(ray, ended)
                 yield done.pop(place)
@@ -103,7 +103,7 @@ class _Pieces:
                 ray.cancel(call, force=True)
 
 
-def _piece(function: Callable[..., Result], one: tuple[Any, ...]) -> tuple[Result | None, RecsysError | None]:
+def _do(function: Callable[..., Result], one: tuple[Any, ...]) -> tuple[Result | None, RecsysError | None]:
     """What a piece found out, or what it refused, which Ray would wrap into a traceback of its own."""
     # Read when polars computes first: a worker has one processor.
     os.environ.setdefault("POLARS_MAX_THREADS", "1")

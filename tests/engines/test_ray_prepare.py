@@ -52,7 +52,7 @@ def test_a_store_is_the_same_though_a_worker_is_killed(log: Path, ray: TestClust
         until = time.monotonic() + 60
         while time.monotonic() < until and not killed:
             if len(list(tmp_path.glob(".there*/scratch/shard-*-sorted"))) > 3:
-                for worker in ray.workers("_piece")[:1]:
+                for worker in ray.workers("_do")[:1]:
                     os.kill(worker, signal.SIGKILL)
                     killed.append(worker)
             time.sleep(0.002)
@@ -72,10 +72,10 @@ def test_a_store_is_the_same_though_a_worker_is_killed(log: Path, ray: TestClust
     )
 
 
-PIECES = r"""
+ON_RAY = r"""
 import os, sys
 from pathlib import Path
-from recsys.engines.ray_prepare import _Pieces
+from recsys.engines.ray_prepare import _OnRay
 from recsys.errors import DataError, RunError
 
 def once(path, number):
@@ -95,7 +95,7 @@ def threads():
     return pl.thread_pool_size()
 
 shown = []
-with _Pieces(sys.argv[1], 2) as each:
+with _OnRay(sys.argv[1], 2) as each:
     shown.append(list(each(once, [(Path(sys.argv[2]), number) for number in range(5)])))
     for function in (refuse, end):
         try:
@@ -107,8 +107,8 @@ print(*shown, sep="\n")
 """
 
 
-def test_pieces_come_in_order_and_are_done_again(ray: TestCluster, tmp_path: Path) -> None:
-    command = [sys.executable, "-c", PIECES, ray.address, str(tmp_path / "died")]
+def test_work_comes_in_order_and_are_done_again(ray: TestCluster, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", ON_RAY, ray.address, str(tmp_path / "died")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert done.stdout.splitlines() == [
         "[0, 10, 20, 30, 40]",
