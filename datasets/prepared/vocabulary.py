@@ -107,12 +107,16 @@ class Vocabulary:
         Raises:
             UnknownIdError: an index is out of range.
         """
+        import polars as pl
+
         places = np.asarray(
             indices if isinstance(indices, np.ndarray) else list(indices), dtype=np.int64
         ).ravel()
         if len(places) and (places.min() < 0 or places.max() >= len(self)):
             raise UnknownIdError(f"an index is outside [0, {len(self)}): it names nothing in the log")
-        return self.ids.gather(places)
+        if self._numbers is not None:
+            return pl.Series(self.ids.name, self._numbers[places])
+        return self.ids[places]
 
     def digest(self) -> str:
         """Hex sha256 of the ids in order, one per line."""

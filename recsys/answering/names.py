@@ -84,7 +84,7 @@ class Names:
                 pl.Series("title", [added.get(r) for r in rows.tolist()], dtype=pl.String) if added else None
             )
         known = rows < len(self.titles)
-        titles = self.titles.gather(np.where(known, rows, 0))
+        titles = self.titles[np.where(known, rows, 0)]
         if bool(known.all()):
             return titles
         fresh = pl.Series(titles.name, [added.get(row) for row in rows.tolist()], dtype=titles.dtype)

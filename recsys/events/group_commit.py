@@ -39,15 +39,17 @@ class GroupCommit:
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
-    def append(self, events: Sequence[Event]) -> Appended:
-        """Hand events over and wait for their commit.
+    def submit(self, events: Sequence[Event]) -> "Future[Appended]":
+        """Hand events over; the future is done after their commit, and raises what `write` raised.
 
         Raises:
-            EventStoreError: the store is closed, or what `write` raised.
+            EventStoreError: the store is closed.
         """
         answer: Future[Appended] = Future()
+        # Nobody takes back what may be written already.
+        answer.set_running_or_notify_cancel()
         self._put((events, answer))
-        return answer.result()
+        return answer
 
     def call(self, work: Callable[[], Any]) -> Any:
         """Run something else that writes, between two commits, and return what it returns."""

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from typing import Any, ClassVar, Generic, TypeVar
 
 from recsys.errors import ArgumentError
@@ -70,10 +71,16 @@ class SqlStore(ABC, Generic[C]):
             ArgumentError: an event that no store could keep.
             StoreFullError: see `EventStore`.
         """
+        return self.submit(events).result()
+
+    def submit(self, events: Sequence[Event]) -> "Future[Appended]":
+        """See `EventStore`; raises ArgumentError as `append`."""
         check_events(events)
-        if not events:
-            return Appended(0, 0, self.last_seq())
-        return self._commits.append(events)
+        if events:
+            return self._commits.submit(events)
+        nothing: Future[Appended] = Future()
+        nothing.set_result(Appended(0, 0, self.last_seq()))
+        return nothing
 
     def tail(self, user: RawId, after: int = 0) -> list[StoredEvent]:
         """See `EventStore`."""

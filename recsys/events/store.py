@@ -1,6 +1,7 @@
 """What a store of events is: the protocol that SQLite and Postgres keep."""
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol, runtime_checkable
 
@@ -78,6 +79,10 @@ class EventStore(Protocol):
         Raises:
             StoreFullError: they could not be written; none of them is there.
         """
+        ...
+
+    def submit(self, events: Sequence[Event]) -> "Future[Appended]":
+        """Store events, at least one, without waiting: the future is done when `append` would return."""
         ...
 
     def tail(self, user: RawId, after: int = 0) -> list[StoredEvent]:

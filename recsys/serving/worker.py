@@ -33,6 +33,11 @@ if TYPE_CHECKING:
     from recsys.events.store import EventStore
 
 _SAMPLE_SECONDS = 1.0
+_SWITCH_SECONDS = 0.001
+"""How long the thread that computes may keep the interpreter while the event loop waits for it.
+
+By the usual 5 ms it takes a busy service that long, several times, to refuse what it cannot answer.
+"""
 _END_SECONDS = 10.0
 _LOOK_SECONDS = 0.05
 
@@ -46,6 +51,7 @@ def create() -> FastAPI:
     threading.Thread(target=_end_with_parent, args=(settings.grace,), daemon=True).start()
     write_json_lines()
     use_one_thread()
+    sys.setswitchinterval(_SWITCH_SECONDS)
     try:
         _load_plugins(settings.plugins)
         events = None if settings.events is None else open_events(settings.events, settings.durability)

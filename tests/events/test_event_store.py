@@ -261,3 +261,14 @@ def test_the_newest_place_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.
         assert events.newest(1) == (0, False)
     finally:
         events.close()
+
+
+def test_events_may_be_handed_over_and_not_taken_back(events: EventStore) -> None:
+    futures = [events.submit([Event(1, place, 30, id=f"{place % 3}")]) for place in range(6)]
+    assert not any(future.cancel() for future in futures)
+    assert sum(future.result(20).accepted for future in futures) == 3
+    assert [future.result().duplicates for future in futures[3:]] == [1, 1, 1]
+    assert items(events, 1) == [0, 1, 2]
+    assert events.submit([]).result() == Appended(0, 0, events.last_seq())
+    with pytest.raises(ArgumentError, match="user"):
+        events.submit([Event("lone \ud800", 1, 30)])

@@ -6,6 +6,7 @@ history holds is left out. Text ids (`text_ids=True`) are "i1" to "i20".
 
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
@@ -257,6 +258,14 @@ class MemoryEvents:
             accepted += 1
             self._events.append(StoredEvent(self._last, int(time.time()), event))
         return Appended(accepted, len(events) - accepted, self._last)
+
+    def submit(self, events: Sequence[Event]) -> "Future[Appended]":
+        found: Future[Appended] = Future()
+        try:
+            found.set_result(self.append(events))
+        except StoreFullError as error:
+            found.set_exception(error)
+        return found
 
     def tail(self, user: RawId, after: int = 0) -> list[StoredEvent]:
         found = [e for e in self._of(user) if e.seq > after]
