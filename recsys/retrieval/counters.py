@@ -7,9 +7,9 @@ from collections import Counter
 class Counters:
     """Named counts, safe to share by threads.
 
-    "gather", "fetch", "selector" and "scan" count queries by the way they were answered; "refused" counts
-    items that the library returned against a selector (0 unless it ignores selectors); "completed" counts
-    queries that an approximate search left short of k and an exact one finished.
+    "exact", "gather", "fetch", "selector" and "scan" count queries by the way they were answered; "refused"
+    counts items that the library returned against a selector (0 unless it ignores selectors); "completed"
+    counts queries that an approximate search left short of k and an exact one finished.
     """
 
     def __init__(self) -> None:

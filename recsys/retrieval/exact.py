@@ -6,6 +6,7 @@ from torch import Tensor
 
 from recsys.kernels.rescoring import SLACK, overflows
 from recsys.retrieval.backends import Parts
+from recsys.retrieval.counters import Counters
 from recsys.retrieval.filters import Filters
 from recsys.retrieval.metric import Metric, Proposals, longest, order_exactly, too_long
 from recsys.retrieval.options import IndexOptions
@@ -24,6 +25,7 @@ class ExactBackend:
         self.vectors = vectors
         self._metric = metric
         self._longest = 0.0
+        self.counters = Counters()
         self._augmented = vectors
         if metric == "l2":
             rows = vectors.cpu().numpy()
@@ -50,6 +52,7 @@ class ExactBackend:
 
         device = self.vectors.device
         queries = queries.to(device)
+        self.counters.add("exact", len(queries))
         exclude = None
         if filters.excludes:
             exclude = torch.from_numpy(filters.ids).to(device), torch.from_numpy(filters.offsets).to(device)

@@ -171,7 +171,7 @@ class ItemIndex:
 
     @property
     def counters(self) -> dict[str, int]:
-        """What searches did so far, by `recsys.retrieval.counters.Counters`' names; empty for "exact"."""
+        """What searches did so far, by `recsys.retrieval.counters.Counters`' names."""
         counters = getattr(self.backend, "counters", None)
         return {} if counters is None else counters.as_dict()
 

@@ -28,6 +28,7 @@ from recsys.serving.http.metrics import Metrics
 from recsys.serving.http.service import Service
 from recsys.serving.settings import ServeSettings
 from recsys.serving.state import FAILED, FOLDER, SALT, SETTINGS, State
+from recsys.serving.watching import EventWatch
 
 if TYPE_CHECKING:
     from recsys.events.store import EventStore
@@ -82,9 +83,12 @@ class _Life:
         if any(self.state.ready()):
             # The others answer: this one listens when it can, too, so that none of its requests is refused.
             await asyncio.to_thread(loading.join)
-        sampling = asyncio.create_task(self._sample())
+        looking = [asyncio.create_task(self._sample())]
+        if self.events is not None:
+            looking.append(asyncio.create_task(self._watch(EventWatch(self.service, self.events))))
         yield
-        sampling.cancel()
+        for task in looking:
+            task.cancel()
         await asyncio.to_thread(self.engine.end, _END_SECONDS)
         if self.events is not None:
             await asyncio.to_thread(self.events.close)
@@ -117,7 +121,13 @@ class _Life:
     async def _sample(self) -> None:
         while True:
             free = None if self.events is None else await asyncio.to_thread(self.events.free_bytes)
+            self.engine.tell_searches()
             self.service.metrics.sample(self.engine.waiting(), self.engine.heartbeat_age(), free)
+            await asyncio.sleep(_SAMPLE_SECONDS)
+
+    async def _watch(self, watch: EventWatch) -> None:
+        while True:
+            await asyncio.to_thread(watch.look)
             await asyncio.sleep(_SAMPLE_SECONDS)
 
 

@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +17,7 @@ from recsys.answering.each import Reading, Request
 from recsys.answering.user_clock import read_user_clock
 from recsys.errors import ArgumentError, RecsysError, UnknownIdError
 from recsys.events.store import EventStore, RawId
+from recsys.recommender import Recommender
 from recsys.serving.engine import lookups
 from recsys.serving.engine.answer_cache import AnswerCache
 from recsys.serving.engine.asking import Answered, Ask, BusyError, Item, ItemInfo, ModelInfo, NewItem
@@ -66,6 +68,7 @@ class ServingEngine:
         self._models = Models(settings, self.observer, self._recent_requests, self._reserve, folder)
         self._recent: deque[Ask] = deque(maxlen=REMEMBERED)
         self._amending = 0
+        self._counted: WeakKeyDictionary[Recommender, dict[str, int]] = WeakKeyDictionary()
         self._beside: set[asyncio.Task[None]] = set()
         self._exposures = exposures_beside(events, self.observer)
         self._aside = ThreadPoolExecutor(4, thread_name_prefix="recsys-reading")
@@ -235,6 +238,14 @@ class ServingEngine:
     async def roll_back(self, name: str) -> ModelInfo:
         """Put back what answered under a name before; see `Engine.roll_back`."""
         return self._info(await self._changed(lambda: self._models.roll_back(name)))
+
+    def tell_searches(self) -> None:
+        """Tell the observer of what the indexes of the models in service did since the last time."""
+        for model in {place.served.model for place in self._models.assignment or ()}:
+            total, before = model.decoder_.index.counters, self._counted.get(model, {})
+            self._counted[model] = total
+            more = {how: count - before.get(how, 0) for how, count in total.items()}
+            self.observer.searched({how: count for how, count in more.items() if count})
 
     def ready(self) -> str | None:
         """None if requests can be taken, else why not; see `Engine.ready`."""

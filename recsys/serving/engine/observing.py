@@ -40,7 +40,7 @@ class Observer(Protocol):
         """Computing raised what no request's own mistake explains."""
 
     def searched(self, counts: dict[str, int]) -> None:
-        """Queries that the index has answered so far, by how."""
+        """Queries that the item indexes have answered since the last time, by how."""
 
     def loaded(self, name: str, version: str, result: str) -> None:
         """A model was loaded, "ok", "refused" (the one before goes on) or "rolled_back"; or "unloaded"."""

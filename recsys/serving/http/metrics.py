@@ -73,7 +73,6 @@ class Metrics:
         self._exposed = counter("exposures", "Answers kept beside the events.", "result")
         # Finding a metric by its labels takes longer than counting.
         self._counted: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
-        self._searched: dict[str, int] = {}
         self._versions: dict[str, str] = {}
 
     def answered(self, route: str, method: str, status: int, seconds: float) -> None:
@@ -158,11 +157,9 @@ class Metrics:
         self._failed.inc()
 
     def searched(self, counts: Mapping[str, int]) -> None:
-        """See `Observer`; what is told is a total, which falls where another index takes over."""
-        for how, total in counts.items():
-            more = total - self._searched.get(how, 0)
-            self._searched[how] = total
-            self._index.labels(how).inc(more if more >= 0 else total)
+        """See `Observer`."""
+        for how, count in counts.items():
+            self._index.labels(how).inc(count)
 
     def loaded(self, name: str, version: str, result: str) -> None:
         """See `Observer`."""

@@ -22,6 +22,7 @@ class Service:
         started: whether all workers of the service have been ready: they share the port, and a balancer
             cannot tell them apart.
         draining: whether the service is ending, and takes no new requests from a balancer.
+        events_readable: whether the last look at the store succeeded.
         events_writable: whether the last write of events succeeded.
         metrics: of the worker; also the engine's observer.
         traffic: of its last minutes, for the page.
@@ -32,6 +33,7 @@ class Service:
     events: EventStore | None
     started: bool = True
     draining: bool = False
+    events_readable: bool = True
     events_writable: bool = True
     metrics: Metrics = field(default_factory=Metrics)
     traffic: Traffic = field(default_factory=Traffic)

@@ -34,9 +34,13 @@ class Told(Silent):
         self.answers_kept = 0
         self.stages: set[str] = set()
         self.reasons: list[str] = []
+        self.searches: list[dict[str, int]] = []
 
     def cache(self, hits: int, misses: int, evictions: int, kept_bytes: int) -> None:
         self.caches.append((hits, misses))
+
+    def searched(self, counts: dict[str, int]) -> None:
+        self.searches.append(counts)
 
     def unknown_items(self, count: int) -> None:
         self.unknown += count
@@ -307,6 +311,21 @@ def test_a_store_from_before_its_log_gives_no_place_that_the_log_holds(
         assert ask(engine, user=3).last_seq == last == 51
     finally:
         engine.end()
+
+
+def test_searches_are_told_of_by_how_the_index_answered(engine: ServingEngine, told: Told) -> None:
+    def since() -> int:
+        told.searches.clear()
+        engine.tell_searches()
+        assert all(count > 0 for own in told.searches for count in own.values())
+        return sum(count for own in told.searches for count in own.values())
+
+    since()
+    assert since() == 0
+    ask(engine, user=3, k=5)
+    ask(engine, user=4, k=5, allow=[1, 2, 3])
+    assert since() == 2
+    assert since() == 0
 
 
 def test_a_text_that_spells_a_user_is_that_user(engine: ServingEngine, events: MemoryEvents) -> None:

@@ -47,11 +47,16 @@ async def ready(service: Annotated[Service, Depends(service_of)]) -> Response:
     While a service begins it is 503 until every worker is ready. A worker that takes the place of one that
     ended listens only when it is ready, so that the answer stays 200.
 
-    Where events cannot be stored it is "degraded": they are refused, everything else is answered.
+    Where events cannot be stored or read it is "degraded": they are refused, and what needs no event is
+    answered. Another instance would not do better, so that is 200.
     """
     why = why_not_ready(service)
     if why is not None:
         return json_response({"status": "unready", "detail": why}, 503)
+    if service.events is not None and not service.events_readable:
+        return json_response(
+            {"status": "degraded", "detail": "events cannot be read now, and who asks for a user is refused"}
+        )
     if service.events is not None and not service.events_writable:
         return json_response({"status": "degraded", "detail": "events cannot be stored now"})
     return json_response({"status": "ok"})
