@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys.datasets.prepared.sharded_store import ShardedStore
 from recsys.datasets.prepared.store import SequenceStore
 
 __all__ = ["WINDOW", "Bags", "neighbour_bags"]
@@ -70,7 +71,7 @@ def _pairs(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
     """New items, other items beside them, and how often; by item and neighbour, each pair once."""
     keys, counts = [np.zeros(0, dtype=np.int64)], [np.zeros(0, dtype=np.int64)]
-    for items, user in _blocks(store):
+    for items, user in _training_events(store):
         for shift in range(1, window + 1):
             same = user[:-shift] == user[shift:]
             earlier, later = items[:-shift][same], items[shift:][same]
@@ -82,6 +83,14 @@ def _pairs(
     key, places = np.unique(np.concatenate(keys), return_inverse=True)
     total = np.bincount(places, weights=np.concatenate(counts), minlength=len(key)).astype(np.int64)
     return key // store.n_items, key % store.n_items, total
+
+
+def _training_events(store: SequenceStore) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    if not isinstance(store, ShardedStore):
+        yield from _blocks(store)
+        return
+    for number in range(store.n_shards):
+        yield from _blocks(store.shard(number))
 
 
 def _blocks(store: SequenceStore) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:

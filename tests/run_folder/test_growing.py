@@ -287,23 +287,25 @@ class _Cut(Callback):
             raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize("named", [True, False])
+@pytest.mark.parametrize(("kind", "named"), [("untied", True), ("hashed", False), ("sampled", True)])
 def test_a_run_that_was_cut_short_goes_on_by_itself(
-    grown: dict[str, Grown], tmp_path: Path, named: bool
+    grown: dict[str, Grown], tmp_path: Path, kind: str, named: bool
 ) -> None:
-    g = grown["untied"]
-    options = {**SIZES, **KINDS["untied"][1]}
-    model = Recommender("sasrec", encoder_options=options, training_options={**TRAINING, "epochs": 4})
-    whole = model.fit(g.after, out=tmp_path / "whole", from_run=g.run)
+    g = grown[kind]
+    name, encoder, training = KINDS[kind]
+    options = {**TRAINING, **training, "epochs": 4}
+    model = Recommender(name, encoder_options={**SIZES, **encoder}, training_options=options)
+    losses = [r["loss"] for r in model.fit(g.after, out=tmp_path / "whole", from_run=g.run).history_]
     with pytest.raises(KeyboardInterrupt):
         model.fit(g.after, out=tmp_path / "cut", from_run=g.run, callbacks=[_Cut()])
     assert not (tmp_path / "cut" / "run.json").exists()
     on = model.fit(g.after, out=tmp_path / "cut", resume=True, from_run=g.run if named else None)
     weights = [(tmp_path / run / "model.safetensors").read_bytes() for run in ("whole", "cut")]
     assert weights[0] == weights[1]
-    assert [r["loss"] for r in on.history_] == [r["loss"] for r in whole.history_]
+    assert [r["loss"] for r in on.history_] == losses
     parents = [json.loads((tmp_path / run / "run.json").read_text())["parent"] for run in ("whole", "cut")]
     assert parents[0] == parents[1]
+    assert recsys.load(tmp_path / "cut").recommend(histories=[["i84", "i110"]], k=3).height == 3
 
 
 def test_resuming_from_another_parent_is_refused(grown: dict[str, Grown], tmp_path: Path) -> None:

@@ -16,14 +16,15 @@ SEQUENCES = {0: [0, 1, 5, 2, 5, 3, 8], 1: [6, 0, 6, 1, 6], 2: [7, 6, 2, 2], 3: [
 NEW = [5, 6, 7, 8]
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> SequenceStore:
+@pytest.fixture(params=[None, 2])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> SequenceStore:
+    """In one piece, and in shards."""
     rows = [
         (user, item, 100 * place) for user, items in SEQUENCES.items() for place, item in enumerate(items)
     ]
-    return prepare(
-        pl.DataFrame(rows, schema=["user_id", "item_id", "timestamp"], orient="row"), tmp_path / "data"
-    )
+    log = pl.DataFrame(rows, schema=["user_id", "item_id", "timestamp"], orient="row")
+    log.write_parquet(tmp_path / "log.parquet")
+    return prepare(tmp_path / "log.parquet", tmp_path / "data", shards=request.param)
 
 
 def _known(store: SequenceStore) -> np.ndarray:
