@@ -20,7 +20,7 @@ from recsys.datasets.prepared.shards import COUNTS_FILE, MANIFEST_FILE, fingerpr
 from recsys.datasets.prepared.store import VERIFY_BYTES, SequenceStore
 from recsys.errors import ArgumentError, DataError
 
-__all__ = ["ShardedStore"]
+__all__ = ["ShardedStore", "events_of"]
 
 _OPEN_SHARDS = 64
 _BY_EVENT = ("items", "timestamps", "utc_offsets")
@@ -132,11 +132,12 @@ class ShardedStore(SequenceStore):
         """
         if not 0 <= number < self.n_shards:
             raise ArgumentError(f"shard={number} is out of range: choose one in [0, {self.n_shards})")
-        if number in self._opened:
-            self._opened.move_to_end(number)
-            return self._opened[number]
         entry = self.shards[number]
         folder = self.path / entry.name
+        if number in self._opened:
+            self._opened.move_to_end(number)
+            self._opened[number].path = folder  # the whole store may have moved
+            return self._opened[number]
         try:
             found = sha256_of(folder / META_FILE)
         except OSError:
@@ -181,6 +182,10 @@ class ShardedStore(SequenceStore):
                 taken.setdefault(name, []).append(getattr(store, name)[own] - first + moved)
             at += int(lengths.sum())
         taken.setdefault("offsets", []).append(np.array([at], dtype=np.int64))
+        if len(users) == 0:
+            taken |= {
+                name: [getattr(self.shard(0), name)[:0]] for name in ("items", "valid_start", "test_start")
+            }
         arrays = {name: np.concatenate(pieces) for name, pieces in taken.items()}
         return self._in_memory(arrays, len(users))
 
@@ -253,3 +258,18 @@ class ShardedStore(SequenceStore):
         if name == "offsets":
             pieces.append(np.array([at], dtype=np.int64))
         return np.concatenate(pieces)
+
+
+def events_of(store: SequenceStore, users: NDArray[np.int64]) -> tuple[SequenceStore, NDArray[np.int64]]:
+    """A store in which the events of some users lie, and the users' places in it.
+
+    It is the store itself, or for shards one of the users' events alone.
+
+    Args:
+        store: the prepared data.
+        users: (n,) int64 indices in any order.
+    """
+    if not isinstance(store, ShardedStore):
+        return store, users
+    distinct, places = np.unique(users, return_inverse=True)
+    return store.of_users(distinct), places

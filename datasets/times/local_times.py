@@ -58,7 +58,7 @@ def require_local_times(store: "SequenceStore") -> None:
             zone; one line with the reason and the remedy.
     """
     remedy = "train without clock=True"
-    if store.timestamps is None:
+    if not store.has_times:
         raise ConfigError(
             f"{store.path}: the log carries order alone, and a clock reads hours: {remedy}, or prepare a log "
             "with a timestamp column"
@@ -72,7 +72,7 @@ def require_local_times(store: "SequenceStore") -> None:
             f"{store.path}: its timestamps are days without hours ({why}), and a "
             f"clock reads hours: {remedy}, or prepare a log with times of day"
         )
-    if store.utc_offsets is None:
+    if not store.has_zones:
         raise ConfigError(
             f"{store.path}: the users' time zone is not known, and a clock reads local hours: prepare the "
             "log with time_zone= (America/New_York, +05:30 or column:NAME), or " + remedy

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from recsys.answering.arguments import id_list, short, warn_caller
 from recsys.answering.request_times import ask_at, moment_list, read_moment
+from recsys.datasets.prepared.sharded_store import events_of
 from recsys.datasets.times.time_zones import local_to_unix, utc_offsets, zone_column
 from recsys.errors import ArgumentError, UnknownIdError
 from recsys.jagged import flat_ranges
@@ -114,6 +115,7 @@ def of_rows(rows: Array, labels: list[Any], store: "SequenceStore") -> Queries:
         labels: their raw ids.
         store: the run's data.
     """
+    store, rows = events_of(store, rows)
     starts = np.asarray(store.offsets[:-1], dtype=np.int64)[rows]
     ends = np.asarray(store.offsets[1:], dtype=np.int64)[rows]
     flat = flat_ranges(starts, ends)

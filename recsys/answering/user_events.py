@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from recsys.answering.queries import Array, Queries
+from recsys.datasets.prepared.sharded_store import events_of
 from recsys.datasets.times.time_zones import utc_offsets
 
 if TYPE_CHECKING:
@@ -59,7 +60,8 @@ class UserEvents(NamedTuple):
 
 def log_events(store: "SequenceStore", row: int | None) -> UserEvents:
     """What the log holds of a user: nothing of None, with times and offsets where the log has them."""
-    span = slice(0, 0) if row is None else slice(int(store.offsets[row]), int(store.offsets[row + 1]))
+    store, rows = events_of(store, np.array([] if row is None else [row], dtype=np.int64))
+    span = slice(int(store.offsets[rows[0]]), int(store.offsets[rows[0] + 1])) if len(rows) else slice(0, 0)
     return UserEvents(
         np.asarray(store.items[span], dtype=np.int64),
         None if store.timestamps is None else np.asarray(store.timestamps[span], dtype=np.int64),

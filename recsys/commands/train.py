@@ -81,7 +81,6 @@ def train(
 ) -> None:
     """Train an encoder, test it, draw its curves and build its item index."""
     from recsys.config import apply_settings, read_toml
-    from recsys.evaluation.targets import has_targets
     from recsys.retrieval.backends import check_kind
 
     sections = read_toml(config) if config else {"encoder": {}, "training": {}}
@@ -140,7 +139,7 @@ def train(
         fitted = True
         if launched()[0]:
             return  # process 0 tests and writes
-        result = model.evaluate(progress=not quiet) if has_targets(model.store_) else None
+        result = model.evaluate(progress=not quiet) if model.store_.has_tests else None
         with belonging(out, model.encoder_) as digest:
             model.build_index()
             report: dict[str, Any] = {} if result is None else result.to_json()

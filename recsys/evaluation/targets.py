@@ -105,12 +105,6 @@ class EvaluationTargets:
         return self.row_offsets[:-1]
 
 
-def has_targets(store: PreparedLog) -> bool:
-    """Whether any user has a test event after a history."""
-    known = store.test_start > store.offsets[:-1]
-    return bool((known & (store.test_start < store.offsets[1:])).any())
-
-
 def select_targets(
     store: PreparedLog,
     split: Split = "test",

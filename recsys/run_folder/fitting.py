@@ -17,7 +17,6 @@ from recsys.datasets.preparing.given import GivenData
 from recsys.encoders.base import SequenceEncoder
 from recsys.encoders.registry import build_encoder
 from recsys.errors import ArgumentError, RunError
-from recsys.evaluation.targets import has_targets
 from recsys.files import sha256_of, user_path
 from recsys.run_folder.layout import RunFolder, State, state_of
 from recsys.run_folder.model import read_manifest, write_config, write_model
@@ -307,7 +306,7 @@ class Fitting:
         )
         for line in settings.left_out:
             self.notify(line)
-        if not has_targets(store):
+        if not store.has_tests:
             self.notify("No user has a test event after a history: this run will not be tested")
         return trainer
 

@@ -78,33 +78,40 @@ class RunFolder:
 _TEMPORARY = r"\.{}\.\w{{8}}"
 _FILES = ("config.toml", "run.json", "model.safetensors", "metrics.jsonl", "report.json")
 _WRITTEN = "|".join(re.escape(name) for name in _FILES)
-_NPY = r"[a-z_]+\.npy|(users|items|tags)\.parquet|meta\.json"
+_NPY = r"[a-z_]+\.npy|(users|items|tags)\.parquet|(meta|shards)\.json"
+_DATA = r"data|\.data\.[\w.-]+"
 
-PARTS: Mapping[str, str | None] = {
-    rf"{_WRITTEN}|\.unpublished|{_TEMPORARY.format(f'({_WRITTEN})')}": None,
+PARTS: Mapping[str, str] = {
+    "": rf"{_WRITTEN}|\.unpublished|{_TEMPORARY.format(f'({_WRITTEN})')}",
     r"data": _NPY,
     r"\.data\.[\w.-]+": rf"{_NPY}|columns\.parquet",
+    rf"({_DATA})/shard-\d{{5}}-of-\d{{5}}": _NPY,
     r"checkpoint": r"\.?(state\.json|tensors-\d+\.safetensors)(\.\w{8})?",
     r"plots": r"\.?(training|user-clock|ndcg-by-hour)\.(png|svg|pdf)(\.\w{8})?",
     r"index": r"(vectors|parts|golden|categories|extra|changes)-[0-9a-f]{12}\.safetensors|manifest\.json"
     r"|\.new-\w+",
 }
-"""What a run is made of: names of files (None), and of folders with the names of the files in them."""
+"""What a run is made of: paths of its folders, its own being "", with the names of the files in them."""
 
 
-def foreign(folder: Path) -> Iterator[Path]:
-    """What lies in a folder and is no part of a run."""
+def foreign(folder: Path, within: str = "") -> Iterator[Path]:
+    """What lies in a folder and is no part of a run.
+
+    Args:
+        folder: to look into.
+        within: its path inside the run.
+    """
+    files = next(names for path, names in PARTS.items() if re.fullmatch(path, within))
     for entry in sorted(folder.iterdir()):
-        found = [inside for name, inside in PARTS.items() if re.fullmatch(name, entry.name)]
-        is_folder = entry.is_dir() and not entry.is_symlink()
-        if not found or is_folder != (found[0] is not None):
+        path = f"{within}/{entry.name}" if within else entry.name
+        if entry.is_dir():
+            known = any(re.fullmatch(name, path) for name in PARTS if name)
+            if known and not entry.is_symlink():
+                yield from foreign(entry, path)
+            else:
+                yield entry
+        elif not re.fullmatch(files, entry.name):
             yield entry
-        elif found[0] is not None:
-            yield from (
-                inside
-                for inside in sorted(entry.iterdir())
-                if not re.fullmatch(found[0], inside.name) or inside.is_dir()
-            )
 
 
 class State(Enum):

@@ -233,11 +233,20 @@ def _remove_parts(folder: Path, *, of_weights: bool = False) -> None:
         if not entry.is_dir() or entry.is_symlink():
             entry.unlink(missing_ok=True)
             continue
-        for inside in list(entry.iterdir()):
-            if inside not in strangers and not (of_weights and inside.name == "training.png"):
-                inside.unlink(missing_ok=True)
-        with suppress(OSError):
-            entry.rmdir()
+        _remove_files(entry, strangers | ({entry / "training.png"} if of_weights else set()))
+
+
+def _remove_files(folder: Path, kept: set[Path]) -> None:
+    """Remove the files of a folder and of those in it, and the folders that are then empty."""
+    for entry in list(folder.iterdir()):
+        if entry in kept:
+            continue
+        if entry.is_dir() and not entry.is_symlink():
+            _remove_files(entry, kept)
+        else:
+            entry.unlink(missing_ok=True)
+    with suppress(OSError):
+        folder.rmdir()
 
 
 def _held(run: RunFolder) -> bool:

@@ -39,6 +39,21 @@ class EpochPlan:
         """Events in all windows."""
         return int((self.ends - self.starts).sum())
 
+    @property
+    def n_windows(self) -> int:
+        """W, windows of all steps."""
+        return len(self.starts)
+
+    @property
+    def longest_window(self) -> int:
+        """Most events of a window; 0 where there is none."""
+        return int((self.ends - self.starts).max(initial=0))
+
+    def step_events(self, step: int) -> int:
+        """Events in the windows of one step."""
+        chosen = slice(int(self.steps[step]), int(self.steps[step + 1]))
+        return int((self.ends[chosen] - self.starts[chosen]).sum())
+
     def batch(self, store: SequenceStore, step: int) -> SequenceBatch:
         """The packed windows of one step."""
         chosen = slice(int(self.steps[step]), int(self.steps[step + 1]))
@@ -66,7 +81,19 @@ def plan_epoch(
         seed: of the run.
         epoch: counted from 0.
     """
-    rng = np.random.default_rng([seed, epoch])
+    return plan_windows(
+        store,
+        np.random.default_rng([seed, epoch]),
+        max_length=max_length,
+        causal=causal,
+        batch_events=batch_events,
+    )
+
+
+def plan_windows(
+    store: SequenceStore, rng: np.random.Generator, *, max_length: int, causal: bool, batch_events: int
+) -> EpochPlan:
+    """Cut and group the windows of a store as `plan_epoch` does, by a generator of the caller's."""
     lead = 1 if causal else 0
     first = np.asarray(store.offsets[:-1], dtype=np.int64) + lead
     last = np.asarray(store.valid_start, dtype=np.int64)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from recsys.training.batches import EpochPlan
+from recsys.training.shard_plan import Plan
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class Estimate:
 def estimate(
     model: nn.Module,
     loss_of_step: Callable[[int], Tensor],
-    plan: EpochPlan,
+    plan: Plan,
     max_length: int,
     extra_copies: int,
 ) -> Estimate:
@@ -72,11 +72,9 @@ def estimate(
     parameters = sum(p.numel() for p in model.parameters())
     own = {p.untyped_storage().data_ptr() for p in model.parameters()}
     activations = sum(size for pointer, size in kept.items() if pointer not in own)
-    lengths = plan.ends - plan.starts
-    first = int((plan.ends[: plan.steps[1]] - plan.starts[: plan.steps[1]]).sum())
     return Estimate(
         parameters=parameters,
         memory_bytes=parameters * 4 * (2 + extra_copies) + activations,
-        epoch_seconds=seconds * plan.n_events / max(first, 1),
-        padding_avoided=1 - float(lengths.sum()) / max(1, len(lengths) * max(max_length, int(lengths.max()))),
+        epoch_seconds=seconds * plan.n_events / max(plan.step_events(0), 1),
+        padding_avoided=1 - plan.n_events / max(1, plan.n_windows * max(max_length, plan.longest_window)),
     )

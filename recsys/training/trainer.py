@@ -20,7 +20,6 @@ from recsys.encoders.base import SequenceEncoder
 from recsys.errors import ConfigError, DataError, RunError
 from recsys.files import write_text
 from recsys.training.averaging import WeightAverage
-from recsys.training.batches import EpochPlan, plan_epoch
 from recsys.training.checkpoint import Progress, load_checkpoint, pack, save_checkpoint, unpack
 from recsys.training.config import TrainingConfig
 from recsys.training.estimate import Estimate, estimate
@@ -33,6 +32,7 @@ from recsys.training.precision import MixedPrecision
 from recsys.training.prefetch import prefetched
 from recsys.training.processes import ALONE, Processes, check_share
 from recsys.training.reporting import SilentReporter
+from recsys.training.shard_plan import Plan, plan_of
 from recsys.training.validating import VALIDATION_LOSS
 
 Pending = tuple[Tensor | None, int]
@@ -96,7 +96,7 @@ class Trainer:
         processes: Processes = ALONE,
     ) -> None:
         check_share(config.accumulate, processes.size)
-        if encoder.needs_timestamps and store.timestamps is None:
+        if encoder.needs_timestamps and not store.has_times:
             raise ConfigError(
                 f"{store.path}: the log carries order alone and this encoder reads times; set "
                 "encoder.time_bias = 0, or prepare a log with a timestamp column"
@@ -104,7 +104,7 @@ class Trainer:
         if encoder.needs_local_times:
             require_local_times(store)
         least = 2 if encoder.causal else 1
-        if not (store.valid_start - store.offsets[:-1] >= least).any():
+        if store.most_trained < least:
             raise DataError(f"{store.path}: no user has {COUNTS[least]}; nothing can be learned")
         self.encoder = encoder
         self.store = store
@@ -217,11 +217,12 @@ class Trainer:
         try:
             while not self.done:
                 self._run_epoch(plan)
-                plan = self._plan(self.progress.epoch)
+                if not self.done:
+                    plan = self._plan(self.progress.epoch)
         finally:
             self.reporter.closed()
 
-    def loss(self, plan: EpochPlan, epoch: int, step: int) -> tuple[Tensor, int]:
+    def loss(self, plan: Plan, epoch: int, step: int) -> tuple[Tensor, int]:
         """Mean loss of one batch, with gradients, and how many events it supervises.
 
         Everything random in it is addressed by (seed, epoch, step).
@@ -229,7 +230,7 @@ class Trainer:
         prepared = self._prepare(plan, epoch, step)
         return self._loss_of(prepared), prepared.task.n_targets
 
-    def _prepare(self, plan: EpochPlan, epoch: int, step: int) -> Prepared:
+    def _prepare(self, plan: Plan, epoch: int, step: int) -> Prepared:
         seeds = np.random.SeedSequence([self.config.seed, self._epochs_before + epoch, step])
         for_task, for_negatives = seeds.spawn(2)
         task = make_task(self.encoder, plan.batch(self.store, step), np.random.default_rng(for_task))
@@ -253,7 +254,7 @@ class Trainer:
             with self._precision.loss():
                 return self._loss(hidden, targets, prepared.negatives, repeats, sees_later=later)
 
-    def _run_epoch(self, plan: EpochPlan) -> None:
+    def _run_epoch(self, plan: Plan) -> None:
         progress, started, saved = self.progress, time.perf_counter(), time.monotonic()
         self.encoder.train()
         targets_before = progress.n_targets
@@ -400,17 +401,19 @@ class Trainer:
         finally:
             self.encoder.load_state_dict(kept, strict=False)
 
-    def _plan(self, epoch: int) -> EpochPlan:
-        return plan_epoch(
+    def _plan(self, epoch: int) -> Plan:
+        return plan_of(
             self.store,
             max_length=self.encoder.config.max_length,
             causal=self.encoder.causal,
             batch_events=self.config.batch_events,
             seed=self.config.seed,
             epoch=self._epochs_before + epoch,
+            accumulate=self.config.accumulate,
+            processes=self._processes,
         )
 
-    def _estimate(self, plan: EpochPlan) -> Estimate:
+    def _estimate(self, plan: Plan) -> Estimate:
         self.encoder.train()
         epoch = self.progress.epoch
         copies = 2 + (1 if self._average else 0) + (1 if self._validate else 0)

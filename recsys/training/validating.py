@@ -1,13 +1,16 @@
 """Metrics on the validation events, by which an epoch's weights are chosen."""
 
+import functools
 from collections.abc import Callable, Mapping
 
 import numpy as np
 
+from recsys.datasets.prepared.sharded_store import ShardedStore
 from recsys.datasets.prepared.store import SequenceStore
 from recsys.encoders.base import SequenceEncoder
 from recsys.evaluation.encoder_functions import bias_function, hidden_function
 from recsys.evaluation.evaluate import evaluate_hidden
+from recsys.evaluation.spans import Ints
 from recsys.evaluation.target_loss import TargetLoss
 from recsys.training.config import TrainingConfig
 from recsys.training.losses import plan_loss
@@ -29,28 +32,36 @@ def validation_metrics(
     Several processes rank a part of the users each; the metrics are those of one.
     """
     sharing = processes if processes.size > 1 else None
-    if not (np.asarray(store.test_start) > np.asarray(store.valid_start)).any():
+    if not store.has_validation:
         return None
     drawn = None
     if store.n_users > training.validation_users:
         rng = np.random.default_rng(training.seed)
         drawn = np.sort(rng.choice(store.n_users, training.validation_users, replace=False))
 
+    @functools.cache
+    def asked() -> tuple[SequenceStore, Ints | None]:
+        """The log that is read and its users; of shards the drawn users' events alone, in memory."""
+        if not isinstance(store, ShardedStore):
+            return store, drawn
+        return store.of_users(np.arange(store.n_users) if drawn is None else drawn), None
+
     def validate(encoder: SequenceEncoder) -> Mapping[str, float]:
-        weight, bias_fn = encoder.item_vectors(), bias_function(encoder, store)
-        states = hidden_function(encoder, store)
+        log, users = asked()
+        weight, bias_fn = encoder.item_vectors(), bias_function(encoder, log)
+        states = hidden_function(encoder, log)
         loss = None
         if not plan_loss(training, encoder.n_items, encoder.device).sampled:
             states = loss = TargetLoss(states, weight, bias_fn, sharing)
         result = evaluate_hidden(
             states,
             weight,
-            store,
+            log,
             bias_fn=bias_fn,
             split="valid",
             ks=(10, training.selection_cutoff),
             progress=False,
-            users=drawn,
+            users=users,
             lists=False,
             resamples=0,
             sharing=sharing,
