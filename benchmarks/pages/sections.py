@@ -39,6 +39,7 @@ SECTIONS: Mapping[tuple[str, str], Callable[[], str]] = {
     ("benchmarks/peers/README.md", "quality-costs"): tables.peers_costs,
     ("docs/retrieval.md", "latency"): tables.latency,
     ("docs/retrieval.md", "filters"): tables.filters,
+    ("docs/retrieval.md", "servers"): tables.servers,
     ("docs/retrieval.md", "request"): tables.request,
     ("docs/retrieval.md", "vectors"): tables.vectors,
     ("docs/serving/capacity.md", "serving"): serving.table,

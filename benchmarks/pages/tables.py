@@ -16,6 +16,7 @@ __all__ = [
     "peers_quality",
     "record",
     "request",
+    "servers",
     "training_peers",
     "vectors",
 ]
@@ -59,6 +60,20 @@ def request() -> str:
         for mark in ("p50", "p99"):
             times = [_short(runs[encoder]["stages"][stage][f"{mark}_ms"]) for stage in stages]
             lines.append(f"| {name if mark == 'p50' else ''} | {mark} | {' | '.join(times)} |")
+    return "\n".join(lines) + "\n"
+
+
+def servers() -> str:
+    """A narrow filter on servers' graphs alone, and on the kinds over them."""
+    lines = [
+        "| | ms | recall of the 100 best | fewest answers | answers in the middle |",
+        "|---|---|---|---|---|",
+    ]
+    for name, own in record("retrieval-servers")["sides"].items():
+        lines.append(
+            f"| {name} | {_short(own['least_ms'])} | {own['recall']:.2f} | {own['fewest']} "
+            f"| {own['median']:.0f} |"
+        )
     return "\n".join(lines) + "\n"
 
 

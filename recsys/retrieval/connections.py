@@ -20,39 +20,58 @@ class Connections(Generic[C]):
         connect: opens one.
         close: closes one, whatever became of it.
         lost: what a connection raises whose server has gone, or has gone and come back.
+        mends: whether such a connection is good for the next try; otherwise it is closed.
     """
 
-    def __init__(self, connect: Callable[[], C], close: Callable[[C], Any], lost: type[Exception]) -> None:
-        self._connect, self._close, self._lost = connect, close, lost
+    def __init__(
+        self,
+        connect: Callable[[], C],
+        close: Callable[[C], Any],
+        lost: type[Exception],
+        *,
+        mends: bool = False,
+    ) -> None:
+        self._connect, self._close, self._lost, self._mends = connect, close, lost, mends
         self._owner = os.getpid()
         self._lock = threading.Lock()
         self._idle: list[C] = []
         weakref.finalize(self, _close_all, self._idle, close, self._owner)
 
     def call(self, work: Callable[[C], T]) -> T:
-        """Do something with a connection; once more with a new one if a kept one turns out to be lost.
+        """Do something with a connection; once more if a kept one turns out to be lost.
 
         Raises:
             Exception: what `connect` or `work` raises.
         """
         self._begin_anew_in_a_fork()
-        with self._lock:
-            connection = self._idle.pop() if self._idle else None
+        connection = self._kept()
         if connection is not None:
             try:
                 return self._worked(connection, work)
             except self._lost:
-                self._drop()
-        return self._worked(self._connect(), work)
+                if not self._mends:
+                    self._drop()
+                connection = self._kept()
+        return self._worked(self._connect() if connection is None else connection, work)
+
+    def _kept(self) -> C | None:
+        with self._lock:
+            return self._idle.pop() if self._idle else None
 
     def _worked(self, connection: C, work: Callable[[C], T]) -> T:
+        good = False
         try:
             result = work(connection)
-        except BaseException:
-            self._close(connection)
+            good = True
+        except self._lost:
+            good = self._mends
             raise
-        with self._lock:
-            self._idle.append(connection)
+        finally:
+            if good:
+                with self._lock:
+                    self._idle.append(connection)
+            else:
+                self._close(connection)
         return result
 
     def _drop(self) -> None:

@@ -16,27 +16,21 @@ import torch
 from torch import Tensor
 
 from recsys.errors import RetrievalError
-from recsys.kernels.rescoring import LANES, SLACK, rescore_gathered
+from recsys.kernels.rescoring import SLACK
 from recsys.retrieval.backends import Parts
 from recsys.retrieval.counters import Counters
 from recsys.retrieval.faiss_library import bitmap_selector, load_faiss, lower_blas_threshold, searching
 from recsys.retrieval.filters import Filters, Ints
-from recsys.retrieval.gathered import GatheredIndexes
+from recsys.retrieval.gathered import PRODUCTS_ON_ONE_THREAD, GatheredIndexes, scan_on_this_thread
 from recsys.retrieval.metric import (
-    Answers,
     Floats32,
     Metric,
     Proposals,
-    finished,
     longest,
     order_exactly,
 )
 from recsys.retrieval.options import IndexOptions
 from recsys.retrieval.planner import Engine, Step, plan
-
-# A scan of gathered items with up to so many multiply-adds, about two milliseconds, is our kernel's, on the
-# calling thread; beyond, FAISS may use all of its threads.
-_PRODUCTS_ON_ONE_THREAD = 2**25
 
 
 class FlatBackend:
@@ -155,8 +149,18 @@ class FlatBackend:
         if step.how == "gather":
             assert filters.candidates is not None
             index, table = self._gathered.get(filters.candidates)
-            if self._metric != "l2" and len(table) * queries.size <= _PRODUCTS_ON_ONE_THREAD:
-                return self._answer_on_this_thread(table, queries, k, step.excluded, filters, rows)
+            if self._metric != "l2" and len(table) * queries.size <= PRODUCTS_ON_ONE_THREAD:
+                return scan_on_this_thread(
+                    queries,
+                    self.array,
+                    table,
+                    k,
+                    excluded=step.excluded,
+                    longest_item=self.longest,
+                    metric=self._metric,
+                    filters=filters,
+                    rows=rows,
+                )
             gathered = filters.candidates, table
         elif step.how == "selector":
             assert filters.candidates is not None
@@ -182,27 +186,6 @@ class FlatBackend:
         if selector is not None:
             self.counters.add("refused", refused)
         return scores, ids
-
-    def _answer_on_this_thread(
-        self, table: Floats32, queries: Floats32, k: int, excluded: int, filters: Filters, rows: Ints
-    ) -> tuple[Floats32, Ints]:
-        """Scan gathered items and order what is found, in one compiled call on this thread."""
-        answers = Answers.of(len(rows), k)
-        assert filters.candidates is not None
-        refused, doubts = rescore_gathered(
-            queries,
-            table,
-            filters.candidates,
-            filters.ids,
-            filters.offsets,
-            rows,
-            k,
-            excluded,
-            self.longest,
-            LANES,
-            *answers,
-        )
-        return finished(queries, self.array, answers, refused, doubts, self._metric, filters, rows)
 
     def _gather(self, allowed: Ints) -> tuple[Any, Floats32]:
         """An index over the vectors of some items, and a view of what it holds."""

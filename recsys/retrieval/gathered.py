@@ -5,10 +5,15 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
-from recsys.kernels.rescoring import digest, same_lists
-from recsys.retrieval.filters import Ints
+from recsys.kernels.rescoring import LANES, digest, rescore_gathered, same_lists
+from recsys.retrieval.filters import Filters, Ints
+from recsys.retrieval.metric import Answers, Floats32, Metric, finished
 
 BYTES_KEPT = 64 * 2**20
+
+PRODUCTS_ON_ONE_THREAD = 2**25
+"""A scan of gathered items with up to so many multiply-adds, about two milliseconds, is our kernel's, on the
+calling thread; beyond, others may use all of theirs."""
 
 
 class GatheredIndexes:
@@ -52,3 +57,49 @@ class GatheredIndexes:
 
     def _size(self, allowed: Ints) -> int:
         return len(allowed) * (self._item_bytes + allowed.itemsize)
+
+
+def scan_on_this_thread(
+    queries: Floats32,
+    vectors: Floats32,
+    table: Floats32,
+    k: int,
+    *,
+    excluded: int,
+    longest_item: float,
+    metric: Metric,
+    filters: Filters,
+    rows: Ints,
+) -> tuple[Floats32, Ints]:
+    """Scan the gathered candidates by inner product and order what is found, in one compiled call.
+
+    Args:
+        queries: (r, d) of them.
+        vectors: (V, d) of the catalog.
+        table: (n, d) of the filters' candidates.
+        k: answers per query.
+        excluded: most items that a query's exclusions take away.
+        longest_item: greatest Euclidean length of a vector.
+        metric: of the scores; not l2.
+        filters: of the whole batch, with candidates.
+        rows: (r,) places of the queries in it.
+
+    Returns:
+        (r, k) scores and ids.
+    """
+    answers = Answers.of(len(rows), k)
+    assert filters.candidates is not None
+    refused, doubts = rescore_gathered(
+        queries,
+        table,
+        filters.candidates,
+        filters.ids,
+        filters.offsets,
+        rows,
+        k,
+        excluded,
+        longest_item,
+        LANES,
+        *answers,
+    )
+    return finished(queries, vectors, answers, refused, doubts, metric, filters, rows)

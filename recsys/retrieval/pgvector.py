@@ -16,7 +16,7 @@ from recsys.retrieval.connections import Connections
 from recsys.retrieval.filters import Ints
 from recsys.retrieval.metric import Floats32, Metric
 from recsys.retrieval.options import IndexOptions
-from recsys.retrieval.pgvector_library import Session, load_pgvector, open_session, said
+from recsys.retrieval.pgvector_library import Session, load_pgvector, open_session, said, shown
 from recsys.retrieval.pgvector_table import build_table, check_table, gone, operator, publish_table
 from recsys.retrieval.planner import GRAPH_SHARE, Engine
 from recsys.retrieval.remote import (
@@ -126,7 +126,7 @@ class TableProposer:
             raise gone(self._dsn, self._name) from None
         except self._psycopg.Error as error:
             raise IndexServerError(
-                f"{self._dsn}: the index server cannot be asked ({said(error)}); see to the server"
+                f"{shown(self._dsn)}: the index server cannot be asked ({said(error)}); see to the server"
             ) from None
 
 

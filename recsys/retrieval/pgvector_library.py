@@ -58,9 +58,11 @@ def connect(dsn: str, *, making: bool = False) -> Any:
             connection.execute("CREATE EXTENSION IF NOT EXISTS vector")
         row = connection.execute("SELECT extversion FROM pg_extension WHERE extname = 'vector'").fetchone()
         if row is None:
-            raise IndexServerError(f"{dsn}: has no pgvector; CREATE EXTENSION vector there")
+            raise IndexServerError(f"{shown(dsn)}: has no pgvector; CREATE EXTENSION vector there")
         if tuple(int(part) for part in row[0].split(".")[:2]) < OLDEST:
-            raise RetrievalError(f"{dsn}: pgvector {row[0]} is too old; ALTER EXTENSION vector UPDATE to 0.8")
+            raise RetrievalError(
+                f"{shown(dsn)}: pgvector {row[0]} is too old; ALTER EXTENSION vector UPDATE to 0.8"
+            )
         register_vector(connection)
     except BaseException:
         connection.close()
@@ -85,6 +87,13 @@ def open_session(dsn: str) -> Session:
         session.connection.close()
         raise
     return session
+
+
+def shown(dsn: str) -> str:
+    """Where a database lies, for messages: no user, no option."""
+    parts = load_pgvector().conninfo.conninfo_to_dict(dsn)
+    host = f"{parts.get('host', 'localhost')}:{parts.get('port', 5432)}"
+    return f"postgresql://{host}/{parts.get('dbname', '')}"
 
 
 def said(error: BaseException) -> str:

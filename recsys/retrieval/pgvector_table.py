@@ -12,7 +12,7 @@ from typing import Any
 from recsys.errors import ArgumentError, IndexServerError, RetrievalError
 from recsys.retrieval.metric import Floats32
 from recsys.retrieval.options import IndexOptions
-from recsys.retrieval.pgvector_library import connect, load_pgvector, said
+from recsys.retrieval.pgvector_library import connect, load_pgvector, said, shown
 from recsys.retrieval.remote import FORMAT, facts_of, is_ours, mismatch, name_of
 
 _WIDEST = 2000
@@ -102,11 +102,11 @@ def _transaction(dsn: str, collection: str) -> Iterator[Any]:
             connection.close()
     except psycopg.OperationalError as error:
         raise IndexServerError(
-            f"{dsn}: cannot be reached or gave up ({said(error)}); see to the server"
+            f"{shown(dsn)}: cannot be reached or gave up ({said(error)}); see to the server"
         ) from None
     except psycopg.Error as error:
         raise RetrievalError(
-            f"{dsn}: the index cannot be built there ({said(error)}); see to the server"
+            f"{shown(dsn)}: the index cannot be built there ({said(error)}); see to the server"
         ) from None
 
 
@@ -122,18 +122,19 @@ def check_table(connection: Any, dsn: str, collection: str, digest: str, n_items
     if found is None:
         raise gone(dsn, name)
     if found.get("digest") != digest:
-        raise mismatch(f"{dsn}, table {name}", found.get("digest"), digest)
+        raise mismatch(f"{shown(dsn)}, table {name}", found.get("digest"), digest)
     sql = load_pgvector().sql
     count = connection.execute(sql.SQL("SELECT count(*) FROM {}").format(sql.Identifier(name))).fetchone()[0]
     if count != n_items:
         raise RetrievalError(
-            f"{dsn}, table {name}: holds {count:,} of {n_items:,} vectors; drop it and build the index again"
+            f"{shown(dsn)}, table {name}: holds {count:,} of {n_items:,} vectors; drop it and build the "
+            "index again"
         )
 
 
 def gone(dsn: str, name: str) -> IndexServerError:
     """The error of a table that is not there."""
-    return IndexServerError(f"{dsn}: holds no table {name}; build the index again")
+    return IndexServerError(f"{shown(dsn)}: holds no table {name}; build the index again")
 
 
 def _comment(connection: Any, name: str) -> dict[str, Any] | None:
@@ -165,7 +166,7 @@ def _shown(connection: Any, collection: str, dsn: str) -> str | None:
     found = _comment(connection, collection)
     if found is not None and "digest" not in found:
         raise RetrievalError(
-            f"{dsn}: {collection} is there and is not an item index; choose another collection="
+            f"{shown(dsn)}: {collection} is there and is not an item index; choose another collection="
         )
     return None if found is None else str(found["digest"])
 

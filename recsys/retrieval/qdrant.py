@@ -30,7 +30,7 @@ from recsys.retrieval.remote import (
 
 _DEEPEST = 10_000
 """Most items that are asked for: an answer of a megabyte."""
-_SECONDS = 10
+_SECONDS = 5
 """That a search may take."""
 
 T = TypeVar("T")
@@ -56,7 +56,7 @@ class CollectionProposer:
         self._ef_search = options.ef_search
         self._n_items = n_items
         self._connections: Connections[Any] = Connections(
-            partial(connect, options.url, _SECONDS), lambda client: client.close(), lost()
+            partial(connect, options.url, _SECONDS), lambda client: client.close(), lost(), mends=True
         )
         self.engine = Engine(
             exact=False,

@@ -24,6 +24,7 @@ from recsys.retrieval.approximate import ApproximateBackend, Proposer
 from recsys.retrieval.backends import Parts
 from recsys.retrieval.exact import ExactBackend
 from recsys.retrieval.filters import Filters, Ints
+from recsys.retrieval.gathered import PRODUCTS_ON_ONE_THREAD, GatheredIndexes, scan_on_this_thread
 from recsys.retrieval.metric import Floats32, Metric, Proposals, longest, order_exactly
 from recsys.retrieval.options import IndexOptions
 
@@ -52,6 +53,7 @@ class OwnScan:
         self.longest = longest(self.array)
         self._metric = metric
         self._exact = ExactBackend(vectors, metric)
+        self._gathered = GatheredIndexes(self.array.__getitem__, 4 * self.array.shape[1])
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -67,6 +69,23 @@ class OwnScan:
     def search_rows(self, queries: Floats32, k: int, filters: Filters, chosen: Ints) -> tuple[Floats32, Ints]:
         """Answer the (r,) chosen queries of a batch, whose filters are those of the whole batch."""
         asked = np.ascontiguousarray(queries[chosen])
+        allowed = filters.candidates
+        if (
+            allowed is not None
+            and self._metric != "l2"
+            and len(allowed) * asked.size <= PRODUCTS_ON_ONE_THREAD
+        ):
+            return scan_on_this_thread(
+                asked,
+                self.array,
+                self._gathered.get(allowed),
+                k,
+                excluded=int(np.diff(filters.offsets)[chosen].max()),
+                longest_item=self.longest,
+                metric=self._metric,
+                filters=filters,
+                rows=chosen,
+            )
         fetched = min(k + SLACK, self.shape[0])
         near, ids = self._exact.search(torch.from_numpy(asked), fetched, filters.of_rows(chosen))
         scores, ordered, _ = order_exactly(

@@ -346,7 +346,7 @@ def test_a_batch_too_large_for_one_call_is_answered_alike(
     allowed = np.arange(0, 2000, 3)
     exclude = jagged([list(range(0, 3 * row, 3)) for row in range(20)])
     alone = index.search(queries, 10, allow=allowed, exclude=exclude)
-    monkeypatch.setattr("recsys.retrieval.flat._PRODUCTS_ON_ONE_THREAD", 0)
+    monkeypatch.setattr("recsys.retrieval.flat.PRODUCTS_ON_ONE_THREAD", 0)
     by_faiss = index.search(queries, 10, allow=allowed, exclude=exclude)
     np.testing.assert_array_equal(alone.ids, by_faiss.ids)
     np.testing.assert_array_equal(alone.scores, by_faiss.scores)

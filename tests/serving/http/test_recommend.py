@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from recsys.errors import ArgumentError, RecsysError
+from recsys.errors import ArgumentError, IndexServerError, RecsysError
 from recsys.events.store import Event, StoreFullError
 from recsys.serving.engine.asking import BusyError, DeadlineError
 from recsys.serving.http.app import create_app
@@ -123,6 +123,7 @@ def test_a_field_that_is_not_accepted_is_named(body: Any, field: str | None, det
     ("error", "status", "kind"),
     [
         (BusyError("the queue is full"), 503, "busy"),
+        (IndexServerError("http://h: cannot be reached"), 503, "index-unavailable"),
         (DeadlineError("2 s are over"), 504, "deadline"),
         (StoreFullError("no room"), 507, "store-full"),
         (ArgumentError("at '25:00': no time"), 422, "argument"),
