@@ -512,8 +512,9 @@ class Recommender:
             UnknownIdError: a known item or category is not in the catalog.
         """
         options = FeatureOptions(item_tags, item_words, item_vectors, on_unknown)
-        if is_item_file(ids):
-            if any(given is not None for given in (vectors, like, category, title)):
+        plain = any(given is not None for given in (vectors, like, category, title))
+        if is_item_file(ids) and not (plain and isinstance(ids, str)):
+            if plain:
                 raise ArgumentError(
                     "items with features bring their categories: vectors=, like= and category= go with ids"
                 )

@@ -39,6 +39,8 @@ class AnswerableItems:
         self._categories: dict[int, tuple[str, ...]] = {}
         self._titles: dict[int, str] = {}
         self._features: dict[int, AddedFeatures] = {}
+        self.renewed = 0
+        """How often an item that histories may hold got other features."""
 
     def encode(self, ids: Iterable[Any]) -> Array:
         """(n,) int64 indices, -1 for an id that is neither in the log nor added."""
@@ -108,6 +110,7 @@ class AnswerableItems:
 
     def describe(self, features: dict[int, AddedFeatures]) -> None:
         """Let histories hold the added items that have features, by index, which the encoder knows by now."""
+        self.renewed += any(features.get(row) is not own for row, own in self._features.items())
         self._features = features
 
     @property

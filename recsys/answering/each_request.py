@@ -80,6 +80,7 @@ class Reading:
         allow: (A,) int64 items that may be answered, those of the category among them; None is all.
         deny: (D,) int64 items that may not, or None.
         interests: query vectors.
+        renewed: how often added items had got other features.
     """
 
     events: UserEvents
@@ -96,6 +97,7 @@ class Reading:
     allow: Array | None
     deny: Array | None
     interests: int
+    renewed: int
 
     @property
     def empty(self) -> bool:
@@ -106,7 +108,7 @@ class Reading:
         """16 bytes that say what the query vectors are made of: equal ones for equal vectors of a model."""
         digest = hashlib.blake2b(digest_size=16)
         digest.update(np.array([self.interests, len(self.events.items)], dtype=np.int64).tobytes())
-        digest.update(repr((self.at, self.local_at)).encode())
+        digest.update(repr((self.at, self.local_at, self.renewed)).encode())
         # The states of `RECENT` events each see a window.
         recent = slice(-(self.encoded + (RECENT if self.interests > 1 else 0)), None)
         for column in self.events:
@@ -237,6 +239,7 @@ def _read(encoder: SequenceEncoder, names: Names, own: _Lists, rows: _Rows) -> R
         allow=may,
         deny=None if own.deny is None else _known(rows.deny),
         interests=request.interests,
+        renewed=names.answerable.renewed,
     )
 
 

@@ -77,6 +77,7 @@ class LiveUsers:
         self._encoder, self._decoder_of, self._names = encoder, decoder_of, names
         self._backend = backend
         self._since: dict[Hashable, _Since] = {}
+        self._renewed = names.answerable.renewed
         self._lock = Lock(again=True)
         self.states = UserStates(encoder, self._history, bytes_kept=bytes_kept, time_zone=self._zone)
         """The states that are kept."""
@@ -104,6 +105,7 @@ class LiveUsers:
                 f"unknown item {short(item)}: not in the training log; a history cannot hold it"
             )
         with self._lock:
+            self._follow()
             key = self._key(user)
             items, times, offsets = self._history(key)
             when = self._timestamp(timestamp, user, times, offsets)
@@ -136,6 +138,7 @@ class LiveUsers:
         wanted = QueryOptions(k=k, exclude_seen=exclude_seen, allow=allow, deny=deny, category=category)
         asked = id_list(users, "users")
         with self._lock:
+            self._follow()
             keys = [self._key(user) for user in asked]
             queries = self._queries(keys)
             queries = asked_at(self._encoder, queries, at, self._zone)
@@ -171,6 +174,12 @@ class LiveUsers:
                 zip(anew.tolist(), encode_queries(self._encoder, queries, anew).apart(), strict=True)
             )
         return UserQueries.joined([found[row] for row in rows.tolist()])
+
+    def _follow(self) -> None:
+        """Drop states that may have read an added item by features that it has no longer."""
+        if self._renewed != self._names.answerable.renewed:
+            self._renewed = self._names.answerable.renewed
+            self.states.clear()
 
     def _exact(self, length: int) -> bool:
         """Whether stepping through so many events gives what encoding the window gives."""

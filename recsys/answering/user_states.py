@@ -202,6 +202,12 @@ class UserStates:
         with self._lock:
             self._drop(user)
 
+    def clear(self) -> None:
+        """Drop all states, e.g. because items are read by other vectors now."""
+        with self._lock:
+            self._kept.clear()
+            self.bytes = 0
+
     def _append(self, users: list[Hashable], items: list[int], timestamps: list[int | None]) -> list[Kept]:
         """What is kept of users after an event of each; should this fail, all are read anew."""
         for item in items:

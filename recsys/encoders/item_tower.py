@@ -124,7 +124,7 @@ class ItemTower(NumberedItems):
             self.projection = Projection(inputs.vectors, inputs.trained, width, kind, generator)
         self._held: tuple[Tensor, Tensor | None] | None = None
         self._seed: int | None = None
-        self._kept: tuple[tuple[Any, ...], Tensor] | None = None
+        self._kept: tuple[tuple[Any, ...], LaterItems | None, Tensor] | None = None
         self._transposed: Transposed | None = None
         self._later: LaterItems | None = None
 
@@ -225,12 +225,14 @@ class ItemTower(NumberedItems):
     def _table(self) -> Tensor:
         """All vectors, kept while no weight changes."""
         later = self._later
-        key = (later, *((id(p), p._version) for p in self.parameters()))
+        key = tuple((id(p), p._version) for p in self.parameters())
         kept = self._kept
-        if kept is None or kept[0] != key:
+        if kept is None or kept[0] != key or kept[1] is not later:
             with torch.inference_mode(False), torch.no_grad():
-                kept = self._kept = (key, self._with_later(self._made(None), later))
-        return kept[1]
+                own = self._made(None) if kept is None or kept[0] != key else kept[2]
+                table = self._with_later(own[: self.n_items + self.n_extra], later)
+            kept = self._kept = (key, later, table)
+        return kept[2]
 
     def _with_later(self, table: Tensor, later: LaterItems | None) -> Tensor:
         return table if later is None else torch.cat((table, self._later_rows(later)))

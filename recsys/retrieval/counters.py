@@ -1,7 +1,8 @@
 """Counts of what an index did, for monitoring: which ways its searches took and what it had to mend."""
 
-import threading
 from collections import Counter
+
+from recsys.forks import Lock
 
 
 class Counters:
@@ -14,7 +15,7 @@ class Counters:
 
     def __init__(self) -> None:
         self._counts: Counter[str] = Counter()
-        self._lock = threading.Lock()
+        self._lock = Lock()
 
     def add(self, name: str, count: int) -> None:
         """Count something."""

@@ -1,10 +1,10 @@
 """Small indexes over the vectors of an allow-list or category, kept for the next request with the same."""
 
-import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
+from recsys.forks import Lock
 from recsys.kernels.rescoring import LANES, digest, rescore_gathered, same_lists
 from recsys.retrieval.filters import Filters, Ints
 from recsys.retrieval.metric import Answers, Floats32, Metric, finished
@@ -31,7 +31,7 @@ class GatheredIndexes:
         self._bytes_kept = bytes_kept
         self._kept: OrderedDict[int, tuple[Ints, Any]] = OrderedDict()
         self._bytes = 0
-        self._lock = threading.Lock()
+        self._lock = Lock()
 
     def __len__(self) -> int:
         return len(self._kept)

@@ -1,5 +1,6 @@
 """Items that come after training with their features: answered, in histories, kept, killed, refused."""
 
+import errno
 import os
 import shutil
 import subprocess
@@ -14,10 +15,11 @@ import pytest
 
 import recsys
 from recsys import Recommender
-from recsys.answering.each import Answer, Request
+from recsys.answering.each import Answer, Reading, Request
 from recsys.datasets.preparing.new_items import read_new_items
 from recsys.decoding.decoder import Decoder
 from recsys.errors import ArgumentError, DataError, RecsysError, RetrievalError, UnknownIdError
+from recsys.retrieval import bundle
 from recsys.run_folder import fingerprint
 from tests.answering.models import N_ITEMS, day_log, random_model
 
@@ -366,6 +368,107 @@ def test_a_kill_at_any_write_leaves_the_old_items_or_the_new(run: Path, tmp_path
     assert seen == sorted(seen, reverse=True)
 
 
+@pytest.mark.parametrize("what", ["settle", "save_tensors", "_sync_folder"])
+def test_a_disk_that_fails_at_a_write_leaves_the_old_items(
+    what: str, model: Recommender, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model.add_items(features(NEW[:1]))
+    folder = model.save_changes()
+    known = fingerprint(model.encoder_), model._names.items.digest()
+    model.add_items(features(NEW[1:]))
+    real, calls, at = getattr(bundle, what), 0, 0
+
+    def failing(*arguments: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == at:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return real(*arguments)
+
+    monkeypatch.setattr(bundle, what, failing)
+    for at in range(1, 10):
+        calls, failure = 0, None
+        try:
+            model.save_changes()
+        except RetrievalError as error:
+            failure = str(error)
+        if failure is None:
+            break
+        assert failure.endswith("the disk is full; free some space and run again")
+        opened = Decoder.load(folder, *known).opened
+        assert opened is not None
+        # What fails after the manifest is in place leaves the new ones.
+        done = what == "_sync_folder" and at > 1
+        assert [label[0] for label in opened.labels] == (NEW if done else NEW[:1])
+        if done:
+            return
+    assert at > 1
+    assert 202 in recsys.load(folder.parent).recommend(histories=[[1, 201]], k=60)["item_id"].to_list()
+
+
+def test_other_features_are_read_by_kept_states_too(model: Recommender) -> None:
+    model.add_items(features(NEW))
+    live, answerer = model.live_users(), model.answerer()
+    times = [1_900_000_000, 1_900_000_100]
+    for item, time in zip([3, 201], times, strict=True):
+        live.append(7001, item, time)
+    request = Request(history=[3, 201], times=times, k=20)
+
+    def asked_all() -> tuple[bytes, list[float], list[float]]:
+        (reading,) = answerer.read([request])
+        assert isinstance(reading, Reading)
+        (answer,) = answerer.answer([request])
+        assert isinstance(answer, Answer)
+        scores = live.recommend([7001], k=20)["score"].to_list()
+        return reading.state_key(), answer.scores.tolist(), scores
+
+    first = asked_all()
+    model.add_items(features([210]))
+    model.remove_items([201, 210])
+    key, scores, kept = asked_all()
+    assert (key, scores, kept) == (first[0], *(own[: len(scores)] for own in first[1:]))
+    model.add_items(features([202]).with_columns(item_id=pl.Series([201])))
+    key, scores, kept = asked_all()
+    assert key != first[0]
+    assert scores != first[1]
+    np.testing.assert_allclose(kept, scores, rtol=1e-4, atol=1e-5)
+    assert live.states.misses == 2  # at the first event, and when the features had become others
+
+
+def test_an_added_item_may_come_into_the_catalog_of_a_later_run(data: Path, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"d_model": 16, "n_layers": 1, "max_length": 16, "item_parts": "id+features"}
+    training = {"epochs": 1, "batch_events": 512}
+    first = Recommender(encoder_options=options, training_options=training).fit(data, out=tmp_path / "run")
+    first.save_index(tmp_path / "run" / "index")
+    first.add_items(features(NEW))
+    first.save_changes()
+    log, _ = day_log()
+    more = log.with_columns(item_id=pl.when(pl.col("item_id") == 7).then(200).otherwise(pl.col("item_id")))
+    items = features([*range(N_ITEMS), *COLD, 200])
+    recsys.prepare(
+        pl.concat([log, more.with_columns(pl.col("user_id") + 1000)]),
+        tmp_path / "data",
+        items=items,
+        time_zone="-05:00",
+        keep_cold=True,
+        **FEATURES,
+    )
+    later = Recommender(encoder_options=options, training_options=training)
+    later.fit(tmp_path / "data", out=tmp_path / "later", from_run=tmp_path / "run")
+    loaded = recsys.load(tmp_path / "later")
+    assert loaded.store_.item_counts()[loaded._names.items.encode([200])[0]] > 0
+    assert loaded._names.readable.encode([200, 201]).tolist()[1] == -1
+    found = loaded.recommend(histories=[[1, 200]], k=60, exclude_seen=False)["item_id"].to_list()
+    assert 200 in found
+    assert 201 not in found
+    with pytest.raises(ArgumentError, match="item 200 is in the catalog already"):
+        loaded.add_items(features(NEW))
+    loaded.add_items(features(NEW[1:]))
+    assert 201 in loaded.recommend(histories=[[1, 201]], k=60, exclude_seen=False)["item_id"].to_list()
+    # The run before is what it was.
+    assert asked(recsys.load(tmp_path / "run"), [1, 200]) == asked(first, [1, 200])
+
+
 BAD: dict[str, tuple[Callable[[pl.DataFrame], Any], dict[str, Any], str]] = {
     "known": (
         lambda f: f.with_columns(item_id=pl.Series([5, 201, 202])),
@@ -416,6 +519,11 @@ BAD: dict[str, tuple[Callable[[pl.DataFrame], Any], dict[str, Any], str]] = {
     "on_unknown": (lambda f: f, {"on_unknown": "skip"}, "raise, warn or ignore"),
     "with vectors": (lambda f: f, {"vectors": np.ones((3, 16))}, "go with ids"),
     "ids with tags": (lambda f: [200], {"item_tags": "kind"}, "go with a frame of items"),
+    "one id": (
+        lambda f: "200",
+        {"vectors": np.ones((1, 16))},
+        "must be a list of ids, not the single string",
+    ),
     "no file": (lambda f: "none.parquet", {}, "none.parquet"),
 }
 

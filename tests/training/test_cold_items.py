@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 
 from recsys import Recommender, SequenceStore, prepare
@@ -24,17 +25,23 @@ def prepared(log: SyntheticLog, tmp_path_factory: pytest.TempPathFactory) -> Seq
     )
 
 
-def _hits(
+def _trained(
     prepared: SequenceStore, name: str = "sasrec", loss: str = "full", **encoder: Any
-) -> tuple[float, float, str]:
-    """HR@10 of targets with and without a training event, and the card."""
+) -> Recommender:
     small = {"d_model": 32, "n_layers": 1, "d_ff": 64, "dropout": 0.1, "max_length": 40, "repeat_bias": 0}
     training = {"batch_events": 1024, "learning_rate": 5e-3, "label_smoothing": 0.0, "ema_decay": 0.98}
-    model = Recommender(
+    return Recommender(
         name,
         encoder_options={**small, **encoder},
         training_options={**training, "loss": loss, "epochs": 12, "evaluate_every": 4},
     ).fit(prepared)
+
+
+def _hits(
+    prepared: SequenceStore, name: str = "sasrec", loss: str = "full", **encoder: Any
+) -> tuple[float, float, str]:
+    """HR@10 of targets with and without a training event, and the card."""
+    model = _trained(prepared, name, loss, **encoder)
     result = model.evaluate()
     warm, cold = (result.slices["item"][name] for name in ("warm", "cold"))
     assert warm["rows"] + cold["rows"] == 1500
@@ -61,3 +68,28 @@ def test_ids_alone_leave_items_without_events_last(loss: str, prepared: Sequence
     warm, cold, _ = _hits(prepared, loss=loss)
     assert cold <= 0.02
     assert warm > 0.05
+
+
+@pytest.mark.slow
+def test_items_that_come_after_training_are_answered_as_cold_ones(log: SyntheticLog, tmp_path: Path) -> None:
+    """The model never saw them: not in the log, not in the item file."""
+    assert log.items is not None
+    assert log.vectors is not None
+    last = log.frame.sort("user_id", "timestamp").group_by("user_id", maintain_order=True).last()
+    before = log.frame.join(last, on=["user_id", "timestamp"], how="anti")
+    seen = pl.Series(log.items["item_id"]).is_in(before["item_id"].unique().implode()).to_numpy()
+    store = prepare(
+        before,
+        tmp_path / "data",
+        items=log.items.filter(seen),
+        item_tags="group",
+        item_vectors=log.vectors[seen],
+    )
+    assert store.n_items == 300
+    model = _trained(store, item_parts="id+features", item_id_dropout=0.7)
+    model.add_items(log.items.filter(~seen), item_tags="group", item_vectors=log.vectors[~seen])
+    cold = last.filter(~pl.col("item_id").is_in(before["item_id"].unique().implode()))
+    assert cold.height > 200
+    ids, _ = model.recommend_arrays(cold["user_id"].to_list(), k=10, exclude_seen=False)
+    hits = [target in own for target, own in zip(cold["item_id"].to_list(), ids.tolist(), strict=True)]
+    assert sum(hits) / len(hits) >= 0.8 * log.best["hr@10"]
