@@ -45,7 +45,7 @@ def main(log: str, out: str, rank: int, at: int) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         before(*arguments)
 
-    Trainer._optimize = optimize  # type: ignore[method-assign]
+    Trainer._optimize = optimize  # type: ignore[method-assign,assignment]
     try:
         Recommender("sasrec", **RECIPE).fit(log, out=out)
     except RecsysError as error:

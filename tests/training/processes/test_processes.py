@@ -16,7 +16,7 @@ from recsys.training.processes import ALONE, check_share, joined, launched
 def test_lists_and_sampled_protocols_are_not_shared() -> None:
     for options in ({"lists": True}, {"lists": False, "protocol": "sasrec"}):
         with pytest.raises(ArgumentError, match="pass lists=False"):
-            evaluate_hidden(lambda rows, _: rows, torch.ones(2, 2), _two(), sharing=ALONE, **options)  # type: ignore[arg-type]
+            evaluate_hidden(lambda rows, _: rows, torch.ones(2, 2), _two(), sharing=ALONE, **options)  # type: ignore[arg-type,return-value]
 
 
 def _two() -> Any:
@@ -72,8 +72,8 @@ def test_gradients_are_added_as_autograd_adds_them(merged: bool) -> None:
     parameters = [nn.Parameter(torch.zeros(shape)) for shape in shapes]
     wanted = [nn.Parameter(torch.zeros(shape)) for shape in shapes]
     summed = GradientSum(parameters, ALONE)
-    for batch in batches:
-        for own, other, gradient in zip(parameters, wanted, batch, strict=True):
+    for gradients in batches:
+        for own, other, gradient in zip(parameters, wanted, gradients, strict=True):
             own.grad = None if gradient is None else gradient.clone()
             if gradient is not None:
                 other.grad = gradient.clone() if other.grad is None else other.grad + gradient
