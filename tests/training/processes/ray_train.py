@@ -1,6 +1,6 @@
 """Ray Train starts the processes of a training: the same bits as one process.
 
-    python -m recsys.benchmarks.scale.ray_train --json benchmarks/results/scale/ray-train.json
+    python -m tests.training.processes.ray_train --json benchmarks/results/scale/ray-train.json
 
 Needs ``ray[train]``. Two workers of this machine train a run together by ``Recommender.fit``, which finds the
 others by what Ray Train sets in the environment.
