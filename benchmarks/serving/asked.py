@@ -11,7 +11,7 @@ from recsys.benchmarks.serving.open_loop import Exchange, request
 from recsys.benchmarks.serving.records import raw_histories
 from recsys.recommender import Recommender
 
-__all__ = ["Pairs", "by_history", "by_user", "has_answers", "of_events", "users_of"]
+__all__ = ["Pairs", "by_history", "by_user", "by_user_denying", "has_answers", "of_events", "users_of"]
 
 K = 10
 
@@ -40,6 +40,25 @@ def by_history(model: Recommender, count: int, *, seed: int, most: int | None = 
 def by_user(users: Sequence[Any]) -> list[Exchange]:
     """Requests for users of the log."""
     return [[request("POST", "/v1/recommend", _json({"user": user, "k": K}))] for user in users]
+
+
+def by_user_denying(model: Recommender, users: Sequence[Any], count: int, *, seed: int) -> list[Exchange]:
+    """Requests for users of the log in turn, each without an item by chance.
+
+    A user's vector is kept from the request before; the answer is not, for it is another one.
+
+    Args:
+        model: of the run that is served.
+        users: raw ids.
+        count: requests.
+        seed: of the draw.
+    """
+    drawn = np.random.default_rng(seed).integers(0, model.store_.n_items, count)
+    items = model._names.items.decode(drawn).to_list()
+    return [
+        [request("POST", "/v1/recommend", _json({"user": users[place % len(users)], "k": K, "deny": [item]}))]
+        for place, item in enumerate(items)
+    ]
 
 
 def users_of(model: Recommender, count: int, seed: int = 2) -> list[Any]:

@@ -8,7 +8,15 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from recsys.benchmarks.serving.asked import Pairs, by_history, by_user, has_answers, of_events, users_of
+from recsys.benchmarks.serving.asked import (
+    Pairs,
+    by_history,
+    by_user,
+    by_user_denying,
+    has_answers,
+    of_events,
+    users_of,
+)
 from recsys.benchmarks.serving.open_loop import Check, Exchange, Load, drive, request
 from recsys.benchmarks.serving.records import median
 from recsys.benchmarks.serving.server import Server
@@ -94,9 +102,27 @@ def _sessions(setting: Setting) -> dict[str, Any]:
 def _unchanged(setting: Setting) -> dict[str, Any]:
     exchanges = by_user(users_of(setting.model("sasrec"), 200))
     with setting.server("sasrec", 2, events=True) as server:
-        # Every worker has to have met every user.
-        drive(Load(port=server.port, rate=250, seconds=6, connections=32, patience=20), exchanges)
+        _met(server, exchanges)
         return _at(setting, server, lambda count, seed: exchanges, 1000, has_answers)
+
+
+def _vectors(setting: Setting) -> dict[str, Any]:
+    model = setting.model("sasrec")
+    users = users_of(model, 200)
+    with setting.server("sasrec", 2, events=True) as server:
+        _met(server, by_user(users))
+        return _at(
+            setting,
+            server,
+            lambda count, seed: by_user_denying(model, users, count, seed=seed),
+            500,
+            has_answers,
+        )
+
+
+def _met(server: Server, exchanges: Sequence[Exchange]) -> None:
+    """Ask until every worker has met every user."""
+    drive(Load(port=server.port, rate=250, seconds=6, connections=32, patience=20), exchanges)
 
 
 def _pairs(setting: Setting) -> dict[str, Any]:
@@ -231,7 +257,16 @@ LINES: Mapping[str, Line] = {
         "SASRec, sessions of 10 events, 500 requests/s on 2 workers", "p90 <= 20 ms", "ETUDE", _sessions
     ),
     "unchanged": Line(
-        "user unchanged since last time, 1,000 requests/s on 2 workers", "p90 < 7 ms", "Serenade", _unchanged
+        "user unchanged since last time, the same request, 1,000/s on 2 workers",
+        "p90 < 7 ms",
+        "Serenade",
+        _unchanged,
+    ),
+    "vectors": Line(
+        "the same users, each time without another item: vectors kept, answers not; 500/s on 2 workers",
+        "p90 <= 20 ms",
+        "",
+        _vectors,
     ),
     "pairs": Line(
         "event, then recommend for the same user, Mamba, 200 pairs/s on 1 worker",
