@@ -228,6 +228,9 @@ def remove(
 def _need_index(model: Any, run: Path) -> None:
     if model._decoder is None:
         raise RetrievalError(f"{run}: holds no index to change; make one with `recsys index {run}`")
+    if model._decoder.local is None:
+        # What is changed and saved, and never searched, needs no new base.
+        model._decoder.changing().rebuild_share = None
 
 
 def _tell_changes(model: Any, as_json: bool, more: Mapping[str, Any] | None = None) -> None:

@@ -151,6 +151,7 @@ class LiveIndex:
 
     Attributes:
         first: the index that it began with.
+        rebuild_share: may be set to None by who searches once, to whom no rebuild is of use.
 
     Raises:
         ArgumentError: the ids are not one per row, ascending.
@@ -174,7 +175,7 @@ class LiveIndex:
         if changes is not None:
             fresh = Version(0, base, names, changes.gone)
             self._version = _with_added(fresh, changes.ids, changes.vectors)
-        self._rebuild_share = rebuild_share
+        self.rebuild_share = rebuild_share
         self._rebuild_least = rebuild_least
         self._lock = Lock()
         self._building = Lock()
@@ -288,11 +289,11 @@ class LiveIndex:
 
     def _due(self) -> bool:
         # What lies on a server is built there on purpose, and by one process.
-        if self._rebuild_share is None or on_server(self._version.base.kind):
+        if self.rebuild_share is None or on_server(self._version.base.kind):
             return False
         version = self._version
         changes = len(version.gone) + len(version.added_ids)
-        return changes >= max(self._rebuild_least, self._rebuild_share * version.base.n_items)
+        return changes >= max(self._rebuild_least, self.rebuild_share * version.base.n_items)
 
     def _checked(self, add: tuple[Any, Any] | None) -> tuple[Ints, Floats32]:
         base = self._version.base

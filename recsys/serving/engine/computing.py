@@ -176,7 +176,7 @@ def request_of(ask: Ask, tail: Tail) -> Request:
 
 
 def _without_added(served: Served, reading: Reading) -> Reading:
-    """The same, with items that were added since training denied if the history holds them.
+    """The same, with items that were added without features denied if the history holds them.
 
     An encoder has no vector for them, so they are unknown to it; they are in the catalog all the same.
     """

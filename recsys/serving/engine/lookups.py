@@ -94,9 +94,9 @@ def nearest(
     """For each item which of others is nearest, and the cosine between their embeddings.
 
     Returns:
-        None where the item is not one of the log, or none of the others is.
+        None where the item is one that the model does not read, or all of the others are.
     """
-    rows, others = served.names.items.encode(items), served.names.items.encode(among)
+    rows, others = (served.names.readable.encode(list(ids)) for ids in (items, among))
     there = np.flatnonzero(others >= 0)
     found: list[tuple[RawId, float] | None] = [None] * len(rows)
     known = np.flatnonzero(rows >= 0)
@@ -110,7 +110,7 @@ def nearest(
 
 
 def _unit(served: Served, rows: npt.NDArray[Any]) -> Any:
-    """(n, d) float32 embeddings of items of the log, of length 1; one of zeros stays that."""
+    """(n, d) float32 embeddings of items that the model reads, of length 1; one of zeros stays that."""
     vectors = served.item_vectors[rows]
     length = np.linalg.norm(vectors, axis=1, keepdims=True)
     return vectors / np.maximum(length, np.finfo(np.float32).tiny)

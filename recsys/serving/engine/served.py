@@ -79,9 +79,10 @@ class Served:
 
     @cached_property
     def item_vectors(self) -> npt.NDArray[np.float32]:
-        """(V, d) float32 embeddings of the log's items, on the host."""
-        vectors: npt.NDArray[np.float32] = self.model.encoder_.item_vectors().float().cpu().numpy()
-        return vectors
+        """(V + m, d) float32 embeddings of the log's items and of those added with features, on the host."""
+        encoder = self.model.encoder_
+        own, later = encoder.item_vectors(), encoder.later_item_vectors()
+        return np.concatenate([vectors.float().cpu().numpy() for vectors in (own, later)])
 
     @cached_property
     def usual_events(self) -> int:

@@ -256,6 +256,8 @@ def test_an_item_with_features_is_read_in_histories(featured: Path, tmp_path: Pa
             return [(own.id, own.score) for own in answer.items]
 
         assert found(engine, 5000) == found(engine, 100)
+        near = asyncio.run(engine.nearest([5000, 100, 9999], [3, 5000]))
+        assert [own if own is None else own[0] for own in near] == [5000, 5000, None]
         best = {own.id: own.score for own in asyncio.run(engine.recommend(Ask(history=[1], k=22))).items}
         assert best[5000] == best[100]
         again = engine_of(tmp_path / "run")
