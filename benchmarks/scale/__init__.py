@@ -1,1 +1,1 @@
-"""Training over processes, as programs: bits, kills, two network namespaces, and what one process pays."""
+"""Past one process and one machine, as programs: training over processes, and logs in shards."""

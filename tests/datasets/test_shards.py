@@ -387,3 +387,32 @@ def test_a_manifest_is_of_this_format(tmp_path: Path) -> None:
         path.write_text(json.dumps(manifest | change))
         with pytest.raises(DataError, match=message):
             SequenceStore.open(store.path)
+
+
+KILLED = """
+import os, signal, sys
+from recsys.datasets.preparing import sharded
+from recsys.datasets.preparing.prepare import prepare
+
+def last(*arguments, **options):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+name, log, out = sys.argv[1:]
+setattr(sharded, name, last)
+prepare(log, out, shards=3, overwrite=True)
+"""
+
+
+@pytest.mark.parametrize("step", ["sort_shard", "write_shard", "_describe"])
+def test_a_preparation_that_is_killed_leaves_what_was_there(tmp_path: Path, step: str) -> None:
+    out = tmp_path / "out"
+    old = sharded_store(tied_log(), out, 3)
+    before = files_of(out)
+    tied_log(seed=8).write_parquet(tmp_path / "log.parquet")
+    command = [sys.executable, "-c", KILLED, step, str(tmp_path / "log.parquet"), str(out)]
+    assert subprocess.run(command, check=False).returncode == -9
+    assert files_of(out) == before
+    assert any(entry.name.startswith(".out.writing-") for entry in tmp_path.iterdir())
+    new = sharded_store(tmp_path / "log.parquet", out, 3, overwrite=True)
+    assert new.fingerprint != old.fingerprint
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["log.parquet", "out"]
