@@ -5,6 +5,7 @@
 Each process writes what it came to as JSON into ``OUT-RANK``; the case "exchange" is no training.
 """
 
+import contextlib
 import hashlib
 import json
 import sys
@@ -17,9 +18,11 @@ import torch
 from recsys.datasets.prepared.store import SequenceStore
 from recsys.datasets.preparing.prepare import prepare
 from recsys.encoders import build_encoder, encoder_config
+from recsys.training.checkpoint import Progress
 from recsys.training.config import TrainingConfig
 from recsys.training.item_inputs import item_inputs
 from recsys.training.processes import ALONE, Processes, joined
+from recsys.training.reporting import SilentReporter
 from recsys.training.trainer import Trainer
 from recsys.training.validating import validation_metrics
 from tests.conftest import random_log
@@ -54,6 +57,9 @@ CASES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
 }
 """Encoder, its options and the training's, by a name."""
 
+STOPPED = ", stopped"
+"""Behind the name of a case that is stopped within an epoch and taken up."""
+
 
 def made_store(folder: Path, features: bool) -> SequenceStore:
     """A random log of 60 users over 30 items; on request with a category for each item."""
@@ -64,18 +70,50 @@ def made_store(folder: Path, features: bool) -> SequenceStore:
     return prepare(log, folder, items=items, item_tags="category")
 
 
-def train(case: str, accumulate: int, folder: Path, processes: Processes = ALONE) -> dict[str, Any]:
-    """Train one case; what it came to."""
+class StoppedError(Exception):
+    """A training is stopped on purpose."""
+
+
+class Stopping(SilentReporter):
+    """Stops in the middle of the second epoch, as far as checkpoints know."""
+
+    def stepped(self, progress: Progress, n_steps: int) -> None:
+        """Stop before the checkpoint of an epoch's last step."""
+        if progress.epoch == 1 and progress.step == n_steps:
+            raise StoppedError
+
+
+def made_trainer(case: str, accumulate: int, store: SequenceStore, processes: Processes) -> Trainer:
+    """A trainer that looks for a checkpoint to write after every step."""
     name, encoder, training = CASES[case]
-    store = made_store(folder, "item_parts" in encoder)
     config = TrainingConfig(**{**QUICK, **training, "accumulate": accumulate})
-    model = build_encoder(
-        name, store.n_items, encoder_config(name, {**SMALL, **encoder}), features=item_inputs(store)
+    settings = encoder_config(name, {**SMALL, **encoder})
+    return Trainer(
+        build_encoder(name, store.n_items, settings, features=item_inputs(store)),
+        store,
+        config,
+        validate=validation_metrics(store, config, processes),
+        checkpoint_seconds=0.0,
+        processes=processes,
     )
-    trainer = Trainer(
-        model, store, config, validate=validation_metrics(store, config, processes), processes=processes
-    )
+
+
+def train(
+    case: str, accumulate: int, folder: Path, processes: Processes = ALONE, *, stop: bool = False
+) -> dict[str, Any]:
+    """Train one case, on request stopped within an epoch and taken up by other objects; what it came to."""
+    store = made_store(folder, "item_parts" in CASES[case][1])
+    trainer = made_trainer(case, accumulate, store, processes)
+    if stop:
+        run = Path(processes.tell(str(folder)))
+        trainer.reporter, trainer.folder = Stopping(), None if processes.rank else run
+        with contextlib.suppress(StoppedError):
+            trainer.run()
+        trainer = made_trainer(case, accumulate, store, processes)
+        trainer.restore(run / "checkpoint")
+        assert trainer.progress.step > 0
     progress = trainer.run()
+    model = trainer.encoder
     digest = hashlib.sha256()
     for value in model.state_dict().values():
         digest.update(value.detach().contiguous().numpy().tobytes())
@@ -97,7 +135,8 @@ def main(out: str, *wanted: str) -> None:
             if case == "exchange":
                 found[one] = exchange(processes, place)
             else:
-                found[one] = train(case, int(accumulate), place, processes)
+                stop = case.endswith(STOPPED)
+                found[one] = train(case.removesuffix(STOPPED), int(accumulate), place, processes, stop=stop)
         Path(f"{out}-{processes.rank}").write_text(json.dumps(found), encoding="utf-8")
     # A second group of the same processes meets by itself.
     with joined(torch.device("cpu")) as processes:
