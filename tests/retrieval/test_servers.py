@@ -57,7 +57,7 @@ def test_no_server_breaks_a_filter_and_all_answer_as_many_as_exist(
 ) -> None:
     before: Any = to_the_server if asked == "always" else lambda patch, index: None
 
-    @settings(max_examples=15)
+    @settings(max_examples=12)
     @given(case=searches())
     def check(case: dict[str, Any]) -> None:
         keeps_its_promises(kind, case, place(kind), before)
