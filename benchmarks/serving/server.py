@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
+from recsys.benchmarks.processes import below, memory_of
 from recsys.errors import RecsysError
 
 __all__ = ["Server", "free_port"]
@@ -106,28 +107,11 @@ class Server:
 
     def processes(self) -> list[int]:
         """Its first process and all below it."""
-        parents: dict[int, list[int]] = {}
-        for place in Path("/proc").glob("[0-9]*/stat"):
-            try:
-                fields = place.read_text().rpartition(")")[2].split()
-            except OSError:
-                continue
-            parents.setdefault(int(fields[1]), []).append(int(place.parent.name))
-        found = [self.pid]
-        for pid in found:
-            found += parents.get(pid, [])
-        return found
+        return below(self.pid)
 
     def memory(self) -> int:
         """Bytes of all its processes, what several share counted once (proportional set size)."""
-        total = 0
-        for pid in self.processes():
-            try:
-                rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
-            except OSError:
-                continue
-            total += sum(int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Pss:"))
-        return total * 1024
+        return sum(memory_of(pid) for pid in self.processes())
 
     def descriptors(self) -> int:
         """Open files and sockets of all its processes."""
