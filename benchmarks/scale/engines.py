@@ -4,9 +4,9 @@
 
 Makes a log in which most events share user and time with another, prepares it as a store of shards in one
 process, by two workers of a Ray cluster of this machine, and once more with a worker killed in its work; then
-scores everybody of a small run in one process, by two workers, with a worker killed, and with the caller killed
-and called again. Folders are compared by the sha256 of every file in them. Memory is the proportional set size
-of all processes of a call and of the largest among them, looked at ten times a second.
+scores everybody of a small run in one process, by two workers, with a worker killed, and with the caller
+killed and called again. Folders are compared by the sha256 of every file in them. Memory is the proportional
+set size of all processes of a call and of the largest among them, looked at ten times a second.
 """
 
 import argparse
@@ -204,7 +204,8 @@ def main() -> int:
         for name, case in found[command].items():
             print(
                 f"{command}, {name}: {case['wall_s']:g} s, {case['peak_mib']:,} MiB, "
-                f"{case['largest_process_mib']:,} the largest process, {case['files']} files {case['sha256'][:12]}"
+                f"{case['largest_process_mib']:,} the largest process, {case['files']} files "
+                f"{case['sha256'][:12]}"
             )
     return 0 if all(found["same"].values()) else 1
 
