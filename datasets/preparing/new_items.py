@@ -168,7 +168,7 @@ def _refuse_other_columns(own: dict[str, tuple[str, ...]], asked: dict[str, tupl
             if other is not None:
                 raise ArgumentError(f"column {name!r} was prepared otherwise: name it with {other}={name}")
             had = ", ".join(own[kind]) or "none"
-            raise ArgumentError(f"{kind}={name}: the run was prepared without this column, with {had}")
+            raise ArgumentError(f"{kind}={name}: the run was prepared with {had}, and not with it")
 
 
 def _known_tags(

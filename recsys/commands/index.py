@@ -152,11 +152,12 @@ def add(
         Path | None, typer.Option(help="NumPy file of their vectors, (ITEMs, d), in the index's space.")
     ] = None,
     item_tags: Annotated[
-        str | None, typer.Option(help="Of FILE: columns of tags, with commas between; else those of the run.")
+        str | None,
+        typer.Option(
+            help="Of FILE: columns of tags, with commas; with no such option, all features of the run."
+        ),
     ] = None,
-    item_words: Annotated[
-        str | None, typer.Option(help="Of FILE: columns of words, likewise; else those of the run.")
-    ] = None,
+    item_words: Annotated[str | None, typer.Option(help="Of FILE: columns of words, with commas.")] = None,
     item_vectors: Annotated[
         str | None, typer.Option(help="Of FILE: vectors, FILE.npy with a row each, or a column of FILE.")
     ] = None,
@@ -194,7 +195,7 @@ def add(
         if new.unread:
             say(f"Not read of these items: {', '.join(new.unread)}")
         if new.unknown_words:
-            say(f"{new.unknown_words:,} words that the run's items do not have are left out")
+            say(f"{new.unknown_words:,} word(s) that the run's items do not have are left out")
         more = {"new": len(new), "unread": new.unread, "unknown_words": new.unknown_words}
         _tell_changes(model, as_json, more)
         return

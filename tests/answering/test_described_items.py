@@ -514,7 +514,11 @@ BAD: dict[str, tuple[Callable[[pl.DataFrame], Any], dict[str, Any], str]] = {
         {"item_words": "title"},
         "nothing that the run knows is said of item 201",
     ),
-    "other tags": (lambda f: f, {"item_tags": "brand"}, "item_tags=brand: the run was prepared without"),
+    "other tags": (
+        lambda f: f,
+        {"item_tags": "brand"},
+        "item_tags=brand: the run was prepared with kind, maker, and not",
+    ),
     "words as tags": (lambda f: f, {"item_tags": "title"}, "name it with item_words=title"),
     "on_unknown": (lambda f: f, {"on_unknown": "skip"}, "raise, warn or ignore"),
     "with vectors": (lambda f: f, {"vectors": np.ones((3, 16))}, "go with ids"),
