@@ -17,10 +17,13 @@ _WHY = {
     401: "No key, or not one of this service.",
     403: "The key has not the scope of this route.",
     404: "No model of that name or version.",
+    408: "The body did not come in time.",
     413: "The body is too large.",
+    414: "The path and query are too long.",
     415: "The body is compressed.",
     422: "Inputs that cannot be answered.",
     429: "The key asks too much.",
+    431: "The headers are too long.",
     503: "Busy, loading or ending; ask again.",
     504: "Not answered in time.",
 }

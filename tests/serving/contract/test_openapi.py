@@ -67,6 +67,14 @@ def test_every_route_keeps_what_the_document_says(app: FastAPI, mode: Generation
     assert len(asked) >= (20 if mode is GenerationMode.POSITIVE else 3)
 
 
+def test_what_is_refused_before_a_route_is_asked_is_in_the_document(app: FastAPI) -> None:
+    for path, operations in app.openapi()["paths"].items():
+        for method, operation in operations.items():
+            if path.startswith(("/v1/", "/v2/models")):
+                early = {"414", "431"} | ({"408", "413"} if "requestBody" in operation else set())
+                assert early <= set(operation["responses"]), (method, path)
+
+
 def test_what_the_document_does_not_say_is_found() -> None:
     app = FastAPI()
 
