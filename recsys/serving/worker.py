@@ -28,6 +28,7 @@ from recsys.serving.http.metrics import Metrics
 from recsys.serving.http.service import Service
 from recsys.serving.settings import ServeSettings
 from recsys.serving.state import FAILED, FOLDER, SALT, SETTINGS, State
+from recsys.serving.unread import limit_unread
 from recsys.serving.watching import EventWatch
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ class _Life:
         if any(self.state.ready()):
             # The others answer: this one listens when it can, too, so that none of its requests is refused.
             await asyncio.to_thread(loading.join)
-        looking = [asyncio.create_task(self._sample())]
+        looking = [asyncio.create_task(self._sample()), asyncio.create_task(self._limit_unread())]
         if self.events is not None:
             looking.append(asyncio.create_task(self._watch(EventWatch(self.service, self.events))))
         yield
@@ -124,6 +125,10 @@ class _Life:
             self.engine.tell_searches()
             self.service.metrics.sample(self.engine.waiting(), self.engine.heartbeat_age(), free)
             await asyncio.sleep(_SAMPLE_SECONDS)
+
+    async def _limit_unread(self) -> None:
+        while not limit_unread(self.service.settings.port):
+            await asyncio.sleep(_LOOK_SECONDS)
 
     async def _watch(self, watch: EventWatch) -> None:
         while True:

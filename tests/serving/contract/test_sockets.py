@@ -119,7 +119,7 @@ def test_a_line_end_in_a_header_begins_no_other(server: Server) -> None:
     connection.close()
 
 
-@pytest.mark.parametrize("way", ["idle", "half", "slow-head", "slow-body"])
+@pytest.mark.parametrize("way", ["idle", "half", "slow-head", "slow-body", "slow-read"])
 def test_many_slow_clients_keep_nobody_out_and_are_let_go(server: Server, way: str) -> None:
     before = server.descriptors()
     crowd = Crowd(server.port, 200, way)
