@@ -1,14 +1,15 @@
 """What it is worth to go on from a run where a log has grown: validation figures by epoch, beside a new run.
 
-    python -m recsys.benchmarks.growing --runs FOLDER --seeds 0 1 --out benchmarks/results/growing.json
+    python -m recsys.benchmarks.growing --runs FOLDER --seeds 0 1 2 --set training.learning_rate=0.01 \
+      --set training.schedule=linear --out benchmarks/results/growing.json
 
 The log is cut at a share of its time. A parent is trained on the events before; on the whole log a run goes
 on from it for a tenth of the epochs that a run from scratch takes until it stops by itself. Both are
 validated on the same events: none of them is in the parent's training, since each user's last two events are
-left out of either. A second time new items start from random vectors, not from the items beside them.
+left out of either. It goes on by the parent's settings ("same"), by those of `--set` ("changed"), and by
+these with new items that start from random vectors, not from the items beside them ("random").
 
-Runs that FOLDER holds are not trained again. What goes on does so by the parent's settings, at
-`--learning-rate` if it is given.
+Runs that FOLDER holds are not trained again, and a record that is there keeps its other cuts and seeds.
 """
 
 import argparse
@@ -23,6 +24,7 @@ import torch
 
 from recsys import Recommender, prepare
 from recsys.benchmarks.machine import stamp
+from recsys.config import apply_settings
 from recsys.datasets.prepared.store import SequenceStore
 from recsys.datasets.prepared.vocabulary import item_vocabulary, user_vocabulary
 from recsys.encoders.base import SequenceEncoder
@@ -30,7 +32,7 @@ from recsys.encoders.registry import build_encoder
 from recsys.errors import RecsysError
 from recsys.evaluation.encoder_functions import bias_function, hidden_function
 from recsys.evaluation.evaluate import evaluate_hidden
-from recsys.files import write_json
+from recsys.files import read_json, write_json
 from recsys.run_folder import RunFolder
 from recsys.run_folder.parents import Succession, epochs_of, read_parent
 from recsys.training.config import TrainingConfig
@@ -122,8 +124,9 @@ def compare(folder: Path, log: str, cut: float, seed: int, changed: Mapping[str,
     parent = trained(run, early, seed)
     epochs = max(1, len(scratch) // TENTH)
     sides = {
-        start: gone_on(run, whole, epochs, changed, neighbours=start == "neighbours")
-        for start in ("neighbours", "random")
+        "same": gone_on(run, whole, epochs, {}, neighbours=True),
+        "changed": gone_on(run, whole, epochs, changed, neighbours=True),
+        "random": gone_on(run, whole, epochs, changed, neighbours=False),
     }
     record = Succession.of(read_parent(run), whole, log).record
     new = item_vocabulary(early).encode(item_vocabulary(whole).ids) < 0
@@ -138,8 +141,8 @@ def compare(folder: Path, log: str, cut: float, seed: int, changed: Mapping[str,
         "goes_on": {
             "epochs": epochs,
             **{
-                start: {"best": max(side["all"]), "by_epoch": side["all"], "new_by_epoch": side["new"]}
-                for start, side in sides.items()
+                name: {"best": max(side["all"]), "by_epoch": side["all"], "new_by_epoch": side["new"]}
+                for name, side in sides.items()
             },
         },
     }
@@ -150,19 +153,28 @@ def _begun(out: Path) -> bool:
 
 
 def run(
-    folder: Path, log: str, cuts: Sequence[float], seeds: Sequence[int], **changed: Any
+    folder: Path,
+    log: str,
+    cuts: Sequence[float],
+    seeds: Sequence[int],
+    changed: Mapping[str, Any],
+    out: Path | None = None,
 ) -> dict[str, Any]:
-    """All cuts and seeds."""
-    result: dict[str, Any] = {**stamp(), "log": log, "changed": dict(changed), "runs": []}
+    """All cuts and seeds; the record is written after each."""
+    kept = read_json(out)["runs"] if out is not None and out.exists() else []
+    result: dict[str, Any] = {**stamp(), "log": log, "changed": dict(changed), "runs": kept}
     for cut in cuts:
         for seed in seeds:
             entry = compare(folder, log, cut, seed, changed)
-            result["runs"].append(entry)
+            others = [each for each in result["runs"] if (each["cut"], each["seed"]) != (cut, seed)]
+            result["runs"] = sorted([*others, entry], key=lambda each: (each["cut"], each["seed"]))
+            if out is not None:
+                write_json(out, result)
             on, scratch = entry["goes_on"], entry["scratch"]
             print(
                 f"cut {cut:g}, seed {seed}: from scratch {scratch['best']:.4f} in {scratch['epochs']} epochs"
                 f", {scratch['tenth']:.4f} in {on['epochs']}; goes on for {on['epochs']}: "
-                f"{on['neighbours']['best']:.4f}, from random vectors {on['random']['best']:.4f}",
+                + ", ".join(f"{name} {on[name]['best']:.4f}" for name in ("same", "changed", "random")),
                 flush=True,
             )
     return result
@@ -177,15 +189,14 @@ def main() -> int:
     parser.add_argument("--log", default="ml-100k", help="a known log (default: %(default)s)")
     parser.add_argument("--cut", type=float, nargs="+", default=[0.8], help="share of events before the cut")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--learning-rate", type=float, help="of the runs that go on")
+    parser.add_argument("--set", action="append", default=[], help="training.KEY=VALUE of what goes on")
     parser.add_argument("--out", type=Path, help="JSON file to write")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    changed = {} if options.learning_rate is None else {"learning_rate": options.learning_rate}
     try:
-        result = run(options.runs, options.log, options.cut, options.seeds, **changed)
-        if options.out is not None:
-            write_json(options.out, result)
+        sections: dict[str, dict[str, Any]] = {"training": {}}
+        apply_settings(sections, options.set)
+        run(options.runs, options.log, options.cut, options.seeds, sections["training"], options.out)
     except RecsysError as error:
         print(f"Error: {error}", file=sys.stderr)
         return 2

@@ -1,5 +1,6 @@
 """The program that compares going on with beginning anew, on a small log."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -40,16 +41,17 @@ def test_a_run_goes_on_where_the_log_was_cut(tmp_path: Path, monkeypatch: pytest
     _quick(monkeypatch)
     log = _later(random_log(users=60, items=24, seed=1, longest=20))
     whole = prepare(log, tmp_path / "whole")
-    result = growing.run(tmp_path, "made", [0.75], [0], learning_rate=0.01)
-    (entry,) = result["runs"]
+    out = tmp_path / "record.json"
+    growing.run(tmp_path, "made", [0.75], [0], {"learning_rate": 0.01}, out)
+    (entry,) = json.loads(out.read_text())["runs"]
     early = SequenceStore.open(tmp_path / "before-0.75")
     assert early.n_events == pytest.approx(0.75 * whole.n_events, abs=1)
     assert entry["users"]["known"] == early.n_users < whole.n_users
     assert entry["items"]["new"] == whole.n_items - early.n_items > 0
     epochs = entry["goes_on"]["epochs"]
     assert epochs == max(1, entry["scratch"]["epochs"] // growing.TENTH)
-    for start in ("neighbours", "random"):
-        side: dict[str, Any] = entry["goes_on"][start]
+    for name in ("same", "changed", "random"):
+        side: dict[str, Any] = entry["goes_on"][name]
         assert len(side["by_epoch"]) == len(side["new_by_epoch"]) == epochs
         assert side["best"] == max(side["by_epoch"])
     # The program goes on as the command does.
@@ -57,4 +59,4 @@ def test_a_run_goes_on_where_the_log_was_cut(tmp_path: Path, monkeypatch: pytest
     on.training_options = {"epochs": epochs, "learning_rate": 0.01}
     on.fit(whole, from_run=tmp_path / "seed0" / "parent-0.75")
     figures = [record["valid"]["ndcg@10"] for record in on.history_]
-    assert figures == entry["goes_on"]["neighbours"]["by_epoch"]
+    assert figures == entry["goes_on"]["changed"]["by_epoch"]
