@@ -24,7 +24,7 @@ import torch
 
 from recsys import Recommender, prepare
 from recsys.benchmarks.machine import stamp
-from recsys.config import apply_settings
+from recsys.config import apply_settings, build, to_dict
 from recsys.datasets.prepared.store import SequenceStore
 from recsys.datasets.prepared.vocabulary import item_vocabulary, user_vocabulary
 from recsys.encoders.base import SequenceEncoder
@@ -196,7 +196,9 @@ def main() -> int:
     try:
         sections: dict[str, dict[str, Any]] = {"training": {}}
         apply_settings(sections, options.set)
-        run(options.runs, options.log, options.cut, options.seeds, sections["training"], options.out)
+        read = to_dict(build(TrainingConfig, sections["training"], where="training"))
+        changed = {name: read[name] for name in sections["training"]}
+        run(options.runs, options.log, options.cut, options.seeds, changed, options.out)
     except RecsysError as error:
         print(f"Error: {error}", file=sys.stderr)
         return 2
