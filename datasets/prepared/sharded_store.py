@@ -40,7 +40,7 @@ class ShardedStore(SequenceStore):
 
     def __init__(self, path: Path, verify: bool | None = None) -> None:
         manifest, self.shards = read_manifest(path)
-        self.path = path
+        self.path = self._found_at = path
         self.meta = manifest
         for name, entry in manifest["files"].items():
             check_size(path / name, entry)
@@ -133,7 +133,7 @@ class ShardedStore(SequenceStore):
         if not 0 <= number < self.n_shards:
             raise ArgumentError(f"shard={number} is out of range: choose one in [0, {self.n_shards})")
         entry = self.shards[number]
-        folder = self.path / entry.name
+        folder = self._folder_of(entry.name)
         if number in self._opened:
             self._opened.move_to_end(number)
             self._opened[number].path = folder  # the whole store may have moved
@@ -227,6 +227,11 @@ class ShardedStore(SequenceStore):
     @cached_property
     def _item_counts(self) -> NDArray[np.int64]:
         return np.array(self._training_counts)
+
+    def _folder_of(self, name: str) -> Path:
+        """Where a shard lies: under the path, or where that is a name for messages, where it was opened."""
+        folder = self.path / name
+        return folder if folder.is_dir() else self._found_at / name
 
     def _of(self, user: int) -> tuple[SequenceStore, int]:
         self._check_user(user)

@@ -416,3 +416,14 @@ def test_a_preparation_that_is_killed_leaves_what_was_there(tmp_path: Path, step
     new = sharded_store(tmp_path / "log.parquet", out, 3, overwrite=True)
     assert new.fingerprint != old.fingerprint
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["log.parquet", "out"]
+
+
+def test_a_store_that_moves_or_is_called_otherwise_opens_its_shards(tmp_path: Path) -> None:
+    store = sharded_store(tied_log(), tmp_path / "out")
+    store.path = Path("a name for messages")
+    assert store.shard(0).n_users == store.shards[0].users
+    (tmp_path / "out").rename(tmp_path / "moved")
+    store.path = tmp_path / "moved"
+    assert store.shard(1).n_users == store.shards[1].users
+    users = user_vocabulary(store)
+    assert users.encode(users.ids).tolist() == list(range(store.n_users))
