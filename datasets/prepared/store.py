@@ -42,6 +42,9 @@ _VOCABULARIES = ("users.parquet", "items.parquet")
 VERIFY_BYTES = 256 * 2**20
 """Below this size all bytes are compared with their hashes when a dataset is opened."""
 
+_COUNTED_AT_ONCE = 1 << 24
+"""Events whose items are counted at once."""
+
 
 class SequenceStore:
     """A prepared dataset of U users, V items and N events. Make one with `SequenceStore.open`.
@@ -243,12 +246,21 @@ class SequenceStore:
 
     @cached_property
     def _item_counts(self) -> NDArray[np.int64]:
-        steps = np.zeros(self.n_events + 1, dtype=np.int8)
-        # A user without training events opens and closes at one place, so places are counted, not set.
-        np.add.at(steps, self.offsets[:-1], 1)
-        np.add.at(steps, self.valid_start, -1)
-        training = np.cumsum(steps[:-1], dtype=np.int8).view(np.bool_)
-        return np.bincount(self.items[training], minlength=self.n_items).astype(np.int64)
+        counts = np.zeros(self.n_items, dtype=np.int64)
+        first = 0
+        while first < self.n_users:  # block by block: the whole log would be copied otherwise
+            start = int(self.offsets[first])
+            after = int(np.searchsorted(self.offsets, start + _COUNTED_AT_ONCE, side="right")) - 1
+            last = min(max(after, first + 1), self.n_users)
+            steps = np.zeros(int(self.offsets[last]) - start + 1, dtype=np.int8)
+            # A user without training events opens and closes at one place, so places are counted, not set.
+            np.add.at(steps, self.offsets[first:last] - start, 1)
+            np.add.at(steps, self.valid_start[first:last] - start, -1)
+            training = np.cumsum(steps[:-1], dtype=np.int8).view(np.bool_)
+            block = self.items[start : start + len(training)]
+            counts += np.bincount(block[training], minlength=self.n_items)
+            first = last
+        return counts
 
     def verify(self) -> None:
         """Compare the sha256 of every file with the one recorded.

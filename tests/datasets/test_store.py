@@ -88,6 +88,15 @@ def test_a_caller_cannot_change_the_counts(store: SequenceStore) -> None:
     assert store.item_counts().sum() > 0
 
 
+@pytest.mark.parametrize("block", [1, 7, 20, 96])
+def test_items_are_counted_block_by_block(
+    store: SequenceStore, monkeypatch: pytest.MonkeyPatch, block: int
+) -> None:
+    wanted = store.item_counts()
+    monkeypatch.setattr("recsys.datasets.prepared.store._COUNTED_AT_ONCE", block)
+    assert SequenceStore.open(store.path).item_counts().tolist() == wanted.tolist()
+
+
 def test_users_and_splits_out_of_range_are_refused(store: SequenceStore) -> None:
     with pytest.raises(ArgumentError, match=f"user={store.n_users}"):
         store.history(store.n_users)
