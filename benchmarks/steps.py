@@ -11,6 +11,8 @@ from recsys.datasets.prepared.store import SequenceStore
 from recsys.encoders import build_encoder, encoder_config, preset
 from recsys.training.config import TrainingConfig
 from recsys.training.item_inputs import item_inputs
+from recsys.training.loss_sums import LossSums
+from recsys.training.processes import ALONE
 from recsys.training.trainer import Trainer
 
 __all__ = ["Steps", "alternate_steps"]
@@ -55,7 +57,7 @@ class Steps:
     def __call__(self) -> None:
         """Batch, loss, gradients, update."""
         prepared = self.trainer._prepare(self._plan, 0, self._step % self._plan.n_steps)
-        self.trainer._optimize([prepared], [prepared.task.n_targets], [], 0.0)
+        self.trainer._optimize([prepared], [prepared.task.n_targets], LossSums(ALONE), 0.0)
         self._step += 1
 
 

@@ -4,7 +4,8 @@ Where a step touches some rows of the item table alone, so does the average: a r
 its weight by the product of the factors it missed, which is caught up when it is next touched or read.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -74,6 +75,19 @@ class WeightAverage:
             rows = torch.arange(len(self._seen), device=self._seen.device)
             values[self._lazy] = self._caught_up(rows, step)
         return values
+
+    @contextmanager
+    def in_place(self, step: int) -> Iterator[None]:
+        """Put the average after `step` optimization steps into the model for a while, if there is one."""
+        if not self._average:
+            yield
+            return
+        kept = {n: p.detach().clone() for n, p in self._model.named_parameters()}
+        self._model.load_state_dict(self.values(step), strict=False)
+        try:
+            yield
+        finally:
+            self._model.load_state_dict(kept, strict=False)
 
     def state(self) -> dict[str, Tensor]:
         """What a checkpoint keeps."""

@@ -3,7 +3,7 @@
 import contextlib
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -25,6 +25,7 @@ from recsys.training.config import TrainingConfig
 from recsys.training.estimate import Estimate, estimate
 from recsys.training.gradient_sums import GradientSum, check_same_weights
 from recsys.training.identity import Identity
+from recsys.training.loss_sums import LossSums
 from recsys.training.losses import Negatives, TrainingLoss
 from recsys.training.objectives import Task, make_task
 from recsys.training.optimizer import clip_gradients, make_optimizer, set_learning_rate, touched_rows
@@ -34,9 +35,6 @@ from recsys.training.processes import ALONE, Processes, check_share
 from recsys.training.reporting import SilentReporter
 from recsys.training.shard_plan import Plan, plan_of
 from recsys.training.validating import VALIDATION_LOSS
-
-Pending = tuple[Tensor | None, int]
-"""Loss and targets of a batch that was learned from; None for the loss that another process has."""
 
 COUNTS = {1: "a training event", 2: "two training events"}
 
@@ -258,8 +256,7 @@ class Trainer:
         progress, started, saved = self.progress, time.perf_counter(), time.monotonic()
         self.encoder.train()
         targets_before = progress.n_targets
-        # Losses stay on the device until asked for, so that a GPU is not held up every step.
-        pending: list[Pending] = []
+        sums, rate = LossSums(self._processes), self.config.learning_rate
         epoch, processes = progress.epoch, self._processes
         # Groups begin at multiples of `accumulate`, of which the number of processes is a divisor.
         steps = range(progress.step + processes.rank, plan.n_steps, processes.size)
@@ -269,14 +266,14 @@ class Trainer:
                 group = list(islice(batches, len(range(processes.rank, size, processes.size))))
                 n_targets, unsaved = self._in_all(group, size, time.monotonic() - saved)
                 done = (epoch + progress.step / plan.n_steps) / self.config.epochs
-                self._optimize(group, n_targets, pending, done)
+                self._optimize(group, n_targets, sums, done)
                 progress.step += size
                 progress.global_step += 1
-                if len(pending) >= 16 or progress.step == plan.n_steps:
-                    self._collect(pending)
+                if len(sums) >= 16 or progress.step == plan.n_steps:
+                    sums.collect(progress, rate)
                     self.reporter.stepped(progress, plan.n_steps)
                 if unsaved > self._checkpoint_seconds:
-                    self._collect(pending)
+                    sums.collect(progress, rate)
                     self._checkpoint()
                     saved = time.monotonic()
         seconds = time.perf_counter() - started
@@ -290,15 +287,13 @@ class Trainer:
         *n_targets, unsaved = self._processes.in_order(own, [*self._processes.owners(size), 0])
         return [int(n) for n in n_targets], unsaved
 
-    def _optimize(
-        self, group: list[Prepared], n_targets: list[int], pending: list[Pending], done: float
-    ) -> None:
+    def _optimize(self, group: list[Prepared], n_targets: list[int], sums: LossSums, done: float) -> None:
         """Take one optimization step on the mean loss over all targets of a group of batches.
 
         Args:
             group: the batches of this process.
             n_targets: of all batches of the group, in the order of their places.
-            pending: where their losses are added, None for those of other processes.
+            sums: where the losses are added.
             done: share of all epochs that lies behind.
         """
         self._optimizer.zero_grad(set_to_none=True)
@@ -312,11 +307,7 @@ class Trainer:
                 self._gradients.take()
         if self._gradients is not None:
             self._gradients.give(len(n_targets))
-        own, rank = iter(losses), self._processes.rank
-        owners = self._processes.owners(len(n_targets))
-        pending += [
-            (next(own) if owner == rank else None, n) for owner, n in zip(owners, n_targets, strict=True)
-        ]
+        sums.add(losses, n_targets)
         if self.config.gradient_clip:
             clip_gradients(self.encoder, self.config.gradient_clip)
         step = self.progress.global_step
@@ -325,19 +316,6 @@ class Trainer:
         self._average.before_step(step, touched)
         self._optimizer.step()
         self._average.after_step(step, touched)
-
-    def _collect(self, pending: list[Pending]) -> None:
-        own = [float(loss) for loss, _ in pending if loss is not None]
-        losses = self._processes.in_order(own, self._processes.owners(len(pending)))
-        for loss, (_, n_targets) in zip(losses, pending, strict=True):
-            self.progress.loss_sum += loss * n_targets
-            self.progress.n_targets += n_targets
-        pending.clear()
-        if not np.isfinite(self.progress.loss_sum):
-            raise RunError(
-                f"the loss is not finite in epoch {self.progress.epoch + 1}; lower training.learning_rate "
-                f"(now {self.config.learning_rate}) or set training.gradient_clip"
-            )
 
     def _finish_epoch(self, seconds: float, events_per_second: float) -> None:
         progress = self.progress
@@ -375,31 +353,18 @@ class Trainer:
     def _evaluate(self) -> Mapping[str, float]:
         assert self._validate is not None
         self.encoder.eval()
-        with self._averaged():
+        with self._average.in_place(self.progress.global_step):
             return self._validate(self.encoder)
 
     def _select(self, score: float) -> None:
         progress = self.progress
         if progress.best is None or score > progress.best:
             progress.best, progress.best_epoch, progress.bad_evaluations = score, progress.epoch, 0
-            with self._averaged():
+            with self._average.in_place(self.progress.global_step):
                 self._best = {n: v.detach().clone() for n, v in self.encoder.state_dict().items()}
         else:
             progress.bad_evaluations += 1
             progress.stopped = progress.bad_evaluations >= self.config.patience
-
-    @contextlib.contextmanager
-    def _averaged(self) -> Iterator[None]:
-        """The encoder with averaged weights in place, if there are any."""
-        if not self._average:
-            yield
-            return
-        kept = {n: p.detach().clone() for n, p in self.encoder.named_parameters()}
-        self.encoder.load_state_dict(self._average.values(self.progress.global_step), strict=False)
-        try:
-            yield
-        finally:
-            self.encoder.load_state_dict(kept, strict=False)
 
     def _plan(self, epoch: int) -> Plan:
         return plan_of(

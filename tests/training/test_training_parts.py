@@ -18,9 +18,11 @@ from recsys.training.averaging import WeightAverage
 from recsys.training.checkpoint import Progress
 from recsys.training.config import OWN_NEGATIVES, TrainingConfig
 from recsys.training.estimate import Estimate
+from recsys.training.loss_sums import LossSums
 from recsys.training.losses import FULL_LOSS_ITEMS, TrainingLoss, plan_loss
 from recsys.training.optimizer import RowAdamW, clip_gradients
 from recsys.training.prefetch import prefetched
+from recsys.training.processes import ALONE
 from recsys.training.reporting import ConsoleReporter, SilentReporter
 from recsys.training.trainer import Trainer
 
@@ -137,7 +139,7 @@ def test_a_step_leaves_items_outside_the_batch_alone(store: SequenceStore, loss:
     plan = trainer._plan(0)
     encoder.item_embedding.sparse = True
     prepared = trainer._prepare(plan, 0, 0)
-    trainer._optimize([prepared], [prepared.task.n_targets], [], 0.0)
+    trainer._optimize([prepared], [prepared.task.n_targets], LossSums(ALONE), 0.0)
     assert prepared.negatives is not None
     touched = torch.cat(
         [prepared.task.batch.items, prepared.task.targets, prepared.negatives.ids.flatten()]
@@ -178,12 +180,12 @@ def test_accumulated_gradients_are_those_of_all_targets(store: SequenceStore, lo
     )
     parameters = list(trainer.encoder.parameters())
     exact = torch.autograd.grad(total, parameters)
-    pending: list[tuple[Tensor | None, int]] = []
-    trainer._optimize(group, counts, pending, 0.0)
+    sums = LossSums(ALONE)
+    trainer._optimize(group, counts, sums, 0.0)
     for parameter, gradient in zip(parameters, exact, strict=True):
         assert parameter.grad is not None
         torch.testing.assert_close(parameter.grad.to_dense(), gradient.to_dense())
-    assert [n for _, n in pending] == counts
+    assert sums.n_targets == counts
 
 
 def test_an_epoch_of_accumulated_batches_has_fewer_steps(store: SequenceStore) -> None:
