@@ -1,8 +1,8 @@
 """Where items without a history of their own begin: at the items that stand beside them in the log.
 
 A new item's vector starts as the mean of the vectors of the items up to `WINDOW` places before or after it in
-training sequences, each as often as it stands there. What two items share in a sequence is what a model of
-sequences learns their vectors from, so the mean is near where training would bring it.
+training sequences, each as often as it stands there. It counts in the first epochs; later, training has
+brought random vectors as far (benchmarks/growing.py).
 """
 
 from collections.abc import Iterator
