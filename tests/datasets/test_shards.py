@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,36 +16,14 @@ import pytest
 from recsys.datasets.prepared.link import link_or_copy
 from recsys.datasets.prepared.sharded_store import ShardedStore
 from recsys.datasets.prepared.store import SequenceStore, is_prepared
-from recsys.datasets.prepared.user_hash import hash_ids, shards_of
+from recsys.datasets.prepared.user_hash import shards_of
 from recsys.datasets.prepared.vocabulary import item_table, item_vocabulary, user_vocabulary
 from recsys.datasets.preparing import sharded
 from recsys.datasets.preparing.prepare import prepare
 from recsys.errors import ArgumentError, DataError
+from tests.datasets.shard_logs import START_S, sharded_store, tied_log
 
-START_S = 1_000_000_000
 FACTS = ("name", "source", "counts", "removed", "split", "tie_share", "lengths", "time")
-
-
-def tied_log(*, users: int = 60, items: int = 25, seed: int = 5, text: bool = False) -> pl.DataFrame:
-    """Random events in random order; most share their user and time with another."""
-    rng = np.random.default_rng(seed)
-    n = users * 12
-    numbers = rng.integers(0, users, n) * 7 - 100
-    return pl.DataFrame(
-        {
-            "user_id": [f"usér-{number}-{'x' * (number % 11)}" for number in numbers] if text else numbers,
-            "item_id": [f"item-{value:03d}" for value in np.minimum(rng.geometric(0.15, n), items)],
-            "timestamp": START_S + rng.integers(0, 4, n) * 3_600,
-            "part": "train",
-            "zone": np.array(["UTC", "+05:30", "America/New_York"])[numbers % 3],
-        }
-    )
-
-
-def sharded_store(log: Any, out: Path, shards: int = 4, **options: Any) -> ShardedStore:
-    store = prepare(log, out, shards=shards, **options)
-    assert isinstance(store, ShardedStore)
-    return store
 
 
 def in_id_order(store: SequenceStore) -> dict[str, np.ndarray]:
@@ -212,58 +191,6 @@ def test_each_shard_opens_by_itself(tmp_path: Path) -> None:
     assert sum(shard.train_events for shard in store.shards) == store.item_counts().sum()
 
 
-def test_the_hash_is_splitmix64_and_never_changes() -> None:
-    assert hash_ids(pl.Series([0])).tolist() == [0xE220A8397B1DCDAF]
-    text = pl.Series(["", "a", "a\0", "usér-1", "12345678", "123456789"])
-    # Worked out by the rule with Python's whole numbers.
-    wanted = [
-        0xE220A8397B1DCDAF,
-        0x3D54F6EC231E0B0B,
-        0xBB8641FFD05B5F27,
-        0xC622BB70315003AE,
-        0x8470E91B9C03883E,
-        0xC3F1B3D58908CBEA,
-    ]
-    assert hash_ids(text).tolist() == wanted
-    long = pl.Series([f"user-{number}" for number in range(70_000)])
-    np.testing.assert_array_equal(hash_ids(long)[-3:], hash_ids(long.tail(3)))
-    assert np.bincount(shards_of(long, 7)).min() > 9_500
-
-
-def test_users_are_found_in_their_shards(tmp_path: Path) -> None:
-    for text in (False, True):
-        store = sharded_store(tied_log(text=text), tmp_path / f"out{text}")
-        users = user_vocabulary(store)
-        ids = users.ids.to_list()
-        order = np.random.default_rng(0).permutation(len(ids))
-        np.testing.assert_array_equal(users.encode([ids[place] for place in order]), order)
-        assert users.decode(order).to_list() == [ids[place] for place in order]
-        assert users.encode([ids[3], "nobody", None]).tolist() == [3, -1, -1]
-        assert len(users) == len(ids)
-        assert users.is_int != text
-        users.keep_table()
-        assert users.encode(ids[:2]).tolist() == [0, 1]
-        assert users.decode([]).to_list() == []
-
-
-def test_sequences_and_chosen_users(tmp_path: Path) -> None:
-    store = sharded_store(tied_log(), tmp_path / "out", time_zone="column:zone")
-    chosen = np.arange(0, store.n_users, 3)
-    some = store.of_users(chosen)
-    assert "items" not in store.__dict__  # nothing was put together
-    for place, user in enumerate(chosen.tolist()):
-        for split in ("valid", "test", "all"):
-            np.testing.assert_array_equal(some.history(place, split), store.history(user, split))
-        np.testing.assert_array_equal(some.train_sequence(place), store.train_sequence(user))
-    np.testing.assert_array_equal(some.item_counts(), store.item_counts())
-    for name in ("timestamps", "utc_offsets"):
-        whole = getattr(store, name)
-        rows = np.concatenate([np.arange(store.offsets[user], store.offsets[user + 1]) for user in chosen])
-        np.testing.assert_array_equal(getattr(some, name), whole[rows])
-    with pytest.raises(ArgumentError, match="out of range"):
-        store.history(store.n_users)
-
-
 def test_opening_touches_no_array_of_a_shard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sharded_store(tied_log(), tmp_path / "out")
 
@@ -292,6 +219,22 @@ def test_the_same_bytes_with_any_number_of_threads(tmp_path: Path, threads: str)
         [sys.executable, "-c", code], check=True, env={**os.environ, "POLARS_MAX_THREADS": threads}
     )
     assert files_of(tmp_path / "here") == files_of(tmp_path / "there")
+
+
+def test_pieces_of_work_may_be_done_in_any_order_and_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def backwards(function: Callable[..., Any], arguments: Sequence[tuple[Any, ...]]) -> list[Any]:
+        for one in arguments:  # as by a worker that was lost before it could say so
+            function(*one)
+        return [function(*one) for one in reversed(arguments)][::-1]
+
+    monkeypatch.setattr(sharded, "PART_ROWS", 100)
+    tied_log().write_parquet(tmp_path / "log.parquet")
+    options: dict[str, Any] = {"shards": 4, "min_events": 4, "split": "k-fold", "fold_by": "events"}
+    prepare(tmp_path / "log.parquet", tmp_path / "once", **options)
+    prepare(tmp_path / "log.parquet", tmp_path / "twice", each=backwards, **options)
+    assert files_of(tmp_path / "once") == files_of(tmp_path / "twice")
 
 
 def test_preparing_again_and_linking(tmp_path: Path) -> None:
@@ -416,14 +359,3 @@ def test_a_preparation_that_is_killed_leaves_what_was_there(tmp_path: Path, step
     new = sharded_store(tmp_path / "log.parquet", out, 3, overwrite=True)
     assert new.fingerprint != old.fingerprint
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["log.parquet", "out"]
-
-
-def test_a_store_that_moves_or_is_called_otherwise_opens_its_shards(tmp_path: Path) -> None:
-    store = sharded_store(tied_log(), tmp_path / "out")
-    store.path = Path("a name for messages")
-    assert store.shard(0).n_users == store.shards[0].users
-    (tmp_path / "out").rename(tmp_path / "moved")
-    store.path = tmp_path / "moved"
-    assert store.shard(1).n_users == store.shards[1].users
-    users = user_vocabulary(store)
-    assert users.encode(users.ids).tolist() == list(range(store.n_users))
