@@ -10,11 +10,13 @@ import importlib.util
 import logging
 import os
 import secrets
+import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, redirect_stdout
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from recsys.errors import MissingDependencyError, RunError
@@ -22,6 +24,7 @@ from recsys.errors import MissingDependencyError, RunError
 _STORE_BYTES = 128 * 2**20
 # Ray puts sockets under its folder, and the names of sockets are short.
 _LONGEST_TEMP = 30
+_FOLDER = "recsys-ray-"
 
 
 def need_ray() -> None:
@@ -54,8 +57,9 @@ def ray_cluster(
     with ExitStack() as ending:
         settings: dict[str, Any] = {}
         if address is None:
+            remove_left_folders()
             temporary = tempfile.TemporaryDirectory(
-                prefix="recsys-ray-", dir=_short_folder(), ignore_cleanup_errors=True
+                prefix=f"{_FOLDER}{os.getpid()}-", dir=_short_folder(), ignore_cleanup_errors=True
             )
             folder = ending.enter_context(temporary)
             ending.enter_context(_environment_of_own())
@@ -81,9 +85,18 @@ def ray_cluster(
         yield ray
 
 
-def _short_folder() -> str | None:
+def remove_left_folders() -> None:
+    """Remove the folders of clusters whose process was killed."""
+    for left in Path(_short_folder()).glob(f"{_FOLDER}*"):
+        pid = left.name.removeprefix(_FOLDER).partition("-")[0]
+        if pid.isdigit() and not Path(f"/proc/{pid}").exists():
+            shutil.rmtree(left, ignore_errors=True)  # another user's stays
+
+
+def _short_folder() -> str:
     """Where temporary files go, if sockets can lie there."""
-    return None if len(tempfile.gettempdir()) <= _LONGEST_TEMP else "/tmp"
+    folder = tempfile.gettempdir()
+    return folder if len(folder) <= _LONGEST_TEMP else "/tmp"
 
 
 @contextmanager
