@@ -4,6 +4,7 @@ A filter leaves pgvector's graph next to nothing (0 to 5 of 100 answers at 5% al
 walk on until it has enough or has looked at hnsw.max_scan_tuples; what it leaves short then is finished here.
 """
 
+from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
@@ -102,16 +103,16 @@ class TableProposer:
         self, session: Session, *, statement: Any, part: Floats32, count: int, ids: list[int] | None
     ) -> list[list[int]]:
         depth = min(_DEEPEST, max(self._ef_search, count))
-        with session.connection.pipeline():
+        # One statement needs no pipeline, which would log a line of its own where the server has gone.
+        with nullcontext() if len(part) == 1 else session.connection.pipeline():
             if session.ef_search != depth:
                 session.connection.execute("SELECT set_config('hnsw.ef_search', %s, false)", (str(depth),))
+                session.ef_search = depth
             cursors = [
                 session.connection.execute(statement, {"query": query, "count": count, "ids": ids})
                 for query in part
             ]
-            found = [cursor.fetchone()[0] for cursor in cursors]
-        session.ef_search = depth
-        return found
+            return [cursor.fetchone()[0] for cursor in cursors]
 
     def _asked(self, work: Any) -> Any:
         """Do something with a session.
