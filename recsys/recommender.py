@@ -71,8 +71,8 @@ class Recommender:
         seed: of weights, batches, masks and dropout; ``training_options["seed"]`` has precedence.
         device: ``"auto"`` (a GPU if there is one), ``"cpu"`` or ``"cuda"``.
         index: kind of item index: ``"auto"`` (by catalog size), ``"exact"``, or FAISS's ``"flat"``,
-            ``"ivf"``, ``"ivfpq"``, ``"hnsw"``, ``"gpu-flat"``, ``"gpu-ivf"``, ``"gpu-cagra"``. Those on a server,
-            ``"qdrant"`` and ``"pgvector"``, are made by :meth:`build_index`, which takes their address.
+            ``"ivf"``, ``"ivfpq"``, ``"hnsw"``, ``"gpu-flat"``, ``"gpu-ivf"``, ``"gpu-cagra"``. Those on a
+            server, ``"qdrant"`` and ``"pgvector"``, are made by :meth:`build_index`, which takes the address.
         backend: kernels to run on: ``"auto"`` (compiled for the device), ``"reference"`` (their PyTorch
             definitions), or another of :data:`recsys.kernels.shared.backends.BACKENDS`.
 
