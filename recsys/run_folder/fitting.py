@@ -158,6 +158,11 @@ class Fitting:
         said = processes.tell(None)
         home, run = RunFolder(Path(said["home"])), RunFolder(Path(said["run"]))
         with processes.agreeing(), named_as(home, run):
+            if not home.path.is_dir():
+                raise RunError(
+                    f"{run.path}: process {processes.rank} does not see the folder that process 0 has begun; "
+                    "choose a folder on a disk that all machines share"
+                )
             settings = resumed_settings(self.recipe, home, run)
             store = SequenceStore.open(home.data)
             trainer = self._trainer(settings, store, parent_of(home))

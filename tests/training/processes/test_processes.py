@@ -1,5 +1,6 @@
 """Who the processes are, and sums of gradients, in one process."""
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -7,10 +8,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from recsys.errors import ArgumentError, ConfigError
+from recsys.datasets.preparing.given import given_data
+from recsys.errors import ArgumentError, ConfigError, RunError
 from recsys.evaluation.evaluate import evaluate_hidden
+from recsys.run_folder.fitting import Fitting
+from recsys.run_folder.settings import Recipe
 from recsys.training.gradient_sums import GradientSum
-from recsys.training.processes import ALONE, check_share, joined, launched
+from recsys.training.processes import ALONE, Processes, check_share, joined, launched
 
 
 def test_lists_and_sampled_protocols_are_not_shared() -> None:
@@ -40,6 +44,37 @@ def test_the_environment_says_who_one_is(monkeypatch: pytest.MonkeyPatch) -> Non
     assert launched() == (2, 3)
     with pytest.raises(ConfigError, match="MASTER_ADDR is not set"), joined(torch.device("cpu")):
         pass
+
+
+class Elsewhere(Processes):
+    """Process 1 of 2, on a machine that does not see what process 0 writes."""
+
+    rank = 1
+    size = 2
+
+    def __init__(self, run: Path) -> None:
+        self._run = run
+
+    def tell(self, value: Any) -> Any:
+        """Where process 0 trains."""
+        return {"home": str(self._run.with_name(".run.overwriting")), "run": str(self._run)}
+
+
+def test_a_folder_that_another_machine_does_not_see_is_named(tmp_path: Path) -> None:
+    recipe = Recipe(
+        encoder="sasrec", preset="tuned", encoder_options={}, training_options={"accumulate": 2}, seed=0
+    )
+    fitting = Fitting(
+        recipe=recipe,
+        device=torch.device("cpu"),
+        quiet=True,
+        notify=print,
+        callbacks=(),
+        processes=Elsewhere(tmp_path / "run"),
+    )
+    with pytest.raises(RunError, match=r"run: process 1 does not see .* a disk that all machines share"):
+        fitting.into(tmp_path / "run", given_data({"user_id": [1]}), resume=False, overwrite=False)
+    assert not any(tmp_path.iterdir())
 
 
 def test_the_batches_of_a_step_are_shared_evenly_or_not_at_all() -> None:
