@@ -101,6 +101,11 @@ class Succession:
         items = item_vocabulary(parent.store).encode(item_vocabulary(store).ids).astype(np.int64)
         users = user_vocabulary(parent.store).encode(user_vocabulary(store).ids)
         tags = np.zeros(0, dtype=np.int64)
+        if not _with_features(parent) and not (items >= 0).any():
+            raise DataError(
+                f"{name}: has none of the items of {parent.run.path}; are ids spelled as they were there? else "
+                "train anew"
+            )
         if _with_features(parent):
             tags = _tag_places(parent, store, name)
         record = {

@@ -102,6 +102,15 @@ def test_other_features_than_the_parents_are_refused(
     assert not list(tmp_path.iterdir())
 
 
+def test_a_log_of_other_items_is_refused(logs: Path, tmp_path: Path) -> None:
+    later = pl.read_csv(logs / "later.csv").with_columns(pl.format("item {}", "item_id").alias("item_id"))
+    later.write_csv(tmp_path / "named.csv")
+    result = call("train", tmp_path / "named.csv", "--from", logs / "run", "--out", tmp_path / "new")
+    assert (result.returncode, result.stdout) == (2, "")
+    assert "named.csv: has none of the items of" in result.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["named.csv"]
+
+
 def _torn(run: Path) -> None:
     (tensors,) = (run / "checkpoint").glob("tensors-*")
     tensors.write_bytes(tensors.read_bytes()[:-1])

@@ -264,6 +264,7 @@ def test_a_log_with_nothing_to_learn_is_refused() -> None:
         timestamps=None,
         offsets=offsets,
         valid_start=offsets[1:] - 2,
+        most_trained=1,
         n_items=4,
         path="nothing",
         fingerprint="x",
