@@ -103,8 +103,8 @@ class Succession:
         tags = np.zeros(0, dtype=np.int64)
         if not _with_features(parent) and not (items >= 0).any():
             raise DataError(
-                f"{name}: has none of the items of {parent.run.path}; are ids spelled as they were there? else "
-                "train anew"
+                f"{name}: has none of the items of {parent.run.path}; are ids spelled as there? "
+                "Else train anew"
             )
         if _with_features(parent):
             tags = _tag_places(parent, store, name)
