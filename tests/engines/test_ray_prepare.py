@@ -131,3 +131,4 @@ def test_without_ray_the_extra_is_named(log: Path, tmp_path: Path, monkeypatch: 
     assert refused.returncode == 2
     assert refused.stderr == "Error: Ray is not installed: pip install 'recsys-engine[ray]'\n"
     assert not (tmp_path / "out").exists()
+    assert call("prepare", log, "--out", tmp_path / "out", "--shards", 4).returncode == 0

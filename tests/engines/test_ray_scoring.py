@@ -193,6 +193,8 @@ def test_without_ray_the_extra_is_named(run: Path, tmp_path: Path, monkeypatch: 
     assert refused.returncode == 2
     assert refused.stderr == "Error: Ray is not installed: pip install 'recsys-engine[ray]'\n"
     assert not (tmp_path / "parts").exists()
+    # Nothing on one machine asks for it.
+    assert call("score", run, "--out", tmp_path / "parts", "--part-users", 100).returncode == 0
 
 
 def test_a_model_in_no_folder_is_refused(tmp_path: Path) -> None:
