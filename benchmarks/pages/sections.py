@@ -44,6 +44,7 @@ SECTIONS: Mapping[tuple[str, str], Callable[[], str]] = {
     ("docs/retrieval.md", "vectors"): tables.vectors,
     ("docs/serving/capacity.md", "serving"): serving.table,
     ("docs/serving/capacity.md", "serving-batches"): serving.batches,
+    ("docs/serving/promises.md", "serving-faults"): serving.faults,
 }
 """Page and name of the marks to what makes the text between them."""
 

@@ -7,7 +7,7 @@ from recsys.benchmarks.folders import RECORDS
 from recsys.errors import DataError
 from recsys.files import read_json
 
-__all__ = ["batches", "table"]
+__all__ = ["batches", "faults", "table"]
 
 FOLDER = RECORDS / "serving"
 
@@ -35,6 +35,70 @@ def batches() -> str:
             told = " | ".join(f"{cells[size]['median']:,.0f}" for size in sizes)
             rows.append(f"| {name} | {layout} | {told} |")
     return "\n".join([*_made(encoders), "", *rows]) + "\n"
+
+
+def faults() -> str:
+    """A row for each way in which the service was broken on purpose."""
+    kills, swaps = _record("kills", "kills"), _record("swaps", "loads")
+    soaks, ways = _record("soak", "soaks"), _record("abuse", "ways")
+    rows = [
+        "| what was done | what came of it | other work on the machine |",
+        "|---|---|---|",
+        *(f"| {_killed(entry)} | {_load(entry)} |" for entry in kills.values()),
+        *(f"| {_swapped(entry['found'])} | {_load(entry)} |" for entry in swaps.values()),
+        *(f"| {_soaked(entry)} | {_load(entry)} |" for entry in soaks.values()),
+        *(
+            f"| {_ABUSES[name].format(entry['connections'])} | {_abused(entry)} | {_load(entry)} |"
+            for name, entry in ways.items()
+        ),
+    ]
+    return "\n".join([*_made({**kills, **swaps, **soaks, **ways}), "", *rows]) + "\n"
+
+
+_ABUSES = {
+    "idle": "{:,} connections that send nothing",
+    "half": "{:,} connections with half of a head",
+    "slow-head": "{:,} connections, a byte of the head each second",
+    "slow-body": "{:,} connections, a byte of the body each second",
+    "slow-read": "{:,} connections that ask for a file and never read it",
+}
+
+
+def _killed(found: Mapping[str, Any]) -> str:
+    rounds = found["rounds"]
+    wrong = found["lost"] + found["invented"] + found["damaged"] + found["answers_without"]
+    return (
+        f"`kill -9` of a worker {rounds['worker']} times and of all {rounds['all']} times, while "
+        f"{found['clients']} clients send events | {found['acknowledged']:,} acknowledged, "
+        f"{found['lost']} lost, {found['invented']} invented; {found['answers']:,} answers, "
+        f"{found['answers_without']} without an acknowledged event"
+        f"{'' if wrong else '; the file was whole each time'}"
+    )
+
+
+def _swapped(found: Mapping[str, Any]) -> str:
+    failed, wrong = (found["swapped"][name] for name in ("failed", "wrong"))
+    return (
+        f"{found['swaps']} swaps of a model under load | of {found['swapped']['requests']:,} requests "
+        f"{failed} failed and {wrong} had a wrong answer; p99 {found['p99_ratio']:.2f} times that of before"
+    )
+
+
+def _soaked(found: Mapping[str, Any]) -> str:
+    return (
+        f"{found['minutes']:g} minutes at {found['rate']:.0f} requests/s | {found['failed']} failed; "
+        f"memory {found['growth']:+.1%} after the first tenth; p99 {found['p99_ms']['median']:.0f} ms "
+        "in the median"
+    )
+
+
+def _abused(found: Mapping[str, Any]) -> str:
+    alone, beside = (found[name]["latency"] for name in ("by_itself", "beside"))
+    return (
+        f"a good client: {found['beside']['failed']} requests failed, p99 {beside['p99_ms']:,.0f} ms (before "
+        f"{alone['p99_ms']:,.0f}); memory {found['memory_grew_mib']:+.0f} MiB; "
+        f"{found['descriptors_left']} connections left"
+    )
 
 
 def _record(name: str, key: str) -> Mapping[str, Any]:

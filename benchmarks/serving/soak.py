@@ -10,6 +10,7 @@ when caches have filled, and the end; it may grow by 2%.
 import argparse
 import sys
 import tempfile
+from collections import Counter
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -39,8 +40,8 @@ def soak(run: Path, minutes: float, rate: float = 100.0) -> dict[str, Any]:
         rate: requests a second.
 
     Returns:
-        Requests, failures, latencies (medians of the parts and the worst one), MiB and descriptors over time,
-        growth as a fraction.
+        Failures, answers by status, latencies (medians of the parts and the worst one), MiB and descriptors
+        over time, growth as a fraction.
     """
     model = Recommender.load(run, device="cpu")
     # A cache that fills for an hour is no leak: the users are few enough to be met in the first minutes.
@@ -74,6 +75,7 @@ def soak(run: Path, minutes: float, rate: float = 100.0) -> dict[str, Any]:
         "minutes": minutes,
         "rate": rate,
         "failed": sum(one["failed"] for one in found),
+        "statuses": dict(sum((Counter(one["statuses"]) for one in found), Counter())),
         "p99_ms": {
             "median": float(np.median([one["latency"]["p99_ms"] for one in found])),
             "worst": max(one["latency"]["p99_ms"] for one in found),
