@@ -207,7 +207,7 @@ class ItemIndex:
         resolved, reason = choose_kind(asked, given)
         if on_server(resolved):
             raise ArgumentError(
-                f"an index of kind {resolved} is not made of another: `recsys index RUN --kind {resolved}`"
+                f"an index of kind {resolved} is not made of another; build one anew with kind={resolved!r}"
             )
         return ItemIndex(
             build_backend(resolved, given, self.metric, self.options),

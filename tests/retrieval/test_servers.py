@@ -290,7 +290,7 @@ def test_items_come_and_go_beside_a_server(kind: str, place: Place, tmp_path: Pa
         assert (found.ids >= 0).all()
         narrow = own.search(queries, 5, allow=[5001, 7, *best.tolist()]).ids
         assert np.sort(narrow, axis=1).tolist() == [sorted([5001, 7, -1, -1, -1])] * 4
-    with pytest.raises(ArgumentError, match=f"recsys index RUN --kind {kind}"):
+    with pytest.raises(ArgumentError, match=f"build one anew with kind='{kind}'"):
         live.rebuild()
 
 

@@ -26,14 +26,14 @@ def prepared(log: SyntheticLog, tmp_path_factory: pytest.TempPathFactory) -> Seq
 
 
 def _trained(
-    prepared: SequenceStore, name: str = "sasrec", loss: str = "full", **encoder: Any
+    prepared: SequenceStore, name: str = "sasrec", loss: str = "full", seed: int = 0, **encoder: Any
 ) -> Recommender:
     small = {"d_model": 32, "n_layers": 1, "d_ff": 64, "dropout": 0.1, "max_length": 40, "repeat_bias": 0}
     training = {"batch_events": 1024, "learning_rate": 5e-3, "label_smoothing": 0.0, "ema_decay": 0.98}
     return Recommender(
         name,
         encoder_options={**small, **encoder},
-        training_options={**training, "loss": loss, "epochs": 12, "evaluate_every": 4},
+        training_options={**training, "loss": loss, "seed": seed, "epochs": 12, "evaluate_every": 4},
     ).fit(prepared)
 
 
@@ -86,10 +86,13 @@ def test_items_that_come_after_training_are_answered_as_cold_ones(log: Synthetic
         item_vectors=log.vectors[seen],
     )
     assert store.n_items == 300
-    model = _trained(store, item_parts="id+features", item_id_dropout=0.7)
-    model.add_items(log.items.filter(~seen), item_tags="group", item_vectors=log.vectors[~seen])
     cold = last.filter(~pl.col("item_id").is_in(before["item_id"].unique().implode()))
     assert cold.height > 200
-    ids, _ = model.recommend_arrays(cold["user_id"].to_list(), k=10, exclude_seen=False)
-    hits = [target in own for target, own in zip(cold["item_id"].to_list(), ids.tolist(), strict=True)]
+    hits: list[bool] = []
+    # Which items of a group come first is chance, and the same for all of its users: one model says little.
+    for seed in range(3):
+        model = _trained(store, seed=seed, item_parts="id+features", item_id_dropout=0.7)
+        model.add_items(log.items.filter(~seen), item_tags="group", item_vectors=log.vectors[~seen])
+        ids, _ = model.recommend_arrays(cold["user_id"].to_list(), k=10, exclude_seen=False)
+        hits += [target in own for target, own in zip(cold["item_id"].to_list(), ids.tolist(), strict=True)]
     assert sum(hits) / len(hits) >= 0.8 * log.best["hr@10"]
