@@ -49,6 +49,7 @@ SPEAK_OPTIONS = {
     "recsys/serving/engine/runs.py",  # told to who started `recsys serve`
     "recsys/serving/http/routes/models.py",
     "recsys/serving/http/storing.py",
+    "recsys/serving/oip/routes.py",
     "recsys/serving/http/keys.py",
 }
 
