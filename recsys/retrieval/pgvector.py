@@ -19,18 +19,15 @@ from recsys.retrieval.metric import Floats32, Metric
 from recsys.retrieval.options import IndexOptions
 from recsys.retrieval.pgvector_library import Session, load_pgvector, open_session, said, shown
 from recsys.retrieval.pgvector_table import build_table, check_table, gone, operator, publish_table
-from recsys.retrieval.planner import GRAPH_SHARE, Engine
 from recsys.retrieval.remote import (
-    LONGEST_LIST,
     PART,
     RemoteBackend,
     as_rows,
-    check_part,
-    digest_of,
+    backend_on_server,
     digest_part,
     listed,
     name_of,
-    own_copy,
+    server_engine,
 )
 
 _DEEPEST = 1000
@@ -63,13 +60,7 @@ class TableProposer:
             lambda session: session.connection.close(),
             self._psycopg.OperationalError,
         )
-        self.engine = Engine(
-            exact=False,
-            selectors=True,
-            selector_share=GRAPH_SHARE,
-            deepest=_DEEPEST,
-            longest_list=LONGEST_LIST,
-        )
+        self.engine = server_engine(_DEEPEST)
         self._asked(
             lambda session: check_table(session.connection, self._dsn, self._collection, digest, n_items)
         )
@@ -155,11 +146,13 @@ def build(
     """
     check_collection(options.collection)
     check_dsn(options.dsn)
-    own = own_copy(vectors)
-    digest = digest_of(own.numpy(), metric, options, catalog)
-    if parts is None:
-        build_table(options.dsn, options.collection, digest, own.numpy(), options, l2=metric == "l2")
-    else:
-        check_part(parts, digest)
-    proposer = TableProposer(options, digest, len(own), l2=metric == "l2")
-    return RemoteBackend(own, metric, proposer)
+    l2 = metric == "l2"
+    return backend_on_server(
+        vectors,
+        metric,
+        options,
+        parts,
+        catalog,
+        put=lambda digest, own: build_table(options.dsn, options.collection, digest, own, options, l2=l2),
+        proposer=lambda digest, n_items: TableProposer(options, digest, n_items, l2=l2),
+    )

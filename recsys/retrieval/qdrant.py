@@ -12,20 +12,17 @@ from recsys.retrieval.connections import Connections
 from recsys.retrieval.filters import Ints
 from recsys.retrieval.metric import Floats32, Metric
 from recsys.retrieval.options import IndexOptions
-from recsys.retrieval.planner import GRAPH_SHARE, Engine
 from recsys.retrieval.qdrant_collection import build_collection, check_whole, publish_collection
 from recsys.retrieval.qdrant_library import connect, load_qdrant, lost, speaking_of
 from recsys.retrieval.remote import (
-    LONGEST_LIST,
     PART,
     RemoteBackend,
     as_rows,
-    check_part,
-    digest_of,
+    backend_on_server,
     digest_part,
     listed,
     name_of,
-    own_copy,
+    server_engine,
 )
 
 _DEEPEST = 10_000
@@ -58,13 +55,7 @@ class CollectionProposer:
         self._connections: Connections[Any] = Connections(
             partial(connect, options.url, _SECONDS), lambda client: client.close(), lost(), mends=True
         )
-        self.engine = Engine(
-            exact=False,
-            selectors=True,
-            selector_share=GRAPH_SHARE,
-            deepest=_DEEPEST,
-            longest_list=LONGEST_LIST,
-        )
+        self.engine = server_engine(_DEEPEST)
         self._asked(lambda client: check_whole(client, self._url, self._name, digest, n_items))
 
     def propose(self, queries: Floats32, count: int, allowed: Ints | None) -> Ints:
@@ -137,10 +128,15 @@ def build(
     """
     check_collection(options.collection)
     check_url(options.url)
-    own = own_copy(vectors)
-    digest = digest_of(own.numpy(), metric, options, catalog)
-    if parts is None:
-        build_collection(options.url, options.collection, digest, own.numpy(), options, l2=metric == "l2")
-    else:
-        check_part(parts, digest)
-    return RemoteBackend(own, metric, CollectionProposer(options, digest, len(own)))
+    l2 = metric == "l2"
+    return backend_on_server(
+        vectors,
+        metric,
+        options,
+        parts,
+        catalog,
+        put=lambda digest, own: build_collection(
+            options.url, options.collection, digest, own, options, l2=l2
+        ),
+        proposer=lambda digest, n_items: CollectionProposer(options, digest, n_items),
+    )

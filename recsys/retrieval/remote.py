@@ -12,6 +12,7 @@ any moment, the folder names an index that is there. A name belongs to one run: 
 
 import hashlib
 import json
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import numpy as np
@@ -27,6 +28,7 @@ from recsys.retrieval.filters import Filters, Ints
 from recsys.retrieval.gathered import PRODUCTS_ON_ONE_THREAD, GatheredIndexes, scan_on_this_thread
 from recsys.retrieval.metric import Floats32, Metric, Proposals, longest, order_exactly
 from recsys.retrieval.options import IndexOptions
+from recsys.retrieval.planner import GRAPH_SHARE, Engine
 
 FORMAT = "recsys item index"
 """What a collection or table says it is."""
@@ -131,9 +133,48 @@ class RemoteBackend(ApproximateBackend):
         self._on_server.publish()
 
 
-def own_copy(vectors: Tensor) -> Tensor:
-    """(V, d) float32 copy on the CPU."""
-    return vectors.detach().cpu().clone().contiguous()
+def backend_on_server(
+    vectors: Tensor,
+    metric: Metric,
+    options: IndexOptions,
+    parts: Parts | None,
+    catalog: str,
+    *,
+    put: Callable[[str, Floats32], None],
+    proposer: Callable[[str, int], ServerProposer],
+) -> RemoteBackend:
+    """An index on a server: put there, or the one that is there already.
+
+    Args:
+        vectors: (V, d).
+        metric: of the scores.
+        options: the graph's.
+        parts: what the proposer's `parts` gave, to open an index; None puts one there.
+        catalog: names the encoder and the item ids.
+        put: puts (V, d) vectors there under a digest.
+        proposer: of what lies there under a digest, of so many items.
+
+    Raises:
+        RetrievalError: the saved index points to another one.
+    """
+    own = vectors.detach().cpu().clone().contiguous()
+    digest = digest_of(own.numpy(), metric, options, catalog)
+    if parts is None:
+        put(digest, own.numpy())
+    else:
+        check_part(parts, digest)
+    return RemoteBackend(own, metric, proposer(digest, len(own)))
+
+
+def server_engine(deepest: int) -> Engine:
+    """What the planner is told of a server's graph, which answers so many items at most."""
+    return Engine(
+        exact=False,
+        selectors=True,
+        selector_share=GRAPH_SHARE,
+        deepest=deepest,
+        longest_list=LONGEST_LIST,
+    )
 
 
 def digest_of(vectors: Floats32, metric: Metric, options: IndexOptions, catalog: str) -> str:

@@ -108,7 +108,7 @@ def test_a_graph_that_a_filter_leaves_nothing_is_walked_on_and_then_finished(
     monkeypatch.setattr(planner, "GATHER_ITEMS", 0)
     monkeypatch.setattr(planner, "GATHER_SHARE", 0.0)
     monkeypatch.setattr(planner, "_worthwhile", lambda filters, engine: filters.n_items)
-    monkeypatch.setattr("recsys.retrieval.pgvector.GRAPH_SHARE", 0.0)
+    monkeypatch.setattr("recsys.retrieval.remote.GRAPH_SHARE", 0.0)
     flat = ItemIndex.build(vectors, kind="exact", fingerprint="f").search(queries, 20, allow=allowed).ids
     raw = {}
     for way, settings in (
