@@ -1,6 +1,6 @@
 """What a preparation reads, opened: the log, further parts of it, the item file."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from recsys.datasets.reading.validate import CheckedLog
 from recsys.datasets.sources.exported import read_stamp
 from recsys.datasets.sources.finding import Source
 from recsys.datasets.times.time_zones import zone_column
-from recsys.errors import DataError
+from recsys.errors import ArgumentError, DataError
 
 __all__ = ["Sources", "describe_source", "label_of", "nothing_left", "open_sources"]
 
@@ -25,8 +25,35 @@ class Sources:
     items: Any
 
 
-def open_sources(sources: Sources, options: PrepareOptions) -> tuple[CheckedLog, str | None]:
-    """Open the log, and the column that states the parts of its split if there is one."""
+def open_sources(
+    sources: Sources, options: PrepareOptions, notify: Callable[[str], None] | None
+) -> tuple[CheckedLog, str | None]:
+    """Open the log, and the column that states the parts of its split if there is one.
+
+    Args:
+        sources: what to read.
+        options: of the preparation.
+        notify: told what was noticed in a log of one's own.
+
+    Raises:
+        ArgumentError: an option needs times and the log has none.
+        DataError: it cannot be read.
+    """
+    checked, part_column = _opened(sources, options)
+    if not checked.has_times:
+        if options.time_zone is not None:
+            raise ArgumentError(
+                f"{sources.log.file}: time_zone needs times; this log has the order of events alone"
+            )
+        if options.split == "temporal":
+            raise ArgumentError("split='temporal' needs times; this log has the order of events alone")
+    if notify is not None and not sources.log.known:
+        for notice in checked.notices:
+            notify(notice)
+    return checked, part_column
+
+
+def _opened(sources: Sources, options: PrepareOptions) -> tuple[CheckedLog, str | None]:
     zone = zone_column(options.time_zone)
     columns = {} if zone is None else {"zone": zone}
     if sources.parts:

@@ -185,12 +185,7 @@ def _build(
     notify: Callable[[str], None] | None,
 ) -> None:
     source = sources.log
-    checked, part_column = open_sources(sources, options)
-    if options.time_zone is not None and not checked.has_times:
-        raise ArgumentError(f"{source.file}: time_zone needs times; this log has the order of events alone")
-    if notify is not None and not source.known:
-        for notice in checked.notices:
-            notify(notice)
+    checked, part_column = open_sources(sources, options, notify)
     item_file = read_item_file(sources.items) if sources.items is not None else None
     metadata = distinct_items(item_file) if item_file is not None else None
     column = zone_column(options.time_zone)

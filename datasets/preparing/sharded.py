@@ -114,15 +114,8 @@ def build_shards(
     Raises:
         ArgumentError, DataError: as `prepare`; and fewer users than shards, or a shard without one.
     """
-    checked, part_column = open_sources(sources, options)
+    checked, part_column = open_sources(sources, options, notify)
     source = sources.log
-    if options.time_zone is not None and not checked.has_times:
-        raise ArgumentError(f"{source.file}: time_zone needs times; this log has the order of events alone")
-    if options.split == "temporal" and not checked.has_times:
-        raise ArgumentError("split='temporal' needs times; this log has the order of events alone")
-    if notify is not None and not source.known:
-        for notice in checked.notices:
-            notify(notice)
     metadata = distinct_items(read_item_file(sources.items)) if sources.items is not None else None
     job = ShardJob(
         folder=folder.resolve(),
