@@ -1,7 +1,7 @@
 """Where a recipe's data and runs lie, and who may work there."""
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -49,9 +49,14 @@ def _is_prepared(folder: Path, recipe: Recipe) -> bool:
     options: Any = {**recipe.dataset.prepare, **recipe.items}
     time_zone = options.pop("time_zone", None)
     wanted = PrepareOptions.of(options, time_zone=time_zone).record()
-    digests = dict.fromkeys(("items_sha256", "item_features_sha256") if recipe.items else ("items_sha256",))
-    found, wanted = {**meta.get("options", {}), **digests}, {**wanted, **digests}
-    return meta.get("source", {}).get("sha256") == recipe.dataset.sha256 and found == wanted
+    same = _without_digests(meta.get("options", {})) == _without_digests(wanted)
+    return meta.get("source", {}).get("sha256") == recipe.dataset.sha256 and same
+
+
+def _without_digests(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options but for the digests of the items, which only who reads their file knows."""
+    digests = ("items_sha256", "item_features_sha256")
+    return {name: value for name, value in options.items() if name not in digests}
 
 
 @contextlib.contextmanager

@@ -118,7 +118,9 @@ class Recipe:
             "training": to_dict(TrainingConfig()),
         }
         found = {part: {**values, **configuration.get(part, {})} for part, values in defaults.items()}
-        return wanted == found | {part: configuration[part] for part in ("items",) if part in configuration}
+        if "items" in configuration:
+            found["items"] = configuration["items"]
+        return wanted == found
 
     def configuration(self, seed: int) -> dict[str, Any]:
         """Every value that decides the outcome, defaults included.
