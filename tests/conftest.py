@@ -40,6 +40,17 @@ def _threads_are_left_alone() -> Iterator[None]:
         pytest.fail(f"the test leaves torch with {left} threads, {before} were set before")
 
 
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Torch on one thread, for bits that do not depend on the machine."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 def random_log(*, users: int, items: int, seed: int, longest: int = 40) -> "pl.DataFrame":
     """Events of a random walk over items, so that there is something to learn."""
     import polars as pl
@@ -137,9 +148,9 @@ def random_store(make_store: StoreMaker) -> StoreMaker:
     return make
 
 
-@pytest.fixture(scope="session")
-def postgres_url() -> Iterator[str]:
-    """URL of a server of this session; the database in it is "postgres"."""
+@contextlib.contextmanager
+def postgres_server() -> Iterator[Any]:
+    """A real server in a folder of its own, which goes with it; the test is skipped where there is none."""
     pytest.importorskip("psycopg", reason="the extra postgres is not installed")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of a folder for sockets that a session without a desktop lacks
@@ -147,7 +158,14 @@ def postgres_url() -> Iterator[str]:
     folder = Path(tempfile.mkdtemp(prefix="recsys-postgres-"))
     running = server.get_server(folder, cleanup_mode="delete")
     try:
-        yield running.get_uri()
+        yield running
     finally:
         running.cleanup()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def postgres_url() -> Iterator[str]:
+    """URL of a server of this session; the database in it is "postgres"."""
+    with postgres_server() as running:
+        yield running.get_uri()

@@ -1,9 +1,7 @@
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 RECIPE = """
 model = "sasrec"
@@ -28,11 +26,8 @@ source = "a paper"
 
 
 @pytest.fixture(autouse=True)
-def _one_thread() -> Any:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+def _one_thread(one_thread: None) -> None:
+    """As many as the figures are of."""
 
 
 @pytest.fixture

@@ -11,17 +11,10 @@ from typing import Any
 
 import polars as pl
 import pytest
-import torch
 
 from tests.command_line import TINY, call, call_json, start
 
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Any:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

@@ -2,23 +2,15 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 import pytest
-import torch
 
 from tests.command_line import TINY, call, call_json
 
 SETTINGS = ("--set=training.epochs=1", *TINY)
 
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Any:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-import torch
 
 from recsys import Recommender
 from tests.command_line import TINY, call, call_json, start
@@ -19,13 +18,7 @@ from tests.conftest import random_log
 SETTINGS = ("--set=training.epochs=1", *TINY)
 FEATURED = ("--set=encoder.item_parts=id+features", "--item-tags", "kind,maker")
 
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Any:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

