@@ -8,6 +8,7 @@ import errno
 import os
 import signal
 import sys
+import threading
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -47,13 +48,32 @@ class Terminated(KeyboardInterrupt):
 
 @contextmanager
 def ending_on_signals() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP raise `Terminated` inside the block, where nobody else handles them."""
+    """Let SIGTERM and SIGHUP raise `Terminated` inside the block, where nobody else handles them.
+
+    A signal may come while Python runs a finalizer or the callback of a weak reference, out of which nothing
+    can be raised: Python would print a traceback and go on. That signal, SIGINT too, is sent once more.
+    """
 
     def end(number: int, _: Any) -> None:
         # A second one ends the process at once.
         signal.signal(number, signal.SIG_DFL)
         raise Terminated(number)
 
+    def lost(unraisable: "sys.UnraisableHookArgs") -> None:
+        if not issubclass(unraisable.exc_type, KeyboardInterrupt):
+            before(unraisable)
+            return
+        number = signal.SIGINT
+        if isinstance(unraisable.exc_value, Terminated):
+            number = signal.Signals(unraisable.exc_value.number)
+            signal.signal(number, end)
+        # From another thread and a moment later: here it would be lost again.
+        again = threading.Timer(0.002, signal.pthread_kill, (threading.main_thread().ident, number))
+        again.daemon = True
+        again.start()
+
+    before = sys.unraisablehook
+    sys.unraisablehook = lost
     changed = []
     for number in (signal.SIGTERM, getattr(signal, "SIGHUP", None)):
         if number is not None and signal.getsignal(number) == signal.SIG_DFL:
@@ -63,6 +83,7 @@ def ending_on_signals() -> Iterator[None]:
     try:
         yield
     finally:
+        sys.unraisablehook = before
         for number in changed:
             signal.signal(number, signal.SIG_DFL)
 

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +90,41 @@ def test_a_process_that_is_to_end_cleans_up_and_says_so(
     assert signal.getsignal(number) == before
     assert gc.get_threshold() == collecting
     assert not isinstance(sys.stdout, io.TextIOWrapper) or sys.stdout.errors != "backslashreplace"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("times", [1, 3])
+def test_a_signal_that_comes_where_nothing_can_be_raised_is_not_lost(
+    number: signal.Signals, times: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    reached: list[int] = []
+
+    class Held:
+        pass
+
+    def load(*_: Any, **__: Any) -> None:
+        def remove(_: Any) -> None:
+            reached.append(len(reached))
+            if len(reached) == 1:
+                os.kill(os.getpid(), number)
+            time.sleep(1)  # the signal that is sent once more finds the next callback
+
+        for _ in range(times):
+            held = Held()
+            dead = weakref.ref(held, remove)
+            del held
+            assert dead() is None
+        time.sleep(10)
+
+    monkeypatch.setattr(Recommender, "load", load)
+    before = sys.unraisablehook
+    word = "Interrupted" if number == signal.SIGINT else "Terminated"
+    assert _said(capsys, "score", "run", "--out", "parts") == (
+        128 + number,
+        f"{word}; the same command goes on where it stopped.\n",
+    )
+    assert len(reached) == times
+    assert sys.unraisablehook is before
 
 
 @pytest.fixture(scope="module")
