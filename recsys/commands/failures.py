@@ -88,6 +88,19 @@ def ending_on_signals() -> Iterator[None]:
             signal.signal(number, signal.SIG_DFL)
 
 
+def interruption(error: BaseException) -> KeyboardInterrupt | None:
+    """The signal that an exception tells of, None for any other.
+
+    One that comes inside a compiled function which had returned already is wrapped by the interpreter:
+    `SystemError: … returned a result with an exception set`, raised from it.
+    """
+    if isinstance(error, KeyboardInterrupt):
+        return error
+    if isinstance(error, SystemError) and isinstance(error.__cause__, KeyboardInterrupt):
+        return error.__cause__
+    return None
+
+
 def exit_code(error: BaseException, root: Any, command: Any = None, arguments: Sequence[str] = ()) -> int:
     """Say on standard error what happened, in one line, and return the exit code.
 
@@ -103,8 +116,9 @@ def exit_code(error: BaseException, root: Any, command: Any = None, arguments: S
         return 0
     if os.environ.get(DEBUG, "0") not in ("", "0"):
         traceback.print_exception(error)
-    if isinstance(error, KeyboardInterrupt | typer.Abort):
-        return _interrupted(error, command)
+    interrupted = error if isinstance(error, typer.Abort) else interruption(error)
+    if interrupted is not None:
+        return _interrupted(interrupted, command)
     line, code = _explained(error, root, command, arguments)
     print(f"Error: {one_line(line)}", file=sys.stderr)
     return code

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from recsys.commands.failures import afterwards
+from recsys.commands.failures import afterwards, interruption
 from recsys.commands.log_options import Items, TimeZone, chosen, options_of
 from recsys.commands.output import AsJson, Backend, Device, Quiet, print_json, print_result, say
 from recsys.datasets.preparing.options import OPTIONS
@@ -146,8 +146,9 @@ def train(
             report |= {"epochs": len(model.history_), "index": model.index_.kind, "model_sha256": digest}
             write_json(run.report, report)
             model.save_index(run.index)
-    except KeyboardInterrupt:
-        afterwards.set(_after_interrupt(run, fitted))
+    except (KeyboardInterrupt, SystemError) as error:
+        if interruption(error) is not None:
+            afterwards.set(_after_interrupt(run, fitted))
         raise
     say(f"Index: {model.index_.reason}")
     say(f"Written: {out} (weights, report.json, plots/training.png, index/)")
