@@ -32,6 +32,12 @@ def evaluate(
     slices: Annotated[
         bool, typer.Option("--slices", help="Show figures by history length, popularity and hour, too.")
     ] = False,
+    lists: Annotated[
+        bool,
+        typer.Option(
+            "--lists", help="Show what the lists look like, too: novelty, exposure, diversity, calibration."
+        ),
+    ] = False,
     device: Device = "auto",
     backend: Backend = "auto",
     quiet: Quiet = False,
@@ -42,6 +48,8 @@ def evaluate(
     if floor is not None:
         if (vectors, aggregate) != ("embedding", "global"):
             raise ConfigError("--floor ranks without a model: leave out --vectors and --aggregate")
+        if lists:
+            raise ConfigError("--floor makes no lists: leave out --lists")
         from recsys.baselines.evaluating import evaluate_baseline
         from recsys.baselines.registry import baseline_configs
         from recsys.datasets.prepared.store import SequenceStore
@@ -74,4 +82,4 @@ def evaluate(
     report = result.to_json()
     if vectors != "embedding":
         report |= {"vectors": vectors, "aggregate": aggregate}
-    print_result(result, as_json, report, slices=slices)
+    print_result(result, as_json, report, slices=slices, lists=lists)

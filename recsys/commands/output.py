@@ -89,15 +89,22 @@ def print_json(value: dict[str, Any]) -> None:
 
 
 def print_result(
-    result: "EvaluationResult", as_json: bool, report: dict[str, Any], *, slices: bool = False
+    result: "EvaluationResult",
+    as_json: bool,
+    report: dict[str, Any],
+    *,
+    slices: bool = False,
+    lists: bool = False,
 ) -> None:
-    """Print figures, slices if wanted, and protocol as tables, or the report as JSON."""
+    """Print figures, slices and lists' figures if wanted, and protocol as tables, or the report as JSON."""
     if as_json:
         print_json(report)
         return
     tell(result.table())
     if slices:
         tell(result.slice_table())
+    if lists:
+        tell(result.list_table())
     tell(result.describe_protocol())
 
 

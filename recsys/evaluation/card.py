@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from recsys.datasets.prepared.item_features import ItemFeatures
 from recsys.evaluation.protocol import Protocol
 from recsys.evaluation.targets import EvaluationTargets
 
@@ -14,7 +15,13 @@ _TIES = {
 
 
 def protocol_card(
-    protocol: Protocol, meta: Mapping[str, Any], targets: EvaluationTargets, *, n_items: int, seed: int = 0
+    protocol: Protocol,
+    meta: Mapping[str, Any],
+    targets: EvaluationTargets,
+    *,
+    n_items: int,
+    seed: int = 0,
+    features: ItemFeatures | None = None,
 ) -> dict[str, Any]:
     """Describe how the figures of one report were made.
 
@@ -24,6 +31,7 @@ def protocol_card(
         targets: the rows that were ranked.
         n_items: size of the catalog.
         seed: seed of sampled users and negatives.
+        features: by which lists were looked at.
 
     Returns:
         A dict of plain values: JSON in `report.json`, text by `render_card`.
@@ -73,6 +81,7 @@ def protocol_card(
         "repeated_targets": int(targets.repeated.sum()),
         "tie_share": find("tie_share"),
         "tie_orders": None,
+        "list_features": None if features is None else _list_features(features),
         "cold_items_dropped": find("cold_items"),
         "cold_events_dropped": find("cold_events"),
         "cold_items_kept": find("untrained_items"),
@@ -116,6 +125,7 @@ def render_card(card: Mapping[str, Any]) -> str:
         ),
         ("File order", None if tie_share is None else f"decides the target of {tie_share:.1%} of users"),
         ("Tie orders", _tie_orders(card.get("tie_orders"))),
+        ("Lists", card.get("list_features")),
         (
             "Cold items",
             f"{card['cold_items_dropped']:,} dropped with {card['cold_events_dropped'] or 0:,} events"
@@ -130,6 +140,16 @@ def render_card(card: Mapping[str, Any]) -> str:
         ("Warning", card["warning"]),
     ]
     return "\n".join(f"{name + ':':<13} {value}" for name, value in lines if value not in (None, ""))
+
+
+def _list_features(features: ItemFeatures) -> str:
+    """By what the lists' diversity and calibration are told."""
+    parts = []
+    if features.n_tags:
+        parts.append(f"diversity and calibration by {features.n_tags:,} tags")
+    if features.vectors is not None:
+        parts.append(f"diversity by vectors of {features.vector_width:,} numbers")
+    return ", ".join(parts)
 
 
 def _tie_orders(facts: Mapping[str, Any] | None) -> str | None:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from recsys.console.text import table
 from recsys.errors import ArgumentError
 from recsys.evaluation.bootstrap import PairedDifference, paired_difference, stream_of
-from recsys.evaluation.metrics import Floats, check_draws
+from recsys.evaluation.metrics import OF_SEVERAL_TARGETS, Floats, check_draws
 from recsys.evaluation.result import EvaluationResult
 from recsys.evaluation.slices import SLICE_GROUPS, slice_gains
 from recsys.notebook.html import html_table
@@ -164,9 +164,11 @@ def compare(
             )
     seed, resamples = check_draws("seed", seed), check_draws("resamples", resamples, 1)
     _check_same(a, b)
-    # recall is hr where every user has one target.
+    # What says the same as hr and mrr where every user has one target is tested once.
     single = a.rows == a.users
-    shared = [n for n in a.metrics if n in b.per_user and not (single and n.startswith("recall@"))]
+    shared = [
+        n for n in a.metrics if n in b.per_user and not (single and n.split("@")[0] in OF_SEVERAL_TARGETS)
+    ]
     if not shared:
         raise ArgumentError("the results share no metric: evaluate both with the same ks=")
 

@@ -21,6 +21,7 @@ from recsys.evaluation.metrics import (
     check_ks,
     mean_metrics,
     per_user_metrics,
+    serendipity,
 )
 from recsys.evaluation.protocol import Protocol, get_protocol
 from recsys.evaluation.ranking_pass import HiddenFunction, RankTable, rank_catalog, rank_sampled
@@ -29,7 +30,13 @@ from recsys.evaluation.scored import ScoreFunction, rank_scored
 from recsys.evaluation.sharing import Sharing
 from recsys.evaluation.slices import slice_metrics, slice_rows
 from recsys.evaluation.spans import Ints
-from recsys.evaluation.targets import EvaluationTargets, PreparedLog, Split, select_targets
+from recsys.evaluation.targets import (
+    EvaluationTargets,
+    PreparedLog,
+    Split,
+    item_features_of,
+    select_targets,
+)
 from recsys.evaluation.window_bias import BiasFunction
 
 BIAS_NOTE = "The model adds a learned bias to the scores of items in the user's window."
@@ -73,8 +80,8 @@ def evaluate_hidden(
         seed: of the bootstrap, and of sampled users and negatives.
         progress: whether a bar may be drawn (on a terminal, past two seconds).
         users: (M,) int64 users to consider; None for everyone.
-        lists: whether to make top lists for coverage and novelty, a second and third product over the
-            catalog.
+        lists: whether to make top lists for coverage, novelty and what else lists tell, a second and third
+            product over the catalog.
         resamples: bootstrap resamples; 0 leaves the intervals out.
         encoder: the model's name in the report.
         sharing: processes that call this together, rank a part of the users each and get the report of all;
@@ -257,6 +264,10 @@ def summarize(
         seen: mean_metrics(users if seen == headline else per_user(ranks))
         for seen, ranks in table.model.items()
     }
+    lists = {
+        seen: figures | serendipity(table.model[seen], table.popularity[seen], targets.row_offsets, ks)
+        for seen, figures in table.lists.items()
+    }
     rows = slice_rows(targets, np.asarray(store.item_counts()), local_hours(store, targets.request_position))
     return EvaluationResult(
         dataset=store.name,
@@ -270,8 +281,15 @@ def summarize(
         popularity={seen: mean_metrics(per_user(ranks)) for seen, ranks in table.popularity.items()},
         confidence=confidence_intervals(users, generator, resamples=resamples) if resamples else {},
         slices=slice_metrics(table.model[headline], targets.user, rows),
-        lists=table.lists,
-        protocol=protocol_card(protocol, store.meta, targets, n_items=store.n_items, seed=seed),
+        lists=lists,
+        protocol=protocol_card(
+            protocol,
+            store.meta,
+            targets,
+            n_items=store.n_items,
+            seed=seed,
+            features=item_features_of(store) if lists else None,
+        ),
         per_user=users,
         user=targets.user[targets.first_rows],
         ranks=table.model,

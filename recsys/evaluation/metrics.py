@@ -1,10 +1,15 @@
-"""Ranking metrics from the ranks of the targets: HR, recall, NDCG and MRR at k, averaged over users.
+"""Ranking metrics from the ranks of the targets: HR, recall, precision, NDCG, MAP and MRR at k, over users.
 
 Ranks are 1-based. For a user with targets t of rank r(t), T targets in all:
 
 - hr@k = 1 if some r(t) <= k, else 0.
 - recall@k = #{t: r(t) <= k} / T. With one target it equals hr@k.
+- precision@k = #{t: r(t) <= k} / k. With one target it is hr@k / k.
 - mrr@k = 1 / min r(t) if min r(t) <= k, else 0.
+- map@k = sum over r(t) <= k of #{s: r(s) <= r(t)} / r(t), divided by min(T, k), so that the best list has 1
+  (RecBole's; RecTools divides by T). With one target it equals mrr@k.
+- serendipity@k = #{t: r(t) <= k and rp(t) > k} / T with rp(t) the rank by popularity: the part of recall@k
+  that the list of the k most popular items lacks ("useful and unexpected", Ge et al. 2010).
 - ndcg@k = DCG / IDCG, DCG = sum over r(t) <= k of 1 / log2(r(t) + 1) and IDCG = sum over i = 1..min(T, k)
   of 1 / log2(i + 1): the "achievable" ideal, the standard (Järvelin and Kekäläinen 2002, binary gains). With
   one target IDCG is 1. The "constant" ideal always sums over i = 1..k, as RecTools does unless told
@@ -23,6 +28,10 @@ from numpy.typing import ArrayLike, NDArray
 from recsys.errors import ArgumentError
 
 DEFAULT_KS = (1, 5, 10, 20)
+METRICS = ("hr", "recall", "ndcg", "mrr", "precision", "map")
+"""In the order of tables."""
+OF_SEVERAL_TARGETS = ("recall", "precision", "map")
+"""Metrics that say what hr and mrr say where every user has one target."""
 LARGEST_K = 1_000_000
 NdcgIdeal = Literal["achievable", "constant"]
 Floats = NDArray[np.float64]
@@ -68,7 +77,7 @@ def per_user_metrics(
         ndcg_ideal: "achievable" (standard) or "constant" (RecTools' default).
 
     Returns:
-        A dict from "hr@1", ..., "ndcg@20" to (U,) float64.
+        A dict from "hr@1", ..., "map@20" to (U,) float64.
 
     Raises:
         ArgumentError: a rank below 1 or not finite, groups that do not cover the rows, a bad cut-off.
@@ -92,21 +101,63 @@ def per_user_metrics(
     counted = rank <= max(cuts)  # few are: a logarithm costs more than all that is done with it
     discount[counted] = 1.0 / np.log2(rank[counted] + 1.0)
     inverse = 1.0 / best
+    found_by = _found_by(rank, offsets)
     metrics: dict[str, Floats] = {}
     targets = 1 if len(sizes) == len(rank) else sizes
     for k in cuts:
         inside = rank <= k
         reach = np.minimum(targets, k) if ndcg_ideal == "achievable" else k
         metrics[f"hr@{k}"] = (best <= k).astype(np.float64)
-        metrics[f"recall@{k}"] = _reduce(np.add, inside.astype(np.float64), offsets) / targets
+        hits = _reduce(np.add, inside.astype(np.float64), offsets)
+        metrics[f"recall@{k}"] = hits / targets
+        metrics[f"precision@{k}"] = hits / k
         metrics[f"ndcg@{k}"] = _reduce(np.add, np.where(inside, discount, 0.0), offsets) / ideal[reach - 1]
         metrics[f"mrr@{k}"] = np.where(best <= k, inverse, 0.0)
-    return {f"{name}@{k}": metrics[f"{name}@{k}"] for name in ("hr", "recall", "ndcg", "mrr") for k in cuts}
+        gains = _reduce(np.add, np.where(inside, found_by / rank, 0.0), offsets)
+        metrics[f"map@{k}"] = gains / np.minimum(targets, k)
+    return {f"{name}@{k}": metrics[f"{name}@{k}"] for name in METRICS for k in cuts}
+
+
+def serendipity(
+    ranks: Ranks, popularity: Ranks, row_offsets: NDArray[np.int64], ks: Sequence[int]
+) -> dict[str, float]:
+    """Mean over users of serendipity@k for each k; 0.0 where nobody is counted.
+
+    Args:
+        ranks: (R,) 1-based rank of each target.
+        popularity: (R,) the same by popularity.
+        row_offsets: (U+1,) int64 grouping the rows by user, no group empty.
+        ks: cut-offs.
+    """
+    sizes = np.diff(row_offsets)
+    found = {}
+    for k in check_ks(ks):
+        alone = ((ranks <= k) & (popularity > k)).astype(np.float64)
+        found[f"serendipity@{k}"] = (
+            float((_reduce(np.add, alone, row_offsets) / sizes).mean()) if len(sizes) else 0.0
+        )
+    return found
 
 
 def mean_metrics(per_user: dict[str, Floats]) -> dict[str, float]:
     """Average each metric over users; 0.0 where nobody is counted."""
     return {name: float(values.mean()) if len(values) else 0.0 for name, values in per_user.items()}
+
+
+def _found_by(rank: Floats, offsets: NDArray[np.int64]) -> Floats:
+    """(R,) for each target how many of its user's rank as high or higher."""
+    if len(offsets) == len(rank) + 1:
+        return np.ones(len(rank))
+    sizes = np.diff(offsets)
+    owner = np.repeat(np.arange(len(sizes)), sizes)
+    order = np.lexsort((rank, owner))
+    # The last place among equal ranks, within the user.
+    ordered = rank[order]
+    fresh = np.flatnonzero(np.append((np.diff(ordered) != 0) | (np.diff(owner) != 0), True))
+    last = fresh[np.searchsorted(fresh, np.arange(len(rank)))]
+    found = np.empty(len(rank))
+    found[order] = last - offsets[owner] + 1
+    return found
 
 
 def _reduce(operation: np.ufunc, values: Floats, offsets: NDArray[np.int64]) -> Floats:

@@ -19,7 +19,7 @@ from recsys.evaluation.protocol import Protocol, Ties
 from recsys.evaluation.sampled import draw_negatives, rank_first, ranks_among
 from recsys.evaluation.sharing import Sharing, whole
 from recsys.evaluation.spans import Ints
-from recsys.evaluation.targets import EvaluationTargets, PreparedLog
+from recsys.evaluation.targets import EvaluationTargets, PreparedLog, item_features_of
 from recsys.evaluation.window_bias import BiasFunction, ranks_with_bias, top_ids_with_bias
 
 HiddenFunction = Callable[[Ints, EvaluationTargets], Tensor]
@@ -34,7 +34,7 @@ class RankTable:
     Attributes:
         model: (R,) ranks by seen rule.
         popularity: (R,) ranks by seen rule.
-        lists: coverage@k and novelty@k by seen rule; empty if lists were not asked for.
+        lists: figures of the lists by seen rule; empty if lists were not asked for.
     """
 
     model: dict[str, Ranks]
@@ -77,7 +77,7 @@ def rank_catalog(
         targets: the rows.
         protocol: gives the tie rule.
         bias_fn: gives what is added to the scores of items of a batch's windows; None adds nothing.
-        list_ks: cut-offs for coverage and novelty of the top lists; empty leaves the lists out.
+        list_ks: cut-offs for the figures of the top lists; empty leaves the lists out.
         batch_rows: rows ranked at once.
         progress: whether a bar may be drawn.
         sharing: the processes that rank a part each; all get the ranks of all. Lists are then left out.
@@ -88,7 +88,8 @@ def rank_catalog(
     device = item_weight.device
     kept, removed = empty_ranks(targets, protocol), empty_ranks(targets, protocol)
     counts = np.asarray(store.item_counts(), dtype=np.int64)
-    lists = {seen: ListMetrics(counts, list_ks) for seen in ("kept", "removed")} if list_ks else {}
+    features = item_features_of(store)
+    lists = {seen: ListMetrics(counts, list_ks, features) for seen in ("kept", "removed")} if list_ks else {}
     batches = user_batches(targets.row_offsets, batch_rows)
     if sharing is not None:
         batches = batches[sharing.rank :: sharing.size]
@@ -126,9 +127,11 @@ def rank_catalog(
             lists["kept"].update(
                 top_k(states, item_weight, k).ids.cpu().numpy()
                 if window is None
-                else top_ids_with_bias(states, item_weight, window, k)
+                else top_ids_with_bias(states, item_weight, window, k),
+                seen,
             )
-            lists["removed"].update(top_k(states, item_weight, k, _tensors(seen, device)).ids.cpu().numpy())
+            without_seen = top_k(states, item_weight, k, _tensors(seen, device)).ids.cpu().numpy()
+            lists["removed"].update(without_seen, seen)
     return RankTable(
         model={"kept": whole(kept, sharing), "removed": whole(removed, sharing)},
         popularity=popularity_ranks(store, targets, ties=protocol.ties)._asdict(),

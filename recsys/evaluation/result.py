@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from recsys.console.text import table
 from recsys.errors import ArgumentError
 from recsys.evaluation.card import render_card
-from recsys.evaluation.metrics import Ranks
+from recsys.evaluation.metrics import OF_SEVERAL_TARGETS, Ranks
 from recsys.evaluation.slices import SLICE_GROUPS, SLICE_METRICS, SliceRows, Slices
 from recsys.notebook.html import html_table
 
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from recsys.evaluation.comparing import Comparison
 
 Metrics = dict[str, float]
+_LISTS_SHOWN = ("coverage", "novelty")
+"""Figures of lists that stand beneath the metrics; all are in a table of their own."""
 
 
 @dataclass(kw_only=True, slots=True, repr=False)
@@ -30,14 +32,17 @@ class EvaluationResult:
         split: "test" or "valid".
         users: counted users.
         rows: ranked targets.
-        metrics: the headline, hr@k, recall@k, ndcg@k and mrr@k, under the protocol's seen rule.
+        metrics: the headline, hr@k, recall@k, ndcg@k, mrr@k, precision@k and map@k, under the protocol's
+            seen rule.
         metrics_seen_kept: the same with history items left in the ranking; empty if the protocol samples.
         metrics_seen_removed: the same without them (the target stays a candidate).
         popularity: the popularity baseline under "kept" and "removed".
         confidence: 95% percentile interval of each headline metric; empty if not asked for.
         slices: hr@10 and ndcg@10 of the headline by history length, popularity, new or repeated,
             and by local hour of the request where the log tells.
-        lists: coverage@k and novelty@k under "kept" and "removed"; empty if not asked for.
+        lists: coverage@k, novelty@k, gini@k and serendipity@k under "kept" and "removed", and where the log
+            was prepared with them diversity_tags@k and calibration_kl@k by tags and diversity_vectors@k by
+            vectors; empty if not asked for.
         protocol: the protocol card.
         per_user: (U,) float64 headline metrics of each counted user.
         user: (U,) int64 index of each counted user in the store.
@@ -132,7 +137,8 @@ class EvaluationResult:
     def table(self) -> str:
         """Return the figures as text: a line per metric, seen items kept and removed, popularity beside.
 
-        recall@k is left out where every user has one target, as it is then hr@k.
+        recall@k, precision@k and map@k are left out where every user has one target: they are then hr@k,
+        hr@k / k and mrr@k. Of the lists it shows coverage@k and novelty@k; the rest is in `list_table`.
         """
         names, rows = self._grid()
         title = (
@@ -155,6 +161,19 @@ class EvaluationResult:
         ]
         return table(("by", "slice", "targets", *SLICE_METRICS), lines, left=("by", "slice"))
 
+    def list_table(self) -> str:
+        """Return the figures of the lists as text, a line per figure, a column per cut-off and seen rule."""
+        if not self.lists:
+            return "No lists were made: this ranks targets alone."
+        names = list(next(iter(self.lists.values())))
+        ks = sorted({int(name.split("@")[1]) for name in names})
+        rows = []
+        for figure in dict.fromkeys(name.split("@")[0] for name in names):
+            cells = [self.lists[seen].get(f"{figure}@{k}") for seen in self.lists for k in ks]
+            rows.append([figure, *("" if cell is None else f"{cell:.4f}" for cell in cells)])
+        headers = ["list", *(f"{seen} @{k}" for seen in self.lists for k in ks)]
+        return table(headers, rows, left=("list",))
+
     def describe_protocol(self) -> str:
         """Return the protocol card as text."""
         return render_card(self.protocol)
@@ -171,6 +190,8 @@ class EvaluationResult:
             for metric in self._shown_metrics()
         ]
         for metric in next(iter(self.lists.values()), {}):
+            if metric.split("@")[0] not in _LISTS_SHOWN:
+                continue
             figures = [
                 self.lists.get(seen, {}).get(metric) if model else None
                 for seen, model in self._column_kinds()
@@ -187,7 +208,8 @@ class EvaluationResult:
 
     def _shown_metrics(self) -> list[str]:
         single = self.rows == self.users
-        return [metric for metric in self.metrics if not (single and metric.startswith("recall@"))]
+        said = OF_SEVERAL_TARGETS if single else ()
+        return [metric for metric in self.metrics if metric.split("@")[0] not in said]
 
     def _column_kinds(self) -> list[tuple[str, bool]]:
         """(seen rule, whether the model's) of each column; the headline's rule first."""

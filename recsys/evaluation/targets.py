@@ -6,6 +6,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys.datasets.prepared.item_features import ItemFeatures
 from recsys.errors import ArgumentError
 from recsys.evaluation.spans import Ints, expand_spans, span_contains
 
@@ -50,6 +51,11 @@ class PreparedLog(Protocol):
 
     def item_counts(self) -> NDArray[np.int64]:
         """(V,) int64 training events of each item."""
+
+
+def item_features_of(log: PreparedLog) -> ItemFeatures | None:
+    """What a log knows of its items besides their ids; None for one that has nothing of the kind."""
+    return getattr(log, "item_features", None)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

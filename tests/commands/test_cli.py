@@ -52,6 +52,8 @@ def test_evaluate_repeats_the_report(run: Path) -> None:
         "ndcg@3",
         "mrr@3",
         "recall@3",
+        "precision@3",
+        "map@3",
     }
 
 

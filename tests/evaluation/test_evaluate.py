@@ -8,10 +8,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from recsys.datasets.prepared.item_features import ItemFeatures
 from recsys.errors import ArgumentError, DataError
 from recsys.evaluation.evaluate import evaluate_hidden
 from recsys.evaluation.list_metrics import list_metrics
-from recsys.evaluation.metrics import mean_metrics, per_user_metrics
+from recsys.evaluation.metrics import mean_metrics, per_user_metrics, serendipity
+from recsys.evaluation.popularity import popularity_ranks
 from recsys.evaluation.protocol import PROTOCOLS, Protocol
 from recsys.evaluation.targets import EvaluationTargets, select_targets
 
@@ -93,9 +95,12 @@ def test_the_batch_size_changes_no_figure(random_store: Any, protocol: str) -> N
 
 def test_lists_are_those_of_sorting_all_scores(random_store: Any) -> None:
     store = random_store(9)
+    store.item_features = random_features(store.n_items)
     model = Model(store)
-    result = evaluate_hidden(model, model.weight, store, ks=(1, 5))
+    result = evaluate_hidden(model, model.weight, store, ks=(1, 5), batch_rows=7)
     targets = select_targets(store)
+    histories = [store.items[a:b] for a, b in zip(targets.history_start, targets.history_end, strict=True)]
+    read = np.concatenate(histories).astype(np.int64), np.cumsum([0, *map(len, histories)])
     for seen, removed in (("kept", False), ("removed", True)):
         ids = np.full((targets.n_users, 5), -1)
         for row in range(targets.n_rows):
@@ -104,7 +109,28 @@ def test_lists_are_those_of_sorting_all_scores(random_store: Any) -> None:
             pool = [i for i in range(store.n_items) if not removed or i not in history]
             best = sorted(pool, key=lambda i: (-scores[i], i))[:5]
             ids[row, : len(best)] = best
-        assert result.lists[seen] == pytest.approx(list_metrics(ids, store.item_counts(), (1, 5)))
+        expected = list_metrics(ids, store.item_counts(), (1, 5), store.item_features, read)
+        popularity = popularity_ranks(store, targets)._asdict()[seen]
+        expected |= serendipity(result.ranks[seen], popularity, targets.row_offsets, (1, 5))
+        assert result.lists[seen] == pytest.approx(expected)
+    assert {"diversity_tags@5", "diversity_vectors@5", "calibration_kl@5"} <= set(result.lists["kept"])
+    lines = result.list_table().splitlines()
+    assert re.split("  +", lines[0].strip()) == ["list", "kept @1", "kept @5", "removed @1", "removed @5"]
+    (gini,) = (line.split() for line in lines if line.startswith("gini"))
+    assert gini[1:] == [f"{result.lists[seen][f'gini@{k}']:.4f}" for seen in result.lists for k in (1, 5)]
+    assert "calibration by 6 tags, diversity by vectors of 3 numbers" in result.describe_protocol()
+
+
+def random_features(n_items: int) -> ItemFeatures:
+    rng = np.random.default_rng(n_items)
+    counts = rng.integers(0, 3, n_items)
+    return ItemFeatures(
+        tags=np.concatenate([np.sort(rng.choice(6, n, replace=False)) for n in counts]).astype(np.int32),
+        tag_offsets=np.cumsum([0, *counts]),
+        tag_weights=np.repeat(1 / np.sqrt(np.maximum(counts, 1)), counts).astype(np.float32),
+        n_tags=6,
+        vectors=rng.normal(size=(n_items, 3)).astype(np.float16),
+    )
 
 
 def test_a_constant_scorer_does_not_score(random_store: Any) -> None:
@@ -120,7 +146,12 @@ def test_a_scorer_that_knows_the_target_is_perfect(random_store: Any) -> None:
     store = random_store(7)
     weight = torch.eye(store.n_items)
     result = evaluate_hidden(lambda rows, t: weight[torch.from_numpy(t.target[rows])], weight, store)
-    assert set(result.metrics.values()) == {1.0}
+    assert {name for name, value in result.metrics.items() if value != 1.0} == {
+        "precision@5",
+        "precision@10",
+        "precision@20",
+    }
+    assert result.metrics["precision@5"] == pytest.approx(1 / 5)
     assert result.confidence["ndcg@10"] == (1.0, 1.0)
 
 
@@ -168,12 +199,13 @@ def test_the_report_is_plain_json_with_the_promised_keys(random_store: Any) -> N
     report = json.loads(json.dumps(result.to_json(), allow_nan=False))
     assert (report["dataset"], report["encoder"], report["split"]) == ("toy", "sasrec", "test")
     assert report["users"] == result.users
-    assert list(report["metrics"]) == ["hr@10", "recall@10", "ndcg@10", "mrr@10"]
+    metrics = ("hr", "recall", "ndcg", "mrr", "precision", "map")
+    assert list(report["metrics"]) == [f"{name}@10" for name in metrics]
     low, high = report["confidence"]["hr@10"]
     assert low <= report["metrics"]["hr@10"] <= high
     assert report["protocol"]["candidates"] == "full catalog"
     assert set(report["slices"]) == {"history_length", "popularity", "target"}
-    assert set(report["lists"]["kept"]) == {"coverage@10", "novelty@10"}
+    assert set(report["lists"]["kept"]) == {"coverage@10", "novelty@10", "gini@10", "serendipity@10"}
 
 
 @pytest.mark.parametrize("protocol", ["default", "recbole", "rectools"])
@@ -189,7 +221,7 @@ def test_the_table_shows_the_headline_first(random_store: Any, protocol: str) ->
     rule = {"default": "kept", "recbole": "kept", "rectools": "removed"}[protocol]
     assert re.split("  +", headers)[1:3] == [f"seen {rule}", f"95% of {rule}"]
     assert figures[-2:] == [f"{result.popularity[seen]['hr@10']:.4f}" for seen in _rules_of(rule)]
-    assert ("recall@10" in text) == (protocol == "rectools")
+    assert all((f"{name}@10" in text) == (protocol == "rectools") for name in ("recall", "precision", "map"))
     assert "coverage@10" in text
     assert max(map(len, text.splitlines())) <= 80
     assert PROTOCOLS[protocol].name in result.describe_protocol()
@@ -205,6 +237,7 @@ def test_intervals_and_lists_can_be_left_out(random_store: Any) -> None:
     result = evaluate_hidden(model, model.weight, store, lists=False, resamples=0)
     assert result.confidence == {}
     assert result.lists == {}
+    assert "No lists" in result.list_table()
     assert len(result.table().splitlines()) == 14  # title, headers, 3 metrics at 4 cut-offs
 
 

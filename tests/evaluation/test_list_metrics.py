@@ -16,6 +16,18 @@ def test_coverage_and_novelty_by_hand() -> None:
     assert metrics["novelty@2"] == pytest.approx((1 + 2 + 1 + 3 + 3) / 5)
 
 
+def test_exposure_by_hand() -> None:
+    # Times in the first place: 0 0 0 1 2, in both: 0 1 1 1 2. Weights -4 -2 0 2 4, over 5 items.
+    metrics = list_metrics(IDS, COUNTS, (1, 2))
+    assert metrics["gini@1"] == pytest.approx((2 * 1 + 4 * 2) / (5 * 3))
+    assert metrics["gini@2"] == pytest.approx((-2 * 1 + 2 * 1 + 4 * 2) / (5 * 5))
+
+
+def test_exposure_of_one_item_and_of_all_alike() -> None:
+    assert list_metrics(np.zeros((9, 1), dtype=np.int64), COUNTS, (1,))["gini@1"] == pytest.approx(1 - 1 / 5)
+    assert list_metrics(np.arange(5)[:, None], COUNTS, (1,))["gini@1"] == 0
+
+
 def test_batches_add_up_to_the_whole() -> None:
     totals = ListMetrics(COUNTS, (1, 2))
     for row in IDS:
@@ -28,7 +40,11 @@ def test_the_same_list_for_everyone_covers_k_items() -> None:
 
 
 def test_no_recommendation_at_all_gives_zero() -> None:
-    assert list_metrics(np.full((2, 1), -1), COUNTS, (1,)) == {"coverage@1": 0.0, "novelty@1": 0.0}
+    assert list_metrics(np.full((2, 1), -1), COUNTS, (1,)) == {
+        "coverage@1": 0.0,
+        "novelty@1": 0.0,
+        "gini@1": 0.0,
+    }
 
 
 def test_short_lists_and_unknown_ids_are_refused() -> None:
