@@ -31,8 +31,10 @@ WIDTH = 4
 class MemoryEngine:
     """An `Engine` of two categories ("odd" and "even" items) that reads the events of a `MemoryEvents`."""
 
-    def __init__(self, events: "MemoryEvents | None" = None, *, text_ids: bool = False) -> None:
-        self.events, self.text_ids = events, text_ids
+    def __init__(
+        self, events: "MemoryEvents | None" = None, *, text_ids: bool = False, reads_hours: bool = False
+    ) -> None:
+        self.events, self.text_ids, self.reads_hours = events, text_ids, reads_hours
         self.names: dict[int, RawId] = {}
         """Raw ids of items that are called otherwise."""
         self.asked: list[Ask] = []
@@ -116,7 +118,9 @@ class MemoryEngine:
 
     async def clock(self, user: RawId, model: str | None = None) -> dict[str, Any]:
         await self.history(user, model)
-        return {"user": user, "labels": ["odd", "even"], "shares": [[0.5, 0.5]] * 24, "prior": [1 / 24] * 24}
+        hours = [{"hour": hour, "prior": 1 / 24, "shares": [hour / 24, 0.25]} for hour in range(24)]
+        labels = ["odd", "even"]
+        return {"user": user, "kind": "category", "events": 2, "labels": labels, "hours": hours}
 
     async def history(self, user: RawId, model: str | None = None) -> list[tuple[RawId, int | None]]:
         self._named(model)
@@ -209,7 +213,7 @@ class MemoryEngine:
                 ids_are_int=not self.text_ids,
                 user_ids_are_int=not self.text_ids,
                 needs_times=False,
-                reads_request_time=False,
+                reads_request_time=self.reads_hours,
                 loaded=1.0,
                 categories=("even", "odd"),
                 details={"metrics": {"ndcg@10": 0.25}},
@@ -319,11 +323,13 @@ def _same(a: RawId, b: RawId) -> bool:
     return type(a) is type(b) and a == b
 
 
-def memory_service(*, text_ids: bool = False, **settings: Any) -> Service:
+def memory_service(*, text_ids: bool = False, reads_hours: bool = False, **settings: Any) -> Service:
     """A service of both doubles; `settings` as of `ServeSettings`."""
     events = MemoryEvents()
     given = {"models": (("default", "/runs/default", 1.0),)} | settings
-    return Service(ServeSettings(**given), MemoryEngine(events, text_ids=text_ids), events)
+    return Service(
+        ServeSettings(**given), MemoryEngine(events, text_ids=text_ids, reads_hours=reads_hours), events
+    )
 
 
 @asynccontextmanager

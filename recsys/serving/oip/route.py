@@ -47,8 +47,10 @@ class ProtocolRoute(APIRoute):
             try:
                 return await handler(request)
             except RecsysError as error:
-                facts_of(request).error = str(error)
                 status, text = refusal(error)
+                if status >= 500:
+                    # Of the others the client knows the reason; their text may name a user.
+                    facts_of(request).error = str(error)
                 return respond({"status": status, "detail": text}, "/v2")
 
         return answer

@@ -6,7 +6,6 @@ from fastapi import Depends, Query, Request, Response
 
 from recsys.serving.http.ids import model_info, path_id
 from recsys.serving.http.service import Service, service_of
-from recsys.serving.page.ids import path_of
 from recsys.serving.page.rendering import render
 from recsys.serving.page.route_class import page_router
 
@@ -50,9 +49,6 @@ async def _page(request: Request, service: Service, text: str, k: int, model: st
         title=found.title,
         categories=found.categories,
         near=near,
-        path=path_of("items", item),
         count=found.events,
-        k=k,
         info=info,
-        models=engine.models(),
     )

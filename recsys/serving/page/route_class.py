@@ -35,7 +35,9 @@ class PageRoute(APIRoute):
                 return await handler(request)
             except RecsysError as error:
                 found = problem_of(error, in_path=bool(request.path_params or "id" in request.query_params))
-                facts_of(request).error = str(error)
+                if found["status"] >= 500:
+                    # Of the others the reader knows the reason; their text may name a user.
+                    facts_of(request).error = str(error)
                 return error_page(request, found["status"], found["detail"])
             except HTTPException as error:
                 return error_page(request, error.status_code, str(error.detail))

@@ -191,6 +191,6 @@ def test_items_have_neighbours_and_a_name() -> None:
 def test_a_user_has_a_clock() -> None:
     found = ask("GET", "/v1/users/1/clock").json()
     assert found["user"] == 1
-    assert len(found["shares"]) == 24
+    assert [row["hour"] for row in found["hours"]] == list(range(24))
     assert json.dumps(found)
     assert ask("GET", "/v1/users/x/clock").status_code == 404

@@ -2,40 +2,53 @@
 
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from recsys.events.store import Event, RawId
 from recsys.serving.engine.asking import Item
 from recsys.serving.http.keys import new_key
 from recsys.serving.http.service import Service
-from tests.serving.doubles import MemoryEngine, memory_service
+from tests.serving.doubles import MemoryEngine, MemoryEvents, memory_service
 from tests.serving.live import live
 
 webdriver = pytest.importorskip("selenium.webdriver")
 DRIVER, CHROMIUM = shutil.which("chromedriver"), shutil.which("chromium")
 pytestmark = pytest.mark.skipif(not (DRIVER and CHROMIUM), reason="needs chromium and chromedriver")
 HOSTILE = "<img src=x onerror=document.title='struck'>"
+LONG = "W" * 250
+NARROW = 390
+
+
+class HostileEngine(MemoryEngine):
+    """Titles that would run if they were markup, or push everything else off the page."""
+
+    def _item(self, number: int, rank: int) -> Item:
+        return Item(self.raw(number), 1 / number, rank, f"{HOSTILE} {number}{LONG}")
+
+    async def title(self, items: Sequence[RawId], model: str | None = None) -> list[str | None]:
+        return [f"{HOSTILE}{LONG}" for _ in items]
+
+
+def hostile() -> Service:
+    made = memory_service()
+    assert made.events is not None
+    made.events.append([Event(1, 7, 300, type=LONG[:60], request_id=LONG[:120]), Event(LONG, LONG, 300)])
+    return Service(made.settings, HostileEngine(MemoryEvents(), reads_hours=True), made.events)
+
+
+def clocked() -> Service:
+    return memory_service(reads_hours=True)
 
 
 def keyed() -> Service:
     import os
 
     return memory_service(keys=os.environ["PAGE_TEST_KEYS"])
-
-
-class HostileEngine(MemoryEngine):
-    """Titles that would run if they were markup."""
-
-    def _item(self, number: int, rank: int) -> Item:
-        return Item(self.raw(number), 1 / number, rank, f"{HOSTILE} {number}")
-
-
-def hostile() -> Service:
-    made = memory_service()
-    return Service(made.settings, HostileEngine(), made.events)
 
 
 @pytest.fixture(scope="module")
@@ -113,6 +126,26 @@ def test_a_category_and_what_if_change_the_answers(browser: Any, address: str) -
     assert items(browser)[:3] == titles(3, 4, 5)
 
 
+def test_the_hour_is_moved_by_keys(browser: Any) -> None:
+    with live("tests.serving.page.test_browser:clocked") as address:
+        browser.get(f"{address}/ui/users/1")
+        assert browser.find_elements("css selector", ".clock .hand") == []
+        slider = browser.find_element("id", "hour")
+        for hour in range(3):
+            slider.send_keys("\ue014")
+            until(partial(shows_hour, browser, hour))
+        said = browser.find_element("css selector", "#result > p.small")
+        assert "asked at 02:00" in said.text
+        said.find_element("link text", "Address of this list").click()
+        until(lambda: browser.current_url == f"{address}/ui/users/1?hour=2")
+        assert shows_hour(browser, 2)
+        assert browser.find_element("id", "hour").get_property("value") == "2"
+
+
+def shows_hour(browser: Any, hour: int) -> bool:
+    return [each.text for each in browser.find_elements("css selector", ".clock .hour")] == [f"{hour:02d}:00"]
+
+
 def test_keyboard_alone_from_search_to_answers(browser: Any, address: str) -> None:
     browser.get(f"{address}/ui")
     until(lambda: browser.switch_to.active_element.get_attribute("id") == "q")
@@ -127,12 +160,28 @@ def test_keyboard_alone_from_search_to_answers(browser: Any, address: str) -> No
     assert items(browser)[:3] == titles(1, 2, 4)
 
 
-def test_hostile_titles_stay_text(browser: Any) -> None:
+def test_hostile_text_stays_text_and_on_the_page(browser: Any) -> None:
     with live("tests.serving.page.test_browser:hostile") as address:
         browser.get(f"{address}/ui/users/1")
-        assert items(browser)[0] == f"{HOSTILE} 3"
+        assert items(browser)[0] == f"{HOSTILE} 3{LONG}"
         assert browser.find_elements("css selector", "main img") == []
         assert browser.title != "struck"
+        size = {"width": NARROW, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+        browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+        try:
+            for path in ("?q=1", "/users/1?item=4&hour=3", "/items/4", "/events"):
+                browser.get(f"{address}/ui{path}")
+                assert browser.execute_script("return innerWidth") == NARROW
+                assert browser.execute_script(CUT_OFF) == [], path
+        finally:
+            browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+CUT_OFF = (
+    "return [...document.querySelectorAll('body *:not(.unseen)')]"
+    ".filter(e => e.getBoundingClientRect().right > innerWidth + 1).map(e => e.outerHTML)"
+)
+"""Elements that reach beyond the right edge."""
 
 
 def test_log_in_and_out(browser: Any, tmp_path: Path) -> None:

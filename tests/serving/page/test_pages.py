@@ -103,6 +103,13 @@ def test_what_cannot_be_shown_is_a_page_that_says_why(path: str, status: int, sa
     assert "<h1>" in found.text
 
 
+def test_the_log_does_not_name_whom_a_page_was_not_found_of(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO", "recsys.serving"):
+        assert got(memory_service(), "/ui/users/987654").status_code == 404
+    (line,) = caplog.records
+    assert "987654" not in str(vars(line))
+
+
 def test_an_erased_user_is_gone() -> None:
     service = memory_service()
     assert service.events is not None
