@@ -60,6 +60,8 @@ class ShardedStore(SequenceStore):
             if f"{name}.npy" in manifest["files"]
         }
         self.item_features = ItemFeatures.of(path, features, manifest["counts"])
+        self.event_codes = self.request_codes = self.event_weights = self.event_targets = None
+        self.event_columns = None
         self.fingerprint = fingerprint_of(manifest)
         if not self.has_times:
             self.timestamps = None

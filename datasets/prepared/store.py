@@ -3,7 +3,8 @@
 The folder holds ``meta.json`` and, one after the other for all users, ``items.npy`` int32 (N,),
 ``timestamps.npy`` int64 (N,) where the log has times, ``offsets.npy`` int64 (U+1,), ``valid_start.npy`` and
 ``test_start.npy`` int64 (U,); and the vocabularies ``users.parquet`` and ``items.parquet``. Features of
-items, where they were asked for: `recsys.datasets.prepared.item_features.ItemFeatures`.
+items, where they were asked for: `recsys.datasets.prepared.item_features.ItemFeatures`; further columns,
+weights and targets of events: `recsys.datasets.prepared.event_columns`.
 """
 
 import copy
@@ -16,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys.datasets.folders import with_home
+from recsys.datasets.prepared.event_columns import EVENT_ARRAYS, EventColumns, check_event_arrays
 from recsys.datasets.prepared.files import (
     META_FILE,
     check_size,
@@ -36,8 +38,10 @@ _ARRAYS: dict[str, type[np.generic]] = {
     "valid_start": np.int64,
     "test_start": np.int64,
     **FEATURE_ARRAYS,
+    **EVENT_ARRAYS,
 }
-_OPTIONAL = ("timestamps", "utc_offsets", *FEATURE_ARRAYS)
+_OPTIONAL = ("timestamps", "utc_offsets", *FEATURE_ARRAYS, *EVENT_ARRAYS)
+_OF_TWO_AXES = ("item_vectors", "event_codes", "request_codes")
 _VOCABULARIES = ("users.parquet", "items.parquet")
 VERIFY_BYTES = 256 * 2**20
 """Below this size all bytes are compared with their hashes when a dataset is opened."""
@@ -60,6 +64,11 @@ class SequenceStore:
         valid_start: (U,) int64 absolute position of each user's first validation event.
         test_start: (U,) int64 absolute position of each user's first test event.
         item_features: what is known of the items besides their ids, or None.
+        event_codes: (N, E) int32 codes of what came with each event, or None.
+        request_codes: (N, R) int32 codes of what was known before each event, or None.
+        event_weights: (N,) float32 how much each event counts in training, or None where all count alike.
+        event_targets: (N,) bool events that are predicted and tested, or None where all are.
+        event_columns: what the codes mean, or None where there are none.
         fingerprint: hex sha256 over the data (arrays and ids, not titles); equal for equal datasets.
     """
 
@@ -73,6 +82,11 @@ class SequenceStore:
         self.valid_start: NDArray[np.int64] = arrays["valid_start"]
         self.test_start: NDArray[np.int64] = arrays["test_start"]
         self.item_features = ItemFeatures.of(path, arrays, meta["counts"])
+        self.event_codes: NDArray[np.int32] | None = arrays.get("event_codes")
+        self.request_codes: NDArray[np.int32] | None = arrays.get("request_codes")
+        self.event_weights: NDArray[np.float32] | None = arrays.get("event_weights")
+        self.event_targets: NDArray[np.bool_] | None = arrays.get("event_targets")
+        self.event_columns = EventColumns.of(path, meta)
         self.fingerprint = fingerprint(meta)
 
     @classmethod
@@ -116,7 +130,7 @@ class SequenceStore:
         for name, entry in recorded.items():
             check_size(folder / name, entry)
         arrays = {
-            name: map_array(folder / f"{name}.npy", dtype, 2 if name == "item_vectors" else 1)
+            name: map_array(folder / f"{name}.npy", dtype, 2 if name in _OF_TWO_AXES else 1)
             for name, dtype in _ARRAYS.items()
             if f"{name}.npy" in recorded or name not in _OPTIONAL
         }
@@ -305,6 +319,8 @@ class SequenceStore:
                 )
 
     def _check_ranges(self) -> None:
+        arrays = {name: getattr(self, name) for name in EVENT_ARRAYS}
+        check_event_arrays(self.path, arrays, self.event_columns, self.n_events)
         if self.offsets[0] != 0 or self.offsets[-1] != self.n_events or np.any(np.diff(self.offsets) < 0):
             raise DataError(
                 f"{self.path / 'offsets.npy'}: positions do not rise from 0 to {self.n_events};"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys.datasets.prepared.event_columns import columns_digest
 from recsys.datasets.prepared.files import FORMAT, META_FILE, sha256_of
 from recsys.datasets.prepared.item_features import TAGS, tags_digest
 from recsys.datasets.prepared.versions import FORMAT_VERSION
@@ -47,6 +48,8 @@ def write_dataset(
     write_parquet(items, folder / "items.parquet")
     names = [f"{name}.npy" for name in arrays] + ["users.parquet", "items.parquet"]
     ids = {"users": Vocabulary(users).digest(), "items": Vocabulary(items[ITEM]).digest()}
+    if meta.get("event_columns") is not None:
+        ids["event_columns"] = columns_digest(meta["event_columns"])
     if tags is not None:
         write_parquet(tags, folder / TAGS)
         names.append(TAGS)

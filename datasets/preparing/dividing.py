@@ -38,7 +38,8 @@ def divide_events(
     Raises:
         ArgumentError, DataError: the log cannot be split so, or all events of an own part are cold.
     """
-    log = SortedLog(offsets=events.offsets(), timestamps=events.timestamps, stated=events.parts)
+    targets = None if events.values is None else events.values.targets
+    log = SortedLog(offsets=events.offsets(), timestamps=events.timestamps, stated=events.parts, targets=targets)
     division = divide(log, split, config)
     if division.untrained is not None and not np.any(division.parts == TRAIN):
         raise division.untrained

@@ -8,7 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys.datasets.collecting import reading
-from recsys.datasets.reading.logs import PART, ZONE, convert
+from recsys.datasets.preparing.event_options import EventOptions
+from recsys.datasets.preparing.event_values import EventValues, read_values
+from recsys.datasets.reading.logs import PART, ZONE, convert, kept_name
 from recsys.datasets.reading.validate import CheckedLog
 from recsys.datasets.schema import ITEM, POSITION, TIMESTAMP, USER
 from recsys.datasets.splitting.parts import Parts
@@ -35,6 +37,7 @@ class Events:
         zones: (N,) int32, index into ``zone_names``; None unless a column of time zones was asked for.
         zone_names: the distinct values of that column.
         parts: (N,) int8, the part of a split that the log states; None where it states none.
+        values: what else is kept of the events; None where nothing was asked for.
     """
 
     users: NDArray[np.int32]
@@ -46,6 +49,7 @@ class Events:
     zones: NDArray[np.int32] | None = None
     zone_names: tuple[str, ...] = ()
     parts: Parts | None = None
+    values: EventValues | None = None
 
     @property
     def timestamps(self) -> NDArray[np.int64] | None:
@@ -62,7 +66,12 @@ class Events:
 
 
 def load_events(
-    checked: CheckedLog, scratch: Path, *, zone_column: str | None = None, part_column: str | None = None
+    checked: CheckedLog,
+    scratch: Path,
+    *,
+    zone_column: str | None = None,
+    part_column: str | None = None,
+    options: EventOptions | None = None,
 ) -> Events:
     """Read a checked log into arrays, in the log's order.
 
@@ -71,6 +80,7 @@ def load_events(
         scratch: folder for a temporary Parquet copy of a text log, so that it is parsed only once more.
         zone_column: name of a column with each event's time zone, to be kept as codes.
         part_column: name of a column that says train, valid or test.
+        options: what else is kept of the events.
 
     Raises:
         DataError: the log cannot be read any more, or has no such column, or an event without a zone.
@@ -79,9 +89,11 @@ def load_events(
     import polars as pl
 
     raw = checked.raw
-    frame = convert(checked, key=KEY, zone=zone_column, part=part_column)
+    options = options or EventOptions()
+    frame = convert(checked, key=KEY, zone=zone_column, part=part_column, further=options.columns)
     frame = frame.drop(TIMESTAMP if checked.has_times else POSITION)
     further = [name for name, column in ((ZONE, zone_column), (PART, part_column)) if column is not None]
+    further += [kept_name(name) for name in options.columns]
     asked = ["user", "item", KEY, *further]
     with reading(raw.label, raw.path, raw.separator):
         if raw.text:
@@ -114,6 +126,7 @@ def load_events(
         zones=zones,
         zone_names=zone_names,
         parts=parts,
+        values=read_values({name: coded[kept_name(name)] for name in options.columns}, options, raw.label),
     )
 
 
@@ -197,6 +210,7 @@ def _take(events: Events, order: NDArray[np.int64]) -> Events:
         keys=events.keys[order],
         zones=None if events.zones is None else events.zones[order],
         parts=None if events.parts is None else events.parts[order],
+        values=None if events.values is None else events.values.take(order),
     )
 
 

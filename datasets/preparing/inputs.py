@@ -56,10 +56,13 @@ def open_sources(
 def _opened(sources: Sources, options: PrepareOptions) -> tuple[CheckedLog, str | None]:
     zone = zone_column(options.time_zone)
     columns = {} if zone is None else {"zone": zone}
+    part = getattr(options.split_by, "split_column", None)
+    for name in options.events.columns:
+        if name not in (zone, part):
+            columns[f"column {name!r} of events"] = name
     if sources.parts:
         logs = {"train": sources.log.log, **{part: source.log for part, source in sources.parts.items()}}
         return open_parts(logs, options.read, columns=columns), PART
-    part = getattr(options.split_by, "split_column", None)
     if part is not None:
         columns["part"] = part
     return open_log(sources.log.log, options.read, columns=columns), part

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 from recsys.datasets.keywords import check_types, column_names, option, refuse_unknown
+from recsys.datasets.preparing.event_options import EventKeywords, EventOptions
 from recsys.datasets.reading.options import ReadKeywords, ReadOptions
 from recsys.datasets.splitting.options import SplitKeywords, SplitOptions
 from recsys.datasets.splitting.registry import split_config
@@ -127,11 +128,11 @@ class ItemKeywords(TypedDict, total=False):
     keep_cold: bool
 
 
-class PrepareKeywords(ReadKeywords, SplitKeywords, FilterKeywords, ItemKeywords, total=False):
-    """The keywords of all four."""
+class PrepareKeywords(ReadKeywords, SplitKeywords, FilterKeywords, ItemKeywords, EventKeywords, total=False):
+    """The keywords of all five."""
 
 
-OPTIONS = (SplitOptions, FilterOptions, ItemOptions, ReadOptions)
+OPTIONS = (SplitOptions, FilterOptions, ItemOptions, EventOptions, ReadOptions)
 """The dataclasses whose fields `prepare` takes as keywords."""
 
 
@@ -143,6 +144,7 @@ class PrepareOptions:
         read: how the log is read.
         filters: who is kept.
         items: what is taken of the item file.
+        events: what is taken of events besides user, item and time.
         split: name of the split.
         split_by: the split's own configuration.
         time_zone: of the users.
@@ -153,6 +155,7 @@ class PrepareOptions:
     read: ReadOptions
     filters: FilterOptions
     items: ItemOptions
+    events: EventOptions
     split: str
     split_by: Any
     time_zone: str | None
@@ -184,6 +187,7 @@ class PrepareOptions:
             read=ReadOptions(**taken[ReadOptions]),
             filters=FilterOptions(**taken[FilterOptions]),
             items=ItemOptions(**taken[ItemOptions]),
+            events=EventOptions(**taken[EventOptions]),
             split=split,
             split_by=split_by,
             time_zone=time_zone,
@@ -206,6 +210,7 @@ class PrepareOptions:
             "items_sha256": self.sha256.get("items"),
             **{f"{role}_sha256": self.sha256[role] for role in ("valid", "test") if role in self.sha256},
             **self.items.record(self.sha256.get("item_features")),
+            **self.events.record(),
             **self.read.record(),
             **({"shards": self.shards} if self.shards is not None else {}),
         }

@@ -15,7 +15,9 @@ from recsys.datasets.preparing.catalog import build_catalog
 from recsys.datasets.preparing.description import Lengths, Times, describe_events
 from recsys.datasets.preparing.dividing import divide_events
 from recsys.datasets.preparing.event_arrays import event_arrays
+from recsys.datasets.preparing.event_values import code_columns
 from recsys.datasets.preparing.events import (
+    Events,
     count_duplicates,
     keep_events,
     load_events,
@@ -80,7 +82,8 @@ def prepare(
         each: does the pieces of work on shards; None does one after the other in this process.
         options: the fields of `recsys.datasets.splitting.options.SplitOptions` (how the log is split),
             `recsys.datasets.preparing.options.FilterOptions` (who is kept),
-            `recsys.datasets.preparing.options.ItemOptions` (what is taken of the items) and
+            `recsys.datasets.preparing.options.ItemOptions` (what is taken of the items),
+            `recsys.datasets.preparing.event_options.EventOptions` (what else is kept of events) and
             `recsys.datasets.reading.options.ReadOptions` (how the log is read).
 
     Returns:
@@ -189,7 +192,7 @@ def _build(
     item_file = read_item_file(sources.items) if sources.items is not None else None
     metadata = distinct_items(item_file) if item_file is not None else None
     column = zone_column(options.time_zone)
-    events = load_events(checked, folder, zone_column=column, part_column=part_column)
+    events = load_events(checked, folder, zone_column=column, part_column=part_column, options=options.events)
     (folder / "columns.parquet").unlink(missing_ok=True)
     before = {"users": events.user_ids.len(), "items": events.item_ids.len(), "events": len(events.users)}
     events = sort_events(events)
@@ -206,6 +209,8 @@ def _build(
     offsets = events.offsets()
     arrays = event_arrays(events, bounds, options.time_zone)
     training = training_events(bounds, offsets)
+    coded, columns = code_columns(events.values, options.events, training, checked.raw.label)
+    arrays |= coded
     counts = np.bincount(events.items[training], minlength=events.item_ids.len())
     catalog = build_catalog(
         events.item_ids,
@@ -227,6 +232,7 @@ def _build(
         "counts": {
             **describe_events(events, offsets, events.item_ids.len()),
             "duplicate_events": duplicates,
+            **_target_facts(events),
             **catalog.facts,
         },
         "removed": {
@@ -240,6 +246,7 @@ def _build(
         "tie_share": bounds.tie_share,
         "lengths": Lengths.of(offsets).described(),
         "time": times,
+        **({"event_columns": columns} if columns is not None else {}),
         **({"events": exported} if exported is not None else {}),
     }
     write_dataset(
@@ -250,3 +257,9 @@ def _build(
         meta=meta,
         tags=catalog.tags,
     )
+
+
+def _target_facts(events: Events) -> dict[str, int]:
+    """How many events are predicted, where not all are."""
+    targets = None if events.values is None else events.values.targets
+    return {} if targets is None else {"target_events": int(np.count_nonzero(targets))}

@@ -68,13 +68,17 @@ _SAME_EVERYWHERE = ("valid_time", "test_time")
 
 
 def refuse_shards(n_shards: Any, options: PrepareOptions) -> None:
-    """Refuse a number of shards that is none, and splits that look at all users at once.
+    """Refuse a number of shards that is none, splits that look at all users at once, columns of events.
 
     Raises:
-        ArgumentError: either.
+        ArgumentError: any of these.
     """
     if isinstance(n_shards, bool) or not isinstance(n_shards, int) or not 1 <= n_shards <= MOST_SHARDS:
         raise ArgumentError(f"shards={n_shards!r}: give a whole number from 1 to {MOST_SHARDS:,}")
+    if options.events.asked:
+        raise ArgumentError(
+            f"{options.events.asked[0]}= is kept by one dataset alone: leave shards= out, or the columns"
+        )
     if options.split in _BY_USER or getattr(options.split_by, "fold_by", None) == "events":
         return
     if options.split == "k-fold":

@@ -36,6 +36,15 @@ def summary(store: SequenceStore) -> list[str]:
         lines.append(f"items without a training event: {counts['untrained_items']:,} of {store.n_items:,}")
     if "tags" in counts:
         lines.append(f"tags: {counts['tags']:,}, of {counts['items_with_tags']:,} items")
+    columns = store.event_columns
+    for what, described in (
+        ("event columns", () if columns is None else columns.events),
+        ("request columns", () if columns is None else columns.requests),
+    ):
+        if described:
+            lines.append(f"{what}: {', '.join(column.described() for column in described)}")
+    if "target_events" in counts:
+        lines.append(f"events to predict: {counts['target_events']:,} of {store.n_events:,}; the others are context")
     if "vector_width" in counts:
         lines.append(f"vectors of {counts['vector_width']:,}: of {counts['items_with_vectors']:,} items")
     return lines

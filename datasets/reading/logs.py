@@ -164,6 +164,11 @@ def collect_sorted(checked: CheckedLog) -> "pl.DataFrame":
     return frame.sort([USER, "__key"], maintain_order=True).drop("__key")
 
 
+def kept_name(column: str) -> str:
+    """Name in a converted log of a column that is kept as it stands."""
+    return f"__column_{column}"
+
+
 def convert(
     checked: CheckedLog,
     *,
@@ -171,6 +176,7 @@ def convert(
     key: str | None = None,
     zone: str | None = None,
     part: str | None = None,
+    further: Sequence[str] = (),
 ) -> "pl.LazyFrame":
     """Apply a checked log's expressions.
 
@@ -180,6 +186,7 @@ def convert(
         key: name for a column that orders events at the file's own resolution; None for none.
         zone: column of the file to keep as text under the name ZONE; None for none.
         part: column of the file to keep as text under the name PART; None for none.
+        further: columns of the file to keep as they stand, under the names that `kept_name` gives.
     """
     import polars as pl
 
@@ -197,6 +204,7 @@ def convert(
     for column, name in ((zone, ZONE), (part, PART)):
         if column is not None:
             chosen.append(pl.col(column).cast(pl.String).str.strip_chars().alias(name))
+    chosen += [pl.col(name).alias(kept_name(name)) for name in further]
     if others:
         taken = {raw.user, raw.item, raw.time, USER, ITEM, TIMESTAMP, POSITION, key}
         chosen += [pl.col(name) for name in raw.frame.collect_schema().names() if name not in taken]

@@ -35,8 +35,11 @@ def last_n(log: SortedLog, config: LastN) -> Division:
 
 
 def last_events(log: SortedLog, valid: int, test: int) -> Parts:
-    """(N,) int8 parts: of each user with more events the last `test` test, the `valid` before validate."""
-    tested = np.repeat(log.lengths > valid + test, log.lengths)
+    """(N,) int8 parts: of each user with more events the last `test` test, the `valid` before validate.
+
+    Where some events alone may be tested these are counted, and the others go with the one before them.
+    """
+    tested = np.repeat(log.n_targets > valid + test, log.lengths)
     parts = np.full(len(tested), TRAIN, dtype=np.int8)
     from_end = log.from_end
     parts[tested & (from_end < valid + test)] = VALID

@@ -28,11 +28,13 @@ class SortedLog:
         timestamps: (N,) int64 unix seconds, or None for a log of order alone.
         stated: (N,) int8 parts that the log itself names, or None; events are then sorted by part before
             time.
+        targets: (N,) bool, events that may be tested, the others being context; None for all.
     """
 
     offsets: Ints
     timestamps: Ints | None = None
     stated: Parts | None = None
+    targets: NDArray[np.bool_] | None = None
 
     @property
     def lengths(self) -> Ints:
@@ -41,10 +43,19 @@ class SortedLog:
         return lengths
 
     @property
+    def n_targets(self) -> Ints:
+        """(U,) int64 events of each user that may be tested."""
+        return self.lengths if self.targets is None else _count(self.targets, self.offsets)
+
+    @property
     def from_end(self) -> Ints:
-        """(N,) int64 how many events of the user follow."""
-        places: Ints = np.repeat(self.offsets[1:], self.lengths) - np.arange(1, self.offsets[-1] + 1)
-        return places
+        """(N,) int64 how many events that may be tested follow of the user's."""
+        if self.targets is None:
+            places: Ints = np.repeat(self.offsets[1:], self.lengths) - np.arange(1, self.offsets[-1] + 1)
+            return places
+        until = np.cumsum(self.targets)
+        through: Ints = np.concatenate(([0], until))[self.offsets[1:]]
+        return np.repeat(through, self.lengths) - until
 
 
 @dataclass(frozen=True, slots=True, eq=False)

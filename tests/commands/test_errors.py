@@ -50,6 +50,18 @@ def _make(*arguments: object) -> None:
     assert code == 0, err
 
 
+def _with_columns(log: pl.DataFrame) -> pl.DataFrame:
+    """A log with what came with its events."""
+    place = pl.int_range(pl.len())
+    return log.with_columns(
+        pl.when(place % 3 == 0).then(pl.lit("buy")).otherwise(pl.lit("view")).alias("action"),
+        pl.when(place % 2 == 0).then(pl.lit("phone")).otherwise(pl.lit("tv")).alias("device"),
+        pl.lit("").alias("empty"),
+        pl.when(place == 1).then(pl.lit(-1)).otherwise(pl.lit(1)).alias("debt"),
+        pl.lit(0).alias("nothing"),
+    )
+
+
 @pytest.fixture(scope="module")
 def places(tmp_path_factory: pytest.TempPathFactory, log: pl.DataFrame) -> dict[str, str]:
     """Runs, logs and odd files, by the names of the table."""
@@ -81,6 +93,7 @@ def places(tmp_path_factory: pytest.TempPathFactory, log: pl.DataFrame) -> dict[
         "section.toml": "[trainer]\nepochs = 1\n",
         "type.toml": '[encoder]\nd_model = "abc"\n',
         "key.toml": "[training]\nepoch = 1\n",
+        "columns.csv": _with_columns(log).write_csv(),
     }
     columns = "item_id,name,genres,empty,lists,rare,ragged,nan,inf,large,small"
     item = "{0},film {0},Drama|War,,{1},{0}x,{2},{3},{4},{5},{6}"

@@ -1,0 +1,95 @@
+"""What is taken of an event besides user, item and time: the options of a preparation."""
+
+from dataclasses import dataclass
+from typing import Any, TypedDict
+
+from recsys.datasets.keywords import check_types, column_names, option
+from recsys.errors import ArgumentError
+
+__all__ = ["EventKeywords", "EventOptions"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventOptions:
+    """Which further columns of a log are kept, and as what.
+
+    Attributes:
+        event_columns: columns of what came with an event, as a list or with commas between. A model may read
+            them of events that happened, and never of the one to be predicted.
+        request_columns: columns of what is known when an answer is asked for. A model may read them of the
+            event to be predicted. A column may be of both kinds.
+        weight_column: column of how much an event counts in training, 0 or more.
+        target_where: ``column=value`` or ``column=value,value``: these events are predicted and tested; the
+            others are read alone.
+
+    Raises:
+        ArgumentError: a name is empty or stands there twice, or the condition cannot be read.
+    """
+
+    event_columns: Any = option(None, "Columns of what came with an event, with commas between: action,device.")
+    request_columns: Any = option(None, "Columns of what is known when an answer is asked for: device.")
+    weight_column: str | None = option(None, "Column of how much an event counts in training, 0 or more.")
+    target_where: str | None = option(
+        None, "Predict these events alone, the others are context: action=purchase, or action=cart,purchase."
+    )
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        for name in ("event_columns", "request_columns"):
+            column_names(getattr(self, name), name)
+        if self.weight_column is not None and not self.weight_column.strip():
+            raise ArgumentError("weight_column='' names no column")
+        if self.target_where is not None and not (self.where[0] and all(self.where[1])):
+            raise ArgumentError(
+                f"target_where={self.target_where!r} is no condition: write it as column=value, for example"
+                " action=purchase"
+            )
+
+    @property
+    def events(self) -> tuple[str, ...]:
+        """Names of the columns of what came with an event."""
+        return column_names(self.event_columns, "event_columns")
+
+    @property
+    def requests(self) -> tuple[str, ...]:
+        """Names of the columns of what is known when an answer is asked for."""
+        return column_names(self.request_columns, "request_columns")
+
+    @property
+    def where(self) -> tuple[str, tuple[str, ...]]:
+        """The column of the condition, and the values that meet it; empty ones where it cannot be read."""
+        column, _, values = (self.target_where or "").partition("=")
+        return column.strip(), tuple(value.strip() for value in values.split(","))
+
+    @property
+    def asked(self) -> tuple[str, ...]:
+        """The options that ask for something."""
+        names = ("event_columns", "request_columns", "weight_column", "target_where")
+        return tuple(name for name in names if getattr(self, name) is not None)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """All columns of the log that are read, each once."""
+        names = [*self.events, *self.requests]
+        names += [self.weight_column] if self.weight_column is not None else []
+        names += [self.where[0]] if self.target_where is not None else []
+        return tuple(dict.fromkeys(names))
+
+    def record(self) -> dict[str, Any]:
+        """As meta.json holds it; nothing where nothing was asked for."""
+        found: dict[str, Any] = {
+            name: list(getattr(self, role))
+            for name, role in (("event_columns", "events"), ("request_columns", "requests"))
+            if getattr(self, name) is not None
+        }
+        found |= {"weight_column": self.weight_column} if self.weight_column is not None else {}
+        return found | ({"target_where": self.target_where} if self.target_where is not None else {})
+
+
+class EventKeywords(TypedDict, total=False):
+    """The fields of `EventOptions` as keywords."""
+
+    event_columns: Any
+    request_columns: Any
+    weight_column: str | None
+    target_where: str | None
