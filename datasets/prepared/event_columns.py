@@ -69,8 +69,9 @@ class EventColumn:
 
     def record(self) -> dict[str, Any]:
         """As meta.json holds it."""
-        meaning = {"values": list(self.values)} if self.values is not None else {"edges": list(self.edges or ())}
-        return {"name": self.name, **meaning}
+        if self.values is not None:
+            return {"name": self.name, "values": list(self.values)}
+        return {"name": self.name, "edges": list(self.edges or ())}
 
     def described(self) -> str:
         """In a few words."""

@@ -39,7 +39,9 @@ def divide_events(
         ArgumentError, DataError: the log cannot be split so, or all events of an own part are cold.
     """
     targets = None if events.values is None else events.values.targets
-    log = SortedLog(offsets=events.offsets(), timestamps=events.timestamps, stated=events.parts, targets=targets)
+    log = SortedLog(
+        offsets=events.offsets(), timestamps=events.timestamps, stated=events.parts, targets=targets
+    )
     division = divide(log, split, config)
     if division.untrained is not None and not np.any(division.parts == TRAIN):
         raise division.untrained

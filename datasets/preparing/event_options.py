@@ -26,7 +26,7 @@ class EventOptions:
         ArgumentError: a name is empty or stands there twice, or the condition cannot be read.
     """
 
-    event_columns: Any = option(None, "Columns of what came with an event, with commas between: action,device.")
+    event_columns: Any = option(None, "Columns of what came with an event, with commas: action,device.")
     request_columns: Any = option(None, "Columns of what is known when an answer is asked for: device.")
     weight_column: str | None = option(None, "Column of how much an event counts in training, 0 or more.")
     target_where: str | None = option(

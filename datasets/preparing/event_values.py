@@ -1,4 +1,4 @@
-"""Further columns of a log's events: read as words or numbers, and made codes by what training events hold."""
+"""Further columns of a log's events: read as words or numbers, and coded by what training events hold."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -193,8 +193,8 @@ def _column(series: "pl.Series", where: str) -> ColumnValues:
             distinct = words.drop_nulls().unique().sort()
             if len(distinct) > MOST_VALUES:
                 raise DataError(
-                    f"{where} holds {len(distinct):,} distinct values, and {MOST_VALUES:,} are the most: such a"
-                    " column names events or users; leave it out, or group its values"
+                    f"{where} holds {len(distinct):,} distinct values, and {MOST_VALUES:,} are the most: it"
+                    " names events or users; leave it out, or group its values"
                 )
             codes = distinct.search_sorted(words).to_numpy().astype(np.int32)
             codes[words.is_null().to_numpy()] = -1

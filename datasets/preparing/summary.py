@@ -44,7 +44,9 @@ def summary(store: SequenceStore) -> list[str]:
         if described:
             lines.append(f"{what}: {', '.join(column.described() for column in described)}")
     if "target_events" in counts:
-        lines.append(f"events to predict: {counts['target_events']:,} of {store.n_events:,}; the others are context")
+        lines.append(
+            f"events to predict: {counts['target_events']:,} of {store.n_events:,}; the others are context"
+        )
     if "vector_width" in counts:
         lines.append(f"vectors of {counts['vector_width']:,}: of {counts['items_with_vectors']:,} items")
     return lines
