@@ -4,11 +4,13 @@
 130 interrupted; 143 terminated. With `RECSYS_DEBUG=1` the traceback comes before the line.
 """
 
+import _thread
 import errno
 import os
 import signal
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -53,39 +55,57 @@ def ending_on_signals() -> Iterator[None]:
     A signal may come while Python runs a finalizer or the callback of a weak reference, out of which nothing
     can be raised: Python would print a traceback and go on. That signal, SIGINT too, is sent once more.
     """
+    giving_up = False
 
     def end(number: int, _: Any) -> None:
+        if giving_up:
+            _send_soon(number)
+            return
+        if number == signal.SIGINT:
+            raise KeyboardInterrupt
         # A second one ends the process at once.
         signal.signal(number, signal.SIG_DFL)
         raise Terminated(number)
 
     def lost(unraisable: "sys.UnraisableHookArgs") -> None:
+        nonlocal giving_up
         if not issubclass(unraisable.exc_type, KeyboardInterrupt):
-            before(unraisable)
+            hook(unraisable)
             return
-        number = signal.SIGINT
+        giving_up = True  # what comes before this has returned would be lost as well
+        number: int = signal.SIGINT
         if isinstance(unraisable.exc_value, Terminated):
-            number = signal.Signals(unraisable.exc_value.number)
+            number = unraisable.exc_value.number
             signal.signal(number, end)
-        # From another thread and a moment later: here it would be lost again.
-        again = threading.Timer(0.002, signal.pthread_kill, (threading.main_thread().ident, number))
-        again.daemon = True
-        again.start()
+        _send_soon(number)
+        giving_up = False
 
-    before = sys.unraisablehook
+    hook = sys.unraisablehook
     sys.unraisablehook = lost
-    changed = []
-    for number in (signal.SIGTERM, getattr(signal, "SIGHUP", None)):
-        if number is not None and signal.getsignal(number) == signal.SIG_DFL:
+    before: dict[int, Any] = {}
+    theirs: dict[int, Any] = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+    if hasattr(signal, "SIGHUP"):
+        theirs[signal.SIGHUP] = signal.SIG_DFL
+    for number, handler in theirs.items():
+        if signal.getsignal(number) == handler:
             with suppress(ValueError):  # not the main thread
-                signal.signal(number, end)
-                changed.append(number)
+                before[number] = signal.signal(number, end)
     try:
         yield
     finally:
-        sys.unraisablehook = before
-        for number in changed:
-            signal.signal(number, signal.SIG_DFL)
+        sys.unraisablehook = hook
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _send_soon(number: int) -> None:
+    """Send this process's main thread a signal from another thread, a moment later."""
+
+    def send() -> None:
+        time.sleep(0.002)
+        signal.pthread_kill(threading.main_thread().ident or 0, number)
+
+    _thread.start_new_thread(send, ())
 
 
 def interruption(error: BaseException) -> KeyboardInterrupt | None:
