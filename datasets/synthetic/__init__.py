@@ -1,1 +1,5 @@
-"""Logs made by a known rule, so that the best possible score is known."""
+"""Logs made by a known rule, so that the best possible score is known, and logs made like another one."""
+
+from recsys.datasets.synthetic.imitation import like
+
+__all__ = ["like"]
