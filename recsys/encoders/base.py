@@ -14,12 +14,20 @@ from torch import Tensor, nn
 from recsys.config import require
 from recsys.encoders.clock import NO_LOCAL_TIMES, ClockedState, HourHead, InterestClock, UserMemory
 from recsys.encoders.item_tower import ItemInputs, ItemTower
-from recsys.encoders.items import HashedItemEmbedding, ItemEmbedding, make_item_embedding
+from recsys.encoders.items import (
+    HashedItemEmbedding,
+    ItemEmbedding,
+    ShardedItemEmbedding,
+    make_item_embedding,
+)
 from recsys.encoders.later_items import LaterItems
 from recsys.encoders.repeat_bias import RepeatBias
 from recsys.encoders.streams import step_through
 from recsys.errors import ArgumentError, ConfigError
 from recsys.jagged import SequenceBatch
+
+ItemTable = ItemEmbedding | HashedItemEmbedding | ItemTower | ShardedItemEmbedding
+"""What an encoder looks its items up in."""
 
 NO_CLOCK_TO_READ = "encoder.clock is not 'pool': there is no clock to read at another hour"
 
@@ -134,10 +142,10 @@ class SequenceEncoder(nn.Module, ABC):
         require(n_items >= 1, "n_items", n_items, "at least 1")
         self.config: Any = config
         self.n_items = n_items
-        self.item_embedding: ItemEmbedding | HashedItemEmbedding | ItemTower = make_item_embedding(
+        self.item_embedding: ItemTable = make_item_embedding(
             n_items, self.n_extra_items, config.d_model, config.item_hashes, config.item_buckets
         )
-        self.output_embedding: ItemEmbedding | HashedItemEmbedding | ItemTower | None = None
+        self.output_embedding: ItemTable | None = None
         if not config.tie_items:
             self.output_embedding = make_item_embedding(
                 n_items, 0, config.d_model, config.item_hashes, config.item_buckets
@@ -153,7 +161,7 @@ class SequenceEncoder(nn.Module, ABC):
             self.hours = HourHead(config.d_model)
 
     @property
-    def scored_items(self) -> "ItemEmbedding | HashedItemEmbedding | ItemTower":
+    def scored_items(self) -> ItemTable:
         """The table whose vectors score: the input embedding, or the output's own if they are not tied."""
         return self.item_embedding if self.output_embedding is None else self.output_embedding
 
@@ -188,8 +196,8 @@ class SequenceEncoder(nn.Module, ABC):
                 "log with item_vectors=, or leave it out"
             )
 
-        def tower(table: "ItemEmbedding | HashedItemEmbedding | ItemTower") -> ItemTower:
-            assert not isinstance(table, ItemTower)
+        def tower(table: ItemTable) -> ItemTower:
+            assert isinstance(table, ItemEmbedding | HashedItemEmbedding)
             return ItemTower(
                 table,
                 self.n_items,
@@ -252,25 +260,30 @@ class SequenceEncoder(nn.Module, ABC):
     ) -> Iterator[None]:
         """Make vectors of items with features once for all that a `with` block does with them.
 
-        Items that are their ids alone need none of it. Weights must not change inside the block.
+        Of a table in rows over processes the rows are fetched. Items that are their ids alone need none of
+        it. Weights must not change inside the block.
 
         Args:
             seen: (N,) int64 items that the encoder takes in.
             scored: (n,) int64 items that are scored; None for the whole catalog.
             seed: by which a training step leaves out id rows.
         """
-        if not isinstance(self.item_embedding, ItemTower):
+        table = self.item_embedding
+        if not isinstance(table, ItemTower | ShardedItemEmbedding):
             yield
             return
         with ExitStack() as held:
-            if self.output_embedding is not None:
+            if isinstance(table, ShardedItemEmbedding):
+                every = seen if scored is None else torch.cat((seen, scored.reshape(-1)))
+                held.enter_context(table.held(every.to(torch.int64).unique()))
+            elif self.output_embedding is not None:
                 assert isinstance(self.output_embedding, ItemTower)
-                held.enter_context(self.item_embedding.held(seen.unique(), seed))
+                held.enter_context(table.held(seen.unique(), seed))
                 chosen = None if scored is None else scored.unique()
                 held.enter_context(self.output_embedding.held(chosen, seed))
             else:
                 chosen = None if scored is None else torch.cat((seen, scored.reshape(-1))).unique()
-                held.enter_context(self.item_embedding.held(chosen, seed))
+                held.enter_context(table.held(chosen, seed))
             yield
 
     @property

@@ -22,9 +22,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from recsys.encoders.item_projection import Projection
-from recsys.encoders.items import DEVIATION, HashedItemEmbedding, ItemEmbedding, NumberedItems
+from recsys.encoders.items import (
+    DEVIATION,
+    HashedItemEmbedding,
+    ItemEmbedding,
+    NumberedItems,
+    places_among,
+)
 from recsys.encoders.later_items import LaterItems
-from recsys.errors import ArgumentError
 from recsys.kernels.bags import Transposed, bag_vectors, transpose
 from recsys.kernels.embedding import Items, item_vectors
 from recsys.kernels.shared.random_words import LARGEST, row_keys, scaled
@@ -177,17 +182,7 @@ class ItemTower(NumberedItems):
         """
         if self._held is None or self._held[1] is None:
             return ids
-        held = self._held[1]
-        found = torch.searchsorted(held, ids)
-        there = torch.isin(ids, held) if not len(held) else held[found.clamp(max=len(held) - 1)] == ids
-        if ids.device.type == "cuda":  # asking would wait for the GPU at every step
-            torch._assert_async(there.all())
-        elif not bool(there.all()):
-            raise ArgumentError(
-                f"item {int(ids[~there][0])} is not among the {len(held)} whose vectors are held: name it to "
-                "items_held()"
-            )
-        return found
+        return places_among(self._held[1], ids)
 
     def vectors(self, n_items: int) -> Tensor:
         """(V, D) vectors of the catalog; differentiable in training."""

@@ -3,11 +3,14 @@
 The same object is the input embedding and, through `vectors`, the head that scores the catalog.
 """
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from recsys.errors import ArgumentError
 from recsys.kernels.embedding import HashedTable, Items, item_vectors
 
 DEVIATION = 0.02
@@ -47,6 +50,121 @@ class ItemEmbedding(nn.Embedding):
         """Draw the vectors from a normal distribution."""
         with torch.no_grad():
             self.weight.normal_(0.0, DEVIATION, generator=generator)
+
+
+class ShardedItemEmbedding(nn.Module):
+    """Every W-th row of an item table; rows of other processes are at hand inside a `with` block alone.
+
+    Args:
+        table: the whole one, whose rows r, r + W, r + 2 W, ... are copied.
+        first: r, below W.
+        every: W.
+        fetch: gives the rows (n, D) of items (n,), ascending and distinct, whoever has them.
+
+    Attributes:
+        weight: (ceil((V + extra - r) / W), D).
+        sparse: as in `ItemEmbedding`, of the gradient of the rows at hand.
+        first, every: r and W.
+        n_rows: V + extra.
+        at_hand: (n, D) rows of the last block, which have its gradient; None before the first.
+    """
+
+    def __init__(
+        self, table: ItemEmbedding, first: int, every: int, fetch: Callable[[Tensor], Tensor]
+    ) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(table.weight.detach()[first::every].clone())
+        self.sparse = table.sparse
+        self.first, self.every, self.n_rows = first, every, table.num_embeddings
+        self.at_hand: Tensor | None = None
+        self._fetch: Callable[[Tensor], Tensor] | None = fetch
+        self._held: Tensor | None = None
+
+    def n_own(self, n_items: int) -> int:
+        """How many of the first `n_items` rows of the table are here; they are the first ones of `weight`."""
+        return len(range(self.first, n_items, self.every))
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """Vectors of items, (..., D)."""
+        found = item_vectors(self.items, self.places(ids.reshape(-1)), sparse=self.sparse)
+        return found.view(*ids.shape, self.weight.shape[1])
+
+    @property
+    def items(self) -> Tensor:
+        """What sampled losses look vectors up in, by `places`.
+
+        Raises:
+            ArgumentError: outside a block.
+        """
+        if self._held is None or self.at_hand is None:
+            raise ArgumentError(self._told())
+        return self.at_hand
+
+    def places(self, ids: Tensor) -> Tensor:
+        """Where vectors of items stand in `items`.
+
+        Raises:
+            ArgumentError: one is not at hand; on a GPU torch says so instead.
+        """
+        if self._held is None:
+            raise ArgumentError(self._told())
+        return places_among(self._held, ids)
+
+    def vectors(self, n_items: int) -> Tensor:
+        """No process has the vectors of the whole catalog.
+
+        Raises:
+            ArgumentError: always.
+        """
+        raise ArgumentError(self._told())
+
+    @contextmanager
+    def held(self, ids: Tensor) -> Iterator[None]:
+        """Have rows at hand; all processes enter such a block together.
+
+        Args:
+            ids: (n,) int64 items, ascending and distinct. Where a step learns, all have to be looked up.
+
+        Raises:
+            ArgumentError: the training of which this was a part is over.
+        """
+        if self._fetch is None:
+            raise ArgumentError(self._told())
+        rows = self._fetch(ids)
+        self.at_hand = rows.requires_grad_() if torch.is_grad_enabled() else rows
+        self._held = ids
+        try:
+            yield
+        finally:
+            self._held = None
+
+    def close(self) -> None:
+        """Ask nobody for rows any more."""
+        self._fetch = self.at_hand = None
+
+    def _told(self) -> str:
+        return (
+            f"this process has rows {self.first}, {self.first + self.every}, ... of the item table alone "
+            "(training.shard_items): use the model of process 0, or load the run's folder"
+        )
+
+
+def places_among(held: Tensor, ids: Tensor) -> Tensor:
+    """Where items stand among (n,) ascending and distinct ones.
+
+    Raises:
+        ArgumentError: one is not among them; on a GPU torch says so instead.
+    """
+    found = torch.searchsorted(held, ids)
+    there = torch.isin(ids, held) if not len(held) else held[found.clamp(max=len(held) - 1)] == ids
+    if ids.device.type == "cuda":  # asking would wait for the GPU at every step
+        torch._assert_async(there.all())
+    elif not bool(there.all()):
+        raise ArgumentError(
+            f"item {int(ids[~there][0])} is not among the {len(held)} whose vectors are held: name it to "
+            "items_held()"
+        )
+    return found
 
 
 class NumberedItems(nn.Module):

@@ -137,7 +137,7 @@ def evaluate_hidden(
             sharing=sharing,
         )
 
-    result = _evaluate(
+    result = evaluate_ranks(
         rank, store, split, protocol, ks, seed=seed, users=users, resamples=resamples, encoder=encoder
     )
     if bias_fn is not None:
@@ -189,23 +189,41 @@ def evaluate_scores(
             score_fn, store, targets, rules, negatives, batch_rows=batch_rows, progress=progress
         )
 
-    return _evaluate(
+    return evaluate_ranks(
         rank, store, split, protocol, ks, seed=seed, users=users, resamples=resamples, encoder=encoder
     )
 
 
-def _evaluate(
+def evaluate_ranks(
     rank: Callable[[EvaluationTargets, Protocol, tuple[int, ...], np.random.Generator], RankTable],
     store: PreparedLog,
     split: Split,
     protocol: str | Protocol,
     ks: Sequence[int],
     *,
-    seed: int,
-    users: Ints | None,
-    resamples: int,
-    encoder: str,
+    seed: int = 0,
+    users: Ints | None = None,
+    resamples: int = 0,
+    encoder: str = "unknown",
 ) -> EvaluationResult:
+    """Choose the targets, have them ranked, and report.
+
+    Args:
+        rank: called with the targets, the protocol, the cut-offs and a source of negatives; returns the ranks
+            of all rows.
+        store: the prepared log.
+        split: "test" or "valid".
+        protocol: a preset's name or a `Protocol`.
+        ks: cut-offs.
+        seed: of the bootstrap, and of sampled users and negatives.
+        users: (M,) int64 users to consider; None for everyone.
+        resamples: bootstrap resamples; 0 leaves the intervals out.
+        encoder: the model's name in the report.
+
+    Raises:
+        ArgumentError: an argument does not fit.
+        DataError: the split leaves nobody to count.
+    """
     began = time.perf_counter()
     rules = get_protocol(protocol)
     cuts, seed, resamples = check_ks(ks), check_draws("seed", seed), check_draws("resamples", resamples)

@@ -86,7 +86,7 @@ PARTS: Mapping[str, str] = {
     r"data": _NPY,
     r"\.data\.[\w.-]+": rf"{_NPY}|columns\.parquet",
     rf"({_DATA})/shard-\d{{5}}-of-\d{{5}}": _NPY,
-    r"checkpoint": r"\.?(state\.json|tensors-\d+\.safetensors)(\.\w{8})?",
+    r"checkpoint": r"\.?(state\.json|(tensors-\d+(-\d+)?|items-\d+-\d+-\d+-of-\d+)\.safetensors)(\.\w{8})?",
     r"plots": r"\.?(training|user-clock|ndcg-by-hour)\.(png|svg|pdf)(\.\w{8})?",
     r"index": r"(vectors|parts|golden|categories|extra|changes)-[0-9a-f]{12}\.safetensors|manifest\.json"
     r"|\.new-\w+",

@@ -65,11 +65,16 @@ class Settings:
     left_out: tuple[str, ...] = ()
 
     def on(self, n_items: int, device: torch.device, recipe: Recipe) -> "Settings":
-        """These, without a repeat bias of the preset where the loss for so many items samples."""
+        """These, without a repeat bias of the preset where the loss for so many items cannot train it."""
         given = self.encoder.repeat_bias and "repeat_bias" not in recipe.encoder_options
-        if not given or not plan_loss(self.training, n_items, device).sampled:
+        if not given:
             return self
-        line = "The preset's repeat bias is left out: only the full softmax trains it"
+        if plan_loss(self.training, n_items, device).sampled:
+            line = "The preset's repeat bias is left out: only the full softmax trains it"
+        elif self.training.shard_items:
+            line = "The preset's repeat bias is left out: training.shard_items does not go with it"
+        else:
+            return self
         encoder = dataclasses.replace(self.encoder, repeat_bias=0)
         return dataclasses.replace(self, encoder=encoder, left_out=(*self.left_out, line))
 

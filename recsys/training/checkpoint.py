@@ -3,11 +3,12 @@
 Batches, masks and dropout are addressed by (seed, epoch, step), so a checkpoint holds no random
 state: weights, averaged weights, the best weights so far, AdamW's moments, and where training stood.
 
-On disk: ``checkpoint/tensors-<step>.safetensors`` and ``checkpoint/state.json``, which names that file
-and its sha256 and is renamed into place last; the file of an earlier state is removed after.
+On disk: ``checkpoint/tensors-<epoch>-<step>.safetensors`` and ``checkpoint/state.json``, which names that
+file and its sha256 and is renamed into place last; the file of an earlier state is removed after. Rows of an
+item table that lies on W processes are in a file of each, ``items-<epoch>-<step>-<r>-of-<W>.safetensors``.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 from recsys.errors import RunError
 from recsys.files import read_json, replacing, save_tensors, sha256_of, write_json
 from recsys.training.identity import VERSION, Identity, refuse_another, upgraded
+from recsys.training.item_files import ItemFile, load_rows, own_rows
 
 
 @dataclass(slots=True)
@@ -47,6 +49,14 @@ class Progress:
     stopped: bool = False
     history: list[dict[str, Any]] = field(default_factory=list)
 
+    @property
+    def place(self) -> str:
+        """Epochs and optimization steps finished, by which files of a checkpoint are named.
+
+        After the last step of an epoch training stands at two places: before and behind its validation.
+        """
+        return f"{self.epoch}-{self.global_step}"
+
 
 def save_checkpoint(
     folder: Path,
@@ -54,6 +64,7 @@ def save_checkpoint(
     tensors: Mapping[str, Tensor],
     identity: Identity,
     notes: Mapping[str, Any],
+    items: Sequence[ItemFile] = (),
 ) -> None:
     """Write a checkpoint; the earlier one stays valid until this one is whole.
 
@@ -63,33 +74,40 @@ def save_checkpoint(
         tensors: everything to be restored, by name.
         identity: what must be equal for the checkpoint to be resumed (configuration, data).
         notes: what the run wants to find again.
+        items: files of the item table's rows, which are written.
 
     Raises:
         RunError: the disk is full or the folder cannot be written.
     """
-    path = folder / f"tensors-{progress.global_step}.safetensors"
+    path = folder / f"tensors-{progress.place}.safetensors"
     with replacing(path) as temporary:
         save_tensors(tensors, temporary)
     state = {
         "format": VERSION,
         "tensors": path.name,
         "sha256": sha256_of(path),
+        "items": [file.to_json() for file in items],
         "identity": asdict(identity),
         "notes": dict(notes),
         "progress": {name: getattr(progress, name) for name in Progress.__dataclass_fields__},
     }
     write_json(folder / "state.json", state)
-    for other in folder.glob("tensors-*.safetensors"):
-        if other.name != path.name:
-            other.unlink(missing_ok=True)
+    kept = {path.name, *(file.name for file in items)}
+    for pattern in ("tensors-*.safetensors", "items-*.safetensors"):
+        for other in folder.glob(pattern):
+            if other.name not in kept:
+                other.unlink(missing_ok=True)
 
 
-def load_checkpoint(folder: Path, identity: Identity) -> tuple[Progress, dict[str, Tensor]]:
+def load_checkpoint(
+    folder: Path, identity: Identity, rows: tuple[int, int] = (0, 1)
+) -> tuple[Progress, dict[str, Tensor]]:
     """Read the newest checkpoint.
 
     Args:
         folder: the run's ``checkpoint`` folder.
         identity: of the run that wants to go on.
+        rows: (r, W): of the item table the rows r, r + W, ... alone.
 
     Raises:
         RunError: none there, damaged, or made with another configuration or other data.
@@ -107,9 +125,11 @@ def load_checkpoint(folder: Path, identity: Identity) -> tuple[Progress, dict[st
         if not path.exists() or sha256_of(path) != state["sha256"]:
             raise RunError(f"{path}: missing or damaged (its sha256 is not the recorded one); train anew")
         progress = Progress(**state["progress"])
+        items = load_rows(folder, state["items"], *rows)
     except (KeyError, TypeError, AttributeError):
         raise RunError(f"{state_path}: not a checkpoint of this project; the file is damaged") from None
-    return progress, load_file(path)
+    rest = load_file(path)
+    return progress, {**(rest if rows == (0, 1) else own_rows(rest, *rows)), **items}
 
 
 def pack(

@@ -30,6 +30,10 @@ class TrainingConfig:
     accumulate: int = 1
     """Batches whose gradients make one optimization step, weighted by their targets: batch_events times as
     many in the memory of one; 1 or more."""
+    shard_items: bool = False
+    """Whether each of several processes has a part of the item table and of its moments, for catalogs beyond
+    one device. A sampled loss gives the same bits on every number of processes, the full softmax the same to
+    rounding. Not with item_hashes, item_parts, repeat_bias or a head of its own."""
     prefetch: int = 2
     """Batches prepared ahead by a thread; changes no result; 0 prepares each when it is due; 0 or more."""
     loss: Literal["auto", "full", "sampled_softmax", "gbce", "bce", "bpr"] = "auto"

@@ -5,7 +5,7 @@ process had them: a step changes the weights by the same bits on one process and
 """
 
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -133,8 +133,13 @@ class GradientSum:
         return total
 
 
-def check_same_weights(model: nn.Module, processes: Processes) -> None:
+def check_same_weights(model: nn.Module, processes: Processes, *, but: Collection[str] = ()) -> None:
     """Compare the weights of all processes by a checksum (CRC-32).
+
+    Args:
+        model: with the weights of this process.
+        processes: that have the same ones.
+        but: names of weights of which each has a part.
 
     Raises:
         RunError: they differ.
@@ -142,7 +147,9 @@ def check_same_weights(model: nn.Module, processes: Processes) -> None:
     if processes.size == 1:
         return
     found = 0
-    for value in model.state_dict().values():
+    for name, value in model.state_dict().items():
+        if name in but:
+            continue
         found = zlib.crc32(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy(), found)
     all_found = processes.values(found)
     other = next((rank for rank, theirs in enumerate(all_found) if theirs != all_found[0]), None)

@@ -14,7 +14,7 @@ from typing import Any
 
 from recsys.errors import RunError
 
-VERSION = 3
+VERSION = 4
 RESUMABLE = ("epochs", "patience", "prefetch")
 """Settings that may change when a run goes on: the first two say how far, the last changes nothing."""
 
@@ -137,6 +137,7 @@ _LATER_1 = {
     "item_parts": "id",
     "item_id_dropout": 0.0,
     "item_projection": "linear",
+    "shard_items": False,
 }
 """Settings that came since version 1 was begun, and the values at which its digests leave them out."""
 
@@ -166,4 +167,15 @@ def _from_2(state: dict[str, Any], asked: Identity) -> dict[str, Any]:
     return {**state, "format": 3, "identity": {**identity, "encoder": encoder}}
 
 
-STEPS: Mapping[int, Callable[[dict[str, Any], Identity], dict[str, Any]]] = {1: _from_1, 2: _from_2}
+def _from_3(state: dict[str, Any], asked: Identity) -> dict[str, Any]:
+    """Version 3 had whole item tables alone."""
+    identity: Mapping[str, Any] = state["identity"]
+    training = {"shard_items": False, **identity["training"]} if identity["training"] else {}
+    return {**state, "format": 4, "items": [], "identity": {**identity, "training": training}}
+
+
+STEPS: Mapping[int, Callable[[dict[str, Any], Identity], dict[str, Any]]] = {
+    1: _from_1,
+    2: _from_2,
+    3: _from_3,
+}

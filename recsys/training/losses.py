@@ -4,6 +4,7 @@ The full softmax needs nothing but the catalog; a sampled loss costs what the ba
 catalog's size, and is an estimate.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,6 +29,7 @@ from recsys.kernels.sampling import (
     uniform_sampler,
 )
 from recsys.training.config import OWN_NEGATIVES, TrainingConfig
+from recsys.training.precision import as_multiplied
 
 __all__ = ["FULL_LOSS_ITEMS", "LossPlan", "Negatives", "TrainingLoss", "plan_loss"]
 
@@ -156,6 +158,10 @@ class TrainingLoss:
             where neither matters.
         config: of the run.
 
+    Attributes:
+        parallel: mean loss of hidden states (M, D) and targets (M,) that takes the place of the full softmax
+            where the item table lies on several processes; None elsewhere.
+
     Raises:
         ConfigError: the encoder has a repeat bias and the loss samples.
     """
@@ -167,6 +173,7 @@ class TrainingLoss:
                 f"encoder.repeat_bias = {encoder.config.repeat_bias} is learned by the full softmax and the "
                 f"loss is {TITLES[self.plan.name]}: set encoder.repeat_bias = 0, or training.loss = 'full'"
             )
+        self.parallel: Callable[[Tensor, Tensor], Tensor] | None = None
         self._encoder = encoder
         self._config = config
         self._trained = None if store is None else TrainedItems.of(encoder, store)
@@ -234,6 +241,8 @@ class TrainingLoss:
         config, temperature = self._config, self._config.temperature
         if repeats is not None:
             return self._with_repeats(hidden, targets, repeats, sees_later)
+        if negatives is None and self.parallel is not None:
+            return self.parallel(hidden, targets)
         if negatives is None:
             weight, targets = self._catalog(targets)
             return linear_cross_entropy(
@@ -298,13 +307,13 @@ class TrainingLoss:
             reduction="none",
         )
         # The window's logits come from the numbers that the fused loss multiplied.
-        states = _as_multiplied(hidden)
-        keys, wanted = (_as_multiplied(encoder.scored_items(ids)) for ids in (layout.items, targets))
+        states = as_multiplied(hidden)
+        keys, wanted = (as_multiplied(encoder.scored_items(ids)) for ids in (layout.items, targets))
         with torch.autocast(hidden.device.type, enabled=False):
             own = (states * wanted).sum(-1) / temperature
             totals = losses.to(states.dtype) + (1 - smoothing) * own
             if smoothing > 0:
-                totals = totals + smoothing / temperature * (states @ _as_multiplied(weight).mean(0))
+                totals = totals + smoothing / temperature * (states @ as_multiplied(weight).mean(0))
             correction = repeat_correction(
                 states,
                 keys,
@@ -317,11 +326,3 @@ class TrainingLoss:
                 temperature=temperature,
             )
             return (losses + correction).sum() / max(len(targets), 1)
-
-
-def _as_multiplied(x: Tensor) -> Tensor:
-    """Rounded as autocast rounds what is multiplied, and wide again for sums."""
-    device = x.device.type
-    if torch.is_autocast_enabled(device) and x.dtype in (torch.float32, torch.bfloat16, torch.float16):
-        return x.to(torch.get_autocast_dtype(device)).float()
-    return x

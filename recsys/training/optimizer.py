@@ -1,6 +1,7 @@
 """AdamW with decay on matrices alone, on touched rows where gradients are sparse, and the rate's course."""
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -102,11 +103,24 @@ def touched_rows(table: Tensor) -> Tensor | None:
     return table.grad._indices()[0]
 
 
-def clip_gradients(model: nn.Module, largest: float) -> None:
-    """Scale all gradients down to a common norm of at most ``largest``; sparse ones are merged first."""
+def clip_gradients(
+    model: nn.Module,
+    largest: float,
+    *,
+    table: Tensor | None = None,
+    table_norm: Callable[[Tensor], Tensor] | None = None,
+) -> None:
+    """Scale all gradients down to a common norm of at most ``largest``; sparse ones are merged first.
+
+    Args:
+        model: whose gradients these are.
+        largest: norm that they may have.
+        table: parameter of which other processes have rows, too.
+        table_norm: gives the norm of all its rows, called with those of this process.
+    """
     parameters = [p for p in model.parameters() if p.grad is not None]
     sparse = [p for p in parameters if p.grad is not None and p.grad.is_sparse]
-    if not sparse:
+    if not sparse and table is None:
         torch.nn.utils.clip_grad_norm_(parameters, largest)
         return
     values: list[Tensor] = []
@@ -117,6 +131,10 @@ def clip_gradients(model: nn.Module, largest: float) -> None:
             values.append(parameter.grad._values())
         else:
             values.append(parameter.grad)
-    norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(values)))
+    norms = list(torch._foreach_norm(values))
+    for i, parameter in enumerate(parameters):
+        if parameter is table and table_norm is not None:
+            norms[i] = table_norm(values[i])
+    norm = torch.linalg.vector_norm(torch.stack(norms))
     factor = (largest / (norm + 1e-6)).clamp(max=1.0)
     torch._foreach_mul_(values, factor)

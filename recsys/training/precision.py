@@ -3,6 +3,7 @@
 import contextlib
 
 import torch
+from torch import Tensor
 
 from recsys.kernels.cross_entropy import BACKENDS
 from recsys.kernels.linear import narrow_products
@@ -45,6 +46,14 @@ class MixedPrecision:
             cast = self._full_softmax
             return torch.autocast("cpu", dtype=torch.bfloat16) if cast else contextlib.nullcontext()
         return self.encoder()
+
+
+def as_multiplied(x: Tensor) -> Tensor:
+    """Rounded as autocast rounds what is multiplied, and wide again for sums."""
+    device = x.device.type
+    if torch.is_autocast_enabled(device) and x.dtype in (torch.float32, torch.bfloat16, torch.float16):
+        return x.to(torch.get_autocast_dtype(device)).float()
+    return x
 
 
 def _compiled_for_tiles() -> bool:

@@ -4,7 +4,6 @@ import contextlib
 import json
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -15,9 +14,8 @@ from torch import Tensor
 
 from recsys.config import to_dict
 from recsys.datasets.prepared.store import SequenceStore
-from recsys.datasets.times.local_times import require_local_times
 from recsys.encoders.base import SequenceEncoder
-from recsys.errors import ConfigError, DataError, RunError
+from recsys.errors import RunError
 from recsys.files import write_text
 from recsys.training.averaging import WeightAverage
 from recsys.training.checkpoint import Progress, load_checkpoint, pack, save_checkpoint, unpack
@@ -25,33 +23,19 @@ from recsys.training.config import TrainingConfig
 from recsys.training.estimate import Estimate, estimate
 from recsys.training.gradient_sums import GradientSum, check_same_weights
 from recsys.training.identity import Identity
+from recsys.training.item_files import TABLE, ItemFile, own_rows
 from recsys.training.loss_sums import LossSums
-from recsys.training.losses import Negatives, TrainingLoss
-from recsys.training.objectives import Task, make_task
+from recsys.training.losses import TrainingLoss
+from recsys.training.objectives import make_task
 from recsys.training.optimizer import clip_gradients, make_optimizer, set_learning_rate, touched_rows
 from recsys.training.precision import MixedPrecision
 from recsys.training.prefetch import prefetched
+from recsys.training.prepared_batches import Prepared, check_data
 from recsys.training.processes import ALONE, Processes, check_share
 from recsys.training.reporting import SilentReporter
 from recsys.training.shard_plan import Plan, plan_of
+from recsys.training.sharded_items import ShardedItems, check_shardable, clip_with_items
 from recsys.training.validating import VALIDATION_LOSS
-
-COUNTS = {1: "a training event", 2: "two training events"}
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Prepared:
-    """One batch on the host, with everything random that is to happen to it.
-
-    Attributes:
-        task: input and targets.
-        negatives: of a sampled loss.
-        seed: of dropout.
-    """
-
-    task: Task
-    negatives: Negatives | None
-    seed: int
 
 
 class Trainer:
@@ -94,16 +78,7 @@ class Trainer:
         processes: Processes = ALONE,
     ) -> None:
         check_share(config.accumulate, processes.size)
-        if encoder.needs_timestamps and not store.has_times:
-            raise ConfigError(
-                f"{store.path}: the log carries order alone and this encoder reads times; set "
-                "encoder.time_bias = 0, or prepare a log with a timestamp column"
-            )
-        if encoder.needs_local_times:
-            require_local_times(store)
-        least = 2 if encoder.causal else 1
-        if store.most_trained < least:
-            raise DataError(f"{store.path}: no user has {COUNTS[least]}; nothing can be learned")
+        check_data(encoder, store)
         self.encoder = encoder
         self.store = store
         self.config = config
@@ -115,20 +90,45 @@ class Trainer:
         self.notes = dict(notes or {})
         self._epochs_before = epochs_before
         self._processes = processes
-        self._gradients = GradientSum(encoder.parameters(), processes) if processes.size > 1 else None
+        if config.shard_items:
+            check_shardable(encoder, processes.size)
+        self._sharded: ShardedItems | None = None
+        self._items_folder: Path | None = None
         self._resumed = False
         self._device = encoder.device
         self._loss = TrainingLoss(encoder, store, config)
         self._generator = torch.Generator(self._device)
-        self._optimizer = make_optimizer(encoder, config)
-        self._table = encoder.item_embedding.weight
-        lazy = next(n for n, p in encoder.named_parameters() if p is self._table)
-        self._average = WeightAverage(encoder, config.ema_decay, lazy if self._loss.plan.sampled else None)
+        self._hold_weights()
         self._best: dict[str, Tensor] = {}
         self._precision = MixedPrecision(config.amp, self._device, full_softmax=not self._loss.plan.sampled)
 
+    def _hold_weights(self) -> None:
+        """Optimize and average the encoder's parameters as they are now, from the start."""
+        encoder, processes, sampled = self.encoder, self._processes, self._loss.plan.sampled
+        self._optimizer = make_optimizer(encoder, self.config)
+        self._table = encoder.item_embedding.weight
+        lazy = next(n for n, p in encoder.named_parameters() if p is self._table)
+        self._average = WeightAverage(encoder, self.config.ema_decay, lazy if sampled else None)
+        same = [p for p in encoder.parameters() if self._sharded is None or p is not self._table]
+        self._gradients = GradientSum(same, processes) if processes.size > 1 else None
+
+    def share_items(self) -> None:
+        """Keep the rows of this process alone of the item table, where the configuration says so."""
+        processes, config = self._processes, self.config
+        if self._sharded is not None or not config.shard_items or processes.size == 1:
+            return
+        tensors = self.tensors()
+        softmax = None if self._loss.plan.sampled else (config.label_smoothing, config.temperature)
+        self._sharded = ShardedItems(self.encoder, processes, softmax)
+        self._loss.parallel = self._sharded.softmax
+        self._hold_weights()
+        self.start_from(self.progress, own_rows(tensors, processes.rank, processes.size))
+
     def run(self, *, resume: bool = False) -> Progress:
         """Train until early stopping or the last epoch; the encoder then holds the best weights.
+
+        Of an item table that several processes share, process 0 then holds all rows and the others none that
+        can be asked for.
 
         Args:
             resume: go on from the folder's checkpoint.
@@ -140,6 +140,10 @@ class Trainer:
             if self.folder is None:
                 raise RunError("there is no run folder to resume from")
             self.restore(self.folder / "checkpoint")
+        self.share_items()
+        if self._sharded is not None:
+            where = self._processes.tell(None if self.folder is None else str(self.folder / "checkpoint"))
+            self._items_folder = None if where is None else Path(where)
         tables = (self.encoder.item_embedding, self.encoder.scored_items)
         for table in tables:
             table.sparse = self._loss.plan.sampled
@@ -153,6 +157,8 @@ class Trainer:
         elif self._average:
             average = self._average.values(self.progress.global_step)
             self.encoder.load_state_dict(average, strict=False)
+        if self._sharded is not None:
+            self._sharded.put_together()
         self.encoder.eval()
         # Whoever was killed between a checkpoint and this file left it an epoch behind.
         self._write_metrics()
@@ -168,7 +174,9 @@ class Trainer:
         Raises:
             RunError: none there, damaged, or of another configuration, loss or data.
         """
-        progress, tensors = load_checkpoint(checkpoint, self._identity())
+        self.share_items()
+        own = (0, 1) if self._sharded is None else (self._processes.rank, self._processes.size)
+        progress, tensors = load_checkpoint(checkpoint, self._identity(), own)
         # More patience takes up a run that had stopped.
         progress.stopped &= progress.bad_evaluations >= self.config.patience
         self.start_from(progress, tensors)
@@ -199,10 +207,14 @@ class Trainer:
         return self._loss.plan.name
 
     def save_checkpoint(self) -> None:
-        """Write a checkpoint into the folder, as far as training stands."""
+        """Write a checkpoint into the folder, as far as training stands; of shared items each its rows."""
+        tensors: dict[str, Tensor] = self.tensors()
+        files: list[ItemFile] = []
+        if self._sharded is not None and self._items_folder is not None:
+            files, tensors = self._sharded.save(self._items_folder, self.progress.place, tensors)
         if self.folder is not None:
             folder, identity = self.folder / "checkpoint", self._identity()
-            save_checkpoint(folder, self.progress, self.tensors(), identity, self.notes)
+            save_checkpoint(folder, self.progress, tensors, identity, self.notes, files)
 
     def _train(self) -> None:
         plan = self._plan(self.progress.epoch)
@@ -298,17 +310,29 @@ class Trainer:
         """
         self._optimizer.zero_grad(set_to_none=True)
         in_all, losses = max(sum(n_targets), 1), []
-        for prepared in group:
+        sharded = self._sharded
+        for prepared in group if sharded is None else sharded.rounds(group, len(n_targets)):
+            if prepared is None:
+                assert sharded is not None
+                with self._precision.loss():
+                    sharded.idle(1 / in_all)
+                continue
             loss = self._loss_of(prepared)
             scale = prepared.task.n_targets / in_all
             (loss if len(n_targets) == 1 else loss * scale).backward()
             losses.append(loss.detach())
             if self._gradients is not None:
                 self._gradients.take()
+            if sharded is not None:
+                sharded.give_back()
         if self._gradients is not None:
             self._gradients.give(len(n_targets))
+        if sharded is not None:
+            sharded.give()
         sums.add(losses, n_targets)
-        if self.config.gradient_clip:
+        if self.config.gradient_clip and self.config.shard_items:
+            clip_with_items(self.encoder, self.config.gradient_clip, self._table, self._processes)
+        elif self.config.gradient_clip:
             clip_gradients(self.encoder, self.config.gradient_clip)
         step = self.progress.global_step
         set_learning_rate(self._optimizer, self.config, step, done)
@@ -342,7 +366,8 @@ class Trainer:
         self.reporter.epoch_ended(record, progress)
 
     def _checkpoint(self) -> None:
-        check_same_weights(self.encoder, self._processes)
+        parts = () if self._sharded is None else (TABLE,)
+        check_same_weights(self.encoder, self._processes, but=parts)
         self.save_checkpoint()
 
     def _write_metrics(self) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 from recsys.datasets.prepared.sharded_store import ShardedStore
 from recsys.datasets.prepared.store import SequenceStore
 from recsys.encoders.base import SequenceEncoder
+from recsys.encoders.items import ShardedItemEmbedding
 from recsys.evaluation.encoder_functions import bias_function, hidden_function
 from recsys.evaluation.evaluate import evaluate_hidden
 from recsys.evaluation.spans import Ints
@@ -15,9 +16,9 @@ from recsys.evaluation.target_loss import TargetLoss
 from recsys.training.config import TrainingConfig
 from recsys.training.losses import plan_loss
 from recsys.training.processes import ALONE, Processes
+from recsys.training.sharded_ranking import VALIDATION_LOSS, ShardedRanking
 
-VALIDATION_LOSS = "loss"
-"""Name of the validation loss among the metrics."""
+__all__ = ["VALIDATION_LOSS", "validation_metrics"]
 
 
 def validation_metrics(
@@ -29,7 +30,8 @@ def validation_metrics(
     `training.select`. A run with the full softmax is told the validation loss, too: a sampled loss cannot be
     set beside it, and over a large catalog it would take long.
 
-    Several processes rank a part of the users each; the metrics are those of one.
+    Several processes rank a part of the users each, or, where each has a part of the item table, all users
+    among their own items; the metrics are those of one.
     """
     sharing = processes if processes.size > 1 else None
     if not store.has_validation:
@@ -48,6 +50,10 @@ def validation_metrics(
 
     def validate(encoder: SequenceEncoder) -> Mapping[str, float]:
         log, users = asked()
+        if isinstance(encoder.item_embedding, ShardedItemEmbedding):
+            sampled = plan_loss(training, encoder.n_items, encoder.device).sampled
+            ranking = ShardedRanking(encoder, log, processes, with_loss=not sampled)
+            return ranking.metrics((10, training.selection_cutoff), users)
         weight, bias_fn = encoder.item_vectors(), bias_function(encoder, log)
         states = hidden_function(encoder, log)
         loss = None
