@@ -41,8 +41,8 @@ def exact_norm(values: Tensor, processes: Processes = ALONE) -> Tensor:
     total = 0
     for first in range(0, len(flat), CHUNK):
         scaled = flat[first : first + CHUNK].to(torch.float64)
-        squares = torch.ldexp(scaled.square(), torch.tensor(-unit))
-        total += int(squares.round().to(torch.int64).sum())
+        units = scaled.square() * math.ldexp(1.0, -unit)
+        total += int(units.round().to(torch.int64).sum())
     sums = processes.gather(torch.tensor([total]), [1] * processes.size)
     whole = sum(int(part) for part in sums)
     return flat.new_tensor(math.sqrt(math.ldexp(whole, unit)))

@@ -2,7 +2,8 @@
 
     python -m tests.training.processes.sharded OUT RUNS CASE:ACCUMULATE...
 
-Each process writes what it came to as JSON into ``OUT-RANK``. Checkpoints of a case are in a folder of RUNS.
+Each process writes what it came to as JSON into ``OUT-RANK``. RUNS has what one process has stopped. The case
+"fit" is a run that is trained into a folder there.
 """
 
 import contextlib
@@ -21,9 +22,10 @@ from recsys.datasets.preparing.prepare import prepare
 from recsys.encoders import build_encoder, encoder_config
 from recsys.encoders.items import ShardedItemEmbedding
 from recsys.errors import ArgumentError
+from recsys.recommender import Recommender
 from recsys.training.config import TrainingConfig
 from recsys.training.item_files import is_of_rows
-from recsys.training.processes import ALONE, Processes, joined
+from recsys.training.processes import Processes, joined
 from recsys.training.trainer import Trainer
 from recsys.training.validating import validation_metrics
 from tests.conftest import random_log
@@ -36,6 +38,9 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "sasrec, full": ("sasrec", {"loss": "full", "label_smoothing": 0.1, "temperature": 0.7}),
 }
 """Encoder and training options by a name."""
+
+STOPPED = ", stopped"
+"""Behind the name of a case that is stopped within an epoch and taken up."""
 
 
 class Counting:
@@ -64,7 +69,8 @@ def made_trainer(
 ) -> Trainer:
     """A trainer that looks for a checkpoint to write after every step."""
     name, training = CASES[case]
-    config = TrainingConfig(**{**QUICK, "shard_items": True, **training, "accumulate": accumulate, **more})
+    quick = {**QUICK, "batch_events": 88, "shard_items": True}  # 13 or 14 batches: some groups are short
+    config = TrainingConfig(**{**quick, **training, "accumulate": accumulate, **more})
     return Trainer(
         build_encoder(name, store.n_items, encoder_config(name, SMALL)),
         store,
@@ -105,30 +111,41 @@ def held(trainer: Trainer) -> dict[str, list[int]]:
 
 
 def sharded(case: str, accumulate: int, store: SequenceStore, processes: Processes, runs: Path) -> Any:
-    """Train one case: at once, stopped and taken up, and what another number of processes has begun."""
+    """Train one case; on request stopped and taken up, and taken up where one process has stopped."""
+    if not case.endswith(STOPPED):
+        trainer = made_trainer(case, accumulate, store, processes)
+        trainer.run()
+        found: dict[str, Any] = {"at once": outcome(trainer)}
+        if processes.rank:
+            try:
+                trainer.encoder.item_vectors()
+            except ArgumentError as error:
+                found["asked"] = str(error)
+        return found
+    case = case.removesuffix(STOPPED)
+    here = runs / f"stopped-{processes.size}"
     trainer = made_trainer(case, accumulate, store, processes)
-    stopped(trainer, runs / f"{case}-{processes.size}")
-    rows = held(trainer)
-    again = made_trainer(case, accumulate, store, processes)
-    again.restore(runs / f"{case}-{processes.size}" / "checkpoint")
-    assert again.progress.step > 0
-    again.run()
-    found = {"at once": None, "taken up": outcome(again), "held": rows}
-    at_once = made_trainer(case, accumulate, store, processes)
-    at_once.run()
-    found["at once"] = outcome(at_once)
-    if processes.rank:
-        try:
-            at_once.encoder.item_vectors()
-        except ArgumentError as error:
-            found["asked"] = str(error)
-    begun = runs / case / "checkpoint"
-    if begun.exists():
-        other = made_trainer(case, accumulate, store, processes)
-        other.restore(begun)
-        other.run()
-        found["begun by another number"] = outcome(other)
+    stopped(trainer, here)
+    found = {"held": held(trainer)}
+    for name, folder in (("stopped here", here), ("stopped on one process", runs / "stopped-1")):
+        again = made_trainer(case, accumulate, store, processes)
+        again.restore(folder / "checkpoint")
+        assert again.progress.step > 0
+        again.run()
+        found[name] = outcome(again)
     return found
+
+
+def fit(log: str, out: Path) -> None:
+    """Train a run into a folder, by the settings that everybody has but for a small model."""
+    training = {"epochs": 1, "batch_events": 96, "accumulate": 2, "loss": "sampled_softmax"}
+    model = Recommender(
+        "sasrec",
+        encoder_options=SMALL,
+        training_options={**training, "negatives": 100, "shard_items": True},
+        device="cpu",
+    )
+    model.fit(log, out=out)
 
 
 def sent(store: SequenceStore, processes: Processes) -> dict[str, Any]:
@@ -138,9 +155,13 @@ def sent(store: SequenceStore, processes: Processes) -> dict[str, Any]:
     trainer.share_items()
     rows: list[int] = []
     assert trainer._sharded is not None
-    fetch = trainer._sharded.table._fetch
-    assert fetch is not None
-    trainer._sharded.table._fetch = lambda ids: (rows.append(len(ids)), fetch(ids))[1]
+    fetch = trainer._sharded.fetch
+
+    def noted(ids: Tensor) -> Tensor:
+        rows.append(len(ids))
+        return fetch(ids)
+
+    trainer._sharded.table._fetch = noted
     trainer.encoder.item_embedding.sparse = True
     loss, _ = trainer.loss(trainer._plan(0), 0, processes.rank)
     loss.backward()
@@ -159,18 +180,14 @@ def main(out: str, runs: str, *wanted: str) -> None:
         store = made_store(Path(f"{out}-data-{processes.rank}"))
         for one in wanted:
             case, _, accumulate = one.rpartition(":")
-            found[one] = sharded(case, int(accumulate), store, processes, Path(runs))
+            if case != "fit":
+                found[one] = sharded(case, int(accumulate), store, processes, Path(runs))
         found["sent"] = sent(store, processes)
         found["softmax"] = [compared(processes, smoothing) for smoothing in (0.0, 0.2)]
         found["idle"] = idle_compared(processes)
         Path(f"{out}-{processes.rank}").write_text(json.dumps(found), encoding="utf-8")
-
-
-def alone(case: str, accumulate: int, store: SequenceStore, **more: Any) -> dict[str, Any]:
-    """One process with the whole table."""
-    trainer = made_trainer(case, accumulate, store, ALONE, **more)
-    trainer.run()
-    return outcome(trainer)
+    if "fit:2" in wanted:
+        fit(f"{runs}/log.parquet", Path(runs) / "run-2")
 
 
 if __name__ == "__main__":
