@@ -5,7 +5,7 @@
 The weights of ``recsys train`` without a launcher are what every round must come to. A round starts the same
 command on two processes under torchrun and kills one of them at a moment by chance. In the rounds 0, 2, ...
 torchrun starts them again (``--max-restarts 1``); in the others the command is given again with ``--resume``,
-in the rounds 3, 7, ... on one process alone.
+in the rounds 3, 7, ... on one process alone. ``--set`` adds settings or takes the place of those here.
 """
 
 import argparse
@@ -16,6 +16,7 @@ import signal
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,13 +39,15 @@ SETTINGS = (
 )
 
 
-def command(data: str, out: Path, epochs: int) -> list[str]:
+def command(data: str, out: Path, settings: Sequence[str]) -> list[str]:
     """Arguments of Python for the training of every round."""
-    settings = [word for setting in (*SETTINGS, f"training.epochs={epochs}") for word in ("--set", setting)]
+    settings = [word for setting in settings for word in ("--set", setting)]
     return ["-m", "recsys", "train", data, "--out", str(out), "--device", "cpu", "--quiet", *settings]
 
 
-def kills(data: str, rounds: int, epochs: int, folder: Path, seed: int = 0) -> dict[str, Any]:
+def kills(
+    data: str, rounds: int, epochs: int, folder: Path, seed: int = 0, more: Sequence[str] = ()
+) -> dict[str, Any]:
     """Kill so often, and compare.
 
     Args:
@@ -53,6 +56,7 @@ def kills(data: str, rounds: int, epochs: int, folder: Path, seed: int = 0) -> d
         epochs: of each training.
         folder: to work in.
         seed: of the moments.
+        more: settings that are added to `SETTINGS`, or take the place of some.
 
     Returns:
         The sha256 of the weights without a launcher; each round's process, mode, where training stood at the
@@ -60,7 +64,9 @@ def kills(data: str, rounds: int, epochs: int, folder: Path, seed: int = 0) -> d
     """
     rng = np.random.default_rng(seed)
     alone = folder / "alone"
-    run([sys.executable, *command(data, alone, epochs)])
+    named = {entry.partition("=")[0]: entry for entry in (*SETTINGS, f"training.epochs={epochs}", *more)}
+    settings = list(named.values())
+    run([sys.executable, *command(data, alone, settings)])
     wanted = sha256_of(alone / "model.safetensors")
     records = [
         json.loads(line) for line in (alone / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
@@ -71,21 +77,23 @@ def kills(data: str, rounds: int, epochs: int, folder: Path, seed: int = 0) -> d
     while len(found) < rounds:
         number, out = len(found), folder / "run"
         shutil.rmtree(out, ignore_errors=True)
-        facts = _round(data, epochs, out, number, float(rng.uniform(0, seconds)))
+        facts = _round(data, settings, out, number, float(rng.uniform(0, seconds)))
         if facts is None:
             print("the training had ended before the kill; once more", flush=True)
             continue
         facts["same"] = sha256_of(out / "model.safetensors") == wanted
         found.append(facts)
         print(f"round {number}: {facts}", flush=True)
-    return {"sha256": wanted, "epochs": epochs, "rounds": found, "same": sum(f["same"] for f in found)}
+    return {"sha256": wanted, "settings": settings, "epochs": epochs, "rounds": found, "same": sum(f["same"] for f in found)}
 
 
-def _round(data: str, epochs: int, out: Path, number: int, wait: float) -> dict[str, Any] | None:
+def _round(
+    data: str, settings: Sequence[str], out: Path, number: int, wait: float
+) -> dict[str, Any] | None:
     """One kill and what follows; None where training had ended before it."""
     rank, restarts = number // 2 % 2, number % 2 == 0
     options = ("--standalone", "--max-restarts", str(int(restarts)))
-    training = start([*torchrun(2, *options), *command(data, out, epochs)])
+    training = start([*torchrun(2, *options), *command(data, out, settings)])
     state = out / "checkpoint" / "state.json"
     while not state.exists() and training.poll() is None:
         time.sleep(0.05)
@@ -106,7 +114,7 @@ def _round(data: str, epochs: int, out: Path, number: int, wait: float) -> dict[
         size = 1 if number % 4 == 3 else 2
         mode = f"--resume on {size}"
         launcher = [sys.executable] if size == 1 else torchrun(2)
-        run([*launcher, *command(data, out, epochs), "--resume"])
+        run([*launcher, *command(data, out, settings), "--resume"])
     return {"killed": rank, "mode": mode, "seconds": round(wait, 2), "checkpoint_of_epoch": progress["epoch"]}
 
 
@@ -118,10 +126,13 @@ def main() -> int:
     parser.add_argument("data")
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        found = kills(arguments.data, arguments.rounds, arguments.epochs, Path(folder))
+        found = kills(
+            arguments.data, arguments.rounds, arguments.epochs, Path(folder), more=arguments.set
+        )
     print(f"{found['same']} of {arguments.rounds} rounds came to the same bits")
     if arguments.json is not None:
         write_json(arguments.json, {**stamp(), **found})
