@@ -360,6 +360,7 @@ def test_a_checkpoint_of_version_2_goes_on(store: SequenceStore, tmp_path: Path)
     state = json.loads(path.read_text())
     for name in ITEM_SETTINGS:
         del state["identity"]["encoder"][name]
+    del state["identity"]["training"]["shard_items"], state["items"]
     path.write_text(json.dumps({**state, "format": 2}))
     trainer = Trainer(_encoder(store), store, config, folder=tmp_path)
     assert trainer.run(resume=True).epoch == 4
@@ -371,13 +372,13 @@ def _as_version_1(path: Path) -> None:
 
     def digest(settings: dict[str, Any]) -> str:
         left_out = {"tie_items", "norm", "feed_forward", "schedule", "repeat_bias", "select"}
-        left_out |= {"epochs", "patience", "prefetch", *ITEM_SETTINGS}
+        left_out |= {"epochs", "patience", "prefetch", "shard_items", *ITEM_SETTINGS}
         kept = {key: value for key, value in settings.items() if key not in left_out}
         return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
 
     state = json.loads(path.read_text())
     identity = state.pop("identity")
-    del state["notes"]
+    del state["notes"], state["items"]
     fingerprint = {
         "training configuration": digest(identity["training"]),
         "encoder configuration": digest(identity["encoder"]),
