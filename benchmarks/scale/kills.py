@@ -84,12 +84,11 @@ def kills(
         facts["same"] = sha256_of(out / "model.safetensors") == wanted
         found.append(facts)
         print(f"round {number}: {facts}", flush=True)
-    return {"sha256": wanted, "settings": settings, "epochs": epochs, "rounds": found, "same": sum(f["same"] for f in found)}
+    same = sum(facts["same"] for facts in found)
+    return {"sha256": wanted, "settings": settings, "epochs": epochs, "rounds": found, "same": same}
 
 
-def _round(
-    data: str, settings: Sequence[str], out: Path, number: int, wait: float
-) -> dict[str, Any] | None:
+def _round(data: str, settings: Sequence[str], out: Path, number: int, wait: float) -> dict[str, Any] | None:
     """One kill and what follows; None where training had ended before it."""
     rank, restarts = number // 2 % 2, number % 2 == 0
     options = ("--standalone", "--max-restarts", str(int(restarts)))
@@ -130,9 +129,7 @@ def main() -> int:
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        found = kills(
-            arguments.data, arguments.rounds, arguments.epochs, Path(folder), more=arguments.set
-        )
+        found = kills(arguments.data, arguments.rounds, arguments.epochs, Path(folder), more=arguments.set)
     print(f"{found['same']} of {arguments.rounds} rounds came to the same bits")
     if arguments.json is not None:
         write_json(arguments.json, {**stamp(), **found})

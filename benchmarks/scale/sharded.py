@@ -79,7 +79,8 @@ def take_step(n_items: int, counting: Counting) -> dict[str, Any]:
     rng = np.random.default_rng([1, counting.rank])
     # As in a log, some items come often.
     items, targets, negatives = (
-        torch.from_numpy((CATALOGS[0] * rng.random(n) ** 3).astype(np.int64)) for n in (EVENTS, EVENTS, NEGATIVES)
+        torch.from_numpy((CATALOGS[0] * rng.random(n) ** 3).astype(np.int64))
+        for n in (EVENTS, EVENTS, NEGATIVES)
     )
     batch = SequenceBatch.from_lengths(items.numpy(), np.full(EVENTS // 64, 64, dtype=np.int64))
     drawn = Negatives(negatives, torch.zeros(NEGATIVES))
