@@ -79,7 +79,12 @@ def serve(
     queue: Annotated[
         int, typer.Option(min=1, help="Requests that wait in a worker; more are refused.")
     ] = 256,
-    batch: Annotated[int, typer.Option(min=1, help="Requests computed together at most.")] = 64,
+    batch: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Requests computed together at most.", show_default="16 on a CPU, 64 on a GPU"
+        ),
+    ] = None,
     deadline: Annotated[float, typer.Option(help="Seconds until a request that waits is given up.")] = 2.0,
     drain: Annotated[
         float, typer.Option(help="Seconds from SIGTERM, while /readyz says no, until nothing new is taken.")

@@ -220,7 +220,7 @@ class MemoryEngine:
             ),
         )
 
-    def ready(self) -> str | None:
+    def ready(self, coming: int = 0) -> str | None:
         return self.why if self.loaded else "loading"
 
     def heartbeat_age(self) -> float:

@@ -281,8 +281,12 @@ class Engine(Protocol):
         """The models in service, the default first; empty while the first is loading."""
         ...
 
-    def ready(self) -> str | None:
-        """None if requests can be taken, else why not."""
+    def ready(self, coming: int = 0) -> str | None:
+        """None if requests can be taken, else why not.
+
+        Args:
+            coming: requests that will be asked in a moment, beside those that wait.
+        """
         ...
 
     def heartbeat_age(self) -> float:

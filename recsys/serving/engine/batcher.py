@@ -21,6 +21,11 @@ Result = TypeVar("Result")
 
 _BEAT = 0.5
 """Most seconds between two beats of an idle thread."""
+_AT_ONCE = 4
+"""Results that a loop is handed before it looks for what else has come in.
+
+Sending a whole batch's answers in a row would keep those who are refused meanwhile waiting for all of them.
+"""
 
 
 class Batched(NamedTuple, Generic[Result]):
@@ -304,7 +309,7 @@ def _ordinary(error: BaseException) -> Exception:
 
 
 def _resolve(outcomes: "Sequence[_Outcome[Result]]") -> None:
-    """Hand results to the event loops of their callers: each loop is woken once."""
+    """Hand results to the event loops of their callers: each loop is woken once, and takes some at a time."""
     loops: dict[asyncio.AbstractEventLoop, list[_Outcome[Result]]] = {}
     for outcome in outcomes:
         loops.setdefault(outcome[0].get_loop(), []).append(outcome)
@@ -317,10 +322,12 @@ def _resolve(outcomes: "Sequence[_Outcome[Result]]") -> None:
 
 
 def _set(outcomes: "Sequence[_Outcome[Result]]") -> None:
-    for future, outcome in outcomes:
+    for future, outcome in outcomes[:_AT_ONCE]:
         if future.done():
             continue
         if isinstance(outcome, Exception):
             future.set_exception(outcome)
         else:
             future.set_result(outcome)
+    if len(outcomes) > _AT_ONCE:
+        asyncio.get_running_loop().call_soon(_set, outcomes[_AT_ONCE:])

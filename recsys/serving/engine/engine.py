@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from recsys.answering.each import Reading, Request
 from recsys.answering.user_clock import read_user_clock
+from recsys.encoders.devices import choose_device
 from recsys.errors import ArgumentError, RecsysError, UnknownIdError
 from recsys.events.store import EventStore, RawId
 from recsys.recommender import Recommender
@@ -78,7 +79,7 @@ class ServingEngine:
         self._batcher: Batcher[Job, Any] = Batcher(
             Computing(events, settings.cache_bytes - for_answers, self.observer),
             queue=settings.queue,
-            batch=settings.batch,
+            batch=settings.batch or _batch_for(settings.device),
             weight=settings.batch_events,
             observer=self.observer,
         )
@@ -247,12 +248,12 @@ class ServingEngine:
             more = {how: count - before.get(how, 0) for how, count in total.items()}
             self.observer.searched({how: count for how, count in more.items() if count})
 
-    def ready(self) -> str | None:
+    def ready(self, coming: int = 0) -> str | None:
         """None if requests can be taken, else why not; see `Engine.ready`."""
         if self._models.assignment is None:
             return "loading"
         waiting = self._batcher.waiting
-        if waiting >= _CROWDED * self._batcher.room:
+        if waiting + coming >= _CROWDED * self._batcher.room:
             return f"{waiting} requests are waiting"
         return None
 
@@ -384,6 +385,14 @@ class ServingEngine:
     def _served(self, model: str | None) -> Served:
         assignment = self._in_service()
         return (assignment.places[0] if model is None else assignment.named(model)).served
+
+
+def _batch_for(device: str) -> int:
+    """Requests that are computed together where nobody says how many.
+
+    On a CPU 16 of them take no longer each than 64, and whoever comes meanwhile waits for a quarter as long.
+    """
+    return 64 if choose_device(device).type == "cuda" else 16
 
 
 def _weight(job: AskJob) -> int:

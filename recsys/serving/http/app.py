@@ -1,7 +1,7 @@
 """The application of a worker: routes, and what stands around them."""
 
 import secrets
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from importlib import import_module
 from typing import Any
@@ -39,6 +39,25 @@ DIRECT = ("/v1/recommend", "/v1/events")
 """Paths of the routes that `DirectRoutes` answers."""
 
 
+class _Application(FastAPI):
+    """FastAPI's own, with our middlewares before all of its.
+
+    What FastAPI puts around every request is of no use to one that is refused, or answered directly.
+    """
+
+    def put_around(self, middleware: Sequence[Middleware]) -> None:
+        """Let middlewares answer, the first one outermost, before what FastAPI does."""
+        found: Any = super().__call__
+        for own in reversed(middleware):
+            found = own.cls(found, *own.args, **own.kwargs)
+        self._outermost = found
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Answer as ASGI has it."""
+        scope["app"] = self
+        await self._outermost(scope, receive, send)
+
+
 def create_app(
     service: Service, *, salt: str | None = None, lifespan: Callable[[FastAPI], Any] | None = None
 ) -> FastAPI:
@@ -70,15 +89,15 @@ def create_app(
     if settings.cors:
         # Inside the envelope, outside of the keys: a browser asks beforehand without one.
         middleware.insert(1, _cors(settings.cors))
-    app = FastAPI(
+    app = _Application(
         title="recsys",
         version=__version__,
         summary="Sequential recommendations: what comes next, for a user or a history",
         docs_url=None,
         redoc_url=None,
-        middleware=middleware,
         lifespan=lifespan or _nothing,
     )
+    app.put_around(middleware)
     app.state.service, app.state.keys = service, keys
     add_handlers(app)
     for name in ROUTES if not settings.page else (*ROUTES, PAGE):

@@ -1,4 +1,4 @@
-"""No reading of what cannot be answered now: a crowded service says so from the head of a request."""
+"""No work on what cannot be answered now: a crowded service says so before it reads a request."""
 
 from typing import Any
 
@@ -7,30 +7,73 @@ from recsys.serving.http.facts import facts_in
 from recsys.serving.http.problems import problem_of, respond
 from recsys.serving.http.service import Service
 
+MOST_COMING = 64
+"""Requests whose bodies are still to come that are counted as if they waited, at most.
+
+Those that hold a body back must not keep the others out.
+"""
+
 _ASKING = ("/v1/recommend", "/v1/recommend/batch")
+
+
+class _CrowdedError(Exception):
+    """The queue has filled since the request was let in."""
 
 
 class BusyCheck:
     """ASGI middleware: while the engine takes no requests, those with a body are answered by 503 at once.
 
     Reading, parsing and checking bodies on the event loop would take the interpreter from the thread that
-    computes what was taken: the more is refused, the less would be answered.
+    computes what was taken: the more is refused, the less would be answered, and the later. So a request is
+    refused by its head where that can be known, counting those that were let in and whose bodies have not
+    come yet, and else as soon as its body is there, before anybody looks into it.
     """
 
     def __init__(self, app: Any, service: Service) -> None:
         self.app, self.service = app, service
+        self._coming = 0
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Answer 503, or let the app answer."""
-        if scope["type"] == "http" and scope["method"] == "POST" and _asks(scope["path"]):
-            why = self.service.engine.ready()
-            if why is not None:
-                facts = facts_in(scope)
-                facts.refused = "busy"
-                found = problem_of(BusyError(f"{why}: ask again in a second"), facts.request_id)
-                await respond(found, scope["path"])(scope, receive, send)
-                return
-        await self.app(scope, receive, send)
+        if scope["type"] != "http" or scope["method"] != "POST" or not _asks(scope["path"]):
+            await self.app(scope, receive, send)
+            return
+        why = self.service.engine.ready(min(self._coming, MOST_COMING))
+        if why is None:
+            why = await self._let_in(scope, receive, send)
+        if why is not None:
+            facts = facts_in(scope)
+            facts.refused = "busy"
+            found = problem_of(BusyError(f"{why}: ask again in a second"), facts.request_id)
+            await respond(found, scope["path"])(scope, receive, send)
+
+    async def _let_in(self, scope: Any, receive: Any, send: Any) -> str | None:
+        """Let the app answer; why it could not once the body was there, or None."""
+        coming = True
+
+        def came() -> None:
+            nonlocal coming
+            if coming:
+                coming = False
+                self._coming -= 1
+
+        async def receive_first() -> Any:
+            message = await receive()
+            if coming:
+                came()
+                why = self.service.engine.ready()
+                if why is not None:
+                    raise _CrowdedError(why)
+            return message
+
+        self._coming += 1
+        try:
+            await self.app(scope, receive_first, send)
+        except _CrowdedError as error:
+            return str(error)
+        finally:
+            came()
+        return None
 
 
 def _asks(path: str) -> bool:

@@ -5,10 +5,10 @@ from typing import Any
 
 from starlette.requests import ClientDisconnect
 
-from recsys.serving.http.facts import PLACE, Facts, begin
+from recsys.serving.http.facts import PLACE, begin
 from recsys.serving.http.log_lines import RequestLines, log, route_of
 from recsys.serving.http.metrics import Metrics
-from recsys.serving.http.problems import problem, respond
+from recsys.serving.http.problems import fault, respond
 from recsys.serving.http.traffic import Traffic
 
 CSP = (
@@ -62,7 +62,7 @@ class Envelope:
             facts.error = f"{type(error).__name__}: {error}"
             log.exception("fault", extra={"request_id": facts.request_id})
             if status == 0:
-                await _fault(facts, scope, receive, sending)
+                await respond(fault(facts.request_id), scope["path"])(scope, receive, sending)
         finally:
             seconds = time.perf_counter() - facts.began
             self.metrics.in_flight.dec()
@@ -72,10 +72,3 @@ class Envelope:
             self.lines.write(facts, route, method, status, seconds)
             if route.startswith(_COUNTED):
                 self.traffic.answered(seconds, status or 500, facts.batch, facts.cached)
-
-
-async def _fault(facts: Facts, scope: Any, receive: Any, send: Any) -> None:
-    found = problem(
-        500, "the service could not answer; its log says why", kind="fault", request_id=facts.request_id
-    )
-    await respond(found, scope["path"])(scope, receive, send)

@@ -8,8 +8,8 @@ from starlette.requests import ClientDisconnect, Request
 
 Found = TypeVar("Found")
 
-_AFTER = 0.02
-"""Seconds before a client is watched: most answers are there by then, and a watch costs a task."""
+_AFTER = 0.1
+"""Seconds before a client is watched: most answers are there by then, and a watch costs a task and more."""
 
 
 async def unless_left(request: Request, work: Coroutine[Any, Any, Found]) -> Found:

@@ -80,7 +80,8 @@ class BodyLimits:
             raise _Refused(400, "send Content-Length or Transfer-Encoding, not both")
         if length is not None and (not length.isascii() or not length.isdigit()):
             raise _Refused(400, "Content-Length is not a number")
-        if length is not None and int(length[:20]) > most:
+        expected = None if length is None else int(length[:20])
+        if expected is not None and expected > most:
             raise _Refused(413, f"the body takes more than {most} bytes")
         if scope["method"] in _NO_BODY and length in (None, "0") and coding is None:
             return b""
@@ -97,7 +98,8 @@ class BodyLimits:
                     if size > most:
                         raise _Refused(413, f"the body takes more than {most} bytes")
                     parts.append(part)
-                    if not message.get("more_body", False):
+                    # The end of a body of known length would be one message more, and a change of threads.
+                    if not message.get("more_body", False) or (expected is not None and size >= expected):
                         break
         except TimeoutError:
             raise _Refused(408, f"the body took more than {self.seconds:g} seconds") from None

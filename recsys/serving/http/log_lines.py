@@ -11,6 +11,7 @@ from pythonjsonlogger.json import JsonFormatter
 
 from recsys.events.store import RawId
 from recsys.serving.http.facts import Facts
+from recsys.serving.http.line_writer import LineWriter
 
 LOGGER = "recsys.serving"
 ROW = "recsys_row"
@@ -101,7 +102,9 @@ def _first(record: logging.LogRecord) -> dict[str, Any]:
 
 def write_json_lines(stream: TextIO | None = None) -> None:
     """Let the service's log go to a stream, standard output for None, as JSON lines."""
-    handler = logging.StreamHandler(sys.stdout if stream is None else stream)
+    for before in log.handlers:
+        before.close()
+    handler = LineWriter(sys.stdout if stream is None else stream)
     handler.setFormatter(_Lines("%(message)s"))
     log.handlers[:] = [handler]
     log.setLevel(logging.INFO)

@@ -122,11 +122,22 @@ def add_handlers(app: FastAPI) -> None:
     app.add_exception_handler(RecsysError, _library)
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(RequestValidationError, _validation)
+    app.add_exception_handler(Exception, _fault)
 
 
 async def answer_error(request: Request, error: RecsysError | HTTPException) -> Response:
     """What such an error is answered by, for routes that no app stands around."""
     return await (_library if isinstance(error, RecsysError) else _http)(request, error)
+
+
+def fault(request_id: str) -> dict[str, Any]:
+    """The problem of a request that the service is to blame for."""
+    return problem(500, "the service could not answer; its log says why", kind="fault", request_id=request_id)
+
+
+async def _fault(request: Request, error: Exception) -> Response:
+    # The error itself goes on to the envelope, which logs it.
+    return respond(fault(facts_of(request).request_id), request.url.path)
 
 
 def _field(error: RecsysError) -> str | None:

@@ -350,3 +350,26 @@ def test_an_end_that_does_not_come_leaves_nobody_waiting(doubling: Doubling) -> 
 
     doubling.run(ask())
     assert doubling.seen == [[0]]
+
+
+def test_whoever_comes_meanwhile_does_not_wait_for_a_whole_batch_of_answers(doubling: Doubling) -> None:
+    order: list[str] = []
+
+    async def answered(number: int) -> None:
+        await doubling.batcher.ask(number, seconds=20)
+        order.append("answer")
+        if len(order) == 1:
+            # As a refusal does: it is ready once the first answer has gone out.
+            asyncio.get_running_loop().call_soon(order.append, "refusal")
+
+    async def ask() -> None:
+        first = await doubling.held()
+        others = [asyncio.create_task(answered(2 * n)) for n in range(40)]
+        await _waiting(doubling.batcher, 40)
+        doubling.gate.set()
+        await asyncio.gather(first, *others)
+
+    doubling.run(ask())
+    assert order.count("answer") == 40
+    assert doubling.seen[1:] == [[2 * n for n in range(40)]]
+    assert order.index("refusal") < 10

@@ -3,7 +3,6 @@
 import asyncio
 import io
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,6 @@ from recsys.errors import ArgumentError
 from recsys.serving.engine.asking import BusyError, DeadlineError
 from recsys.serving.http import app as application
 from recsys.serving.http.keys import new_key
-from recsys.serving.http.log_lines import log, write_json_lines
 from tests.serving.doubles import MemoryEngine, MemoryEvents, asking, memory_service
 
 ASKED: dict[str, tuple[str, Any]] = {
@@ -38,15 +36,6 @@ ASKED: dict[str, tuple[str, Any]] = {
     "odd events": ("/v1/events", {"events": [1]}),
     "missing": ("/v1/events", {}),
 }
-
-
-@pytest.fixture
-def lines() -> Iterator[io.StringIO]:
-    stream = io.StringIO()
-    before = log.handlers[:], log.level, log.propagate
-    write_json_lines(stream)
-    yield stream
-    log.handlers[:], log.level, log.propagate = before
 
 
 def _seen(stream: io.StringIO, path: str, content: bytes, service: Any, **headers: str) -> Any:

@@ -3,8 +3,6 @@
 import asyncio
 import io
 import json
-import logging
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,22 +11,9 @@ import pytest
 from recsys.errors import RecsysError
 from recsys.serving.engine.observing import Observer
 from recsys.serving.http.keys import new_key
-from recsys.serving.http.log_lines import log, write_json_lines
 from recsys.serving.http.metrics import Metrics
 from recsys.serving.http.service import Service
 from tests.serving.doubles import MemoryEngine, asking, memory_service
-
-
-@pytest.fixture
-def lines() -> Iterator[io.StringIO]:
-    stream = io.StringIO()
-    before = log.handlers[:], log.level, log.propagate
-
-    raising = logging.raiseExceptions
-    write_json_lines(stream)
-    yield stream
-    log.handlers[:], log.level, log.propagate = before
-    logging.raiseExceptions = raising
 
 
 def rows(stream: io.StringIO) -> list[dict[str, Any]]:

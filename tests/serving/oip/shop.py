@@ -55,7 +55,7 @@ class RingEngine:
     def models(self) -> tuple[ModelInfo, ...]:
         return self.infos
 
-    def ready(self) -> str | None:
+    def ready(self, coming: int = 0) -> str | None:
         return self.why_not
 
     def heartbeat_age(self) -> float:
