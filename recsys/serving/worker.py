@@ -40,9 +40,9 @@ _SAMPLE_SECONDS = 1.0
 _SWITCH_SECONDS = 0.0001
 """How long a thread may keep the interpreter while another one waits for it.
 
-The thread that computes lets go of it for every operation on tensors, and has to have it back after each. Beside
-a busy event loop, or a model that is loaded, each of a request's many operations waits that long: by 1 ms a
-request of 3 ms was measured to take 17, by this 3.
+The thread that computes lets go of it for every operation on tensors, and has to have it back after each.
+Beside a busy event loop, or a model that is loaded, each of a request's many operations waits that long: by
+1 ms a request of 3 ms was measured to take 17, by this 3.
 """
 _END_SECONDS = 10.0
 _LOOK_SECONDS = 0.05

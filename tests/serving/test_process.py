@@ -171,21 +171,29 @@ def test_a_worker_that_is_killed_is_replaced_and_metrics_are_of_all(run: Path) -
         address = service.address()
         before = service.workers()
         assert len(before) == 2
+        until = time.monotonic() + SECONDS
+
+        def counted(requests: int) -> str:
+            """The metrics, once so many are counted: a worker counts when the answer is on its way."""
+            row = (
+                f'recsys_http_requests_total{{method="POST",route="/v1/recommend",status="200"}} {requests}.0'
+            )
+            while row not in (text := httpx.get(f"http://127.0.0.1:{metrics}/metrics").text):
+                assert time.monotonic() < until
+                time.sleep(0.05)
+            return text
+
         for _ in range(10):
             assert recommend(address, {"user": 1}).status_code == 200
+        counted(10)
         os.kill(before[0], signal.SIGKILL)
         service.wait_for(r"worker \d ended \(SIGKILL\)")
-        until = time.monotonic() + SECONDS
         while len(service.workers()) < 2 or service.workers() == before:
             assert time.monotonic() < until
             time.sleep(0.05)
         assert recommend(address, {"user": 1}).status_code == 200
         # What a worker counted that was killed is not lost.
-        row = 'recsys_http_requests_total{method="POST",route="/v1/recommend",status="200"} 11.0'
-        while row not in (text := httpx.get(f"http://127.0.0.1:{metrics}/metrics").text):
-            assert time.monotonic() < until
-            time.sleep(0.05)
-        assert 'recsys_model_info{name="default"' in text
+        assert 'recsys_model_info{name="default"' in counted(11)
         # The port is nobody else's while it is held.
         taken = call("serve", run, "--port", address.rpartition(":")[2], "--metrics-port", "0")
         assert taken.returncode == 2
