@@ -77,6 +77,12 @@ class TrainingConfig:
     """Epochs between evaluations on the validation events; 1 or more."""
     validation_users: int = 10_000
     """Most users that a validation during training ranks, drawn once by the seed; 1 or more."""
+    substitute: float = 0.0
+    """Share of a batch's input items that an item near to them takes the place of; targets stay; 0 up to (not
+    including) 1."""
+    substitute_by: Literal["beside", "features"] = "beside"
+    """What makes items near: standing beside each other in training sequences, or the tags and vectors that
+    the log was prepared with."""
     amp: bool = True
     """Mixed precision (products of bfloat16) on a CUDA device, and on a CPU with matrix tiles (AMX)."""
 
@@ -119,6 +125,7 @@ class TrainingConfig:
             self.select,
             "hr, recall, ndcg or mrr at a cut-off, for example ndcg@10",
         )
+        require(0 <= self.substitute < 1, "training.substitute", self.substitute, "at least 0 and below 1")
         require(self.patience >= 1, "training.patience", self.patience, "1 or more")
         require(self.evaluate_every >= 1, "training.evaluate_every", self.evaluate_every, "1 or more")
         require(self.validation_users >= 1, "training.validation_users", self.validation_users, "1 or more")

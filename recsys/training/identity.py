@@ -14,7 +14,7 @@ from typing import Any
 
 from recsys.errors import RunError
 
-VERSION = 4
+VERSION = 5
 RESUMABLE = ("epochs", "patience", "prefetch")
 """Settings that may change when a run goes on: the first two say how far, the last changes nothing."""
 
@@ -138,6 +138,8 @@ _LATER_1 = {
     "item_id_dropout": 0.0,
     "item_projection": "linear",
     "shard_items": False,
+    "substitute": 0.0,
+    "substitute_by": "beside",
 }
 """Settings that came since version 1 was begun, and the values at which its digests leave them out."""
 
@@ -174,8 +176,17 @@ def _from_3(state: dict[str, Any], asked: Identity) -> dict[str, Any]:
     return {**state, "format": 4, "items": [], "identity": {**identity, "training": training}}
 
 
+def _from_4(state: dict[str, Any], asked: Identity) -> dict[str, Any]:
+    """Version 4 trained on the items that were there."""
+    as_they_are = {"substitute": 0.0, "substitute_by": "beside"}
+    identity: Mapping[str, Any] = state["identity"]
+    training = {**as_they_are, **identity["training"]} if identity["training"] else {}
+    return {**state, "format": 5, "identity": {**identity, "training": training}}
+
+
 STEPS: Mapping[int, Callable[[dict[str, Any], Identity], dict[str, Any]]] = {
     1: _from_1,
     2: _from_2,
     3: _from_3,
+    4: _from_4,
 }

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from recsys.datasets.prepared.sharded_store import ShardedStore
 from recsys.datasets.prepared.store import SequenceStore
 
-__all__ = ["WINDOW", "Bags", "neighbour_bags"]
+__all__ = ["WINDOW", "Bags", "neighbour_bags", "pairs_beside"]
 
 WINDOW = 5
 """Places on either side of an item that count as beside it."""
@@ -52,7 +52,7 @@ def neighbour_bags(
         window: places on either side.
         passes: the first is over known neighbours; each further one knows the items of those before, too.
     """
-    new, beside, counts = _pairs(store, ~known, window)
+    new, beside, counts = pairs_beside(store, ~known, window)
     ready, found = known.copy(), []
     for _ in range(passes):
         chosen = ready[beside] & ~ready[new]
@@ -66,17 +66,23 @@ def neighbour_bags(
     return found
 
 
-def _pairs(
-    store: SequenceStore, new: NDArray[np.bool_], window: int
+def pairs_beside(
+    store: SequenceStore, asked: NDArray[np.bool_], window: int = WINDOW
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """New items, other items beside them, and how often; by item and neighbour, each pair once."""
+    """Items, other items beside them in training, and how often; by item and neighbour, each pair once.
+
+    Args:
+        store: whose training events are looked at.
+        asked: (V,) items whose neighbours are.
+        window: places on either side.
+    """
     keys, counts = [np.zeros(0, dtype=np.int64)], [np.zeros(0, dtype=np.int64)]
     for items, user in _training_events(store):
         for shift in range(1, window + 1):
             same = user[:-shift] == user[shift:]
             earlier, later = items[:-shift][same], items[shift:][same]
             for one, other in ((earlier, later), (later, earlier)):
-                wanted = new[one] & (one != other)
+                wanted = asked[one] & (one != other)
                 key, count = np.unique(one[wanted] * store.n_items + other[wanted], return_counts=True)
                 keys.append(key)
                 counts.append(count)

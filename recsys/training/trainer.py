@@ -35,6 +35,7 @@ from recsys.training.processes import ALONE, Processes, check_share
 from recsys.training.reporting import SilentReporter
 from recsys.training.shard_plan import Plan, plan_of
 from recsys.training.sharded_items import ShardedItems, check_shardable, clip_with_items
+from recsys.training.substitution import Substitution
 from recsys.training.validating import VALIDATION_LOSS
 
 
@@ -97,6 +98,7 @@ class Trainer:
         self._resumed = False
         self._device = encoder.device
         self._loss = TrainingLoss(encoder, store, config)
+        self._substitute = Substitution.of(store, config)
         self._generator = torch.Generator(self._device)
         self._hold_weights()
         self._best: dict[str, Tensor] = {}
@@ -242,8 +244,9 @@ class Trainer:
 
     def _prepare(self, plan: Plan, epoch: int, step: int) -> Prepared:
         seeds = np.random.SeedSequence([self.config.seed, self._epochs_before + epoch, step])
-        for_task, for_negatives = seeds.spawn(2)
+        for_task, for_negatives, for_inputs = seeds.spawn(3)
         task = make_task(self.encoder, plan.batch(self.store, step), np.random.default_rng(for_task))
+        task = self._substitute(task, for_inputs)
         negatives = self._loss.draw(task.targets, int(for_negatives.generate_state(1, np.uint64)[0]))
         return Prepared(task, negatives, int(seeds.generate_state(1, np.uint64)[0] >> 1))
 

