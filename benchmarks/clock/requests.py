@@ -14,8 +14,7 @@ import torch
 from recsys.datasets.prepared.store import SequenceStore
 from recsys.datasets.times.local_times import local_times, require_local_times
 from recsys.encoders.base import SequenceEncoder
-from recsys.encoders.window_bias import WindowBias
-from recsys.evaluation.log_states import log_states
+from recsys.evaluation.log_states import log_states, log_windows
 from recsys.evaluation.window_bias import ranks_with_bias
 from recsys.kernels.ranking import rank_of_target
 
@@ -85,11 +84,7 @@ def rank_requests(encoder: SequenceEncoder, store: SequenceStore, requests: Requ
         if encoder.repeat_bias is None:
             found = rank_of_target(states.to(weight.dtype), weight, torch.from_numpy(requests.item))
             return np.asarray(found.kept.numpy(), dtype=np.int64)
-        window = WindowBias(
-            *encoder.repeat_bias.of_windows(
-                np.asarray(store.items), requests.start, requests.position, encoder.history_length
-            )
-        )
+        window = log_windows(encoder, store, requests.start, requests.position, asked=requests.position)
         nothing = np.zeros(0, dtype=np.int64), np.zeros(len(requests.item) + 1, dtype=np.int64)
         kept, _ = ranks_with_bias(
             states.to(weight.dtype), weight, requests.item, nothing, window, "pessimistic"

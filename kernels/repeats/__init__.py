@@ -8,6 +8,9 @@ of the window, by how far back they lie, z'_v = z_v + b there, and
     logsumexp(z') = logsumexp(z) + log(1 + sum over the window of (e^b - 1) e^(z - logsumexp(z))).
 
 So the window's own pairs, as many as attention has, are all that is to be looked at again.
+`occurrence_correction` gives b another meaning: each occurrence of the item has a weight by its distance and,
+where times are known, by its hour, age and weekday, and b is the log of the sum of these weights, which says
+how often as well (`occurrences`, `occurrence_reference`).
 Legend: N events, M rows that predict, V items, d width, K buckets.
 """
 
@@ -17,12 +20,13 @@ import torch
 from torch import Tensor
 
 from recsys.errors import ArgumentError
-from recsys.kernels.repeats import reference
-from recsys.kernels.repeats.checks import check_tensors
+from recsys.kernels.repeats import occurrence_reference, reference
+from recsys.kernels.repeats.checks import check_occurrences, check_tensors
 from recsys.kernels.repeats.layout import RepeatLayout
+from recsys.kernels.repeats.occurrences import Occurrences
 from recsys.kernels.shared.backends import BackendTable
 
-__all__ = ["RepeatLayout", "repeat_correction"]
+__all__ = ["Occurrences", "RepeatLayout", "occurrence_correction", "repeat_correction"]
 
 Correction = Callable[..., Tensor]
 """A backend: arguments as of `reference.repeat_correction`."""
@@ -34,8 +38,19 @@ def _cpu() -> Correction:
     return cpu.repeat_correction
 
 
+def _cpu_occurrences() -> Correction:
+    from recsys.kernels.repeats import cpu_occurrences
+
+    return cpu_occurrences.occurrence_correction
+
+
 BACKENDS = BackendTable[Correction](
     "repeats", {"reference": lambda: reference.repeat_correction, "cpu": _cpu}
+)
+
+OCCURRENCE_BACKENDS = BackendTable[Correction](
+    "occurrences",
+    {"reference": lambda: occurrence_reference.occurrence_correction, "cpu": _cpu_occurrences},
 )
 
 
@@ -80,15 +95,7 @@ def repeat_correction(
     probability lies in its window, what is left is a difference of the two.
     """
     check_tensors(hidden, keys, log_totals, bias, layout)
-    chosen = BACKENDS.choose(backend, hidden)
-    if chosen == "cpu" and hidden.dtype != torch.float32:
-        if backend is not None:
-            raise ArgumentError(
-                f"repeat_correction: backend 'cpu' takes float32, not {hidden.dtype}: cast, or use "
-                "backend='reference'"
-            )
-        chosen = "reference"
-    compute = BACKENDS.load(chosen)
+    compute = _backend("repeat_correction", BACKENDS, backend, hidden)
     with torch.autocast(hidden.device.type, enabled=False):
         return compute(
             hidden,
@@ -101,3 +108,71 @@ def repeat_correction(
             label_smoothing=label_smoothing,
             temperature=temperature,
         )
+
+
+def occurrence_correction(
+    hidden: Tensor,
+    keys: Tensor,
+    log_totals: Tensor,
+    weights: Tensor,
+    layout: RepeatLayout,
+    *,
+    sees_later: bool,
+    n_items: int,
+    label_smoothing: float = 0.0,
+    temperature: float = 1.0,
+    backend: str | None = None,
+) -> Tensor:
+    """Compute the same where all occurrences of an item in the window count.
+
+    The bias of an item is log(sum of e^w over its occurrences), w the sum of the entries of an occurrence's
+    buckets: of its distance in events and, where the layout knows times, of the circular distance of the two
+    times of day, of its age and of the two weekdays (`occurrences` has the buckets). An item that the window
+    does not hold has none.
+
+    Args:
+        hidden: as of `repeat_correction`.
+        keys: likewise.
+        log_totals: likewise.
+        weights: (K,) entries by distance, or (K + CLOCK,) with those of hours, ages and days behind them if
+            the layout knows times; same dtype.
+        layout: with `Occurrences`, on the same device.
+        sees_later: as of `repeat_correction`, as are all others.
+        n_items: V.
+        label_smoothing: as in `linear_cross_entropy`.
+        temperature: likewise; divides the bias too.
+        backend: "reference", "cpu" (float32 alone) or None to choose by device and dtype.
+
+    Returns:
+        (M,) differentiable in the first four arguments.
+
+    Raises:
+        ArgumentError: shapes or dtypes do not fit, or the layout does not know what the weights read.
+    """
+    check_tensors(hidden, keys, log_totals, weights, layout)
+    check_occurrences(weights, layout)
+    compute = _backend("occurrence_correction", OCCURRENCE_BACKENDS, backend, hidden)
+    with torch.autocast(hidden.device.type, enabled=False):
+        return compute(
+            hidden,
+            keys,
+            log_totals,
+            weights,
+            layout,
+            sees_later=sees_later,
+            n_items=n_items,
+            label_smoothing=label_smoothing,
+            temperature=temperature,
+        )
+
+
+def _backend(name: str, table: BackendTable[Correction], asked: str | None, hidden: Tensor) -> Correction:
+    """What computes; the CPU's own takes float32 alone."""
+    chosen = table.choose(asked, hidden)
+    if chosen == "cpu" and hidden.dtype != torch.float32:
+        if asked is not None:
+            raise ArgumentError(
+                f"{name}: backend 'cpu' takes float32, not {hidden.dtype}: cast, or use backend='reference'"
+            )
+        chosen = "reference"
+    return table.load(chosen)

@@ -4,8 +4,9 @@ from torch import Tensor
 
 from recsys.errors import ArgumentError
 from recsys.kernels.repeats.layout import RepeatLayout
+from recsys.kernels.repeats.occurrences import CLOCK
 
-__all__ = ["check_tensors"]
+__all__ = ["check_occurrences", "check_tensors"]
 
 
 def check_tensors(
@@ -31,4 +32,26 @@ def check_tensors(
         raise ArgumentError(
             f"repeat_correction: dtypes differ: hidden {hidden.dtype}, keys {keys.dtype}, log_totals "
             f"{log_totals.dtype}, bias {bias.dtype}"
+        )
+
+
+def check_occurrences(weights: Tensor, layout: RepeatLayout) -> None:
+    """Refuse a layout that does not know its occurrences, or weights that do not go with what it knows.
+
+    Raises:
+        ArgumentError: see above.
+    """
+    own = layout.occurrences
+    if own is None:
+        raise ArgumentError(
+            "occurrence_correction: the layout knows no occurrences: give it Occurrences.of()"
+        )
+    if (own.event_quarters is None) != (own.row_quarters is None):
+        raise ArgumentError(
+            "occurrence_correction: times of events and of rows go together: give both, or none"
+        )
+    least = CLOCK + 1 if own.clocked else 1
+    if len(weights) < least:
+        raise ArgumentError(
+            f"occurrence_correction: {len(weights)} weights; this layout needs at least {least}"
         )

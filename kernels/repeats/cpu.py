@@ -21,7 +21,7 @@ from recsys.kernels.shared.operators import cpu_operator
 from recsys.kernels.shared.threads import launch, threads_for
 from recsys.kernels.shared.vector import LANES
 
-__all__ = ["repeat_correction"]
+__all__ = ["bucket_table", "repeat_correction", "task_order"]
 
 SHORT = 64
 """Sequences up to this length are not sorted."""
@@ -174,12 +174,9 @@ def _batch(
     events, rows, items, visible, following, preceding, places, targets = arrays
     lengths, counts = np.diff(events).astype(np.int64), np.diff(rows).astype(np.int64)
     longest, width = int(lengths.max(initial=0)), hidden.shape[1]
-    # Longest first, so that no thread begins one late; short ones stay in the order in which they lie.
-    order = np.argsort(np.where(lengths > SHORT, -lengths, 0), kind="stable")
-    order = order[(lengths + counts)[order] > 0]
     steps = 200 * (len(lengths) + int(counts.sum())) + int((lengths * counts).sum()) * (width + 32) // 16
     batch = Batch(
-        order=order,
+        order=task_order(lengths, counts),
         event_bounds=events,
         row_bounds=rows,
         longest=longest,
@@ -189,7 +186,7 @@ def _batch(
         totals=flat(log_totals),
         growth=flat(torch.expm1(added)),
         added=flat(added),
-        bucket_of=_buckets(longest, len(added)),
+        bucket_of=bucket_table(longest, len(added)),
         items=items,
         visible=visible,
         following=following,
@@ -205,7 +202,16 @@ def _batch(
     return batch, steps
 
 
-def _buckets(longest: int, count: int) -> NDArray[np.int64]:
+def task_order(lengths: NDArray[np.int64], counts: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Sequences with events or rows, longest first, so that no thread begins one late.
+
+    Short ones stay in the order in which they lie.
+    """
+    order = np.argsort(np.where(lengths > SHORT, -lengths, 0), kind="stable")
+    return order[(lengths + counts)[order] > 0]
+
+
+def bucket_table(longest: int, count: int) -> NDArray[np.int64]:
     """Bucket of each distance that a sequence has: the place of its leading bit, exactly."""
     found: NDArray[np.int64] = np.frexp(np.arange(longest + 1))[1].astype(np.int64) - 1
     return found.clip(0, count - 1)

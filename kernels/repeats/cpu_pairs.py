@@ -135,7 +135,7 @@ def choose_keys(
 
 @compiled
 def lay_rows(
-    batch: Batch,
+    batch: Any,
     row0: Number,
     count: Number,
     lanes: Number,

@@ -10,6 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from recsys.kernels.repeats.occurrences import Occurrences
+
 Ints = NDArray[np.int64]
 
 _FAR = 1 << 20
@@ -35,6 +37,7 @@ class RepeatLayout:
         event_offsets: (B + 1,) int32: events of sequence b are those from entry b to entry b + 1.
         row_offsets: (B + 1,) int32, likewise of the rows.
         shape: (B, T, L).
+        occurrences: what else is known of the events, for weights of all occurrences; None without.
     """
 
     items: Tensor
@@ -48,6 +51,7 @@ class RepeatLayout:
     event_offsets: Tensor
     row_offsets: Tensor
     shape: tuple[int, int, int]
+    occurrences: Occurrences | None = None
 
     @classmethod
     def of(
@@ -99,8 +103,11 @@ class RepeatLayout:
 
     def to(self, device: torch.device) -> "RepeatLayout":
         """The same on a device."""
-        names = [name for name in self.__slots__ if name != "shape"]
-        return replace(self, **{n: getattr(self, n).to(device, non_blocking=True) for n in names})
+        names = [name for name in self.__slots__ if name not in ("shape", "occurrences")]
+        moved = {n: getattr(self, n).to(device, non_blocking=True) for n in names}
+        if self.occurrences is not None:
+            moved["occurrences"] = self.occurrences.to(device)
+        return replace(self, **moved)
 
 
 def _offsets(lengths: Ints) -> Tensor:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from recsys.kernels.repeats.layout import RepeatLayout
 
-__all__ = ["repeat_correction"]
+__all__ = ["LEAST_LEFT", "gather", "repeat_correction", "spread"]
 
 LEAST_LEFT = 1e-6
 """Share of a row's probability that lies outside its window at least: less is float32's rounding."""
@@ -33,19 +33,19 @@ def repeat_correction(
     batch, most, longest = layout.shape
     if hidden.shape[0] == 0:
         return log_totals + 0.0 * (hidden.sum() + keys.sum() + bias.sum())
-    scores = _spread(hidden, layout.row_slots, batch, most) @ _spread(
+    scores = spread(hidden, layout.row_slots, batch, most) @ spread(
         keys, layout.event_slots, batch, longest
     ).transpose(1, 2)
-    scores = scores / temperature - _spread(log_totals, layout.row_slots, batch, most)[:, :, None]
+    scores = scores / temperature - spread(log_totals, layout.row_slots, batch, most)[:, :, None]
 
-    place = _spread(layout.places, layout.row_slots, batch, most)[:, :, None]
+    place = spread(layout.places, layout.row_slots, batch, most)[:, :, None]
     at = torch.arange(longest, device=hidden.device, dtype=torch.int32)
-    following = _spread(layout.following, layout.event_slots, batch, longest)[:, None]
-    visible = _spread(layout.visible, layout.event_slots, batch, longest)[:, None]
-    row = _spread(torch.ones_like(layout.places, dtype=torch.bool), layout.row_slots, batch, most)[:, :, None]
+    following = spread(layout.following, layout.event_slots, batch, longest)[:, None]
+    visible = spread(layout.visible, layout.event_slots, batch, longest)[:, None]
+    row = spread(torch.ones_like(layout.places, dtype=torch.bool), layout.row_slots, batch, most)[:, :, None]
     distance = (place - at).abs()
     if sees_later:
-        preceding = _spread(layout.preceding, layout.event_slots, batch, longest)[:, None]
+        preceding = spread(layout.preceding, layout.event_slots, batch, longest)[:, None]
         # Of several occurrences the nearest counts; of two as near the earlier one.
         nearest = torch.where(
             at < place, (following - place).abs() >= distance, (preceding - place).abs() > distance
@@ -56,12 +56,12 @@ def repeat_correction(
 
     powers = 2 ** torch.arange(1, len(bias), device=hidden.device, dtype=torch.int32)
     bucket = torch.bucketize(distance, powers, right=True, out_int32=True)
-    added: Tensor = _Gather.apply(bias, bucket) / temperature  # type: ignore[no-untyped-call]
+    added = gather(bias, bucket) / temperature
     zero = added.new_zeros(())
     gained = torch.where(counted, torch.expm1(added) * torch.exp(scores), zero).sum(-1)
     correction = torch.log1p(gained.clamp_min(LEAST_LEFT - 1))
-    items = _spread(layout.items, layout.event_slots, batch, longest)[:, None]
-    targets = _spread(layout.targets, layout.row_slots, batch, most)[:, :, None]
+    items = spread(layout.items, layout.event_slots, batch, longest)[:, None]
+    targets = spread(layout.targets, layout.row_slots, batch, most)[:, :, None]
     own = torch.where(counted & (items == targets), added, zero).sum(-1)
     correction = correction - (1 - label_smoothing) * own
     if label_smoothing > 0:
@@ -70,9 +70,15 @@ def repeat_correction(
     return correction.flatten().index_select(0, layout.row_slots)
 
 
-def _spread(x: Tensor, slots: Tensor, batch: int, width: int) -> Tensor:
+def spread(x: Tensor, slots: Tensor, batch: int, width: int) -> Tensor:
     """Rows (n, ...) at their slots of a (batch, width, ...) array of zeros."""
     return x.new_zeros(batch * width, *x.shape[1:]).index_copy(0, slots, x).view(batch, width, *x.shape[1:])
+
+
+def gather(table: Tensor, bucket: Tensor) -> Tensor:
+    """The entries of a short table, in the shape of the buckets."""
+    found: Tensor = _Gather.apply(table, bucket)  # type: ignore[no-untyped-call]
+    return found
 
 
 class _Gather(torch.autograd.Function):

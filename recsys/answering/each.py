@@ -16,7 +16,7 @@ from recsys.answering.arguments import check_room
 from recsys.answering.each_request import Reading, Request, read_requests
 from recsys.answering.names import Names
 from recsys.answering.queries import Array
-from recsys.answering.search import UserQueries, encode_queries, search_users
+from recsys.answering.search import UserQueries, encode_queries, search_users, window_times
 from recsys.answering.user_events import packed
 from recsys.decoding.decoder import Decoder
 from recsys.encoders.base import SequenceEncoder
@@ -137,6 +137,13 @@ class Answerer:
         asked = asked.at_moments(at, local_at)
         return encode_queries(self._encoder, asked, np.arange(len(readings), dtype=np.int64), interests)
 
+    def _times(self, own: Reading) -> tuple[Array | None, Array | None]:
+        """Local times of a reading's events and of itself, where the repeat bias reads them."""
+        asked = packed([own.events], [0], of_users=False)
+        if own.local_at is not None:
+            asked = asked.at_moments(None, np.array([own.local_at], dtype=np.int64))
+        return window_times(self._encoder, asked, np.zeros(1, dtype=np.int64))
+
     def _filters(self, own: Reading) -> tuple[Any, ...]:
         """What requests have in common that are searched together."""
         # How deep an approximate index looks depends on k.
@@ -159,7 +166,10 @@ class Answerer:
             denied = own.deny if excludes and own.deny is not None else nothing
             items = np.concatenate([own.events.items, denied])
             groups = np.array([0, len(own_states)], dtype=np.int64)
-            parts.append(UserQueries(own_states, groups, items, np.array([0, len(items)], dtype=np.int64)))
+            offsets = np.array([0, len(items)], dtype=np.int64)
+            # What the histories hold is left out, or no denied items stand behind it.
+            times = (None, None) if first.exclude_seen else self._times(own)
+            parts.append(UserQueries(own_states, groups, items, offsets, *times))
         found = search_users(
             self._encoder,
             self._decoder,

@@ -29,12 +29,16 @@ class UserQueries:
         groups: (R+1,) int64 offsets of the users' vectors; nobody has none.
         items: (N,) int64 indices of the items of all histories, oldest first; nobody has none.
         offsets: (R+1,) int64 offsets of the users' items.
+        local_times: (N,) int64 local seconds of all events, for an encoder whose repeat bias reads the clock.
+        asked: (R,) int64 local seconds of the requests, likewise.
     """
 
     states: npt.NDArray[np.float32]
     groups: Array
     items: Array
     offsets: Array
+    local_times: Array | None = None
+    asked: Array | None = None
 
     @classmethod
     def joined(cls, parts: "Sequence[UserQueries]") -> "UserQueries":
@@ -44,6 +48,8 @@ class UserQueries:
             _rising([np.diff(part.groups) for part in parts]),
             np.concatenate([part.items for part in parts]),
             _rising([np.diff(part.offsets) for part in parts]),
+            _all([part.local_times for part in parts]),
+            _all([part.asked for part in parts]),
         )
 
     def apart(self) -> "list[UserQueries]":
@@ -54,9 +60,11 @@ class UserQueries:
                 np.array([0, last - first], dtype=np.int64),
                 self.items[start:end],
                 np.array([0, end - start], dtype=np.int64),
+                None if self.local_times is None else self.local_times[start:end],
+                None if self.asked is None else self.asked[row : row + 1],
             )
-            for first, last, start, end in zip(
-                self.groups, self.groups[1:], self.offsets, self.offsets[1:], strict=False
+            for row, (first, last, start, end) in enumerate(
+                zip(self.groups, self.groups[1:], self.offsets, self.offsets[1:], strict=False)
             )
         ]
 
@@ -84,7 +92,31 @@ def encode_queries(
         at=None if queries.at is None else queries.at[rows],
         local_at=None if queries.local_at is None else queries.local_at[rows],
     )
-    return UserQueries(states, groups, queries.items[flat_ranges(first, last)], _rising([last - first]))
+    events = flat_ranges(first, last)
+    local, asked = window_times(encoder, queries, rows)
+    return UserQueries(states, groups, queries.items[events], _rising([last - first]), local, asked)
+
+
+def window_times(
+    encoder: SequenceEncoder, queries: Queries, rows: Array
+) -> tuple[Array | None, Array | None]:
+    """What a repeat bias that reads the clock must know of requests: `local_times` and `asked`.
+
+    Args:
+        encoder: of the histories.
+        queries: of R requests.
+        rows: (r,) those that are meant; none has an empty history.
+
+    Returns:
+        (n,) local seconds of their events and (r,) of the requests, which without a moment of their own are
+        asked at their last events; None twice where nothing reads them.
+    """
+    local = queries.local_times
+    if not encoder.bias_reads_clock or local is None:
+        return None, None
+    first, last = queries.offsets[rows], queries.offsets[rows + 1]
+    asked = local[last - 1] if queries.local_at is None else queries.local_at[rows]
+    return local[flat_ranges(first, last)], asked
 
 
 def search_users(
@@ -112,7 +144,8 @@ def search_users(
         (R, k) float32 scores and int64 item indices, -inf and -1 past the last answer.
 
     Raises:
-        ArgumentError: as `ItemIndex.search`.
+        ArgumentError: as `ItemIndex.search`; or the encoder's repeat bias reads the clock and the queries
+            have no times.
     """
     # One catalog from end to end, whatever comes and goes meanwhile.
     version = None if decoder.live is None else decoder.live.snapshot()
@@ -120,7 +153,8 @@ def search_users(
     window = None
     if not exclude_seen:
         starts, ends = queries.offsets[:-1], queries.offsets[1:]
-        window = biased_window(encoder, decoder, queries.items, starts, ends)
+        times = queries.local_times, queries.asked
+        window = biased_window(encoder, decoder, queries.items, starts, ends, *times)
         if window is not None:
             exclude = (window.ids, window.offsets)
     filters: dict[str, Any] = {"exclude": exclude, "allow": allow, "deny": deny, "version": version}
@@ -138,3 +172,9 @@ def search_users(
 def _rising(lengths: Sequence[Array]) -> Array:
     """Offsets of rows of these lengths."""
     return np.concatenate((np.zeros(1, dtype=np.int64), np.cumsum(np.concatenate(lengths), dtype=np.int64)))
+
+
+def _all(parts: Sequence[Array | None]) -> Array | None:
+    """The parts one after the other; None where one is missing."""
+    known = [part for part in parts if part is not None]
+    return np.concatenate(known) if len(known) == len(parts) else None

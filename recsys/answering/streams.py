@@ -36,6 +36,7 @@ class Kept:
         answer: the state that scores, or what the clock reads it from.
         items: (L,) items of the whole history.
         utc_offset: seconds from UTC to local time at the last event, where the history tells them.
+        local_times: (L,) local seconds of its events, kept for a repeat bias that reads the clock.
         bytes: of all of these.
     """
 
@@ -43,6 +44,7 @@ class Kept:
     answer: Tensor | UserMemory
     items: Array
     utc_offset: int | None = None
+    local_times: Array | None = None
     bytes: int = 0
 
 
@@ -60,6 +62,18 @@ class Streams:
     def __init__(self, encoder: SequenceEncoder, time_zone: str | None) -> None:
         self._encoder = encoder
         self._time_zone = None if time_zone is None else check_time_zone(time_zone)
+
+    def asked(self, kept: Kept, at: int | None, local_at: int | None) -> Array | None:
+        """(1,) local seconds at which a user's window is weighed; None where nothing reads them.
+
+        Raises:
+            ArgumentError: `at` is given and no time zone is known.
+        """
+        if kept.local_times is None:
+            return None
+        if local_at is None:
+            local_at = int(kept.local_times[-1]) if at is None else self._local_moment(kept, at)
+        return np.array([local_at], dtype=np.int64)
 
     def longer(self, history: History, item: int, timestamp: int | None) -> History:
         """A history with one more event."""
@@ -106,7 +120,11 @@ class Streams:
         with torch.inference_mode():
             answer, state = begin(batch)
         offsets = [None if zone is None else int(zone[-1]) for _, _, zone in known]
-        return _apart(answer, state, [own for own, _, _ in known], offsets)
+        kept = _apart(answer, state, [own for own, _, _ in known], offsets)
+        if self._encoder.bias_reads_clock:
+            for one, (_, stamps, zones) in zip(kept, known, strict=True):
+                one.local_times = None if stamps is None or zones is None else stamps + zones
+        return kept
 
     def _local(self, history: History) -> tuple[Array, Array | None, Array | None]:
         """A history's items, unix seconds and offsets from UTC, those of the zone where it comes without."""
@@ -146,7 +164,12 @@ class Streams:
                 else None,
             )
         longer = [np.append(own.items, np.int64(item)) for own, item in zip(kept, items, strict=True)]
-        return _apart(answer, state, longer, offsets)
+        stepped = _apart(answer, state, longer, offsets)
+        if self._encoder.bias_reads_clock and len(local) == len(kept):
+            for own, before, now in zip(stepped, kept, local, strict=True):
+                times = before.local_times
+                own.local_times = None if times is None else np.append(times, np.int64(now))
+        return stepped
 
     def read(self, kept: Sequence[Kept], at: Sequence[int | None], local_at: Sequence[int | None]) -> States:
         """(n, d) the states that score, at moments that are given in unix or in local seconds."""
@@ -162,11 +185,15 @@ class Streams:
     def _moment_of(self, kept: Kept, memory: UserMemory, at: int | None, local_at: int | None) -> Tensor:
         """(1,) local seconds at which a user's state is asked for."""
         if local_at is None and at is not None:
-            offset = self._offset(at, kept.utc_offset)
-            if offset is None:
-                raise ArgumentError("at= is read in local time: give UserStates the users' time_zone")
-            local_at = at + offset
+            local_at = self._local_moment(kept, at)
         return memory.times if local_at is None else self._tensor([local_at])
+
+    def _local_moment(self, kept: Kept, at: int) -> int:
+        """Unix seconds in a user's local time."""
+        offset = self._offset(at, kept.utc_offset)
+        if offset is None:
+            raise ArgumentError("at= is read in local time: give UserStates the users' time_zone")
+        return at + offset
 
     def _offset(self, timestamp: int | None, otherwise: int | None) -> int | None:
         """Seconds from UTC to local time of the zone, of another one where none was given."""

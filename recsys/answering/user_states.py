@@ -141,15 +141,15 @@ class UserStates:
 
         Args:
             user: who.
-            at: unix seconds at which it is asked for, read by the interest clock; None is the time of the
-                last event.
+            at: unix seconds at which it is asked for, read by the interest clock and by a repeat bias that
+                reads the clock; None is the time of the last event.
             local_at: or local seconds.
 
         Returns:
             The query of one user; None for a user without events.
 
         Raises:
-            ArgumentError: `at` is given to an encoder without the interest clock.
+            ArgumentError: `at` is given to an encoder that reads no clock.
         """
         return self.query_many([user], at=[at], local_at=[local_at])[0]
 
@@ -194,7 +194,10 @@ class UserStates:
         queries: list[UserQueries | None] = [None] * len(users)
         for row, (place, kept) in enumerate(zip(known, kept_ones, strict=True)):
             offsets = np.array([0, len(kept.items)], dtype=np.int64)
-            queries[place] = UserQueries(states[row : row + 1], _ONE, kept.items, offsets)
+            asked = self._streams.asked(kept, moments[place], local[place])
+            queries[place] = UserQueries(
+                states[row : row + 1], _ONE, kept.items, offsets, kept.local_times, asked
+            )
         return queries
 
     def forget(self, user: Hashable) -> None:
@@ -234,13 +237,14 @@ class UserStates:
         return after
 
     def _check_at(self, at: int | None) -> None:
-        if at is not None and self._encoder.clock is None:
+        if at is not None and self._encoder.clock is None and not self._encoder.bias_reads_clock:
             raise ArgumentError(NO_CLOCK_TO_READ)
 
     def _put(self, user: Hashable, kept: Kept) -> None:
         answer = kept.answer
         own = answer.nbytes if isinstance(answer, Tensor) else answer.hidden.nbytes + answer.times.nbytes
-        kept.bytes = state_bytes(kept.state) + own + kept.items.nbytes
+        times = 0 if kept.local_times is None else kept.local_times.nbytes
+        kept.bytes = state_bytes(kept.state) + own + kept.items.nbytes + times
         self._drop(user)
         self._kept[user] = kept
         self.bytes += kept.bytes

@@ -19,7 +19,13 @@ __all__ = ["biased_window", "with_window"]
 
 
 def biased_window(
-    encoder: SequenceEncoder, decoder: Decoder, items: Array, starts: Array, ends: Array
+    encoder: SequenceEncoder,
+    decoder: Decoder,
+    items: Array,
+    starts: Array,
+    ends: Array,
+    local_times: Array | None = None,
+    asked: Array | None = None,
 ) -> WindowBias | None:
     """The items of histories' windows with their biases.
 
@@ -29,14 +35,20 @@ def biased_window(
         items: (N,) of all histories.
         starts: (R,).
         ends: (R,).
+        local_times: (N,) local seconds of all events, for a bias that reads the clock.
+        asked: (R,) local seconds of the requests, likewise.
 
     Returns:
         None where no bias is to be added: the encoder has none, or the decoder's vectors are not those that
         it was learned beside.
+
+    Raises:
+        ArgumentError: the bias reads the clock and times are missing.
     """
     if encoder.repeat_bias is None or decoder.decoding.vectors != "embedding":
         return None
-    return WindowBias(*encoder.repeat_bias.of_windows(items, starts, ends, encoder.history_length))
+    window = encoder.history_length
+    return WindowBias(*encoder.repeat_bias.of_windows(items, starts, ends, window, local_times, asked))
 
 
 def with_window(

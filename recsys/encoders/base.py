@@ -21,6 +21,7 @@ from recsys.encoders.items import (
     make_item_embedding,
 )
 from recsys.encoders.later_items import LaterItems
+from recsys.encoders.occurrence_bias import OccurrenceBias
 from recsys.encoders.repeat_bias import RepeatBias
 from recsys.encoders.streams import step_through
 from recsys.errors import ArgumentError, ConfigError
@@ -67,6 +68,10 @@ class EncoderConfig:
     repeat_bias: int = 0
     """Buckets of how far back an item of the window was last seen, whose learned bias is added to its score:
     1, 2 to 3, 4 to 7 events ago and so on; 0 for none, at most 17. The full softmax alone trains it."""
+    repeat_by: Literal["last", "count", "clock"] = "last"
+    """What the repeat bias goes by. last: how far back the item's last occurrence lies; count: all of its
+    occurrences, whose weights by how far back are summed; clock: weights by the distance of the hours, age
+    and weekday as well, which needs a time zone."""
     clock: Literal["off", "pool", "hours"] = "off"
     """pool: the interest clock, a user's events pooled by nearness of their local hour to the request's;
     hours: a learned vector for the hour of each event and of the request; both need a time zone."""
@@ -110,6 +115,12 @@ class EncoderConfig:
         )
         require(0 <= self.repeat_bias <= 17, "encoder.repeat_bias", self.repeat_bias, "between 0 and 17")
         require(
+            self.repeat_by == "last" or self.repeat_bias > 0,
+            "encoder.repeat_by",
+            self.repeat_by,
+            "'last' unless encoder.repeat_bias is above 0",
+        )
+        require(
             0 <= self.clock_half_life <= 36_500,
             "encoder.clock_half_life",
             self.clock_half_life,
@@ -150,7 +161,11 @@ class SequenceEncoder(nn.Module, ABC):
             self.output_embedding = make_item_embedding(
                 n_items, 0, config.d_model, config.item_hashes, config.item_buckets
             )
-        self.repeat_bias = RepeatBias(config.repeat_bias) if config.repeat_bias else None
+        self.repeat_bias: RepeatBias | OccurrenceBias | None = None
+        if config.repeat_bias and config.repeat_by == "last":
+            self.repeat_bias = RepeatBias(config.repeat_bias)
+        elif config.repeat_bias:
+            self.repeat_bias = OccurrenceBias(config.repeat_bias, clock=config.repeat_by == "clock")
         self.clock: InterestClock | None = None
         self.hours: HourHead | None = None
         if config.clock == "pool":
@@ -308,7 +323,12 @@ class SequenceEncoder(nn.Module, ABC):
     @property
     def needs_local_times(self) -> bool:
         """Whether every event must come with its local time, which takes a time zone."""
-        return str(self.config.clock) != "off"
+        return str(self.config.clock) != "off" or self.bias_reads_clock
+
+    @property
+    def bias_reads_clock(self) -> bool:
+        """Whether the bias of items in a window depends on local times."""
+        return self.repeat_bias is not None and self.repeat_bias.reads_clock
 
     @property
     def reads_request_time(self) -> bool:

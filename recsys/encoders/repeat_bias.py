@@ -7,12 +7,15 @@ exploring with a network of its own; here the habit is a table of a few numbers,
 with the encoder, and known to whatever ranks.
 """
 
+from typing import Any
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from recsys.jagged import flat_ranges
+from recsys.kernels.repeats import RepeatLayout, repeat_correction
 
 Ints = NDArray[np.int64]
 
@@ -27,6 +30,8 @@ class RepeatBias(nn.Module):
         n_buckets: K.
     """
 
+    reads_clock = False
+
     def __init__(self, n_buckets: int) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(n_buckets))
@@ -36,6 +41,12 @@ class RepeatBias(nn.Module):
         """(K,) biases in units of the scores."""
         return UNIT * self.weight
 
+    def correction(
+        self, hidden: Tensor, keys: Tensor, log_totals: Tensor, layout: RepeatLayout, **options: Any
+    ) -> Tensor:
+        """What is added to the full-softmax loss; arguments as of `repeat_correction`."""
+        return repeat_correction(hidden, keys, log_totals, self.bias.to(hidden.dtype), layout, **options)
+
     def of_distances(self, distances: Ints) -> NDArray[np.float32]:
         """Biases of items last seen so many events ago, 1 for the latest event."""
         table: NDArray[np.float32] = self.bias.detach().float().cpu().numpy()
@@ -43,9 +54,18 @@ class RepeatBias(nn.Module):
         return found
 
     def of_windows(
-        self, items: NDArray[np.integer], starts: Ints, ends: Ints, window: int
+        self,
+        items: NDArray[np.integer],
+        starts: Ints,
+        ends: Ints,
+        window: int,
+        local_times: Ints | None = None,
+        asked: Ints | None = None,
     ) -> tuple[Ints, Ints, NDArray[np.float32]]:
-        """Ids (P,), offsets (R+1,) and biases (P,) of what windows hold; arguments as of `window_items`."""
+        """Ids (P,), offsets (R+1,) and biases (P,) of what windows hold; arguments as of `window_items`.
+
+        Times, which `OccurrenceBias` reads, change nothing here.
+        """
         ids, offsets, distances = window_items(items, starts, ends, window)
         return ids, offsets, self.of_distances(distances)
 

@@ -7,7 +7,7 @@ from torch import Tensor
 from recsys.datasets.prepared.store import SequenceStore
 from recsys.encoders.base import SequenceEncoder
 from recsys.encoders.window_bias import WindowBias
-from recsys.evaluation.log_states import log_states
+from recsys.evaluation.log_states import log_states, log_windows
 from recsys.evaluation.spans import Ints
 from recsys.evaluation.targets import EvaluationTargets
 from recsys.evaluation.window_bias import BiasFunction
@@ -25,12 +25,11 @@ def hidden_function(encoder: SequenceEncoder, store: SequenceStore) -> Any:
 
 def bias_function(encoder: SequenceEncoder, store: SequenceStore) -> BiasFunction | None:
     """What `evaluate_hidden` asks for the biases of items in windows; None for an encoder without."""
-    biases = encoder.repeat_bias
-    if biases is None:
+    if encoder.repeat_bias is None:
         return None
 
     def bias(rows: Ints, targets: EvaluationTargets) -> WindowBias:
         starts, ends = targets.history_start[rows], targets.history_end[rows]
-        return WindowBias(*biases.of_windows(store.items, starts, ends, encoder.history_length))
+        return log_windows(encoder, store, starts, ends, asked=targets.request_position[rows])
 
     return bias

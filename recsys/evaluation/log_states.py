@@ -1,4 +1,7 @@
-"""User states of histories that lie in a prepared log, each asked at the moment of an event of the log."""
+"""User states of histories that lie in a prepared log, and the biases of what their windows hold.
+
+Each is asked at the moment of an event of the log.
+"""
 
 from typing import TYPE_CHECKING
 
@@ -9,6 +12,8 @@ from torch import Tensor
 from recsys.datasets.prepared.store import SequenceStore
 from recsys.datasets.times.local_times import local_times, require_local_times
 from recsys.encoders.inference import encode_histories
+from recsys.encoders.window_bias import WindowBias
+from recsys.jagged import flat_ranges
 
 if TYPE_CHECKING:
     from recsys.encoders.base import SequenceEncoder
@@ -57,4 +62,32 @@ def log_states(
         at=at,
         local_at=None if asked is None or local is None else local[asked],
         batch_events=batch_events,
+    )
+
+
+def log_windows(
+    encoder: "SequenceEncoder", store: SequenceStore, starts: Array, ends: Array, *, asked: Array
+) -> WindowBias:
+    """What the encoder adds to the scores of items in the windows of histories; it has a repeat bias.
+
+    Args:
+        encoder: of the histories.
+        store: prepared data.
+        starts: (R,) int64, first position of each history.
+        ends: (R,) int64, position after its last event.
+        asked: (R,) int64 position of the event whose time is the request's; nothing else of it is read.
+
+    Raises:
+        ConfigError: the bias reads the clock and the log has no local hours.
+    """
+    biases, window = encoder.repeat_bias, encoder.history_length
+    assert biases is not None
+    if not biases.reads_clock:
+        return WindowBias(*biases.of_windows(store.items, starts, ends, window))
+    require_local_times(store)
+    first = np.maximum(starts, ends - window)
+    events, bounds = flat_ranges(first, ends), np.concatenate(([0], np.cumsum(ends - first)))
+    items, times = np.asarray(store.items[events]), local_times(store, events)
+    return WindowBias(
+        *biases.of_windows(items, bounds[:-1], bounds[1:], window, times, local_times(store, asked))
     )

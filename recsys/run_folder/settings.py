@@ -75,7 +75,7 @@ class Settings:
             line = "The preset's repeat bias is left out: training.shard_items does not go with it"
         else:
             return self
-        encoder = dataclasses.replace(self.encoder, repeat_bias=0)
+        encoder = dataclasses.replace(self.encoder, repeat_bias=0, repeat_by="last")
         return dataclasses.replace(self, encoder=encoder, left_out=(*self.left_out, line))
 
 

@@ -133,6 +133,7 @@ _LATER_1 = {
     "feed_forward": "block",
     "schedule": "constant",
     "repeat_bias": 0,
+    "repeat_by": "last",
     "select": "ndcg@10",
     "item_parts": "id",
     "item_id_dropout": 0.0,

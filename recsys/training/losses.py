@@ -17,7 +17,7 @@ from recsys.encoders.item_tower import ItemTower
 from recsys.errors import ConfigError
 from recsys.kernels.cross_entropy import linear_cross_entropy
 from recsys.kernels.embedding import item_vectors
-from recsys.kernels.repeats import RepeatLayout, repeat_correction
+from recsys.kernels.repeats import RepeatLayout
 from recsys.kernels.sampled_loss import bce_loss, bpr_loss, gbce_loss, sampled_softmax_loss
 from recsys.kernels.sampling import (
     NegativeSampler,
@@ -314,11 +314,10 @@ class TrainingLoss:
             totals = losses.to(states.dtype) + (1 - smoothing) * own
             if smoothing > 0:
                 totals = totals + smoothing / temperature * (states @ as_multiplied(weight).mean(0))
-            correction = repeat_correction(
+            correction = encoder.repeat_bias.correction(
                 states,
                 keys,
                 totals,
-                encoder.repeat_bias.bias.to(states.dtype),
                 layout,
                 sees_later=sees_later,
                 n_items=self.n_items,

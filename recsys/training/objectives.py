@@ -10,8 +10,11 @@ import torch
 from torch import Tensor
 
 from recsys.encoders.base import SequenceEncoder
+from recsys.encoders.clock import NO_LOCAL_TIMES
+from recsys.encoders.occurrence_bias import OccurrenceBias
+from recsys.errors import ArgumentError
 from recsys.jagged import SequenceBatch
-from recsys.kernels.repeats import RepeatLayout
+from recsys.kernels.repeats import Occurrences, RepeatLayout
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -48,10 +51,10 @@ def make_task(encoder: SequenceEncoder, batch: SequenceBatch, rng: np.random.Gen
             mask_probability=encoder.config.mask_probability,
             last_mask_probability=encoder.config.last_mask_probability,
         )
-    return task if encoder.repeat_bias is None else replace(task, repeats=_repeats(task, encoder.n_items))
+    return task if encoder.repeat_bias is None else replace(task, repeats=_repeats(task, encoder))
 
 
-def _repeats(task: Task, n_items: int) -> RepeatLayout:
+def _repeats(task: Task, encoder: SequenceEncoder) -> RepeatLayout:
     """Lay out a task's windows; the place of a target is its own if it is masked, else behind its row."""
     items, lengths = task.batch.items.numpy(), task.batch.lengths
     sequence = np.repeat(np.arange(len(lengths)), lengths)
@@ -60,7 +63,17 @@ def _repeats(task: Task, n_items: int) -> RepeatLayout:
     if task.rows is not None:
         rows = task.rows.numpy()
         sequence, places = sequence[rows], place[rows]
-    return RepeatLayout.of(items, lengths, items != n_items, sequence, places, task.targets.numpy())
+    visible = items != encoder.n_items
+    layout = RepeatLayout.of(items, lengths, visible, sequence, places, task.targets.numpy())
+    if not isinstance(encoder.repeat_bias, OccurrenceBias):
+        return layout
+    own = asked = None
+    if encoder.repeat_bias.reads_clock:
+        own, asked = task.batch.local_times, task.batch.query_times
+        if own is None or asked is None:
+            raise ArgumentError(NO_LOCAL_TIMES)
+        asked = asked if task.rows is None else asked[task.rows]
+    return replace(layout, occurrences=Occurrences.of(items, lengths, visible, own, asked))
 
 
 def next_item(batch: SequenceBatch) -> Task:

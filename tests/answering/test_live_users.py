@@ -12,6 +12,7 @@ from recsys import Recommender
 from recsys.answering.search import search_users
 from recsys.answering.user_states import UserStates
 from recsys.datasets.synthetic.logs import clock_log
+from recsys.encoders.repeat_bias import RepeatBias
 from recsys.errors import ArgumentError, UnknownIdError
 from tests.answering.models import LONGEST, random_model
 
@@ -132,7 +133,7 @@ def test_an_item_of_the_window_scores_by_the_vector_that_it_has_now(data: Path) 
     before = dict(model.recommend(**asked)["item_id", "score"].rows())
     model.add_items([2, 9], vectors=np.stack([model.index_.vectors_of(np.array([n]))[0] * 2 for n in (2, 9)]))
     after = dict(model.recommend(**asked)["item_id", "score"].rows())
-    assert model.encoder_.repeat_bias is not None
+    assert isinstance(model.encoder_.repeat_bias, RepeatBias)
     bias = float(model.encoder_.repeat_bias.of_distances(np.array([2]))[0])
     assert after[9] == pytest.approx(2 * before[9], rel=1e-4)
     assert after[2] - bias == pytest.approx(2 * (before[2] - bias), rel=1e-4)

@@ -14,7 +14,7 @@ from recsys.datasets.prepared.store import SequenceStore
 from recsys.datasets.preparing.prepare import prepare
 from recsys.encoders import build_encoder, encoder_config
 from recsys.encoders.inference import encode_histories
-from recsys.encoders.repeat_bias import window_items
+from recsys.encoders.repeat_bias import RepeatBias, window_items
 from recsys.errors import ConfigError
 from recsys.jagged import SequenceBatch
 from recsys.training.config import TrainingConfig
@@ -62,7 +62,7 @@ def test_it_learns_the_habit_of_the_log(trained: tuple[bool, Recommender]) -> No
 def test_answers_with_seen_items_are_the_best_of_the_biased_scores(trained: tuple[bool, Recommender]) -> None:
     _, model = trained
     store, encoder = model.store_, model.encoder_
-    assert encoder.repeat_bias is not None
+    assert isinstance(encoder.repeat_bias, RepeatBias)
     answer = model.recommend(users=[4, 9], k=8, exclude_seen=False)
     for user in (4, 9):
         start, end = store.offsets[user], store.offsets[user + 1]
@@ -84,7 +84,7 @@ def test_several_query_vectors_score_the_window_by_the_best_of_them(
 ) -> None:
     _, model = trained
     store, encoder = model.store_, model.encoder_
-    assert encoder.repeat_bias is not None
+    assert isinstance(encoder.repeat_bias, RepeatBias)
     start, end = store.offsets[4:5], store.offsets[5:6]
     states, _ = interest_states(encoder, store.items, store.timestamps, start, end, 3)
     assert len(states) > 1
@@ -114,7 +114,7 @@ def test_the_loss_is_that_of_the_biased_logits(name: str) -> None:
     items, lengths = rng.integers(0, 20, 31), np.array([7, 1, 0, 20, 3])
     encoder = build_encoder(name, 20, encoder_config(name, {**SMALL, "max_length": 20, "repeat_bias": 4}))
     encoder.double()
-    assert encoder.repeat_bias is not None
+    assert isinstance(encoder.repeat_bias, RepeatBias)
     with torch.no_grad():
         encoder.repeat_bias.weight.copy_(torch.tensor([0.3, -0.2, 0.1, 0.4]))
         encoder.item_embedding.weight.mul_(20)
