@@ -24,7 +24,7 @@ __all__ = ["FOLDER", "DatasetFile", "Figure", "Recipe", "find_items", "find_log"
 
 FOLDER = Path(__file__).parent / "recipes"
 DATASET_FILE = "dataset.toml"
-_PREPARE = {one.name for kind in OPTIONS for one in fields(kind)} - {"valid", "test"}
+_PREPARE = {one.name for kind in OPTIONS for one in fields(kind)} - {"valid", "test"} | {"time_zone"}
 _ITEMS = {"item_tags", "item_words"}
 _SUFFIXES = (".parquet", ".inter", ".csv", ".tsv", ".txt", ".jsonl", ".dat")
 

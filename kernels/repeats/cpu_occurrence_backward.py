@@ -70,7 +70,7 @@ def backward_worker(
     n_weights = n_distances + len(batch.by_hour) + len(batch.by_age) + len(batch.by_day)
     slots = np.empty(batch.longest, dtype=np.int64)
     firsts = np.empty(batch.longest, dtype=np.int64)
-    tile, slopes = new_tile(), _new_slopes(n_distances)
+    tile, tables = new_tile(), _new_tables(n_distances)
     near, parts = scratch(batch.longest * width), scratch(batch.longest * width)
     sums, scores = scratch(batch.longest * PANEL), scratch(batch.longest * PANEL)
     weights = scratch(batch.longest * PANEL)
@@ -90,7 +90,7 @@ def backward_worker(
         n_slots = find_slots(batch, start, length, slots, firsts, near)
         for d in range(start * width, (start + length) * width, LANES):
             store(d_keys, d, none)
-        _clear(slopes)
+        _clear(tables)
         for row0 in range(np.int64(batch.row_bounds[sequence]), end, PANEL):
             count = min(PANEL, end - row0)
             lanes = PANEL if count > LANES else LANES
@@ -128,7 +128,7 @@ def backward_worker(
                     store(sums, c * lanes + at, select_within(held, HELD, ANY, pull, none))
                     pair = select_within(held, HELD, ANY, multiply(pair, speed), none)
                     store(scores, c * lanes + at, pair)
-            _add_slopes(batch, tile, slopes, start, limit, count, lanes, slots, sums, weights)
+            _add_to_tables(batch, tile, tables, start, limit, count, lanes, slots, sums, weights)
             states = batch.hidden
             product(parts, 0, width, scores, 0, lanes, 1, states, row0 * width, width, n, width, count, False)
             for c in range(n):
@@ -138,10 +138,10 @@ def backward_worker(
             product(
                 d_hidden, row0 * width, width, scores, 0, 1, lanes, near, 0, width, count, width, n, False
             )  # fmt: skip
-        _write_slopes(slopes, n_distances, batch.clocked, sequence * n_weights, d_weights)
+        _write_tables(tables, n_distances, batch.clocked, sequence * n_weights, d_weights)
 
 
-class Slopes(NamedTuple):
+class TableGradients(NamedTuple):
     """Gradients of the logs of weights, of one sequence."""
 
     distance: Array
@@ -159,8 +159,8 @@ class Slopes(NamedTuple):
 
 
 @compiled
-def _new_slopes(n_distances: Number) -> Any:
-    return Slopes(
+def _new_tables(n_distances: Number) -> Any:
+    return TableGradients(
         scratch(n_distances * LANES),
         scratch(AGES * LANES),
         scratch(HOURS),
@@ -171,18 +171,18 @@ def _new_slopes(n_distances: Number) -> Any:
 
 
 @compiled
-def _clear(slopes: Slopes) -> None:
-    slopes.distance[:] = _ZERO
-    slopes.age[:] = _ZERO
-    slopes.hour[:] = _ZERO
-    slopes.day[:] = _ZERO
+def _clear(tables: TableGradients) -> None:
+    tables.distance[:] = _ZERO
+    tables.age[:] = _ZERO
+    tables.hour[:] = _ZERO
+    tables.day[:] = _ZERO
 
 
 @compiled
-def _add_slopes(
+def _add_to_tables(
     batch: OccurrenceBatch,
     tile: Tile,
-    slopes: Slopes,
+    tables: TableGradients,
     start: Number,
     limit: Number,
     count: Number,
@@ -199,8 +199,8 @@ def _add_slopes(
         base = np.int64(batch.event_quarters[start])
         for hour in range(DAY_QUARTERS):
             if tile.laid[hour]:
-                slopes.by_time_of_day[hour * lanes : (hour + 1) * lanes] = _ZERO
-        slopes.by_weekday[:] = _ZERO
+                tables.by_time_of_day[hour * lanes : (hour + 1) * lanes] = _ZERO
+        tables.by_weekday[:] = _ZERO
     for at in range(0, lanes, LANES):
         end = min(at + LANES, count)
         nearest, furthest = extent(tile.place, at, end)
@@ -212,25 +212,25 @@ def _add_slopes(
                 continue
             pull = multiply(load(d_sums, slot * lanes + at), load(weights, key * lanes + at))
             first, last = bucket_range(batch.bucket_of, key, nearest, furthest)
-            _add_by_bucket(slopes.distance, first, last, distance(place, key), pull)
+            _add_by_bucket(tables.distance, first, last, distance(place, key), pull)
             if batch.clocked:
                 then: Number = np.int64(batch.event_quarters[start + key]) - base
                 first, last = age_range(batch, then, soonest, latest)
-                _add_by_bucket(slopes.age, first, last, distance(now, then), pull)
+                _add_by_bucket(tables.age, first, last, distance(now, then), pull)
                 hour, day = event_clock(batch, start + key)
                 to = hour * lanes + at
-                store(slopes.by_time_of_day, to, add(load(slopes.by_time_of_day, to), pull))
+                store(tables.by_time_of_day, to, add(load(tables.by_time_of_day, to), pull))
                 to = day * lanes + at
-                store(slopes.by_weekday, to, add(load(slopes.by_weekday, to), pull))
+                store(tables.by_weekday, to, add(load(tables.by_weekday, to), pull))
     if not batch.clocked:
         return
     for lane in range(count):
         for hour in range(DAY_QUARTERS):
             if tile.laid[hour]:
                 bucket = batch.hour_of[abs(tile.time_of_day[lane] - hour)]
-                slopes.hour[bucket] += slopes.by_time_of_day[hour * lanes + lane]
+                tables.hour[bucket] += tables.by_time_of_day[hour * lanes + lane]
         for day in range(WEEK):
-            slopes.day[day_bucket(tile.weekday[lane], day)] += slopes.by_weekday[day * lanes + lane]
+            tables.day[day_bucket(tile.weekday[lane], day)] += tables.by_weekday[day * lanes + lane]
 
 
 @inlined
@@ -247,15 +247,17 @@ def _add_by_bucket(sums: Any, first: Any, last: Any, far: Any, pull: Any) -> Non
 
 
 @compiled
-def _write_slopes(slopes: Slopes, n_distances: Number, clocked: Number, at: Number, d_weights: Array) -> None:
+def _write_tables(
+    tables: TableGradients, n_distances: Number, clocked: Number, at: Number, d_weights: Array
+) -> None:
     """Write a sequence's row of the gradient: by distance, then by hour, age and day."""
     for bucket in range(n_distances):
-        d_weights[at + bucket] = sum_lanes(load(slopes.distance, bucket * LANES))
+        d_weights[at + bucket] = sum_lanes(load(tables.distance, bucket * LANES))
     if clocked:
         at += n_distances
         for bucket in range(HOURS):
-            d_weights[at + bucket] = slopes.hour[bucket]
+            d_weights[at + bucket] = tables.hour[bucket]
         for bucket in range(AGES):
-            d_weights[at + HOURS + bucket] = sum_lanes(load(slopes.age, bucket * LANES))
+            d_weights[at + HOURS + bucket] = sum_lanes(load(tables.age, bucket * LANES))
         for bucket in range(DAYS):
-            d_weights[at + HOURS + AGES + bucket] = slopes.day[bucket]
+            d_weights[at + HOURS + AGES + bucket] = tables.day[bucket]
