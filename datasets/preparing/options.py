@@ -63,18 +63,30 @@ class ItemOptions:
         item_vectors: path of a .npy file with a row for each row of the item file, a column of lists of
             numbers, an array, or a function of a list of texts.
         keep_cold: whether events and items without a training event stay, the item file's included.
+        denoise: cosine of features above which two items of a user are joined; training events of items
+            outside the user's largest group are dropped. None drops none.
 
     Raises:
-        ArgumentError: a name is empty or stands there twice.
+        ArgumentError: a name is empty or stands there twice, or nothing tells which items are alike.
     """
 
     item_tags: Any = option(None, "Columns of the item file whose values are tags, with commas between.")
     item_words: Any = option(None, "Columns of the item file whose words are tags, with commas between.")
     item_vectors: Any = option(None, "Vectors of items: FILE.npy, a row each, or a column of the item file.")
     keep_cold: bool = option(False, "Keep items without a training event, those of the item file too.")
+    denoise: float | None = option(
+        None, "Drop training events of items unlike the user's others: least cosine of features, 0 to 1."
+    )
 
     def __post_init__(self) -> None:
         check_types(self)
+        if self.denoise is not None and not 0 <= self.denoise < 1:
+            raise ArgumentError(f"denoise={self.denoise} is out of range: it must be at least 0 and below 1")
+        if self.denoise is not None and not self.asked:
+            raise ArgumentError(
+                f"denoise={self.denoise} compares items by their features: pass item_tags=, item_words= or"
+                " item_vectors="
+            )
         for name in ("item_tags", "item_words"):
             column_names(getattr(self, name), name)
 
@@ -102,6 +114,8 @@ class ItemOptions:
             digest: hex sha256 of the features.
         """
         recorded: dict[str, Any] = {"keep_cold": True} if self.keep_cold else {}
+        if self.denoise is not None:
+            recorded["denoise"] = self.denoise
         if self.asked:
             recorded |= {"item_tags": list(self.tags), "item_words": list(self.words)}
             recorded |= {"item_vectors": _name_of(self.item_vectors), "item_features_sha256": digest}
@@ -126,6 +140,7 @@ class ItemKeywords(TypedDict, total=False):
     item_words: Any
     item_vectors: Any
     keep_cold: bool
+    denoise: float | None
 
 
 class PrepareKeywords(ReadKeywords, SplitKeywords, FilterKeywords, ItemKeywords, EventKeywords, total=False):

@@ -12,6 +12,7 @@ from recsys.datasets.prepared.link import described
 from recsys.datasets.prepared.store import SequenceStore
 from recsys.datasets.prepared.writer import write_dataset
 from recsys.datasets.preparing.catalog import build_catalog
+from recsys.datasets.preparing.denoising import drop_noise
 from recsys.datasets.preparing.description import Lengths, Times, describe_events
 from recsys.datasets.preparing.dividing import divide_events
 from recsys.datasets.preparing.event_arrays import event_arrays
@@ -206,6 +207,10 @@ def _build(
     events, bounds, split_facts = divide_events(events, options.split, options.split_by, keep_cold=keep_cold)
     if keep_cold and metadata is not None:
         events = with_items(events, fitting_ids(metadata[ITEM], events.item_ids, label_of(sources.items)))
+    noise_facts: dict[str, int] = {}
+    if options.items.denoise is not None:
+        assert features is not None
+        events, bounds, noise_facts = drop_noise(events, features, options.items.denoise)
     offsets = events.offsets()
     arrays = event_arrays(events, bounds, options.time_zone)
     training = training_events(bounds, offsets)
@@ -233,6 +238,7 @@ def _build(
             **describe_events(events, offsets, events.item_ids.len()),
             "duplicate_events": duplicates,
             **_target_facts(events),
+            **noise_facts,
             **catalog.facts,
         },
         "removed": {

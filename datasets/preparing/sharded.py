@@ -68,7 +68,7 @@ _SAME_EVERYWHERE = ("valid_time", "test_time")
 
 
 def refuse_shards(n_shards: Any, options: PrepareOptions) -> None:
-    """Refuse a number of shards that is none, splits that look at all users at once, columns of events.
+    """Refuse a number of shards that is none, and what looks at all users at once or is kept by one dataset.
 
     Raises:
         ArgumentError: any of these.
@@ -79,6 +79,8 @@ def refuse_shards(n_shards: Any, options: PrepareOptions) -> None:
         raise ArgumentError(
             f"{options.events.asked[0]}= is kept by one dataset alone: leave shards= out, or the columns"
         )
+    if options.items.denoise is not None:
+        raise ArgumentError("denoise= is done for one dataset alone: leave shards= or denoise= out")
     if options.split in _BY_USER or getattr(options.split_by, "fold_by", None) == "events":
         return
     if options.split == "k-fold":

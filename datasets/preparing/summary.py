@@ -47,6 +47,10 @@ def summary(store: SequenceStore) -> list[str]:
         lines.append(
             f"events to predict: {counts['target_events']:,} of {store.n_events:,}; the others are context"
         )
+    if "noise_events" in counts:
+        lines.append(
+            f"dropped as noise: {counts['noise_events']:,} of {counts['noise_of_events']:,} training events"
+        )
     if "vector_width" in counts:
         lines.append(f"vectors of {counts['vector_width']:,}: of {counts['items_with_vectors']:,} items")
     return lines
