@@ -14,7 +14,8 @@ from typing import Any, Literal
 from recsys.baselines.registry import baseline_configs, baseline_names
 from recsys.config import build, nearest, require, to_dict
 from recsys.datasets.preparing.options import OPTIONS
-from recsys.encoders.registry import encoder_config, encoder_names, preset
+from recsys.encoders.registry import choices_for, encoder_config, encoder_names, preset
+from recsys.encoders.suited import LogStatistics
 from recsys.errors import ConfigError, DataError
 from recsys.files import sha256_of
 from recsys.training.config import TrainingConfig
@@ -55,6 +56,7 @@ class DatasetFile:
         sha256: of the log's bytes; another file is refused.
         prepare: options of `recsys.datasets.preparing.prepare.prepare`.
         tie_orders: orders of tied events that figures are averaged over beside the file's own; 0 for none.
+        statistics: of its training events, which the preset `tuned` chooses by; None if no recipe asks.
     """
 
     name: str
@@ -62,6 +64,7 @@ class DatasetFile:
     sha256: str
     prepare: Mapping[str, Any]
     tie_orders: int = 0
+    statistics: LogStatistics | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +81,7 @@ class Recipe:
         floor: options of a floor; a list of values is tried out on the validation events.
         items: columns of the items that are read besides their ids, as `prepare` names them: ``item_tags``,
             ``item_words``.
+        suited: the preset's own choices for this log are taken, as `recsys train` takes them.
         published: the strongest comparable figures first.
         bar: what has to be reached, or None.
         aim: what would pass everybody, or None.
@@ -93,6 +97,7 @@ class Recipe:
     training: Mapping[str, Any] = field(default_factory=dict)
     floor: Mapping[str, Any] = field(default_factory=dict)
     items: Mapping[str, Any] = field(default_factory=dict)
+    suited: bool = False
     published: tuple[Figure, ...] = ()
     bar: Figure | None = None
     aim: Figure | None = None
@@ -130,9 +135,15 @@ class Recipe:
         """
         if self.is_baseline:
             return {"floor": [to_dict(config) for config in baseline_configs(self.model, self.floor)]}
-        base = preset(self.model, self.preset)
-        encoder = encoder_config(self.model, {**base.get("encoder", {}), **self.encoder})
-        chosen = {**base.get("training", {}), **self.training, "seed": seed}
+        parts = {
+            part: dict(preset(self.model, self.preset).get(part, {})) for part in ("encoder", "training")
+        }
+        if self.suited and self.dataset.statistics is not None:
+            for choice in choices_for(self.model, self.preset, self.dataset.statistics):
+                parts["encoder"] |= choice.encoder
+                parts["training"] |= choice.training
+        encoder = encoder_config(self.model, {**parts["encoder"], **self.encoder})
+        chosen = {**parts["training"], **self.training, "seed": seed}
         found: dict[str, Any] = {
             "encoder": to_dict(encoder),
             "training": to_dict(build(TrainingConfig, chosen, where="training")),
@@ -237,7 +248,7 @@ def _read(path: Path) -> Recipe:
     raw = _toml(path)
     where = f"{path.parent.name}/{path.name}"
     dataset = _read_dataset(path.parent / DATASET_FILE)
-    known = {"model", "preset", "seeds", "note", "encoder", "training", "floor", "items"}
+    known = {"model", "preset", "seeds", "note", "encoder", "training", "floor", "items", "suited"}
     known |= {"published", "bar", "aim"}
     _known_keys(raw, known, where)
     _known_keys(raw.get("items", {}), _ITEMS, f"{where} [items]")
@@ -249,6 +260,12 @@ def _read(path: Path) -> Recipe:
     require(bool(seeds) and numbers, f"{where}: seeds", seeds, "a list of whole numbers from 0")
     require(
         model not in baseline_names() or len(seeds) == 1, f"{where}: seeds", seeds, "one seed, for a floor"
+    )
+    require(
+        not raw.get("suited") or dataset.statistics is not None,
+        f"{where}: suited",
+        True,
+        f"left out where {DATASET_FILE} has no [statistics]",
     )
     figures = tuple(build(Figure, entry, where=f"{where}: published") for entry in raw.get("published", []))
     bar, aim = (
@@ -264,6 +281,7 @@ def _read(path: Path) -> Recipe:
         training=raw.get("training", {}),
         floor=raw.get("floor", {}),
         items=raw.get("items", {}),
+        suited=bool(raw.get("suited", False)),
         published=figures,
         bar=bar,
         aim=aim,
@@ -280,7 +298,7 @@ def _read(path: Path) -> Recipe:
 def _read_dataset(path: Path) -> DatasetFile:
     raw = _toml(path)
     where = f"{path.parent.name}/{path.name}"
-    _known_keys(raw, {"name", "about", "sha256", "prepare", "tie_orders"}, where)
+    _known_keys(raw, {"name", "about", "sha256", "prepare", "tie_orders", "statistics"}, where)
     prepare = dict(raw.get("prepare", {}))
     _known_keys(prepare, _PREPARE, f"{where} [prepare]")
     require("sha256" in raw, f"{where}: sha256", None, "the sha256 of the log's bytes")
@@ -292,6 +310,7 @@ def _read_dataset(path: Path) -> DatasetFile:
         sha256=str(raw["sha256"]),
         prepare=prepare,
         tie_orders=orders,
+        statistics=build(LogStatistics, raw["statistics"], where=where) if "statistics" in raw else None,
     )
 
 

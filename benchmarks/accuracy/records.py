@@ -14,7 +14,7 @@ from recsys.evaluation.bootstrap import paired_difference
 from recsys.evaluation.metrics import per_user_metrics
 from recsys.files import read_json, write_json
 
-__all__ = ["COMPARISONS", "compare", "current", "record_path", "records_of"]
+__all__ = ["COMPARISONS", "compare", "current", "like", "record_path", "records_of"]
 
 COMPARISONS = "comparisons.json"
 SEEN_RULES = ("kept", "removed")
@@ -41,6 +41,26 @@ def records_of(results: Path, recipe: Recipe) -> list[dict[str, Any]]:
     """Up-to-date records of a recipe, by seed."""
     found = (current(results, recipe, seed) for seed in recipe.seeds)
     return [record for record in found if record is not None]
+
+
+def like(results: Path, recipe: Recipe, others: Sequence[Recipe]) -> tuple[Recipe, list[dict[str, Any]]]:
+    """A recipe's records; where it has none, those of another recipe that comes to the same settings.
+
+    Args:
+        results: folder of the records.
+        recipe: whose records are asked for.
+        others: recipes of the same dataset.
+
+    Returns:
+        Whose they are, and the records, none at all if nobody has any.
+    """
+    own = records_of(results, recipe)
+    for other in others:
+        if not own and other.model == recipe.model and not other.is_baseline:
+            found = records_of(results, other)
+            if found and recipe.matches(found[0]["configuration"], found[0]["seed"]):
+                return other, found
+    return recipe, own
 
 
 def compare(

@@ -9,11 +9,14 @@ import numpy as np
 
 from recsys.benchmarks.accuracy.recipes import Recipe
 from recsys.benchmarks.machine import stamp
+from recsys.config import to_dict
 from recsys.datasets.prepared.store import SequenceStore
+from recsys.errors import ConfigError
 from recsys.evaluation.bootstrap import confidence_intervals
 from recsys.evaluation.metrics import per_user_metrics
 from recsys.evaluation.result import EvaluationResult
 from recsys.files import replacing, write_json
+from recsys.training.log_statistics import log_statistics
 
 __all__ = ["KS", "RANKS_FILE", "read_ranks", "run_one", "train"]
 
@@ -105,6 +108,10 @@ def train(
     from recsys import Recommender
 
     settings = recipe.configuration(seed)
+    if recipe.suited and (found := log_statistics(store)) != recipe.dataset.statistics:
+        raise ConfigError(
+            f"{recipe.dataset.name}/dataset.toml: [statistics] are not the log's; write {to_dict(found)}"
+        )
     model = Recommender(
         recipe.model,
         preset=recipe.preset,

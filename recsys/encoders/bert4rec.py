@@ -25,6 +25,7 @@ from recsys.config import require
 from recsys.encoders.base import EncoderConfig, SequenceEncoder, make_norm
 from recsys.encoders.bias_tables import require_times
 from recsys.encoders.registry import register_encoder
+from recsys.encoders.suited import Choice, LogStatistics, dense, few_events, sparse
 from recsys.encoders.transformer import PackedPass, TransformerConfig, make_block
 from recsys.errors import ArgumentError
 from recsys.jagged import SequenceBatch
@@ -139,7 +140,19 @@ PAPER: dict[str, dict[str, Any]] = {
 }
 
 
-@register_encoder("bert4rec", config=BERT4RecConfig, presets={"tuned": TUNED, "paper": PAPER})
+def suited(log: LogStatistics) -> list[Choice]:
+    """What the tuned preset changes for a log."""
+    wide = {"d_model": 128, "max_length": 200, "dropout": 0.2}
+    long = {"epochs": 54, "batch_events": 16384, "learning_rate": 0.002, "evaluate_every": 9}
+    short = {"max_length": 50, "dropout": 0.5, "mask_probability": 0.6}
+    return [
+        *dense(log, wide, {**long, "label_smoothing": 0.0, "ema_decay": 0.998}),
+        *sparse(log, short, {"batch_events": 2048, "learning_rate": 0.001}),
+        *few_events(log, TUNED["training"]["batch_events"]),
+    ]
+
+
+@register_encoder("bert4rec", config=BERT4RecConfig, presets={"tuned": TUNED, "paper": PAPER}, suited=suited)
 class BERT4Rec(SequenceEncoder):
     """Bidirectional self-attention encoder."""
 

@@ -21,6 +21,7 @@ from torch.nn import functional as F
 from recsys.config import require
 from recsys.encoders.base import EncoderConfig, SequenceEncoder, make_norm
 from recsys.encoders.registry import register_encoder
+from recsys.encoders.suited import Choice, LogStatistics, dense, few_events, sparse
 from recsys.jagged import SequenceBatch
 from recsys.kernels.conv import causal_conv, causal_conv_step
 from recsys.kernels.linear import Linear
@@ -88,7 +89,18 @@ PAPER: dict[str, dict[str, Any]] = {
 }
 
 
-@register_encoder("mamba", config=MambaConfig, presets={"tuned": TUNED, "paper": PAPER})
+def suited(log: LogStatistics) -> list[Choice]:
+    """What the tuned preset changes for a log."""
+    wide = {"d_model": 128, "dropout": 0.3}
+    long = {"epochs": 36, "batch_events": 16384, "learning_rate": 0.002, "evaluate_every": 9}
+    return [
+        *dense(log, wide, {**long, "label_smoothing": 0.0, "ema_decay": 0.998}),
+        *sparse(log, {"max_length": 50}, {}),
+        *few_events(log, TUNED["training"]["batch_events"]),
+    ]
+
+
+@register_encoder("mamba", config=MambaConfig, presets={"tuned": TUNED, "paper": PAPER}, suited=suited)
 class Mamba(SequenceEncoder):
     """Selective state-space encoder; linear in the length of a history, constant per new event."""
 

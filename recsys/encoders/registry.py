@@ -8,7 +8,7 @@ of an installed package, whose name is the encoder's and which is imported when 
 import dataclasses
 import importlib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,12 +18,15 @@ from recsys.errors import ConfigError
 if TYPE_CHECKING:
     from recsys.encoders.base import EncoderConfig, SequenceEncoder
     from recsys.encoders.item_tower import ItemInputs
+    from recsys.encoders.suited import Choice, LogStatistics
 
 BUILT_IN = {
     "sasrec": "recsys.encoders.sasrec",
     "bert4rec": "recsys.encoders.bert4rec",
     "mamba": "recsys.encoders.mamba",
 }
+TUNED = "tuned"
+"""The preset that suits itself to the log."""
 ENTRY_POINTS = "recsys.encoders"
 """Group of the entry points by which installed packages announce encoders."""
 
@@ -33,12 +36,14 @@ class Registration:
     """An encoder class, its configuration class and its presets.
 
     ``presets`` maps a preset's name to ``{"encoder": {...}, "training": {...}}``, the values that
-    differ from the defaults of the configuration classes.
+    differ from the defaults of the configuration classes. ``suited`` says what the preset ``tuned`` changes
+    for a log.
     """
 
     encoder: "type[SequenceEncoder]"
     config: "type[EncoderConfig]"
     presets: Mapping[str, Mapping[str, Mapping[str, Any]]]
+    suited: "Callable[[LogStatistics], Sequence[Choice]] | None" = None
 
 
 _REGISTRY: dict[str, Registration] = {}
@@ -49,6 +54,7 @@ def register_encoder(
     *,
     config: "type[EncoderConfig]",
     presets: Mapping[str, Mapping[str, Mapping[str, Any]]] | None = None,
+    suited: "Callable[[LogStatistics], Sequence[Choice]] | None" = None,
 ) -> "Callable[[type[SequenceEncoder]], type[SequenceEncoder]]":
     """Class decorator that makes an encoder known by ``name`` to the engine and the command line.
 
@@ -56,6 +62,7 @@ def register_encoder(
         name: the word users write, e.g. ``"sasrec"``.
         config: its configuration dataclass.
         presets: named starting points; ``"tuned"`` is the default one.
+        suited: what ``"tuned"`` changes for a log, by its statistics.
 
     Raises:
         ConfigError: the name is taken by another class.
@@ -65,7 +72,7 @@ def register_encoder(
         known = _REGISTRY.get(name)
         if known is not None and known.encoder.__qualname__ != encoder.__qualname__:
             raise ConfigError(f"the encoder name {name!r} is taken by {known.encoder.__qualname__}")
-        _REGISTRY[name] = Registration(encoder, config, presets or {"tuned": {}})
+        _REGISTRY[name] = Registration(encoder, config, presets or {TUNED: {}}, suited)
         return encoder
 
     return register
@@ -165,6 +172,16 @@ def preset(name: str, which: str) -> Mapping[str, Mapping[str, Any]]:
     if which not in presets:
         raise ConfigError(f"{canonical_name(name)} has no preset {which!r}{nearest(which, list(presets))}")
     return presets[which]
+
+
+def choices_for(name: str, which: str, log: "LogStatistics") -> "list[Choice]":
+    """What preset ``which`` of encoder ``name`` changes for a log; nothing but ``"tuned"`` changes any.
+
+    Raises:
+        ConfigError: unknown encoder.
+    """
+    suited = registration(name).suited
+    return [] if which != TUNED or suited is None else list(suited(log))
 
 
 def encoder_config(name: str, values: Mapping[str, object]) -> "EncoderConfig":

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from recsys.encoders.base import EncoderConfig, SequenceEncoder, make_norm
 from recsys.encoders.bias_tables import require_times
 from recsys.encoders.registry import register_encoder
+from recsys.encoders.suited import Choice, LogStatistics, dense, few_events, sparse
 from recsys.encoders.transformer import PackedPass, StepPass, TransformerConfig, make_block
 from recsys.errors import ArgumentError
 from recsys.jagged import SequenceBatch
@@ -80,7 +81,18 @@ PAPER: dict[str, dict[str, Any]] = {
 }
 
 
-@register_encoder("sasrec", config=SASRecConfig, presets={"tuned": TUNED, "paper": PAPER})
+def suited(log: LogStatistics) -> list[Choice]:
+    """What the tuned preset changes for a log."""
+    wide = {"d_model": 128, "dropout": 0.3}
+    long = {"epochs": 45, "batch_events": 16384, "learning_rate": 0.002, "evaluate_every": 9}
+    return [
+        *dense(log, wide, {**long, "label_smoothing": 0.0, "ema_decay": 0.998}),
+        *sparse(log, {"max_length": 50}, {}),
+        *few_events(log, TUNED["training"]["batch_events"]),
+    ]
+
+
+@register_encoder("sasrec", config=SASRecConfig, presets={"tuned": TUNED, "paper": PAPER}, suited=suited)
 class SASRec(SequenceEncoder):
     """Causal self-attention encoder."""
 

@@ -47,6 +47,7 @@ from recsys.training.callbacks import Callback, run_settings, told
 from recsys.training.checkpoint import Progress
 from recsys.training.config import TrainingConfig
 from recsys.training.item_inputs import item_inputs
+from recsys.training.log_statistics import log_statistics
 from recsys.training.plots import plot_training
 from recsys.training.processes import ALONE, Processes, check_share
 from recsys.training.reporting import ConsoleReporter, SilentReporter
@@ -274,7 +275,7 @@ class Fitting:
         name, lie = data.name or Path(store.name), store.path
         succession = None if parent is None else Succession.of(parent, store, str(name))
         if parent is None or succession is None:
-            settings = settings.on(store.n_items, self.device, self.recipe)
+            settings = settings.on(log_statistics(store), store.n_items, self.device, self.recipe)
         else:
             settings = parent.on(settings, store, self.device)
         store.path = name
@@ -309,7 +310,7 @@ class Fitting:
             epochs_before=epochs_of(parent),
             processes=self.processes,
         )
-        for line in settings.left_out:
+        for line in settings.said:
             self.notify(line)
         if not store.has_tests:
             self.notify("No user has a test event after a history: this run will not be tested")

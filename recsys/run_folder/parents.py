@@ -68,7 +68,7 @@ class Parent:
             return settings
         line = f"The loss stays {self.loss}, with which {self.run.path} was trained; auto is {there} by now"
         training = replace(settings.training, loss=cast("Any", self.loss))
-        return replace(settings, training=training, left_out=(line,))
+        return replace(settings, training=training, said=(line,))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -13,11 +13,13 @@ from recsys.config import build, convert, nearest, read_toml, to_dict
 from recsys.encoders.base import EncoderConfig
 from recsys.encoders.registry import (
     canonical_name,
+    choices_for,
     encoder_config,
     encoder_names,
     preset,
     registration,
 )
+from recsys.encoders.suited import LogStatistics
 from recsys.errors import ConfigError, RunError
 from recsys.files import read_json, user_path
 from recsys.run_folder.layout import RunFolder
@@ -55,28 +57,45 @@ class Settings:
     Attributes:
         name, preset: of the encoder.
         encoder, training: its configuration.
-        left_out: what of the preset gave way to an option, in words.
+        said: what of the preset gave way to an option, and what was chosen for the log, in words.
     """
 
     name: str
     preset: str
     encoder: EncoderConfig
     training: TrainingConfig
-    left_out: tuple[str, ...] = ()
+    said: tuple[str, ...] = ()
 
-    def on(self, n_items: int, device: torch.device, recipe: Recipe) -> "Settings":
-        """These, without a repeat bias of the preset where the loss for so many items cannot train it."""
-        given = self.encoder.repeat_bias and "repeat_bias" not in recipe.encoder_options
-        if not given:
-            return self
-        if plan_loss(self.training, n_items, device).sampled:
+    def on(self, log: LogStatistics, n_items: int, device: torch.device, recipe: Recipe) -> "Settings":
+        """These on a log: suited to it, and without a preset's repeat bias where the loss samples.
+
+        Args:
+            log: what the preset's choices are made by.
+            n_items: V, the size of the catalog.
+            device: where it is trained.
+            recipe: what was said, which wins over every choice.
+        """
+        found = self._suited(log, recipe)
+        if not found.encoder.repeat_bias or "repeat_bias" in recipe.encoder_options:
+            return found
+        if plan_loss(found.training, n_items, device).sampled:
             line = "The preset's repeat bias is left out: only the full softmax trains it"
-        elif self.training.shard_items:
+        elif found.training.shard_items:
             line = "The preset's repeat bias is left out: training.shard_items does not go with it"
         else:
-            return self
-        encoder = dataclasses.replace(self.encoder, repeat_bias=0, repeat_by="last")
-        return dataclasses.replace(self, encoder=encoder, left_out=(*self.left_out, line))
+            return found
+        encoder = dataclasses.replace(found.encoder, repeat_bias=0, repeat_by="last")
+        return dataclasses.replace(found, encoder=encoder, said=(*found.said, line))
+
+    def _suited(self, log: LogStatistics, recipe: Recipe) -> "Settings":
+        encoder, training, said = self.encoder, self.training, list(self.said)
+        for choice in choices_for(recipe.encoder, recipe.preset, log):
+            rest = choice.without(recipe.encoder_options, recipe.training_options)
+            if rest.encoder or rest.training:
+                encoder = dataclasses.replace(encoder, **rest.encoder)
+                training = dataclasses.replace(training, **rest.training)
+                said.append(str(rest))
+        return dataclasses.replace(self, encoder=encoder, training=training, said=tuple(said))
 
 
 def settings_of(recipe: Recipe) -> Settings:
@@ -88,16 +107,16 @@ def settings_of(recipe: Recipe) -> Settings:
     base = preset(recipe.encoder, recipe.preset)
     encoder = {**base.get("encoder", {}), **recipe.encoder_options}
     training = {**base.get("training", {}), "seed": recipe.seed, **recipe.training_options}
-    left_out: tuple[str, ...] = ()
+    said: tuple[str, ...] = ()
     own = "label_smoothing" in recipe.training_options
     if training.get("loss") in PAIRED and not own and training.pop("label_smoothing", 0):
-        left_out = (f"The preset's label smoothing is left out: {training['loss']} has none",)
+        said = (f"The preset's label smoothing is left out: {training['loss']} has none",)
     return Settings(
         canonical_name(recipe.encoder),
         recipe.preset,
         encoder_config(recipe.encoder, encoder),
         build(TrainingConfig, training, where="training"),
-        left_out,
+        said,
     )
 
 

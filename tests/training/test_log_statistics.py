@@ -1,0 +1,125 @@
+"""The statistics that settings are chosen by, and what the presets make of them."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+from recsys.config import to_dict
+from recsys.datasets.preparing.prepare import prepare
+from recsys.encoders.registry import choices_for, encoder_config, preset, register_encoder, registration
+from recsys.encoders.suited import Choice, LogStatistics
+from recsys.recommender import Recommender
+from recsys.training.log_statistics import log_statistics
+
+BUILT_IN = ["sasrec", "bert4rec", "mamba"]
+
+
+def _frame(histories: list[list[int]]) -> pl.DataFrame:
+    rows = [(user, item, at) for user, items in enumerate(histories) for at, item in enumerate(items)]
+    return pl.DataFrame(rows, schema=["user", "item", "timestamp"], orient="row")
+
+
+@pytest.mark.parametrize("shards", [None, 2])
+def test_training_events_alone_are_counted(shards: int | None, tmp_path: Path) -> None:
+    # The last two events of each user are for validation and test.
+    log = _frame([[0, 1, 0, 1, 2, 3], [0, 0, 0, 4, 5], [1, 2, 5]])
+    found = log_statistics(prepare(log, tmp_path / "data", shards=shards))
+    if shards is None:
+        assert found == LogStatistics(users=3, items=2, events=8, repeats=0.5)
+    assert (found.users, found.items, found.events) == (3, 2, 8)
+    assert 0 <= found.repeats < 1
+    assert (found.per_item, found.per_user) == (4.0, 8 / 3)
+
+
+def _chosen(name: str, log: LogStatistics) -> dict[str, Any]:
+    settings: dict[str, Any] = {}
+    for choice in choices_for(name, "tuned", log):
+        settings |= {**choice.encoder, **choice.training}
+    return settings
+
+
+DENSE = LogStatistics(users=6040, items=3416, events=987_531)
+SPARSE = LogStatistics(users=22_363, items=12_092, events=153_776)
+LEARNED_ON = LogStatistics(users=943, items=1678, events=98_114)
+
+
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_logs_like_those_that_the_rules_were_learned_on_get_what_was_best_there(name: str) -> None:
+    assert _chosen(name, LEARNED_ON) == {}
+    assert _chosen(name, SPARSE)["max_length"] == 50
+    assert "d_model" not in _chosen(name, SPARSE)
+    assert {"d_model": 128, "label_smoothing": 0.0, "batch_events": 16384}.items() <= _chosen(
+        name, DENSE
+    ).items()
+
+
+@pytest.mark.parametrize("name", BUILT_IN)
+@pytest.mark.parametrize(
+    "log",
+    [
+        LogStatistics(users=0, items=0, events=0),
+        LogStatistics(users=5000, items=5000, events=5000),
+        LogStatistics(users=900, items=5, events=30_000, repeats=0.9),
+        LogStatistics(users=3, items=900, events=30_000, repeats=0.95),
+        LogStatistics(users=10**9, items=10**8, events=10**11),
+    ],
+    ids=["nothing", "one event an item", "five items", "ten thousand events a user", "everybody"],
+)
+def test_logs_outside_of_what_was_looked_at_get_sane_settings(name: str, log: LogStatistics) -> None:
+    parts = {part: dict(preset(name, "tuned").get(part, {})) for part in ("encoder", "training")}
+    for choice in choices_for(name, "tuned", log):
+        parts["encoder"] |= choice.encoder
+        parts["training"] |= choice.training
+    config = encoder_config(name, parts["encoder"])
+    assert 50 <= config.max_length <= 200
+    assert 0.2 <= config.dropout <= 0.5
+    assert 64 <= parts["training"]["batch_events"] <= 16384
+    if log.events:
+        assert log.events / parts["training"]["batch_events"] >= 10
+
+
+def test_the_published_networks_are_never_changed() -> None:
+    assert all(choices_for(name, "paper", DENSE) == [] for name in BUILT_IN)
+
+
+@pytest.mark.parametrize("said", [True, False])
+def test_a_choice_is_said_and_kept_and_what_was_said_otherwise_wins(said: bool, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    log = _frame([rng.integers(0, 30, 8).tolist() for _ in range(40)])
+    own = {"training": {"batch_events": 128}} if said else {"training": {}}
+    lines: list[str] = []
+    model = Recommender(
+        "sasrec",
+        encoder_options={"d_model": 16, "n_layers": 1, **({"max_length": 7} if said else {})},
+        training_options={"epochs": 1, **own["training"]},
+    )
+    model.fit(log, out=tmp_path / "run", notify=lines.append)
+    chosen = [line for line in lines if line.startswith("Chosen")]
+    if said:
+        assert chosen == []
+    else:
+        assert chosen == [
+            "Chosen for histories of 6.0 training events: encoder.max_length = 50",
+            "Chosen for 240 training events: training.batch_events = 64",
+        ]
+    text = (tmp_path / "run" / "config.toml").read_text()
+    assert f"max_length = {7 if said else 50}\n" in text
+    assert f"batch_events = {128 if said else 64}\n" in text
+    again = Recommender.load(tmp_path / "run")
+    assert to_dict(again.encoder_.config)["max_length"] == (7 if said else 50)
+
+
+def test_an_encoder_of_ones_own_chooses_too() -> None:
+    sasrec = registration("sasrec")
+
+    class Own(sasrec.encoder):  # type: ignore[misc, name-defined]
+        pass
+
+    def suited(log: LogStatistics) -> list[Choice]:
+        return [Choice("tests", {"d_model": log.items}, {})]
+
+    register_encoder("own_for_choices", config=sasrec.config, suited=suited)(Own)
+    assert _chosen("own_for_choices", DENSE) == {"d_model": 3416}
