@@ -19,7 +19,7 @@ from recsys.answering.requests import make_queries
 from recsys.answering.similar_items import SimilarItems
 from recsys.answering.user_states import BYTES_KEPT
 from recsys.config import own_names, parameters_of, set_parameters, to_dict
-from recsys.datasets.prepared.store import open_store
+from recsys.datasets.prepared.store import SequenceStore, open_store
 from recsys.datasets.preparing.given import given_data
 from recsys.decoding.building import build_decoder, carry_changes, golden_states, refuse_local
 from recsys.decoding.decoder import Aggregate, Decoder, Vectors, check_decoding
@@ -147,13 +147,20 @@ class Recommender:
     def _repr_html_(self) -> str:
         return describe_html(self)
 
-    def configs(self) -> tuple[EncoderConfig, TrainingConfig]:
-        """The full configuration that `fit` will use, with a preset's repeat bias though the loss may sample.
+    def configs(self, data: SequenceStore | None = None) -> tuple[EncoderConfig, TrainingConfig]:
+        """The full configuration that `fit` will use on these data.
+
+        Args:
+            data: prepared data; None gives the preset before it is suited to a log, with its repeat bias
+                though the loss may sample.
 
         Raises:
             ConfigError: unknown encoder, preset or field, or a value out of range.
         """
-        settings = settings_of(self._recipe())
+        recipe = self._recipe()
+        settings = settings_of(recipe)
+        if data is not None:
+            settings = settings.on(data, choose_device(self.device), recipe)
         return settings.encoder, settings.training
 
     @hinted

@@ -230,7 +230,7 @@ def test_a_saved_model_answers_the_same(name: str, store: SequenceStore, tmp_pat
     loaded = recsys.load(tmp_path / "run", index="exact")
     assert loaded.recommend(users=[3, 7]).equals(model.recommend(users=[3, 7]))
     assert loaded.evaluate().metrics == model.evaluate().metrics
-    assert loaded.configs() == model.configs()
+    assert loaded.configs() == model.configs(model.store_)
 
 
 @pytest.mark.parametrize("name", ["sasrec", "bert4rec", "mamba"])

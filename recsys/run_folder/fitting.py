@@ -47,7 +47,6 @@ from recsys.training.callbacks import Callback, run_settings, told
 from recsys.training.checkpoint import Progress
 from recsys.training.config import TrainingConfig
 from recsys.training.item_inputs import item_inputs
-from recsys.training.log_statistics import log_statistics
 from recsys.training.plots import plot_training
 from recsys.training.processes import ALONE, Processes, check_share
 from recsys.training.reporting import ConsoleReporter, SilentReporter
@@ -275,7 +274,7 @@ class Fitting:
         name, lie = data.name or Path(store.name), store.path
         succession = None if parent is None else Succession.of(parent, store, str(name))
         if parent is None or succession is None:
-            settings = settings.on(log_statistics(store), store.n_items, self.device, self.recipe)
+            settings = settings.on(store, self.device, self.recipe)
         else:
             settings = parent.on(settings, store, self.device)
         store.path = name

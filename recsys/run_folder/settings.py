@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from recsys.config import build, convert, nearest, read_toml, to_dict
+from recsys.datasets.prepared.store import SequenceStore
 from recsys.encoders.base import EncoderConfig
 from recsys.encoders.registry import (
     canonical_name,
@@ -27,6 +28,7 @@ from recsys.run_folder.model import read_manifest, read_settings
 from recsys.run_folder.writing import OVERWRITING, waiting
 from recsys.training.config import TrainingConfig
 from recsys.training.identity import may_change, recorded_encoder
+from recsys.training.log_statistics import log_statistics
 from recsys.training.losses import plan_loss
 
 PAIRED = ("gbce", "bce", "bpr")
@@ -66,19 +68,18 @@ class Settings:
     training: TrainingConfig
     said: tuple[str, ...] = ()
 
-    def on(self, log: LogStatistics, n_items: int, device: torch.device, recipe: Recipe) -> "Settings":
+    def on(self, store: SequenceStore, device: torch.device, recipe: Recipe) -> "Settings":
         """These on a log: suited to it, and without a preset's repeat bias where the loss samples.
 
         Args:
-            log: what the preset's choices are made by.
-            n_items: V, the size of the catalog.
+            store: the log.
             device: where it is trained.
             recipe: what was said, which wins over every choice.
         """
-        found = self._suited(log, recipe)
+        found = self._suited(log_statistics(store), recipe)
         if not found.encoder.repeat_bias or "repeat_bias" in recipe.encoder_options:
             return found
-        if plan_loss(found.training, n_items, device).sampled:
+        if plan_loss(found.training, store.n_items, device).sampled:
             line = "The preset's repeat bias is left out: only the full softmax trains it"
         elif found.training.shard_items:
             line = "The preset's repeat bias is left out: training.shard_items does not go with it"

@@ -109,14 +109,14 @@ def tune(
     given = {part: own_names(part, values) for part, values in given.items()}
     fixed = {f"{part}.{key}" for part, values in given.items() for key in values}
     choices = _choices(space, fixed, lambda key, value: model({key: value}).configs())
-    encoder_settings, training = model({}).configs()
-    base = {"encoder": to_dict(encoder_settings), "training": to_dict(training)}
-    kept = {part: {key: base[part][key] for key in given[part]} for part in given}
     _refuse_others(folder)
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with lock_on(folder, wait=False):
             store = _data(data, folder, say)
+            encoder_settings, training = model({}).configs(store)
+            base = {"encoder": to_dict(encoder_settings), "training": to_dict(training)}
+            kept = {part: {key: base[part][key] for key in given[part]} for part in given}
             searched = {
                 "encoder": canonical_name(encoder),
                 "preset": preset,
