@@ -90,7 +90,7 @@ def check(store: Store, as_json: AsJson = False) -> None:
     if as_json:
         print_json(asdict(facts))
     else:
-        tell(f"sound: {facts.events:,} events, the last place given is {facts.last_seq:,}")
+        tell(f"sound: {_counted(facts.events, 'event')}, the last place given is {facts.last_seq:,}")
 
 
 def erase(
@@ -107,7 +107,7 @@ def erase(
     if as_json:
         print_json({"user": user, "erased": erased})
     else:
-        tell(f"user {user}: {erased:,} events deleted")
+        tell(f"user {user}: {_counted(erased, 'event')} deleted")
 
 
 def exposures(
@@ -128,16 +128,20 @@ def exposures(
     if as_json:
         print_json({"path": str(out), "exposures": rows})
     else:
-        tell(f"{out}: {rows:,} answers")
+        tell(f"{out}: {_counted(rows, 'answer')}")
 
 
 def _exported(done: "Exported", log: str | None) -> str:
     """What an export wrote, in the order of the file's rows."""
-    own = f"{done.events:,} event{'s' * (done.events != 1)} after place {done.after:,} up to {done.through:,}"
+    own = f"{_counted(done.events, 'event')} after place {done.after:,} up to {done.through:,}"
     if log is None:
         return own
     left = f" (without {done.erased_rows:,} of users who were erased)" if done.erased_rows else ""
-    return f"{done.old_rows:,} rows of {log}{left}, then {own}"
+    return f"{_counted(done.old_rows, 'row')} of {log}{left}, then {own}"
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number:,} {what}{'s' * (number != 1)}"
 
 
 def _spelled(text: str) -> "list[RawId]":

@@ -19,6 +19,7 @@ _LIBRARIES = ("fastapi", "granian", "prometheus_client", "apsw", "jinja2", "pyth
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _ORIGIN = re.compile(r"https?://[A-Za-z0-9.\[\]:-]+")
 _DEFAULT = "default"
+_DAY = 86_400
 
 
 def register(app: typer.Typer) -> None:
@@ -112,12 +113,20 @@ def serve(
         raise ConfigError("pass either RUN or --model NAME=RUN:SHARE")
     if durability not in ("power", "process"):
         raise ConfigError(f"--durability {durability!r}: choose power or process")
-    if not deadline > 0 or not drain >= 0 or not grace >= drain + 1:
+    if not 0 < deadline <= _DAY:
+        raise ConfigError(f"--deadline {deadline:g}: has to be above 0 and not more than a day ({_DAY})")
+    if not 0 <= drain <= _DAY:
+        raise ConfigError(f"--drain {drain:g}: has to be 0 or more and not more than a day ({_DAY})")
+    if not drain + 1 <= grace <= 2 * _DAY:
         raise ConfigError(
-            "--deadline has to be above 0, --drain 0 or more, --grace a second more than --drain"
+            f"--grace {grace:g}: has to be a second more than --drain {drain:g}, and at most {2 * _DAY}"
         )
     if events is not None and no_events:
         raise ConfigError("pass either --events or --no-events")
+    if events == "":
+        raise ConfigError("--events '': name a file or a postgresql:// database, or pass --no-events")
+    if models is not None and not models.expanduser().is_dir():
+        raise ConfigError(f"--models {models}: no such folder; name the one that holds the runs")
     named = [(_DEFAULT, str(run), 1.0)] if run else [_model(text, "--model") for text in model or ()]
     shadows = [_model(text, "--shadow") for text in shadow or ()]
     _check_models(named, shadows)
@@ -203,5 +212,8 @@ def _check_models(models: list[tuple[str, str, float]], shadows: list[tuple[str,
         if names.count(name) > 1:
             raise ConfigError(f"two models are called {name!r}; give each its own name")
     for _, path, _ in (*models, *shadows):
-        if not Path(path).expanduser().is_dir():
+        folder = Path(path).expanduser()
+        if not folder.is_dir():
             raise RunError(f"{path}: no such run folder; train one: recsys train DATA --out {path}")
+        if not (folder / "run.json").is_file():
+            raise RunError(f"{path}: not a finished run (run.json is missing); name the folder of one")

@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from recsys.errors import MissingDependencyError
-from recsys.events.store import EventStore
+from recsys.events.store import EventStore, EventStoreError
 
-_URLS = ("postgresql://", "postgres://")
+_SCHEMES = ("postgresql", "postgres")
 
 
 def open_events(place: str | Path, durability: str = "power") -> EventStore:
@@ -21,6 +21,12 @@ def open_events(place: str | Path, durability: str = "power") -> EventStore:
         MissingDependencyError: the library for it is not installed.
     """
     if is_url(place):
+        scheme, _, _ = str(place).partition("://")
+        if scheme not in _SCHEMES:
+            # The rest may hold a password.
+            raise EventStoreError(
+                f"{scheme}://...: events are kept in a file or in a postgresql:// database; name one of those"
+            )
         try:
             from recsys.events.postgres import PostgresStore
         except ImportError as error:
@@ -35,7 +41,7 @@ def open_events(place: str | Path, durability: str = "power") -> EventStore:
 
 def is_url(place: str | Path) -> bool:
     """Whether a place is a database's URL and not a file."""
-    return str(place).startswith(_URLS)
+    return "://" in str(place)
 
 
 def _missing(error: ImportError, library: str, extra: str) -> MissingDependencyError:

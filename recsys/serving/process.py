@@ -4,6 +4,7 @@ Each worker is a process of its own, made by spawn, so that nothing of the paren
 hands it the connections. The parent loads no model.
 """
 
+import errno
 import ipaddress
 import multiprocessing
 import os
@@ -69,6 +70,7 @@ def serve(settings: ServeSettings, say: Callable[[str], None]) -> None:
             f"host={settings.host}: others reach this address, and nobody needs a key; "
             "pass keys= (make one: recsys keys new NAME) or insecure=True"
         )
+    _check_ports(settings, ip)
     with (
         tempfile.TemporaryDirectory(prefix="recsys-serve-", ignore_cleanup_errors=True) as folder,
         _bound(ip, settings.port, "port") as port,
@@ -247,6 +249,15 @@ def _metrics(settings: ServeSettings, state: State, say: Callable[[str], None]) 
         thread.join()
 
 
+def _check_ports(settings: ServeSettings, ip: str) -> None:
+    """Refuse one port for answers and metrics: both could be bound at first."""
+    if settings.metrics_port == 0 or settings.metrics_port != settings.port:
+        return
+    metrics_ip = _address(settings.metrics_host, "metrics_host")
+    if metrics_ip == ip or any(ipaddress.ip_address(own).is_unspecified for own in (ip, metrics_ip)):
+        raise ConfigError(f"metrics_port={settings.metrics_port}: is also the port of answers; pass another")
+
+
 def _address(host: str, argument: str) -> str:
     try:
         found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
@@ -269,6 +280,9 @@ def _bound(ip: str, port: int, argument: str) -> Iterator[int]:
             probe.close()
             held.bind((ip, port))
         except (OSError, OverflowError) as error:
+            if getattr(error, "errno", None) == errno.EADDRNOTAVAIL:
+                host = argument.replace("port", "host")
+                raise ConfigError(f"{host}={ip}: is no address of this machine; pass one that is") from None
             reason = getattr(error, "strerror", None) or str(error)
             raise ConfigError(
                 f"{argument}={port}: cannot be bound on {ip} ({reason}); pass another"

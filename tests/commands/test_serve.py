@@ -25,6 +25,7 @@ def served(monkeypatch: pytest.MonkeyPatch) -> list[ServeSettings]:
 def run(tmp_path: Path) -> Path:
     folder = tmp_path / "run"
     folder.mkdir()
+    (folder / "run.json").write_text("{}")
     return folder
 
 
@@ -34,6 +35,12 @@ def test_events_lie_beside_the_run_not_in_it(served: list[ServeSettings], run: P
     assert call("serve", run, "--events", "postgresql://db/shop").returncode == 0
     assert [each.events for each in served] == [f"{run}.events.db", None, "postgresql://db/shop"]
     assert served[0].models == (("default", str(run), 1.0),)
+
+
+def test_events_of_no_name_are_not_kept_elsewhere(served: list[ServeSettings], run: Path) -> None:
+    found = call("serve", run, "--events", "")
+    assert (found.returncode, served) == (2, [])
+    assert "--no-events" in found.stderr
 
 
 def test_models_share_the_users_and_shadows_the_requests(served: list[ServeSettings], run: Path) -> None:
@@ -80,6 +87,8 @@ def test_a_key_is_printed_once_and_kept_as_a_hash(tmp_path: Path) -> None:
     assert ops is not None
     assert (ops.name, ops.scopes) == ("ops", frozenset(("admin",)))
     assert not any(secret in file.read_text() for secret in secrets.values())
+    (tmp_path / "room.toml").touch()
+    assert call("keys", "new", "first", "--file", tmp_path / "room.toml").returncode == 0
     before = file.read_text()
     again = call("keys", "new", "shop", "--file", file)
     assert (again.returncode, again.stdout) == (2, "")

@@ -113,7 +113,8 @@ def new_key(path: Path, name: str, scopes: tuple[str, ...]) -> str:
 
     from recsys.files import write_text
 
-    rows = [_row(key) for key in _read(path)] if path.exists() else []
+    # A file without a word is one that somebody has made room for.
+    rows = [_row(key) for key in _read(path)] if path.exists() and _text(path).strip() else []
     if any(row["name"] == name for row in rows):
         raise ConfigError(f"{path}: a key {name!r} is there already; choose another name")
     secret = secrets.token_urlsafe(32)
@@ -136,19 +137,27 @@ def _row(key: Key) -> dict[str, Any]:
     return row | {name: value for name, value in limits.items() if value is not None}
 
 
-def _read(path: Path) -> tuple[Key, ...]:
+def _text(path: Path) -> str:
     try:
-        found = tomllib.loads(path.read_text(encoding="utf-8"))
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such file; make one: recsys keys new NAME --file {path}") from None
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not text"
-        raise ConfigError(
-            f"{path}: keys cannot be read ({reason}); make one: recsys keys new NAME --file {path}"
-        ) from None
+        raise ConfigError(f"{path}: keys cannot be read ({reason}); name another file") from None
+
+
+def _read(path: Path) -> tuple[Key, ...]:
+    text = _text(path)
+    if not text.strip():
+        raise ConfigError(f"{path}: holds no keys; make one: recsys keys new NAME --file {path}")
+    try:
+        found = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path}: keys are not TOML ({error})") from None
     rows = found.get("keys")
     if not isinstance(rows, list) or not rows or set(found) != {"keys"}:
-        raise ConfigError(f"{path}: holds no [[keys]]; make one: recsys keys new NAME --file {path}")
+        raise ConfigError(f"{path}: holds no [[keys]], or more than those; name another file")
     keys = tuple(_key(row, f"{path}, key {number}") for number, row in enumerate(rows, 1))
     for name in {key.name for key in keys}:
         if sum(key.name == name for key in keys) > 1:
