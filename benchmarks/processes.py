@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-__all__ = ["below", "memory_of", "title_of"]
+__all__ = ["below", "memory_of", "own_memory_of", "title_of"]
 
 
 def below(pid: int) -> list[int]:
@@ -22,11 +22,20 @@ def below(pid: int) -> list[int]:
 
 def memory_of(pid: int) -> int:
     """Bytes of a process, what several share divided among them (proportional set size); 0 if it is gone."""
+    return _rollup(pid, "Pss:")
+
+
+def own_memory_of(pid: int) -> int:
+    """Bytes that a process has written to and shares with nobody; 0 if it is gone."""
+    return _rollup(pid, "Private_Dirty:")
+
+
+def _rollup(pid: int, kind: str) -> int:
     try:
         rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
     except OSError:
         return 0
-    return 1024 * sum(int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Pss:"))
+    return 1024 * sum(int(line.split()[1]) for line in rollup.splitlines() if line.startswith(kind))
 
 
 def title_of(pid: int) -> str:

@@ -3,6 +3,7 @@
 import http.client
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -13,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
-from recsys.benchmarks.processes import below, memory_of
+from recsys.benchmarks.processes import below, memory_of, own_memory_of
 from recsys.errors import RecsysError
 
 __all__ = ["Server", "free_port"]
@@ -112,6 +113,15 @@ class Server:
     def memory(self) -> int:
         """Bytes of all its processes, what several share counted once (proportional set size)."""
         return sum(memory_of(pid) for pid in self.processes())
+
+    def own_memory(self) -> int:
+        """Bytes that its processes have written to, without the vectors and answers that are kept."""
+        return sum(own_memory_of(pid) for pid in self.processes()) - self.kept()
+
+    def kept(self) -> int:
+        """Bytes of the vectors and answers that it keeps, which grow until `cache_bytes` of its settings."""
+        rows = re.findall(r"^recsys_(?:state|answer)_cache_bytes\S* (\S+)$", self.metrics(), re.MULTILINE)
+        return int(sum(map(float, rows)))
 
     def descriptors(self) -> int:
         """Open files and sockets of all its processes."""

@@ -132,7 +132,8 @@ class _Life:
         while True:
             free = None if self.events is None else await asyncio.to_thread(self.events.free_bytes)
             self.engine.tell_searches()
-            self.service.metrics.sample(self.engine.waiting(), self.engine.heartbeat_age(), free)
+            waiting, kept = self.engine.waiting(), self.engine.answer_bytes()
+            self.service.metrics.sample(waiting, self.engine.heartbeat_age(), free, kept)
             await asyncio.sleep(_SAMPLE_SECONDS)
 
     async def _limit_unread(self) -> None:

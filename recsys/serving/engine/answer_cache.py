@@ -27,6 +27,11 @@ class AnswerCache:
     def __init__(self, most_bytes: int) -> None:
         self._kept: SizedCache[tuple[Position, Answered]] = SizedCache(most_bytes)
 
+    @property
+    def bytes(self) -> int:
+        """Bytes that are kept."""
+        return self._kept.bytes
+
     def get(self, served: Served, ask: Ask, position: Position | None) -> Answered | None:
         """The answer that was kept, None where there is none or something came in since.
 

@@ -265,6 +265,10 @@ class ServingEngine:
         """Requests in the queue."""
         return self._batcher.waiting
 
+    def answer_bytes(self) -> int:
+        """Bytes of answers that are kept."""
+        return self._answers.bytes
+
     async def _ask(self, asks: Sequence[Ask]) -> list[Answered | Exception]:
         assignment = self._in_service()
         found: list[Answered | Exception | None] = [None] * len(asks)

@@ -62,6 +62,7 @@ class Metrics:
         self._misses = counter("state_cache_misses", "Users whose vector was computed.")
         self._evictions = counter("state_cache_evictions", "Vectors that made room.")
         self._kept = gauge("state_cache_bytes", "Vectors kept.", "livesum")
+        self._kept_answers = gauge("answer_cache_bytes", "Answers kept.", "livesum")
         self._index = counter("index_queries", "Queries of the item index.", "how")
         self._info = gauge("model_info", "1 for a model in service.", "livemax", "name", "version")
         self._loaded = gauge("model_loaded_timestamp_seconds", "When it was loaded.", "livemax", "name")
@@ -100,9 +101,10 @@ class Metrics:
         if seconds is not None:
             self._commit.observe(seconds)
 
-    def sample(self, waiting: int, heartbeat: float, free_bytes: int | None) -> None:
+    def sample(self, waiting: int, heartbeat: float, free_bytes: int | None, answer_bytes: int) -> None:
         """Note what changes without a request."""
         self._queue.set(waiting)
+        self._kept_answers.set(answer_bytes)
         self._heartbeat.set(heartbeat)
         if free_bytes is not None:
             self._free.set(free_bytes)

@@ -90,3 +90,11 @@ def test_the_bound_counts_items() -> None:
     assert [user for user in range(4) if cache.get(MODEL, replace(ASK, user=user), POSITION) is None] == [1]
     cache.put(MODEL, replace(ASK, user=4), POSITION, _answered(20))
     assert cache.get(MODEL, replace(ASK, user=4), POSITION) is None
+
+
+def test_what_is_kept_is_counted() -> None:
+    cache = _kept(_answered(2))
+    # An answer and two items.
+    assert cache.bytes == 1000 + 2 * 300
+    cache.put(MODEL, ASK, POSITION, _answered(1))
+    assert cache.bytes == 1000 + 300

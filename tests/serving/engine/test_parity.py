@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
 
 from recsys import Recommender
-from recsys.events.store import Event
+from recsys.events.by_place import open_events
+from recsys.events.store import Event, EventStore
 from recsys.serving.engine.answer_cache import AnswerCache
 from recsys.serving.engine.asking import Answered, Ask
 from recsys.serving.engine.engine import ServingEngine
 from recsys.serving.engine.taking import Taking
-from tests.serving.doubles import MemoryEvents
 from tests.serving.engine.runs import engine_of, saved_run
 
 USERS = (0, 1, 2, 777, 778)
@@ -179,11 +179,27 @@ def _machine(
     return type("InterleavedHere", (Interleaved,), parts)
 
 
+@pytest.fixture
+def new_events(tmp_path: Path) -> Iterator[Callable[[], Any]]:
+    """Opens empty stores of events in files; the one before is closed."""
+    stores: list[EventStore] = []
+
+    def new() -> EventStore:
+        if stores:
+            stores[-1].close()
+        stores.append(open_events(str(tmp_path / f"{len(stores)}.db"), "process"))
+        return stores[-1]
+
+    yield new
+    if stores:
+        stores[-1].close()
+
+
 def test_any_interleaving_of_events_erasures_and_questions(
-    served: tuple[ServingEngine, Recommender],
+    served: tuple[ServingEngine, Recommender], new_events: Callable[[], Any]
 ) -> None:
     run_state_machine_as_test(
-        _machine(*served, MemoryEvents),
+        _machine(*served, new_events),
         settings=settings(
             max_examples=12,
             stateful_step_count=14,

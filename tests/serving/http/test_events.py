@@ -163,3 +163,12 @@ def test_an_id_with_a_slash_reaches_the_routes_of_users(method: str, end: str) -
     problem = ask(memory_service(), method, f"/v1/users/a%2Fb{end}").json()
     assert problem["type"] == "urn:recsys:problem:unknown-id"
     assert "'a/b'" in problem["detail"]
+
+
+@pytest.mark.parametrize("end", ["history", "clock", "recommendations"])
+def test_an_id_may_end_like_a_path_of_users_if_it_is_quoted(end: str) -> None:
+    # Nothing is got of a user without a word behind the id.
+    assert ask(memory_service(), "GET", f"/v1/users/1%2F{end}").status_code == 405
+    for path in (f"/v1/users/a%2F{end}/{end}", f"/v1/users/a/{end}/{end}"):
+        assert f"'a/{end}'" in ask(memory_service(), "GET", path).json()["detail"]
+    assert ask(memory_service(), "GET", f"/v1/users/1/{end}").status_code == 200

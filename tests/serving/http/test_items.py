@@ -125,6 +125,20 @@ def test_an_id_may_hold_a_slash_as_it_is_or_quoted() -> None:
     assert _send(service, "GET", "/v1/items/shop/8").status_code == 404
 
 
+def test_an_id_may_end_like_a_path_if_it_is_quoted() -> None:
+    service = memory_service(text_ids=True)
+    engine = service.engine
+    assert isinstance(engine, MemoryEngine)
+    engine.names[7], engine.names[8] = "shop", "shop/similar"
+    found = _send(service, "GET", "/v1/items/shop/similar?k=1").json()
+    assert (found["item"], [near["id"] for near in found["items"]]) == ("shop", ["i6"])
+    assert _send(service, "GET", "/v1/items/shop%2Fsimilar").json()["item"] == "shop/similar"
+    for path in ("/v1/items/shop/similar/similar", "/v1/items/shop%2Fsimilar/similar?k=1"):
+        found = _send(service, "GET", path).json()
+        assert (found["item"], found["items"][0]["id"]) == ("shop/similar", "shop")
+    assert _send(service, "DELETE", "/v1/items/shop%2Fsimilar").json()["item"] == "shop/similar"
+
+
 def test_a_folder_that_cannot_be_written_is_said_in_words() -> None:
     service = memory_service()
     assert isinstance(service.engine, MemoryEngine)

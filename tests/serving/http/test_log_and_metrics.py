@@ -167,16 +167,16 @@ def test_what_the_engine_tells_is_counted() -> None:
     observer.loaded("a", "v3", "refused")
     observer.shadowed("b", 10, 0.5)
     metrics.events(5, 2, 1, 0.004)
-    metrics.sample(waiting=9, heartbeat=0.25, free_bytes=1000)
+    metrics.sample(waiting=9, heartbeat=0.25, free_bytes=1000, answer_bytes=4000)
     found = metrics.registry.get_sample_value
     assert found("recsys_batch_requests_sum") == 3
+    assert (found("recsys_state_cache_bytes"), found("recsys_answer_cache_bytes")) == (512, 4000)
     assert found("recsys_batch_events_sum") == 120
     assert found("recsys_queue_wait_seconds_count") == 1
     assert found("recsys_stage_seconds_sum", {"stage": "encode"}) == 0.01
     assert found("recsys_state_cache_hits_total") == 2
     assert found("recsys_state_cache_misses_total") == 1
     assert found("recsys_state_cache_evictions_total") == 1
-    assert found("recsys_state_cache_bytes") == 512
     assert found("recsys_fallback_total", {"reason": "popular"}) == 1
     assert found("recsys_unknown_items_total") == 4
     assert found("recsys_rejected_total", {"reason": "queue_full"}) == 1

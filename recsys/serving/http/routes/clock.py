@@ -8,10 +8,11 @@ from starlette.responses import Response
 from recsys.serving.http.auth import requires
 from recsys.serving.http.facts import facts_of
 from recsys.serving.http.ids import model_info, path_id
+from recsys.serving.http.quoted import QuotedRoute
 from recsys.serving.http.responses import json_response, problems
 from recsys.serving.http.service import Service, service_of
 
-router = APIRouter(tags=["users"], dependencies=[Depends(requires("read"))])
+router = APIRouter(tags=["users"], dependencies=[Depends(requires("read"))], route_class=QuotedRoute)
 
 
 @router.get("/v1/users/{user:path}/clock", response_model=dict[str, Any], responses=problems(404, 422, 504))

@@ -12,6 +12,7 @@ from recsys.serving.engine.asking import ModelInfo, NewItem
 from recsys.serving.http.auth import requires
 from recsys.serving.http.ids import check_new_id, check_type, model_info, path_id
 from recsys.serving.http.problems import FieldError
+from recsys.serving.http.quoted import QuotedRoute
 from recsys.serving.http.responses import json_response, problems
 from recsys.serving.http.schemas import MOST_K, Id, SimilarAnswer, Strict, Text, items_json
 from recsys.serving.http.service import Service, service_of
@@ -24,7 +25,7 @@ MOST_COLUMNS = 64
 
 Number = Annotated[float, Field(ge=-3e38, le=3e38, allow_inf_nan=False)]
 
-router = APIRouter(tags=["items"])
+router = APIRouter(tags=["items"], route_class=QuotedRoute)
 
 _READ, _WRITE = [Depends(requires("read"))], [Depends(requires("write"))]
 

@@ -13,6 +13,7 @@ from recsys.serving.http.facts import facts_of
 from recsys.serving.http.ids import check_ask, model_info, path_id
 from recsys.serving.http.leaving import unless_left
 from recsys.serving.http.problems import problem_of
+from recsys.serving.http.quoted import QuotedRoute
 from recsys.serving.http.responses import json_response, problems
 from recsys.serving.http.schemas import (
     MOST_CATEGORIES,
@@ -27,7 +28,7 @@ from recsys.serving.http.schemas import (
 )
 from recsys.serving.http.service import Service, service_of
 
-router = APIRouter(tags=["recommendations"])
+router = APIRouter(tags=["recommendations"], route_class=QuotedRoute)
 
 
 @router.post(

@@ -13,12 +13,13 @@ from recsys.serving.http.auth import requires
 from recsys.serving.http.facts import facts_of
 from recsys.serving.http.histories import known_events
 from recsys.serving.http.ids import model_info, path_id
+from recsys.serving.http.quoted import QuotedRoute
 from recsys.serving.http.responses import json_response, problems
 from recsys.serving.http.schemas import MOST_K
 from recsys.serving.http.service import Service, service_of
 from recsys.serving.http.storing import written
 
-router = APIRouter(tags=["users"])
+router = APIRouter(tags=["users"], route_class=QuotedRoute)
 
 
 class KnownEventAnswer(BaseModel):
