@@ -544,7 +544,7 @@ class SequenceEncoder(nn.Module, ABC):
         0.02 is BERT's and Mamba4Rec's. Encoders with parameters of another kind extend this.
         """
         for module in self.modules():
-            if isinstance(module, ItemEmbedding | HashedItemEmbedding):
+            if isinstance(module, ItemEmbedding | HashedItemEmbedding | ShardedItemEmbedding):
                 module.initialize(generator)
             elif isinstance(module, nn.Linear | nn.Embedding):
                 with torch.no_grad():

@@ -5,6 +5,7 @@ The same object is the input embedding and, through `vectors`, the head that sco
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import torch
@@ -17,7 +18,7 @@ DEVIATION = 0.02
 """Of item vectors at the start."""
 
 BLOCK = 65_536
-"""Hashed items whose vectors are made at once."""
+"""Hashed items whose vectors are made at once, and rows that are drawn at once; a multiple of 16."""
 
 
 class ItemEmbedding(nn.Embedding):
@@ -56,10 +57,10 @@ class ShardedItemEmbedding(nn.Module):
     """Every W-th row of an item table; rows of other processes are at hand inside a `with` block alone.
 
     Args:
-        table: the whole one, whose rows r, r + W, r + 2 W, ... are copied.
-        first: r, below W.
+        n_rows: V + extra, of the whole table.
+        width: D.
+        first: r, below W: the rows here are r, r + W, r + 2 W, ...
         every: W.
-        fetch: gives the rows (n, D) of items (n,), ascending and distinct, whoever has them.
 
     Attributes:
         weight: (ceil((V + extra - r) / W), D).
@@ -69,16 +70,38 @@ class ShardedItemEmbedding(nn.Module):
         at_hand: (n, D) rows of the last block, which have its gradient; None before the first.
     """
 
-    def __init__(
-        self, table: ItemEmbedding, first: int, every: int, fetch: Callable[[Tensor], Tensor]
-    ) -> None:
+    def __init__(self, n_rows: int, width: int, first: int, every: int) -> None:
         super().__init__()
-        self.weight = nn.Parameter(table.weight.detach()[first::every].clone())
-        self.sparse = table.sparse
-        self.first, self.every, self.n_rows = first, every, table.num_embeddings
+        self.weight = nn.Parameter(torch.empty(len(range(first, n_rows, every)), width))
+        self.sparse = False
+        self.first, self.every, self.n_rows = first, every, n_rows
         self.at_hand: Tensor | None = None
-        self._fetch: Callable[[Tensor], Tensor] | None = fetch
+        self._fetch: Callable[[Tensor], Tensor] | None = None
         self._held: Tensor | None = None
+
+    @classmethod
+    def of(cls, table: ItemEmbedding, first: int, every: int) -> "ShardedItemEmbedding":
+        """Rows of a whole table, copied."""
+        part = cls(0, table.embedding_dim, first, every)
+        part.n_rows = table.num_embeddings
+        part.weight = nn.Parameter(table.weight.detach()[first::every].clone())
+        return part
+
+    def connect(self, fetch: Callable[[Tensor], Tensor]) -> None:
+        """Be told what gives the rows (n, D) of items (n,), ascending and distinct, whoever has them."""
+        self._fetch = fetch
+
+    def initialize(self, generator: torch.Generator) -> None:
+        """Draw the numbers of the whole table, and keep those of the rows here."""
+        width = self.weight.shape[1]
+        # torch draws 16 numbers at once, and the last 16 of a tensor apart: blocks end where whole draws do.
+        starts = range(0, max(self.n_rows - 16, 1), BLOCK)
+        with torch.no_grad():
+            for start, end in zip(starts, [*starts[1:], self.n_rows], strict=True):
+                rows = torch.empty(end - start, width).normal_(0.0, DEVIATION, generator=generator)
+                own = rows[(self.first - start) % self.every :: self.every]
+                place = self.n_own(start)
+                self.weight[place : place + len(own)] = own
 
     def n_own(self, n_items: int) -> int:
         """How many of the first `n_items` rows of the table are here; they are the first ones of `weight`."""
@@ -251,10 +274,26 @@ class HashedItemEmbedding(NumberedItems):
             self.weight.normal_(0.0, DEVIATION * self.n_hashes**-0.5, generator=generator)
 
 
+_ROWS: ContextVar[tuple[int, int] | None] = ContextVar("_ROWS", default=None)
+
+
+@contextmanager
+def making_rows(first: int, every: int) -> Iterator[None]:
+    """Let encoders made inside the block have the rows first, first + every, ... of a table alone."""
+    before = _ROWS.set((first, every))
+    try:
+        yield
+    finally:
+        _ROWS.reset(before)
+
+
 def make_item_embedding(
     n_items: int, n_extra: int, width: int, n_hashes: int, buckets: int
-) -> ItemEmbedding | HashedItemEmbedding:
-    """A full table where n_hashes is 0, else a hashed one of `buckets` rows."""
+) -> ItemEmbedding | ShardedItemEmbedding | HashedItemEmbedding:
+    """A full table where n_hashes is 0, or the rows of `making_rows`; else a hashed one of `buckets` rows."""
+    rows = _ROWS.get()
+    if n_hashes == 0 and rows is not None:
+        return ShardedItemEmbedding(n_items + n_extra, width, *rows)
     if n_hashes == 0:
         return ItemEmbedding(n_items + n_extra, width)
     return HashedItemEmbedding(n_items, n_extra, width, n_hashes, buckets)

@@ -15,6 +15,7 @@ import torch
 from recsys.datasets.prepared.store import SequenceStore
 from recsys.datasets.preparing.given import GivenData
 from recsys.encoders.base import SequenceEncoder
+from recsys.encoders.items import making_rows
 from recsys.encoders.registry import build_encoder
 from recsys.errors import ArgumentError, RunError
 from recsys.files import sha256_of, user_path
@@ -295,10 +296,17 @@ class Fitting:
     def _trainer(
         self, settings: Settings, store: SequenceStore, parent: Mapping[str, Any] | None = None
     ) -> Trainer:
-        training = settings.training
-        encoder = build_encoder(
-            settings.name, store.n_items, settings.encoder, seed=training.seed, features=item_inputs(store)
-        )
+        training, rows = settings.training, contextlib.ExitStack()
+        if training.shard_items and self.processes.size > 1 and self.from_run is None:
+            rows.enter_context(making_rows(self.processes.rank, self.processes.size))
+        with rows:
+            encoder = build_encoder(
+                settings.name,
+                store.n_items,
+                settings.encoder,
+                seed=training.seed,
+                features=item_inputs(store),
+            )
         trainer = Trainer(
             encoder.to(self.device),
             store,

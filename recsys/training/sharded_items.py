@@ -79,7 +79,7 @@ class ShardedItems:
     """The rows of one process, put into an encoder in the place of its table.
 
     Args:
-        encoder: with the whole table, the same in all processes.
+        encoder: with the rows of this process, or with the whole table, the same in all processes.
         processes: that have the rows.
         softmax: label smoothing and temperature of the full softmax, which is then taken over all processes;
             None for a sampled loss.
@@ -88,11 +88,14 @@ class ShardedItems:
     def __init__(
         self, encoder: SequenceEncoder, processes: Processes, softmax: tuple[float, float] | None
     ) -> None:
-        whole = encoder.item_embedding
-        assert isinstance(whole, ItemEmbedding)
+        table = encoder.item_embedding
+        if isinstance(table, ItemEmbedding):
+            table = ShardedItemEmbedding.of(table, processes.rank, processes.size)
+            encoder.item_embedding = table
+        assert isinstance(table, ShardedItemEmbedding)
         self._encoder, self._processes = encoder, processes
-        self.table = ShardedItemEmbedding(whole, processes.rank, processes.size, self.fetch)
-        encoder.item_embedding = self.table
+        self.table = table
+        table.connect(self.fetch)
         self.softmax: ParallelSoftmax | None = None
         if softmax is not None:
             self.softmax = ParallelSoftmax(self.table, encoder.n_items, processes, *softmax)
@@ -189,12 +192,12 @@ class ShardedItems:
         )
 
     def save(
-        self, folder: Path, place: str, tensors: Mapping[str, Tensor]
+        self, folder: Path | None, place: str, tensors: Mapping[str, Tensor]
     ) -> tuple[list[ItemFile], dict[str, Tensor]]:
         """Write the rows of a checkpoint, each process its own.
 
         Args:
-            folder: of the checkpoint.
+            folder: of the checkpoint; None writes none of them, and asks nothing of the other processes.
             place: where training stands, as `Progress` names it.
             tensors: of the checkpoint.
 
@@ -204,13 +207,15 @@ class ShardedItems:
         Raises:
             RunError: a process cannot write.
         """
+        rows = {name: value for name, value in tensors.items() if is_of_rows(name, value)}
+        rest = {name: value for name, value in tensors.items() if name not in rows}
+        if folder is None:
+            return [], rest
         rank, size = self._processes.rank, self._processes.size
         path = folder / f"items-{place}-{rank}-of-{size}.safetensors"
-        rows = {name: value for name, value in tensors.items() if is_of_rows(name, value)}
         with self._processes.agreeing():
             told = save_rows(path, rows, rank, size).to_json()
-        files = [ItemFile(**each) for each in self._processes.values(told)]
-        return files, {name: value for name, value in tensors.items() if name not in rows}
+        return [ItemFile(**each) for each in self._processes.values(told)], rest
 
     def put_together(self) -> None:
         """Give the encoder of process 0 the whole table; those of the others answer no more."""

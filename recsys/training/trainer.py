@@ -15,6 +15,7 @@ from torch import Tensor
 from recsys.config import to_dict
 from recsys.datasets.prepared.store import SequenceStore
 from recsys.encoders.base import SequenceEncoder
+from recsys.encoders.items import ItemEmbedding, ShardedItemEmbedding
 from recsys.errors import RunError
 from recsys.files import write_text
 from recsys.training.averaging import WeightAverage
@@ -103,6 +104,8 @@ class Trainer:
         self._hold_weights()
         self._best: dict[str, Tensor] = {}
         self._precision = MixedPrecision(config.amp, self._device, full_softmax=not self._loss.plan.sampled)
+        if isinstance(encoder.item_embedding, ShardedItemEmbedding):
+            self.share_items()
 
     def _hold_weights(self) -> None:
         """Optimize and average the encoder's parameters as they are now, from the start."""
@@ -120,11 +123,13 @@ class Trainer:
         if self._sharded is not None or not config.shard_items or processes.size == 1:
             return
         tensors = self.tensors()
+        if isinstance(self.encoder.item_embedding, ItemEmbedding):
+            tensors = own_rows(tensors, processes.rank, processes.size)
         softmax = None if self._loss.plan.sampled else (config.label_smoothing, config.temperature)
         self._sharded = ShardedItems(self.encoder, processes, softmax)
         self._loss.parallel = self._sharded.softmax
         self._hold_weights()
-        self.start_from(self.progress, own_rows(tensors, processes.rank, processes.size))
+        self.start_from(self.progress, tensors)
 
     def run(self, *, resume: bool = False) -> Progress:
         """Train until early stopping or the last epoch; the encoder then holds the best weights.
@@ -179,6 +184,8 @@ class Trainer:
         self.share_items()
         own = (0, 1) if self._sharded is None else (self._processes.rank, self._processes.size)
         progress, tensors = load_checkpoint(checkpoint, self._identity(), own)
+        if not progress.global_step:
+            tensors = {**self.tensors(), **tensors}
         # More patience takes up a run that had stopped.
         progress.stopped &= progress.bad_evaluations >= self.config.patience
         self.start_from(progress, tensors)
@@ -209,10 +216,13 @@ class Trainer:
         return self._loss.plan.name
 
     def save_checkpoint(self) -> None:
-        """Write a checkpoint into the folder, as far as training stands; of shared items each its rows."""
+        """Write a checkpoint into the folder, as far as training stands; of shared items each its rows.
+
+        Before the first step process 0 alone writes one, without rows: each draws its own again.
+        """
         tensors: dict[str, Tensor] = self.tensors()
         files: list[ItemFile] = []
-        if self._sharded is not None and self._items_folder is not None:
+        if self._sharded is not None:
             files, tensors = self._sharded.save(self._items_folder, self.progress.place, tensors)
         if self.folder is not None:
             folder, identity = self.folder / "checkpoint", self._identity()

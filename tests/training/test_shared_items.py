@@ -12,7 +12,7 @@ import torch
 from recsys.datasets.prepared.store import SequenceStore
 from recsys.datasets.preparing.prepare import prepare
 from recsys.encoders import build_encoder, encoder_config
-from recsys.encoders.items import ItemEmbedding, ShardedItemEmbedding
+from recsys.encoders.items import ItemEmbedding, ShardedItemEmbedding, making_rows
 from recsys.errors import ArgumentError, ConfigError, RunError
 from recsys.recommender import Recommender
 from recsys.run_folder.layout import PARTS
@@ -21,7 +21,7 @@ from recsys.training.checkpoint import Progress, load_checkpoint, save_checkpoin
 from recsys.training.config import TrainingConfig
 from recsys.training.exact_norm import exact_norm
 from recsys.training.identity import Identity, upgraded
-from recsys.training.item_files import ItemFile, load_rows, own_rows, save_rows
+from recsys.training.item_files import TABLE, ItemFile, load_rows, own_rows, save_rows
 from recsys.training.item_inputs import item_inputs
 from recsys.training.sharded_items import check_shardable
 from recsys.training.trainer import Trainer
@@ -149,7 +149,8 @@ def test_a_checkpoint_of_version_3_had_a_whole_table() -> None:
 
 def test_rows_of_others_are_at_hand_inside_a_block_alone() -> None:
     whole = ItemEmbedding(7, 2)
-    table = ShardedItemEmbedding(whole, 1, 3, lambda ids: whole.weight.detach()[ids])
+    table = ShardedItemEmbedding.of(whole, 1, 3)
+    table.connect(lambda ids: whole.weight.detach()[ids])
     assert torch.equal(table.weight, whole.weight[1::3])
     assert [table.n_own(n) for n in (7, 5, 4, 1)] == [2, 2, 1, 0]
     ids = torch.tensor([[4, 0], [4, 6]])
@@ -168,6 +169,18 @@ def test_rows_of_others_are_at_hand_inside_a_block_alone() -> None:
     table.close()
     with pytest.raises(ArgumentError, match="load the run's folder"), table.held(torch.tensor([0])):
         pass
+
+
+@pytest.mark.parametrize(("n_items", "width"), [(40, 16), (65_536 + 8, 10), (2 * 65_536 + 17, 8), (3, 8)])
+def test_rows_are_drawn_as_those_of_a_whole_table(n_items: int, width: int) -> None:
+    settings = encoder_config("bert4rec", {**SMALL, "d_model": width, "n_heads": 1})
+    whole = build_encoder("bert4rec", n_items, settings, seed=4)
+    for rank, size in ((0, 2), (1, 2), (2, 3)):
+        with making_rows(rank, size):
+            part = build_encoder("bert4rec", n_items, settings, seed=4)
+        for (name, value), wanted in zip(part.state_dict().items(), whole.state_dict().values(), strict=True):
+            assert torch.equal(value, wanted[rank::size] if name == TABLE else wanted), name
+    assert isinstance(build_encoder("bert4rec", n_items, settings).item_embedding, ItemEmbedding)
 
 
 @pytest.mark.parametrize(

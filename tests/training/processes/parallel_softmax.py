@@ -38,7 +38,7 @@ def _off(found: Tensor, wanted: Tensor) -> float:
 
 def _softmax(processes: Processes, table: Tensor, smoothing: float) -> ParallelSoftmax:
     whole = ItemEmbedding(len(table), WIDTH, _weight=table.clone())
-    rows = ShardedItemEmbedding(whole, processes.rank, processes.size, lambda ids: ids)
+    rows = ShardedItemEmbedding.of(whole, processes.rank, processes.size)
     return ParallelSoftmax(rows, ITEMS, processes, smoothing, TEMPERATURE)
 
 
