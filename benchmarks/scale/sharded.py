@@ -26,6 +26,7 @@ from recsys.benchmarks.machine import stamp
 from recsys.benchmarks.scale.cases import CASES, Case, made_store, train
 from recsys.benchmarks.scale.launching import run, torchrun
 from recsys.encoders import build_encoder, encoder_config
+from recsys.encoders.items import making_rows
 from recsys.files import write_json
 from recsys.jagged import SequenceBatch
 from recsys.training.config import TrainingConfig
@@ -70,7 +71,8 @@ class Counting:
 def take_step(n_items: int, counting: Counting) -> dict[str, Any]:
     """One step on a batch of the first 100,000 items; bytes sent and held by this process."""
     options = {"d_model": WIDTH, "n_layers": 1, "n_heads": 1, "max_length": 64}
-    encoder = build_encoder("sasrec", n_items, encoder_config("sasrec", options))
+    with making_rows(counting.rank, counting.size):
+        encoder = build_encoder("sasrec", n_items, encoder_config("sasrec", options))
     config = TrainingConfig(loss="sampled_softmax", negatives=NEGATIVES)
     loss = TrainingLoss(encoder, None, config)
     sharded = ShardedItems(encoder, counting, None)  # type: ignore[arg-type]
