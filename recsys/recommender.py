@@ -180,7 +180,9 @@ class Recommender:
         """Train on a log. What fails or is interrupted leaves this object, and a whole run, as they were.
 
         Processes that a launcher such as torchrun started train one model together, share the batches of each
-        step (``training_options["accumulate"]``), and all end with it; the first alone writes ``out``.
+        step (``training_options["accumulate"]``), and all end with it; the first alone writes ``out``. Where
+        they share the item table (``"shard_items"``), each writes its rows of a checkpoint, and the model of
+        the first alone answers.
 
         Args:
             data: a :class:`SequenceStore`, a prepared folder, or a log: a file, a folder of Parquet parts, a

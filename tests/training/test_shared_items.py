@@ -21,7 +21,7 @@ from recsys.training.checkpoint import Progress, load_checkpoint, save_checkpoin
 from recsys.training.config import TrainingConfig
 from recsys.training.exact_norm import exact_norm
 from recsys.training.identity import Identity, upgraded
-from recsys.training.item_files import TABLE, ItemFile, load_rows, own_rows, save_rows
+from recsys.training.item_files import TABLE, ItemFile, is_of_rows, load_rows, own_rows, save_rows
 from recsys.training.item_inputs import item_inputs
 from recsys.training.sharded_items import check_shardable
 from recsys.training.trainer import Trainer
@@ -223,3 +223,20 @@ def test_a_presets_repeat_bias_gives_way(store: SequenceStore) -> None:
     model.fit(store, notify=told.append)
     assert model.encoder_.repeat_bias is None
     assert any("repeat bias is left out: training.shard_items does not go with it" in line for line in told)
+
+
+def test_a_checkpoint_before_the_first_step_has_no_rows(store: SequenceStore, tmp_path: Path) -> None:
+    def made(folder: Path | None) -> Trainer:
+        changed: dict[str, Any] = {**QUICK, "epochs": 1, "loss": "sampled_softmax", "shard_items": True}
+        encoder = build_encoder("sasrec", store.n_items, encoder_config("sasrec", SMALL), seed=3)
+        return Trainer(encoder, store, TrainingConfig(**changed), folder=folder)
+
+    begun = made(tmp_path)
+    rest = {name: value for name, value in begun.tensors().items() if not is_of_rows(name, value)}
+    assert len(rest) < len(begun.tensors())
+    save_checkpoint(tmp_path / "checkpoint", Progress(), rest, begun._identity(), {})
+    taken_up, at_once = made(tmp_path), made(None)
+    taken_up.run(resume=True)
+    at_once.run()
+    for found, wanted in zip(taken_up.encoder.parameters(), at_once.encoder.parameters(), strict=True):
+        assert torch.equal(found, wanted)
