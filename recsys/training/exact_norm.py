@@ -1,11 +1,13 @@
 """The norm of a gradient whose rows may lie on several processes, the same bits wherever they lie.
 
 A sum of floating-point numbers depends on its order. So the squares are rounded to multiples of one power of
-two, which follows from the largest of them and from how many there are, and added as whole numbers. What is
-rounded away is below 2^-40 of the largest square for a million of them.
+two, which follows from the largest of them and from how many there are, and added as whole numbers; what the
+rounding leaves is rounded and added likewise. For a million numbers 2^-84 of the largest square is lost of
+each, for 10^9 of them 2^-64.
 """
 
 import math
+from fractions import Fraction
 
 import torch
 from torch import Tensor
@@ -29,20 +31,21 @@ def exact_norm(values: Tensor, processes: Processes = ALONE) -> Tensor:
         () in the type and on the device of `values`; NaN or infinite where one of them is.
     """
     flat = values.detach().reshape(-1)
-    largest = float(flat.abs().max()) if len(flat) else 0.0
+    largest = float(flat.abs().max()) if len(flat) else 0.0  # NaN where one is
     told = torch.tensor([[largest, float(len(flat))]], dtype=torch.float64)
     everywhere = torch.cat(processes.gather(told, [1] * processes.size))
     largest, count = float(everywhere[:, 0].max()), int(everywhere[:, 1].sum())
     if largest == 0 or not math.isfinite(largest):
         return flat.new_tensor(largest)
-    # Each square is below 2^exponent, and their sum in units of 2^unit below 2^62.
-    exponent = 2 * math.frexp(largest)[1]
-    unit = exponent - (62 - count.bit_length())
-    total = 0
+    # Each square is below 2^exponent, and their sum in units of 2^(exponent - bits) below 2^62.
+    exponent, bits = 2 * math.frexp(largest)[1], 62 - count.bit_length()
+    sums = torch.zeros(1, 2, dtype=torch.int64)
     for first in range(0, len(flat), CHUNK):
-        scaled = flat[first : first + CHUNK].to(torch.float64)
-        units = scaled.square() * math.ldexp(1.0, -unit)
-        total += int(units.round().to(torch.int64).sum())
-    sums = processes.gather(torch.tensor([total]), [1] * processes.size)
-    whole = sum(int(part) for part in sums)
-    return flat.new_tensor(math.sqrt(math.ldexp(whole, unit)))
+        squares = flat[first : first + CHUNK].to(torch.float64).square()
+        units = squares * math.ldexp(1.0, bits - exponent)
+        left = (units - units.round()) * math.ldexp(1.0, bits)
+        sums += torch.stack((units.round().to(torch.int64).sum(), left.round().to(torch.int64).sum())).cpu()
+    coarse, fine = torch.cat(processes.gather(sums, [1] * processes.size)).sum(0).tolist()
+    # Whole numbers of Python, and one rounding at the end.
+    whole = Fraction((coarse << bits) + fine)
+    return flat.new_tensor(math.sqrt(whole / (1 << 2 * bits)) * math.ldexp(1.0, exponent // 2))

@@ -43,6 +43,15 @@ def test_a_norm_is_the_same_in_any_order_and_close_to_the_true_one() -> None:
         assert exact_norm(torch.cat((scaled, scaled.new_zeros(0, 64)))) == found
 
 
+def test_small_numbers_beside_a_large_one_are_not_lost() -> None:
+    values = torch.full((1_000_001,), 2.0**-21)  # squares that the first rounding takes for zero
+    values[7] = 1.0
+    assert float(exact_norm(values)) == pytest.approx((1 + 1e6 * 2.0**-42) ** 0.5, rel=6e-8)
+    many = torch.full((1_000_000,), 2.0**-10.5)
+    many[7] = 1.0
+    assert float(exact_norm(many)) == pytest.approx(float(many.double().square().sum()) ** 0.5, rel=6e-8)
+
+
 def test_a_norm_of_nothing_or_of_what_is_no_number() -> None:
     assert exact_norm(torch.empty(0, 3)) == 0
     assert exact_norm(torch.zeros(2, 3)) == 0
