@@ -134,6 +134,8 @@ def convert(value: object, annotation: Any, field: str) -> object:
         return value
     if origin is tuple:
         parts = value.strip("[]()").split(",") if isinstance(value, str) else value
+        if arguments[-1] is Ellipsis:
+            return _names(parts, arguments[0], field)
         if not isinstance(parts, Sequence) or len(parts) != len(arguments):
             raise ConfigError(f"{field} = {value!r}: {len(arguments)} numbers are needed")
         return tuple(convert(p, a, field) for p, a in zip(parts, arguments, strict=True))
@@ -157,6 +159,14 @@ def convert(value: object, annotation: Any, field: str) -> object:
         pass
     kind = annotation.__name__
     raise ConfigError(f"{field} = {value!r} is not {'an' if kind[0] in 'aeiou' else 'a'} {kind}")
+
+
+def _names(parts: Any, annotation: Any, field: str) -> tuple[object, ...]:
+    """A tuple of any length; nothing between commas is left out."""
+    if not isinstance(parts, Sequence):
+        raise ConfigError(f"{field} = {parts!r} is no list: write names with commas between")
+    stripped = [part.strip().strip("\"'") if isinstance(part, str) else part for part in parts]
+    return tuple(convert(part, annotation, field) for part in stripped if part != "")
 
 
 def build(cls: type[T], values: Mapping[str, object], *, where: str) -> T:

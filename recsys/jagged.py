@@ -31,6 +31,11 @@ class SequenceBatch:
             zone), or None where no zone is known.
         query_times: (N,) int64 local seconds at which the state after each event is asked for: in training
             the time of what is to be predicted, in a request its own; None without local times.
+        event_codes: (N, E) int64 codes of what came with each event, or None where nothing is known.
+        request_codes: (N, R) int64 codes of what is known of the request that the state after each event
+            answers, or None where nothing is.
+        weights: (N,) float32 how much predicting each event counts, 0 for one that is context alone; None
+            where all count alike.
     """
 
     items: Tensor
@@ -39,6 +44,9 @@ class SequenceBatch:
     timestamps: Tensor | None = None
     local_times: Tensor | None = None
     query_times: Tensor | None = None
+    event_codes: Tensor | None = None
+    request_codes: Tensor | None = None
+    weights: Tensor | None = None
     _schedules: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
 
     @classmethod
@@ -48,6 +56,10 @@ class SequenceBatch:
         lengths: npt.ArrayLike,
         timestamps: npt.ArrayLike | None = None,
         local_times: npt.ArrayLike | None = None,
+        *,
+        event_codes: npt.ArrayLike | None = None,
+        request_codes: npt.ArrayLike | None = None,
+        weights: npt.ArrayLike | None = None,
     ) -> "SequenceBatch":
         """Pack items that already lie end to end.
 
@@ -57,9 +69,13 @@ class SequenceBatch:
             timestamps: (N,) unix seconds or None.
             local_times: (N,) local seconds or None; each event is asked at its own time until
                 :meth:`asked_at` says otherwise.
+            event_codes: (N, E) codes of what came with each event, or None.
+            request_codes: (N, R) codes of what was known before each event, or None: training asks for an
+                event with its own.
+            weights: (N,) how much predicting each event counts, or None.
 
         Raises:
-            ArgumentError: the lengths do not sum to N, or there are not N timestamps or local times.
+            ArgumentError: the lengths do not sum to N, or there are not N of what belongs to each event.
         """
         flat = np.array(items, dtype=np.int64)
         sizes = np.asarray(lengths, dtype=np.int64)
@@ -69,7 +85,17 @@ class SequenceBatch:
         np.cumsum(sizes, out=offsets[1:])
         times = _one_each(timestamps, len(flat), "timestamps")
         local = _one_each(local_times, len(flat), "local times")
-        return cls(torch.from_numpy(flat), torch.from_numpy(offsets), sizes, times, local, local)
+        return cls(
+            torch.from_numpy(flat),
+            torch.from_numpy(offsets),
+            sizes,
+            times,
+            local,
+            local,
+            _one_each(event_codes, len(flat), "codes of events"),
+            _one_each(request_codes, len(flat), "codes of requests"),
+            None if weights is None else torch.from_numpy(np.array(weights, dtype=np.float32)),
+        )
 
     @classmethod
     def from_sequences(
@@ -77,12 +103,16 @@ class SequenceBatch:
         sequences: Sequence[npt.ArrayLike],
         timestamps: Sequence[npt.ArrayLike] | None = None,
         local_times: Sequence[npt.ArrayLike] | None = None,
+        *,
+        event_codes: Sequence[npt.ArrayLike] | None = None,
     ) -> "SequenceBatch":
-        """Pack a list of item-index sequences, any of which may be empty, and their events' times."""
+        """Pack a list of item-index sequences, any of which may be empty, their events' times and codes."""
         items = _concatenate(sequences)
         times = None if timestamps is None else _concatenate(timestamps)
         local = None if local_times is None else _concatenate(local_times)
-        return cls.from_lengths(items, [len(np.asarray(s)) for s in sequences], times, local)
+        codes = None if event_codes is None else np.concatenate([np.asarray(own) for own in event_codes])
+        lengths = [len(np.asarray(s)) for s in sequences]
+        return cls.from_lengths(items, lengths, times, local, event_codes=codes)
 
     @property
     def batch_size(self) -> int:
@@ -165,6 +195,24 @@ class SequenceBatch:
         last = self._on_device((np.cumsum(self.lengths) - 1)[self.lengths > 0])
         return replace(self, query_times=self.query_times.index_copy(0, last, local_times[filled]))
 
+    def asked_in(self, codes: Tensor | None) -> "SequenceBatch":
+        """The batch with the state after each sequence asked for by requests of which something is known.
+
+        Args:
+            codes: (B, R) int64; None where nothing is known. Those of empty sequences are ignored.
+
+        Raises:
+            ArgumentError: not codes for each sequence.
+        """
+        if codes is None:
+            return self if self.request_codes is None else replace(self, request_codes=None)
+        if len(codes) != self.batch_size:
+            raise ArgumentError(f"codes of {len(codes)} requests for {self.batch_size} sequences")
+        filled = self._on_device(np.flatnonzero(self.lengths > 0))
+        last = self._on_device((np.cumsum(self.lengths) - 1)[self.lengths > 0])
+        asked = codes.new_zeros(self.n_events, codes.shape[1])
+        return replace(self, request_codes=asked.index_copy(0, last, codes[filled]))
+
     def append(
         self, item: int, timestamps: Tensor | None = None, local_times: Tensor | None = None
     ) -> "SequenceBatch":
@@ -203,10 +251,14 @@ class SequenceBatch:
                 asked[places] = local[places]
             before = places[filled] - 1
             local[places[filled]] = torch.maximum(local[places[filled]], local[before])
+        codes = None
+        if self.event_codes is not None:  # nothing came with what is appended
+            codes = self.event_codes.new_zeros(len(items), self.event_codes.shape[1])
+            codes[rows] = self.event_codes
         offsets = self.offsets + torch.arange(
             self.batch_size + 1, dtype=self.offsets.dtype, device=self.offsets.device
         )
-        return SequenceBatch(items, offsets, self.lengths + 1, times, local, asked)
+        return SequenceBatch(items, offsets, self.lengths + 1, times, local, asked, codes)
 
     def with_items(self, items: Tensor) -> "SequenceBatch":
         """The same sequences with other items of the same shape, as Cloze masking needs."""
@@ -225,6 +277,9 @@ class SequenceBatch:
             moved(self.timestamps),
             moved(self.local_times),
             moved(self.query_times),
+            moved(self.event_codes),
+            moved(self.request_codes),
+            moved(self.weights),
         )
 
     def _on_device(self, array: npt.NDArray[np.int64]) -> Tensor:

@@ -265,7 +265,7 @@ class Recommender:
         """
         encoder = self._fitted()
         check_decoding(vectors, aggregate)
-        store = self.store_ if data is None else on_catalog(open_store(data), self._names)
+        store = self.store_ if data is None else on_catalog(open_store(data), self._names, encoder)
         decoder = None if vectors == "embedding" else self._decoder_of(vectors, aggregate)
         with prefer_backend(self.backend):
             result = evaluate_decoder(
@@ -290,7 +290,9 @@ class Recommender:
         histories: Sequence[Iterable[Any]] | None = None,
         *,
         times: Iterable[Any] | None = None,
+        columns: Mapping[str, Any] | None = None,
         at: Any = None,
+        context: Mapping[str, Any] | None = None,
         time_zone: str | None = None,
         k: int = 10,
         exclude_seen: bool = True,
@@ -307,10 +309,14 @@ class Recommender:
             histories: raw item ids of anyone, oldest first, one sequence per request.
             times: unix seconds or datetimes of every event of `histories`, shaped like them; a model with a
                 time bias or a clock needs them.
+            columns: by an event column's name what came with the events of `histories`, lists shaped like
+                them, for a model that reads it. What is not named is missing.
             at: when the answers are wanted: unix seconds, ISO text (2026-03-01T08:30) or a datetime, or a
                 list of one per request; None is the time of each history's last event. Text and datetimes
                 without an offset are local time. Before the last event it stands for the next such hour after
                 it, with a warning.
+            context: by a request column's name what is known of the requests, for a model that reads it: a
+                value for all of them or a list of one for each. What is not named is missing.
             time_zone: of the requests, IANA name or ``+HH:MM``; None is that of the log, or each user's own.
             k: answers per request; exactly k whenever k candidates exist.
             exclude_seen: leave out items of the history.
@@ -339,7 +345,9 @@ class Recommender:
         wanted = QueryOptions(
             k=k, exclude_seen=exclude_seen, allow=allow, deny=deny, category=category, interests=interests
         )
-        return self._answer(users, histories, times, at, time_zone, wanted, on_unknown).frame(self._names)
+        return self._answer(
+            users, histories, times, at, time_zone, wanted, on_unknown, columns, context
+        ).frame(self._names)
 
     @hinted
     def recommend_arrays(
@@ -348,7 +356,9 @@ class Recommender:
         histories: Sequence[Iterable[Any]] | None = None,
         *,
         times: Iterable[Any] | None = None,
+        columns: Mapping[str, Any] | None = None,
         at: Any = None,
+        context: Mapping[str, Any] | None = None,
         time_zone: str | None = None,
         k: int = 10,
         exclude_seen: bool = True,
@@ -367,7 +377,9 @@ class Recommender:
         wanted = QueryOptions(
             k=k, exclude_seen=exclude_seen, allow=allow, deny=deny, category=category, interests=interests
         )
-        return self._answer(users, histories, times, at, time_zone, wanted, on_unknown).arrays(self._names)
+        return self._answer(
+            users, histories, times, at, time_zone, wanted, on_unknown, columns, context
+        ).arrays(self._names)
 
     @hinted
     def similar_items(
@@ -742,6 +754,8 @@ class Recommender:
         time_zone: str | None,
         options: QueryOptions,
         on_unknown: OnUnknown,
+        columns: Mapping[str, Any] | None = None,
+        context: Mapping[str, Any] | None = None,
     ) -> Recommendations:
         encoder = self._fitted()
         queries = make_queries(
@@ -754,6 +768,8 @@ class Recommender:
             at=at,
             time_zone=time_zone,
             on_unknown=on_unknown,
+            columns=columns,
+            context=context,
         )
         with prefer_backend(self.backend):
             return answer(encoder, self.decoder_, self._names, queries, options, on_unknown)

@@ -96,8 +96,8 @@ class _Until(SilentReporter):
     def stepped(self, progress: Progress, n_steps: int) -> None:
         """Count the steps since the last report."""
         step, events, loss = self._seen
-        self._seen = (progress.step, progress.n_targets, progress.loss_sum)
-        new_steps, new_events = progress.step - step, progress.n_targets - events
+        self._seen = (progress.step, int(progress.n_targets), progress.loss_sum)
+        new_steps, new_events = progress.step - step, int(progress.n_targets) - events
         loss = (progress.loss_sum - loss) / new_events * new_steps
         over = self._part.count(new_events, loss, steps=new_steps)
         if progress.step == n_steps:

@@ -127,11 +127,11 @@ class _Told(SilentReporter):
     def stepped(self, progress: Progress, n_steps: int) -> None:
         """Count since the last report."""
         step, events, loss = self._seen
-        new = progress.n_targets - events
+        new = int(progress.n_targets) - events
         mean = (progress.loss_sum - loss) / max(new, 1)
         steps = progress.step - step
         done = progress.step == n_steps
-        self._seen = (0, 0, 0.0) if done else (progress.step, progress.n_targets, progress.loss_sum)
+        self._seen = (0, 0, 0.0) if done else (progress.step, int(progress.n_targets), progress.loss_sum)
         self.pace.count(new, mean * steps, steps=steps)
 
 

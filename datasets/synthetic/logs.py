@@ -37,9 +37,11 @@ class SyntheticLog:
     """A made log and what is known of it.
 
     Attributes:
-        frame: Interactions: ``user_id``, ``item_id`` int64 from 0, ``timestamp`` int64; sorted, no ties.
+        frame: Interactions: ``user_id``, ``item_id`` int64 from 0, ``timestamp`` int64; sorted, no ties. Of
+            `action_log` with a column ``action``, of `noisy_log` with a column ``weight``.
         best: expected scores of the recommender that knows the rule: ``hr@k``, ``ndcg@k``, ``mrr@k``.
         without_clock: the same without the hour of the request, where the rule depends on it; else None.
+        without_column: the same without the column of `action_log` or `noisy_log`; else None.
         drawn: scores of that recommender on this very draw; they differ from ``best`` by chance alone.
         description: the rule in one line.
         probabilities: the rule itself. For `markov_log` (V, branching) float64 beside ``successors``;
@@ -58,6 +60,7 @@ class SyntheticLog:
     probabilities: Floats
     successors: Ints | None = None
     without_clock: dict[str, float] | None = None
+    without_column: dict[str, float] | None = None
     user_group: Ints | None = None
     items: "pl.DataFrame | None" = None
     vectors: NDArray[np.float32] | None = None

@@ -268,7 +268,9 @@ def _history(
         raise ArgumentError(
             "this model reads local hours, and the zone of this history is not known: pass time_zone= with it"
         )
-    return events if reads_times or encoder.reads_request_time else UserEvents(events.items, None, None)
+    if reads_times or encoder.reads_request_time:
+        return events
+    return events._replace(times=None, utc_offsets=None)
 
 
 def _in_order(before: UserEvents, times: Array) -> None:

@@ -37,6 +37,8 @@ def interest_states(
     local_times: Array | None = None,
     at: Array | None = None,
     local_at: Array | None = None,
+    event_codes: Array | None = None,
+    context: Array | None = None,
 ) -> tuple[States, Array]:
     """Query vectors of histories.
 
@@ -52,6 +54,8 @@ def interest_states(
         local_times: (N,) local seconds, or None.
         at: (R,) unix seconds at which each answer is wanted, also by earlier states; None is the last time.
         local_at: (R,) local seconds of the same.
+        event_codes: (N, E) codes of what came with the events, or None.
+        context: (R, C) codes of what is known of each request, or None; read by earlier states, too.
 
     Returns:
         (s, d) float32 vectors, history after history, and (R+1,) int64 offsets.
@@ -71,6 +75,8 @@ def interest_states(
             local_times=local_times,
             at=None if at is None else at[owner],
             local_at=None if local_at is None else local_at[owner],
+            event_codes=event_codes,
+            context=None if context is None else context[owner],
             clock=clock,
         )
         array: States = found.float().cpu().numpy()

@@ -107,7 +107,7 @@ class LiveUsers:
         with self._lock:
             self._follow()
             key = self._key(user)
-            items, times, offsets = self._history(key)
+            items, times, offsets, _ = self._history(key)
             when = self._timestamp(timestamp, user, times, offsets)
             if self._exact(len(items) + 1):
                 with prefer_backend(self._backend):

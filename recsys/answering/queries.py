@@ -1,6 +1,6 @@
 """From raw ids, as users know them, to packed item indices, as encoders want them."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from numbers import Number
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -43,6 +43,8 @@ class Queries:
         at: (R,) int64 unix seconds at which each is asked; None is its last event's time.
         local_at: (R,) int64 local seconds of the same, or None.
         of_users: whether labels are user ids of the log.
+        event_codes: (N, E) int64 codes of what came with each event, or None where nothing is known.
+        context: (R, C) int64 codes of what is known of each request, or None where nothing is.
     """
 
     labels: list[Any]
@@ -53,6 +55,8 @@ class Queries:
     at: Array | None = None
     local_at: Array | None = None
     of_users: bool = False
+    event_codes: Array | None = None
+    context: Array | None = None
 
     @property
     def local_times(self) -> Array | None:
@@ -122,7 +126,8 @@ def of_rows(rows: Array, labels: list[Any], store: "SequenceStore") -> Queries:
     times = None if store.timestamps is None else np.asarray(store.timestamps[flat])
     items = np.asarray(store.items[flat], dtype=np.int64)
     zones = None if store.utc_offsets is None else np.asarray(store.utc_offsets[flat], dtype=np.int64)
-    return Queries(labels, items, times, _offsets(ends - starts), zones, of_users=True)
+    codes = None if store.event_codes is None else np.asarray(store.event_codes[flat], dtype=np.int64)
+    return Queries(labels, items, times, _offsets(ends - starts), zones, of_users=True, event_codes=codes)
 
 
 def of_histories(
@@ -134,6 +139,7 @@ def of_histories(
     needs_times: bool = False,
     zone: str | None = None,
     needs_zone: bool = False,
+    codes_of: Callable[[Sequence[int]], Array | None] | None = None,
 ) -> Queries:
     """Requests of anyone, from raw item ids, oldest first.
 
@@ -146,6 +152,8 @@ def of_histories(
         needs_times: whether the model cannot do without them.
         zone: time zone of the histories, IANA name or offset; a column of the log says nothing of them.
         needs_zone: whether the model has a clock.
+        codes_of: gives codes of what came with the events, by the histories' lengths; None where nothing is
+            known of it.
 
     Raises:
         UnknownIdError: an item is unknown and ``on_unknown="raise"``.
@@ -169,7 +177,15 @@ def of_histories(
     counts = np.bincount(owner, minlength=len(sequences)).astype(np.int64)
     stamps = None if times is None else _times(times, sequences, zone)[found >= 0]
     zones = None if stamps is None or zone is None else utc_offsets(stamps, zone).astype(np.int64)
-    return Queries(list(range(len(sequences))), found[found >= 0], stamps, _offsets(counts), zones)
+    codes = None if codes_of is None else codes_of([len(history) for history in sequences])
+    return Queries(
+        list(range(len(sequences))),
+        found[found >= 0],
+        stamps,
+        _offsets(counts),
+        zones,
+        event_codes=None if codes is None else codes[found >= 0],
+    )
 
 
 def _sequences(histories: Any) -> list[list[Any]]:

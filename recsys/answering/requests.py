@@ -1,9 +1,12 @@
 """What a caller asks, as packed queries: known users or histories, and when the answers are wanted."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from numbers import Number
 from typing import Any
 
+from recsys.answering.event_columns import codes_of_context, codes_of_events
 from recsys.answering.names import Names
 from recsys.answering.queries import OnUnknown, Queries, of_histories, of_users
 from recsys.datasets.prepared.store import SequenceStore
@@ -23,6 +26,8 @@ def make_queries(
     at: Any,
     time_zone: str | None,
     on_unknown: OnUnknown,
+    columns: Mapping[str, Any] | None = None,
+    context: Mapping[str, Any] | None = None,
 ) -> Queries:
     """Look up ids, times and zones; the arguments are those of `Recommender.recommend`.
 
@@ -38,6 +43,8 @@ def make_queries(
         raise ArgumentError("pass users or histories, not both")
     if times is not None and histories is None:
         raise ArgumentError("times go with histories: those of the log's users are known")
+    if columns is not None and histories is None:
+        raise ArgumentError("columns go with histories: what came with the log's events is known")
     zone = zone_of(store, time_zone)
     if histories is not None:
         queries = of_histories(
@@ -48,10 +55,12 @@ def make_queries(
             needs_times=encoder.needs_timestamps or encoder.needs_local_times,
             zone=zone,
             needs_zone=encoder.needs_local_times,
+            codes_of=partial(codes_of_events, encoder, store, columns),
         )
     else:
         queries = of_users(users, store, names.users, on_unknown)
-    return asked(encoder, queries, at, zone)
+    known = codes_of_context(encoder, store, context, len(queries))
+    return replace(asked(encoder, queries, at, zone), context=known)
 
 
 def asked(encoder: SequenceEncoder, queries: Queries, at: Any, zone: str | None) -> Queries:

@@ -91,6 +91,8 @@ def encode_queries(
         local_times=queries.local_times,
         at=None if queries.at is None else queries.at[rows],
         local_at=None if queries.local_at is None else queries.local_at[rows],
+        event_codes=queries.event_codes,
+        context=None if queries.context is None else queries.context[rows],
     )
     events = flat_ranges(first, last)
     local, asked = window_times(encoder, queries, rows)

@@ -9,6 +9,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from recsys.answering.user_events import UserEvents
 from recsys.datasets.times.time_zones import check_time_zone, utc_offsets
 from recsys.encoders.base import SequenceEncoder
 from recsys.encoders.clock import UserMemory
@@ -18,9 +19,9 @@ from recsys.jagged import SequenceBatch
 
 Array = npt.NDArray[np.int64]
 States = npt.NDArray[np.float32]
-History = tuple[Array, Array | None] | tuple[Array, Array | None, Array | None]
+History = tuple[Array, Array | None] | tuple[Array, Array | None, Array | None] | UserEvents
 """Items and timestamps (or None) of a user, oldest first; and seconds from UTC to local time at each event,
-where they are known."""
+where they are known; and codes of what came with each, likewise."""
 
 USERS_PER_BATCH = 64
 """Users whose windows are encoded at once."""
@@ -82,10 +83,14 @@ class Streams:
             times, offsets = _NOTHING, None if offsets is None and self._time_zone is None else _NOTHING
         last = None if offsets is None or len(offsets) == 0 else int(offsets[-1])
         offset = self._offset(timestamp, last)
-        return (
+        codes = _codes(history)
+        if codes is not None:  # nothing is known of what came with it
+            codes = np.concatenate([codes, np.zeros((1, codes.shape[1]), dtype=np.int64)])
+        return UserEvents(
             np.append(items, np.int64(item)),
             None if times is None or timestamp is None else np.append(times, np.int64(timestamp)),
             None if offsets is None or offset is None else np.append(offsets, np.int64(offset)),
+            codes,
         )
 
     def begin(self, histories: Sequence[History]) -> list[Kept | None]:
@@ -115,6 +120,7 @@ class Streams:
             [self._encoder.places_of(own) for own in items],
             times if len(times) == len(items) else None,
             local if self._encoder.needs_local_times and len(local) == len(items) else None,
+            event_codes=self._event_codes(histories, items),
         ).to(self._encoder.device)
         begin = self._encoder.prefill if self._encoder.clock is None else self._encoder.prefill_memory
         with torch.inference_mode():
@@ -125,6 +131,17 @@ class Streams:
             for one, (_, stamps, zones) in zip(kept, known, strict=True):
                 one.local_times = None if stamps is None or zones is None else stamps + zones
         return kept
+
+    def _event_codes(self, histories: Sequence[History], items: Sequence[Array]) -> list[Array] | None:
+        """Codes of what came with the last events of each history; zeros where nothing is known."""
+        width = self._encoder.n_event_codes
+        if not width:
+            return None
+        known = [_codes(history) for history in histories]
+        return [
+            np.zeros((len(own), width), dtype=np.int64) if codes is None else codes[len(codes) - len(own) :]
+            for codes, own in zip(known, items, strict=True)
+        ]
 
     def _local(self, history: History) -> tuple[Array, Array | None, Array | None]:
         """A history's items, unix seconds and offsets from UTC, those of the zone where it comes without."""
@@ -209,6 +226,11 @@ class Streams:
         known = self._encoder.n_items + self._encoder.n_later_items
         if not 0 <= item < known:
             raise ArgumentError(f"item {item} lies outside [0, {known}): the encoder has no vector")
+
+
+def _codes(history: History) -> Array | None:
+    """Codes of what came with a history's events, where they are known."""
+    return history.codes if isinstance(history, UserEvents) else None
 
 
 def state_bytes(state: Any) -> int:

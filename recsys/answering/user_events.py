@@ -27,6 +27,9 @@ class UserEvents(NamedTuple):
     utc_offsets: Array | None
     """(L,) int64 seconds from UTC to local time at each event, or None where nobody says what it is."""
 
+    codes: Array | None = None
+    """(L, E) int64 codes of what came with each event, or None where the log keeps none."""
+
     def followed_by(self, items: Array, times: Array | None, zone: str | None) -> "UserEvents":
         """These events and later ones.
 
@@ -36,18 +39,22 @@ class UserEvents(NamedTuple):
             zone: of the later ones, IANA name or offset; None goes on with the offset of the last event.
         """
         all_items = np.concatenate([self.items, items])
+        codes = None
+        if self.codes is not None:  # of later events nothing of the kind is known
+            codes = np.concatenate([self.codes, np.zeros((len(items), self.codes.shape[1]), dtype=np.int64)])
         if self.times is None or times is None:
-            return UserEvents(all_items, None, None)
+            return UserEvents(all_items, None, None, codes)
         all_times = np.concatenate([self.times, times])
         if self.utc_offsets is None:
-            return UserEvents(all_items, all_times, None)
+            return UserEvents(all_items, all_times, None, codes)
         if zone is not None:
             since = utc_offsets(times, zone).astype(np.int64)
         else:
             since = np.repeat(self.utc_offsets[-1:], len(times))
         # Nobody says what is local time to a new user of a log whose users have zones of their own.
         known = len(since) == len(times)
-        return UserEvents(all_items, all_times, np.concatenate([self.utc_offsets, since]) if known else None)
+        offsets = np.concatenate([self.utc_offsets, since]) if known else None
+        return UserEvents(all_items, all_times, offsets, codes)
 
     def in_order(self) -> "UserEvents":
         """The same by time, those of one time as they are."""
@@ -55,7 +62,8 @@ class UserEvents(NamedTuple):
             return self
         order = np.argsort(self.times, kind="stable")
         offsets = None if self.utc_offsets is None else self.utc_offsets[order]
-        return UserEvents(self.items[order], self.times[order], offsets)
+        codes = None if self.codes is None else self.codes[order]
+        return UserEvents(self.items[order], self.times[order], offsets, codes)
 
 
 def log_events(store: "SequenceStore", row: int | None) -> UserEvents:
@@ -66,6 +74,7 @@ def log_events(store: "SequenceStore", row: int | None) -> UserEvents:
         np.asarray(store.items[span], dtype=np.int64),
         None if store.timestamps is None else np.asarray(store.timestamps[span], dtype=np.int64),
         None if store.utc_offsets is None else np.asarray(store.utc_offsets[span], dtype=np.int64),
+        None if store.event_codes is None else np.asarray(store.event_codes[span], dtype=np.int64),
     )
 
 
@@ -80,6 +89,7 @@ def packed(events: Sequence[UserEvents], labels: list[Any], *, of_users: bool = 
     lengths = np.array([len(own.items) for own in events], dtype=np.int64)
     times = [own.times for own in events if own.times is not None]
     zones = [own.utc_offsets for own in events if own.utc_offsets is not None]
+    codes = [own.codes for own in events if own.codes is not None]
     with_times = len(times) == len(events)
     return Queries(
         labels,
@@ -88,4 +98,5 @@ def packed(events: Sequence[UserEvents], labels: list[Any], *, of_users: bool = 
         np.concatenate(([0], np.cumsum(lengths))).astype(np.int64),
         np.concatenate([_NOTHING, *zones]) if with_times and len(zones) == len(events) else None,
         of_users=of_users,
+        event_codes=np.concatenate(codes) if codes and len(codes) == len(events) else None,
     )

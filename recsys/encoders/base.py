@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from recsys.config import require
 from recsys.encoders.clock import NO_LOCAL_TIMES, ClockedState, HourHead, InterestClock, UserMemory
+from recsys.encoders.event_columns import ColumnInputs, ColumnRows, columns_read
 from recsys.encoders.item_tower import ItemInputs, ItemTower
 from recsys.encoders.items import (
     HashedItemEmbedding,
@@ -65,6 +66,14 @@ class EncoderConfig:
     to stand for items without training events; 0 up to (not including) 1."""
     item_projection: Literal["linear", "mlp"] = "linear"
     """How given vectors become item vectors: by a matrix, or by two layers more beside it."""
+    event_columns: tuple[str, ...] = ()
+    """Columns of what came with an event that are added to its item's vector; they come with the prepared
+    data. The event to be predicted is predicted without them."""
+    request_columns: tuple[str, ...] = ()
+    """Columns of what is known when an answer is asked for that are added to the state, likewise."""
+    column_dropout: float = 0.1
+    """Share of training windows whose event columns, and of those whose request columns, are left out, so
+    that histories and requests without them can be answered; 0 up to (not including) 1."""
     repeat_bias: int = 0
     """Buckets of how far back an item of the window was last seen, whose learned bias is added to its score:
     1, 2 to 3, 4 to 7 events ago and so on; 0 for none, at most 17. The full softmax alone trains it."""
@@ -113,6 +122,15 @@ class EncoderConfig:
             self.item_hashes,
             "0 where encoder.item_parts = 'features', which has no rows of items",
         )
+        for name in ("event_columns", "request_columns"):
+            names = getattr(self, name)
+            require(len(set(names)) == len(names), f"encoder.{name}", names, "each name once")
+        require(
+            0 <= self.column_dropout < 1,
+            "encoder.column_dropout",
+            self.column_dropout,
+            "at least 0 and below 1",
+        )
         require(0 <= self.repeat_bias <= 17, "encoder.repeat_bias", self.repeat_bias, "between 0 and 17")
         require(
             self.repeat_by == "last" or self.repeat_bias > 0,
@@ -137,16 +155,20 @@ class SequenceEncoder(nn.Module, ABC):
 
     An encoder of one's own implements :meth:`encode`, :meth:`encode_start` and :meth:`encode_step`; the clock
     that the configuration asks for is added to what they give, by :meth:`forward`, :meth:`initial_state`
-    and :meth:`step`. One that adds :meth:`hours_of_events` to its input has the hour baseline, too.
+    and :meth:`step`. One that adds :meth:`hours_of_events` to its input has the hour baseline, too; one that
+    adds :meth:`added_to_input`, and at a step :meth:`added_at_step`, reads columns of events as well, and
+    says so by :attr:`reads_columns`.
 
     Attributes:
         causal: True when the state of an event depends on no later event. Causal encoders train on the
             next item, others by Cloze.
         n_extra_items: rows of the item table beyond the catalog (BERT4Rec's mask token).
+        reads_columns: whether it adds what came with events to its input, and takes ``columns`` at a step.
     """
 
     causal: ClassVar[bool]
     n_extra_items: ClassVar[int] = 0
+    reads_columns: ClassVar[bool] = False
 
     def __init__(self, config: EncoderConfig, n_items: int) -> None:
         super().__init__()
@@ -166,6 +188,9 @@ class SequenceEncoder(nn.Module, ABC):
             self.repeat_bias = RepeatBias(config.repeat_bias)
         elif config.repeat_bias:
             self.repeat_bias = OccurrenceBias(config.repeat_bias, clock=config.repeat_by == "clock")
+        self.event_columns: ColumnRows | None = None
+        self.request_columns: ColumnRows | None = None
+        self._columns_digest: str | None = None
         self.clock: InterestClock | None = None
         self.hours: HourHead | None = None
         if config.clock == "pool":
@@ -226,6 +251,56 @@ class SequenceEncoder(nn.Module, ABC):
         self.item_embedding = tower(self.item_embedding)
         if self.output_embedding is not None:
             self.output_embedding = tower(self.output_embedding)
+
+    def set_columns(self, inputs: ColumnInputs | None, generator: torch.Generator) -> None:
+        """Let the columns be read that the configuration names; once, after the weights are drawn.
+
+        Args:
+            inputs: the columns of the data; None where they keep none.
+            generator: of the weights that come with them.
+
+        Raises:
+            ConfigError: the data keep no such column, or the encoder reads none of events.
+        """
+        config = self.config
+        if config.event_columns and not self.reads_columns:
+            raise ConfigError(
+                f"encoder.event_columns: {type(self).__name__} reads no columns of events; leave it out"
+            )
+        events, requests = ((), ()) if inputs is None else (inputs.events, inputs.requests)
+        self.event_columns = columns_read(
+            config.event_columns,
+            events,
+            config.d_model,
+            generator,
+            setting="encoder.event_columns",
+            option="event_columns",
+        )
+        self.request_columns = columns_read(
+            config.request_columns,
+            requests,
+            config.d_model,
+            generator,
+            setting="encoder.request_columns",
+            option="request_columns",
+        )
+        if inputs is not None and (config.event_columns or config.request_columns):
+            self._columns_digest = inputs.digest
+
+    @property
+    def columns_digest(self) -> str | None:
+        """Of what the codes of its columns mean; None where it reads none."""
+        return self._columns_digest
+
+    @property
+    def n_event_codes(self) -> int:
+        """Codes that a batch has for each event; 0 where none is read."""
+        return 0 if self.event_columns is None else self.event_columns.n_columns
+
+    @property
+    def n_request_codes(self) -> int:
+        """Codes that are given for each request; 0 where none is read."""
+        return 0 if self.request_columns is None else self.request_columns.n_columns
 
     @property
     def item_features_digest(self) -> str | None:
@@ -382,13 +457,26 @@ class SequenceEncoder(nn.Module, ABC):
         """
         hidden = self.encode(batch, generator=generator)
         if self.clock is not None:
-            return self.clock(hidden, batch, self.item_embedding(batch.items))  # type: ignore[no-any-return]
-        if self.hours is not None:
-            return hidden + self.hours.at_output(batch).to(hidden.dtype)
-        return hidden
+            hidden = self.clock(hidden, batch, self.item_embedding(batch.items))
+        elif self.hours is not None:
+            hidden = hidden + self.hours.at_output(batch).to(hidden.dtype)
+        states: Tensor = self.requested(hidden, batch.request_codes)
+        return states
+
+    def requested(self, hidden: Tensor, codes: Tensor | None) -> Tensor:
+        """States (n, D) with what is known of their requests: codes (n, R), None where nothing is."""
+        if self.request_columns is None:
+            return hidden
+        known: Tensor = self.request_columns(codes, len(hidden))
+        return hidden + known.to(hidden.dtype)
 
     def user_state(
-        self, batch: SequenceBatch, *, at: Tensor | None = None, local_at: Tensor | None = None
+        self,
+        batch: SequenceBatch,
+        *,
+        at: Tensor | None = None,
+        local_at: Tensor | None = None,
+        context: Tensor | None = None,
     ) -> Tensor:
         """(B, D) the state that scores what comes next for each sequence; no sequence may be empty.
 
@@ -397,9 +485,11 @@ class SequenceEncoder(nn.Module, ABC):
             at: (B,) int64 unix seconds at which each answer is wanted; None is the last event's time. Read
                 by an encoder whose query is a token with a time of its own, BERT4Rec's mask.
             local_at: (B,) int64 local seconds of the same, read by a clock.
+            context: (B, R) int64 codes of what is known of each request; None where nothing is.
         """
         if local_at is not None and self.needs_local_times:
             batch = batch.asked_at(local_at)
+        batch = batch.asked_in(context)
         return self.forward(batch)[batch.last_rows()]
 
     def remember(self, batch: SequenceBatch) -> UserMemory:
@@ -416,11 +506,19 @@ class SequenceEncoder(nn.Module, ABC):
         hidden = self._last_states(batch)
         return self.clock.remember(hidden, batch, self.item_embedding(batch.items))
 
-    def recall(self, memory: UserMemory, local_at: Tensor | None = None) -> Tensor:
-        """(n, D) states of remembered users asked at local times (n,); None is their last events' times."""
+    def recall(
+        self, memory: UserMemory, local_at: Tensor | None = None, context: Tensor | None = None
+    ) -> Tensor:
+        """(n, D) states of remembered users asked at local times (n,); None is their last events' times.
+
+        Args:
+            memory: of n users.
+            local_at: (n,) int64 local seconds.
+            context: (n, R) int64 codes of what is known of each request; None where nothing is.
+        """
         if self.clock is None:
             raise ArgumentError(NO_CLOCK_TO_READ)
-        return self.clock.read(memory, local_at)
+        return self.requested(self.clock.read(memory, local_at), context)
 
     def _last_states(self, batch: SequenceBatch) -> Tensor:
         """(B, D) what `user_state` gives, without the clock."""
@@ -432,6 +530,30 @@ class SequenceEncoder(nn.Module, ABC):
             return None
         tokens = (batch.items >= self.n_items) & (batch.items < self.n_items + self.n_extra_items)
         return self.hours.at_input(batch, tokens)
+
+    def added_to_input(self, batch: SequenceBatch) -> Tensor | None:
+        """(N, D) to add to the events' item vectors: their hours and columns; None where neither is read."""
+        hours = self.hours_of_events(batch)
+        if self.event_columns is None:
+            return hours
+        columns: Tensor = self.event_columns(batch.event_codes, batch.n_events)
+        return columns if hours is None else columns + hours
+
+    def added_at_step(self, n: int, local_times: Tensor | None, columns: Tensor | None) -> Tensor | None:
+        """(n, D) the same for one event of each of n users, whose hours and codes (n, E) are given."""
+        hours = None
+        if self.hours is not None and local_times is not None:
+            hours = self.hours.of_events(local_times)
+        if self.event_columns is None:
+            return hours
+        added: Tensor = self.event_columns(columns, n)
+        return added if hours is None else added + hours
+
+    def _step(self, state: Any, items: Tensor, *times: Tensor | None, columns: Tensor | None) -> Any:
+        """`encode_step`, which is told of columns where they are read."""
+        if self.event_columns is None:
+            return self.encode_step(state, items, *times)
+        return self.encode_step(state, items, *times, columns=columns)  # type: ignore[call-arg]
 
     def initial_state(self, n: int) -> Any:
         """The streaming state of ``n`` users without history; the clock's sums are part of it."""
@@ -446,6 +568,8 @@ class SequenceEncoder(nn.Module, ABC):
         *,
         local_times: Tensor | None = None,
         local_at: Tensor | None = None,
+        columns: Tensor | None = None,
+        context: Tensor | None = None,
     ) -> tuple[Tensor, Any]:
         """Take one more event of each of the n users of ``state``.
 
@@ -455,6 +579,8 @@ class SequenceEncoder(nn.Module, ABC):
             timestamps: (n,) int64 unix seconds, for encoders that read the time.
             local_times: (n,) int64 local seconds, for encoders with a clock.
             local_at: (n,) int64 local seconds at which the states are asked for; None is ``local_times``.
+            columns: (n, E) int64 codes of what came with the events; None where nothing is known.
+            context: (n, R) int64 codes of what is known of the requests; None where nothing is.
 
         Returns:
             (n, D) what :meth:`user_state` gives for the history so far, and the new state. The clock keeps
@@ -464,15 +590,16 @@ class SequenceEncoder(nn.Module, ABC):
             ArgumentError: an encoder with a clock is given no local times.
         """
         if self.clock is not None:
-            memory, new = self.step_memory(state, items, timestamps, local_times=local_times)
-            return self.clock.read(memory, local_at), new
+            memory, new = self.step_memory(state, items, timestamps, local_times=local_times, columns=columns)
+            return self.recall(memory, local_at, context), new
         if self.hours is None:
-            return self.encode_step(state, items, timestamps)
+            hidden, own = self._step(state, items, timestamps, columns=columns)
+            return self.requested(hidden, context), own
         if local_times is None:
             raise ArgumentError(NO_LOCAL_TIMES)
         asked = local_times if local_at is None else local_at
-        hidden, own = self.encode_step(state, items, timestamps, local_times, asked)
-        return hidden + self.hours.of_requests(asked), own
+        hidden, own = self._step(state, items, timestamps, local_times, asked, columns=columns)
+        return self.requested(hidden + self.hours.of_requests(asked), context), own
 
     def step_memory(
         self,
@@ -481,6 +608,7 @@ class SequenceEncoder(nn.Module, ABC):
         timestamps: Tensor | None = None,
         *,
         local_times: Tensor | None = None,
+        columns: Tensor | None = None,
     ) -> tuple[UserMemory, Any]:
         """Take one more event of each user as :meth:`step` does, for answers at any hour by :meth:`recall`.
 
@@ -489,6 +617,7 @@ class SequenceEncoder(nn.Module, ABC):
             items: (n,) int64 item indices.
             timestamps: (n,) int64 unix seconds, for encoders that read the time.
             local_times: (n,) int64 local seconds.
+            columns: (n, E) int64 codes of what came with the events; None where nothing is known.
 
         Returns:
             What :meth:`remember` gives for the histories so far, and the new state.
@@ -500,7 +629,7 @@ class SequenceEncoder(nn.Module, ABC):
             raise ArgumentError(NO_CLOCK_TO_READ)
         if local_times is None:
             raise ArgumentError(NO_LOCAL_TIMES)
-        hidden, own = self.encode_step(state.own, items, timestamps)
+        hidden, own = self._step(state.own, items, timestamps, columns=columns)
         sums = self.clock.step(state.sums, items, self.item_embedding(items), local_times)
         return UserMemory(hidden, sums, local_times), ClockedState(own, sums)
 
@@ -518,13 +647,15 @@ class SequenceEncoder(nn.Module, ABC):
         """
         if self.clock is not None:
             memory, state = self.prefill_memory(batch)
-            return self.clock.read(memory), state
+            return self.recall(memory), state
         if self.hours is None:
-            return self.encode_prefill(batch)
+            hidden, own = self.encode_prefill(batch)
+            return self.requested(hidden, None), own
         if batch.local_times is None:
             raise ArgumentError(NO_LOCAL_TIMES)
         hidden, own = self.encode_prefill(batch)
-        return hidden + self.hours.of_requests(batch.local_times[batch.last_rows()]), own
+        hidden = hidden + self.hours.of_requests(batch.local_times[batch.last_rows()])
+        return self.requested(hidden, None), own
 
     def prefill_memory(self, batch: SequenceBatch) -> tuple[UserMemory, Any]:
         """The same for answers at any hour: what :meth:`remember` gives, and the streaming state.

@@ -97,12 +97,14 @@ class BERT4RecState:
         lengths: (n,) int64.
         timestamps: (n, max_length - 1) int64, right-aligned; (n, 0) for an encoder that reads none.
         local_times: likewise, for the hour baseline.
+        codes: (n, max_length - 1, E) int64, what came with the events, likewise; E is 0 if it is not read.
     """
 
     items: Tensor
     lengths: Tensor
     timestamps: Tensor
     local_times: Tensor
+    codes: Tensor
 
 
 # Searched on the validation events of ml-100k: docs/experiments.md. Cloze supervises a share of the events
@@ -158,6 +160,7 @@ class BERT4Rec(SequenceEncoder):
 
     causal = False
     n_extra_items = 1
+    reads_columns = True
 
     def __init__(self, config: EncoderConfig, n_items: int) -> None:
         super().__init__(config, n_items)
@@ -206,9 +209,9 @@ class BERT4Rec(SequenceEncoder):
             x = x + self.position_embedding(batch.positions())
         elif self.config.positions == "reversed":
             x = x + self.position_embedding(batch.reversed_positions())
-        hours = self.hours_of_events(batch)
-        if hours is not None:
-            x = x + hours
+        added = self.added_to_input(batch)
+        if added is not None:
+            x = x + added
         x = through.drop(self.embedding_norm(x))
         for block in self.blocks:
             x = block(x, through)
@@ -225,7 +228,12 @@ class BERT4Rec(SequenceEncoder):
         return bool(drawn < self.config.causal_probability)
 
     def user_state(
-        self, batch: SequenceBatch, *, at: Tensor | None = None, local_at: Tensor | None = None
+        self,
+        batch: SequenceBatch,
+        *,
+        at: Tensor | None = None,
+        local_at: Tensor | None = None,
+        context: Tensor | None = None,
     ) -> Tensor:
         """(B, D) state of a mask appended after each sequence; empty sequences are allowed.
 
@@ -234,8 +242,9 @@ class BERT4Rec(SequenceEncoder):
             at: (B,) int64 unix seconds at which each answer is wanted, the time of the mask; None is the
                 time of the last event. Read by a time bias alone.
             local_at: (B,) int64 local seconds of the same, read by a clock.
+            context: (B, R) int64 codes of what is known of each request; None where nothing is.
         """
-        masked = batch.append(self.mask_item, at, local_at)
+        masked = batch.append(self.mask_item, at, local_at).asked_in(context)
         return self.forward(masked)[masked.last_rows()]
 
     def _last_states(self, batch: SequenceBatch) -> Tensor:
@@ -254,6 +263,7 @@ class BERT4Rec(SequenceEncoder):
             torch.zeros(
                 n, self.history_length if self.hours is not None else 0, dtype=torch.int64, device=device
             ),
+            torch.zeros(n, self.history_length, self.n_event_codes, dtype=torch.int64, device=device),
         )
 
     def encode_step(
@@ -263,6 +273,7 @@ class BERT4Rec(SequenceEncoder):
         timestamps: Tensor | None = None,
         local_times: Tensor | None = None,
         asked: Tensor | None = None,
+        columns: Tensor | None = None,
     ) -> tuple[Tensor, BERT4RecState]:
         """One event per user. Every step encodes the whole window: attention here is bidirectional.
 
@@ -283,11 +294,23 @@ class BERT4Rec(SequenceEncoder):
         if local_times is not None and self.hours is not None:
             local = torch.cat((local[:, 1:], local_times[:, None]), dim=1)
             packed_local = local[recent].cpu().numpy()
-        counts = lengths.cpu().numpy()
-        batch = SequenceBatch.from_lengths(window[recent].cpu().numpy(), counts, packed, packed_local)
+        codes, packed_codes = state.codes, None
+        if self.n_event_codes:
+            newest = codes.new_zeros(len(items), self.n_event_codes) if columns is None else columns
+            codes = torch.cat((codes[:, 1:], newest[:, None]), dim=1)
+            packed_codes = codes[recent].cpu().numpy()
+        batch = SequenceBatch.from_lengths(
+            window[recent].cpu().numpy(),
+            lengths.cpu().numpy(),
+            packed,
+            packed_local,
+            event_codes=packed_codes,
+        )
         masked = batch.to(window.device).append(self.mask_item, local_times=asked)
         hidden = self.encode(masked)[masked.last_rows()]
-        return hidden, replace(state, items=window, lengths=lengths, timestamps=times, local_times=local)
+        return hidden, replace(
+            state, items=window, lengths=lengths, timestamps=times, local_times=local, codes=codes
+        )
 
     def encode_prefill(self, batch: SequenceBatch) -> tuple[Tensor, BERT4RecState]:
         """States (B, D) of masks appended after whole sequences, and the windows that steps encode.
@@ -311,4 +334,6 @@ class BERT4Rec(SequenceEncoder):
             state.timestamps[rows, places] = batch.timestamps
         if batch.local_times is not None and self.hours is not None:
             state.local_times[rows, places] = batch.local_times
+        if batch.event_codes is not None and self.n_event_codes:
+            state.codes[rows, places] = batch.event_codes
         return hidden, replace(state, lengths=lengths)

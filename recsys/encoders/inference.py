@@ -23,6 +23,8 @@ def encode_histories(
     local_times: npt.NDArray[np.int64] | None = None,
     at: Array | None = None,
     local_at: Array | None = None,
+    event_codes: npt.NDArray[np.integer] | None = None,
+    context: npt.NDArray[np.integer] | None = None,
     clock: bool = True,
     batch_events: int = 32_768,
 ) -> Tensor:
@@ -38,6 +40,8 @@ def encode_histories(
         local_times: (N,) local seconds, or None; read by a clock.
         at: (R,) unix seconds at which each answer is wanted; None is the last event's time.
         local_at: (R,) local seconds of the same.
+        event_codes: (N, E) codes of what came with the events, or None.
+        context: (R, C) codes of what is known of each request, or None.
         clock: whether the interest clock adds the hour of the request; False takes an encoder that has one.
         batch_events: budget of events per forward pass.
 
@@ -53,19 +57,26 @@ def encode_histories(
             times = None if timestamps is None else timestamps[flat]
             local = None if local_times is None else local_times[flat]
             own = encoder.places_of(items[flat])
-            batch = SequenceBatch.from_lengths(own, ends[rows] - recent[rows], times, local)
+            codes = None if event_codes is None or not encoder.n_event_codes else event_codes[flat]
+            batch = SequenceBatch.from_lengths(
+                own, ends[rows] - recent[rows], times, local, event_codes=codes
+            )
             packed = batch.to(device)
+            known = _moments(context, rows, device) if encoder.n_request_codes else None
             if clock:
                 found = encoder.user_state(
-                    packed, at=_moments(at, rows, device), local_at=_moments(local_at, rows, device)
+                    packed,
+                    at=_moments(at, rows, device),
+                    local_at=_moments(local_at, rows, device),
+                    **({} if known is None else {"context": known}),
                 )
             else:
-                found = encoder.remember(packed).hidden
+                found = encoder.requested(encoder.remember(packed).hidden, known)
             states[rows] = found.to(states.dtype)
     return states
 
 
-def _moments(times: Array | None, rows: slice, device: torch.device) -> Tensor | None:
+def _moments(times: npt.NDArray[np.integer] | None, rows: slice, device: torch.device) -> Tensor | None:
     return None if times is None else torch.from_numpy(np.array(times[rows], dtype=np.int64)).to(device)
 
 

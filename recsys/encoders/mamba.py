@@ -105,6 +105,7 @@ class Mamba(SequenceEncoder):
     """Selective state-space encoder; linear in the length of a history, constant per new event."""
 
     causal = True
+    reads_columns = True
 
     def __init__(self, config: EncoderConfig, n_items: int) -> None:
         super().__init__(config, n_items)
@@ -122,7 +123,7 @@ class Mamba(SequenceEncoder):
 
     def encode(self, batch: SequenceBatch, *, generator: torch.Generator | None = None) -> Tensor:
         """States (N, D); see :meth:`SequenceEncoder.encode`."""
-        x = self._embed(batch.items, self.hours_of_events(batch), generator)
+        x = self._embed(batch.items, self.added_to_input(batch), generator)
         for block in self.blocks:
             x = block(x, batch.offsets, generator, batch.scan_schedule, batch.places)
         return self.final_norm(x)  # type: ignore[no-any-return]
@@ -139,12 +140,10 @@ class Mamba(SequenceEncoder):
         timestamps: Tensor | None = None,
         local_times: Tensor | None = None,
         asked: Tensor | None = None,
+        columns: Tensor | None = None,
     ) -> tuple[Tensor, MambaState]:
         """One event per user in O(E S), whatever the length of the history."""
-        hours = None
-        if self.hours is not None and local_times is not None:
-            hours = self.hours.of_events(local_times)
-        x = self._embed(items, hours, None)
+        x = self._embed(items, self.added_at_step(len(items), local_times, columns), None)
         states = []
         for block, conv, scan in zip(self._blocks(), state.conv, state.scan, strict=True):
             x, new = block.step(x, (conv, scan))
@@ -158,7 +157,7 @@ class Mamba(SequenceEncoder):
             ArgumentError: a sequence is empty.
         """
         last = batch.last_rows()
-        x = self._embed(batch.items, self.hours_of_events(batch), None)
+        x = self._embed(batch.items, self.added_to_input(batch), None)
         states = []
         for block in self._blocks():
             x, new = block.prefill(x, batch.offsets, batch.scan_schedule, batch.places)
@@ -168,9 +167,9 @@ class Mamba(SequenceEncoder):
     def _blocks(self) -> list["MambaBlock"]:
         return [block for block in self.blocks if isinstance(block, MambaBlock)]
 
-    def _embed(self, items: Tensor, hours: Tensor | None, generator: torch.Generator | None) -> Tensor:
+    def _embed(self, items: Tensor, added: Tensor | None, generator: torch.Generator | None) -> Tensor:
         x = self.item_embedding(items)
-        x = dropout(x if hours is None else x + hours, self.config.dropout, generator)
+        x = dropout(x if added is None else x + added, self.config.dropout, generator)
         return self.embedding_norm(x) if self.config.block == "mamba4rec" else x
 
 

@@ -17,6 +17,7 @@ from recsys.errors import ConfigError
 
 if TYPE_CHECKING:
     from recsys.encoders.base import EncoderConfig, SequenceEncoder
+    from recsys.encoders.event_columns import ColumnInputs
     from recsys.encoders.item_tower import ItemInputs
     from recsys.encoders.suited import Choice, LogStatistics
 
@@ -196,6 +197,7 @@ def build_encoder(
     *,
     seed: int = 0,
     features: "ItemInputs | None" = None,
+    columns: "ColumnInputs | None" = None,
 ) -> "SequenceEncoder":
     """A freshly initialized encoder on the CPU.
 
@@ -205,9 +207,10 @@ def build_encoder(
         config: its configuration.
         seed: of the weights.
         features: what is known of the items, where ``config.item_parts`` asks for it.
+        columns: of the events and requests of the data, where the configuration names some.
 
     Raises:
-        ConfigError: the name or the configuration is another encoder's, or features are missing.
+        ConfigError: the name or the configuration is another encoder's, or features or columns are missing.
     """
     import torch
 
@@ -225,6 +228,7 @@ def build_encoder(
                 "prepare the log with item_tags=, item_words= or item_vectors="
             )
         encoder.set_item_features(features, generator)
+    encoder.set_columns(columns, generator)
     return encoder
 
 

@@ -41,6 +41,7 @@ class SASRecState:
         lengths: (n,) int64, how many of them are filled.
         timestamps: (n, L) int64, their times; (n, 0) for an encoder that reads none.
         local_times: (n, L) int64, likewise, for the hour baseline.
+        codes: (n, L, E) int64, what came with the events, for an encoder that reads it; else (n, L, 0).
     """
 
     user_axes: ClassVar[dict[str, int]] = {"keys": 1, "values": 1}
@@ -50,6 +51,7 @@ class SASRecState:
     lengths: Tensor
     timestamps: Tensor
     local_times: Tensor
+    codes: Tensor
 
 
 # Searched on the validation events of ml-100k: docs/experiments.md.
@@ -97,6 +99,7 @@ class SASRec(SequenceEncoder):
     """Causal self-attention encoder."""
 
     causal = True
+    reads_columns = True
 
     def __init__(self, config: EncoderConfig, n_items: int) -> None:
         super().__init__(config, n_items)
@@ -134,6 +137,7 @@ class SASRec(SequenceEncoder):
             integers(n),
             integers(n, c.max_length if self.needs_timestamps else 0),
             integers(n, c.max_length if self.hours is not None else 0),
+            integers(n, c.max_length, self.n_event_codes),
         )
 
     def encode_step(
@@ -143,6 +147,7 @@ class SASRec(SequenceEncoder):
         timestamps: Tensor | None = None,
         local_times: Tensor | None = None,
         asked: Tensor | None = None,
+        columns: Tensor | None = None,
     ) -> tuple[Tensor, SASRecState]:
         """One event per user in O(L) each.
 
@@ -158,20 +163,24 @@ class SASRec(SequenceEncoder):
             shifted = torch.where(full[:, None], state.items.roll(-1, dims=1), state.items)
             times = torch.where(full[:, None], state.timestamps.roll(-1, dims=1), state.timestamps)
             local = torch.where(full[:, None], state.local_times.roll(-1, dims=1), state.local_times)
+            codes = torch.where(full[:, None, None], state.codes.roll(-1, dims=1), state.codes)
             lengths = state.lengths - full.to(torch.int64)
-            state = replace(state, items=shifted, timestamps=times, local_times=local, lengths=lengths)
+            state = replace(
+                state, items=shifted, timestamps=times, local_times=local, codes=codes, lengths=lengths
+            )
         users = torch.arange(len(items), device=items.device)
         state.items[users, state.lengths] = items
         if timestamps is not None and self.needs_timestamps:
             state.timestamps[users, state.lengths] = timestamps
-        hours = None
         if self.hours is not None and local_times is not None:
             state.local_times[users, state.lengths] = local_times
-            hours = self.hours.of_events(local_times)
+        if self.n_event_codes:
+            state.codes[users, state.lengths] = 0 if columns is None else columns
+        added = self.added_at_step(len(items), local_times, columns)
         anew = full if self.config.positions != "reversed" else torch.ones_like(full)
         hidden = self.item_embedding.weight.new_empty(len(items), self.config.d_model)
         if not bool(anew.all()):
-            stepped = self._step_cached(state, items, hours)
+            stepped = self._step_cached(state, items, added)
             hidden[~anew] = stepped[~anew]
         if bool(anew.any()):
             hidden[anew] = self._encode_window(state, anew.nonzero()[:, 0])
@@ -195,6 +204,8 @@ class SASRec(SequenceEncoder):
             state.timestamps[rows, places] = batch.timestamps
         if batch.local_times is not None and self.hours is not None:
             state.local_times[rows, places] = batch.local_times
+        if batch.event_codes is not None and self.n_event_codes:
+            state.codes[rows, places] = batch.event_codes
         _fill(state, through, rows, places)
         return hidden, replace(state, lengths=lengths)
 
@@ -214,32 +225,32 @@ class SASRec(SequenceEncoder):
             positions = batch.positions()
         elif self.config.positions == "reversed":
             positions = batch.reversed_positions()
-        return self._blocks(batch.items, positions, through, self.hours_of_events(batch))
+        return self._blocks(batch.items, positions, through, self.added_to_input(batch))
 
     def _blocks(
         self,
         items: Tensor,
         positions: Tensor | None,
         through: PackedPass | StepPass,
-        hours: Tensor | None,
+        added: Tensor | None,
     ) -> Tensor:
         x = self.item_embedding(items)
         if self.config.scale_embedding:
             x = x * self.config.d_model**0.5
         if positions is not None:
             x = x + self.position_embedding(positions)
-        if hours is not None:
-            x = x + hours
+        if added is not None:
+            x = x + added
         x = through.drop(x)
         for block in self.blocks:
             x = block(x, through)
         return self.final_norm(x)  # type: ignore[no-any-return]
 
-    def _step_cached(self, state: SASRecState, items: Tensor, hours: Tensor | None) -> Tensor:
+    def _step_cached(self, state: SASRecState, items: Tensor, added: Tensor | None) -> Tensor:
         times = state.timestamps if self.needs_timestamps else None
         through = StepPass(state.keys, state.values, state.lengths, self.config, times)
         positions = state.lengths if self.config.positions == "learned" else None
-        return self._blocks(items, positions, through, hours)
+        return self._blocks(items, positions, through, added)
 
     def _encode_window(self, state: SASRecState, users: Tensor) -> Tensor:
         """Encode the windows of some users whole, refill their caches, return their last states."""
@@ -248,7 +259,9 @@ class SASRec(SequenceEncoder):
         times = state.timestamps[users][taken].cpu().numpy() if self.needs_timestamps else None
         items = state.items[users][taken].cpu().numpy()
         local = state.local_times[users][taken].cpu().numpy() if self.hours is not None else None
-        batch = SequenceBatch.from_lengths(items, lengths.cpu().numpy(), times, local).to(users.device)
+        codes = state.codes[users][taken].cpu().numpy() if self.n_event_codes else None
+        counts = lengths.cpu().numpy()
+        batch = SequenceBatch.from_lengths(items, counts, times, local, event_codes=codes).to(users.device)
         through = self._pass(batch, None, keep_cache=True)
         hidden = self._encode(batch, through)
         _fill(state, through, users.repeat_interleave(lengths), batch.positions())

@@ -64,7 +64,8 @@ def step_through(encoder: "SequenceEncoder", batch: SequenceBatch) -> tuple[Tens
             event = slice(row, row + 1)
             times = None if batch.timestamps is None else batch.timestamps[event]
             local = None if batch.local_times is None else batch.local_times[event]
-            at, state = encoder.encode_step(state, batch.items[event], times, local, local)
+            codes = None if batch.event_codes is None else batch.event_codes[event]
+            at, state = encoder._step(state, batch.items[event], times, local, local, columns=codes)
         assert at is not None
         hidden.append(at)
         states.append(state)

@@ -73,6 +73,7 @@ def protocol_card(
         "users_not_counted": {
             "no event in the segment": targets.without_segment,
             "no history before it": targets.without_history,
+            **({"context alone in the segment": targets.without_targets} if targets.without_targets else {}),
             f"fewer than {protocol.min_events} events": targets.below_min_events,
             "every target already seen": targets.users_dropped_seen,
         },

@@ -37,8 +37,8 @@ def log_states(
         store: prepared data.
         starts: (R,) int64, first position of each history.
         ends: (R,) int64, position after its last event; no history is empty.
-        asked: (R,) int64 position of the event whose time is the request's; None is the history's last.
-            Nothing else of that event is read.
+        asked: (R,) int64 position of the event whose time and request columns are the request's; None is the
+            time of the history's last, and nothing known of the request. Nothing else of that event is read.
         batch_events: budget of events per forward pass.
 
     Returns:
@@ -51,6 +51,7 @@ def log_states(
     if encoder.needs_local_times:
         require_local_times(store)
         local = local_times(store)
+    context = None if asked is None or store.request_codes is None else store.request_codes[asked]
     at = None if asked is None or store.timestamps is None else np.asarray(store.timestamps[asked])
     return encode_histories(
         encoder,
@@ -61,6 +62,8 @@ def log_states(
         local_times=local,
         at=at,
         local_at=None if asked is None or local is None else local[asked],
+        event_codes=store.event_codes,
+        context=context,
         batch_events=batch_events,
     )
 

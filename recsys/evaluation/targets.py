@@ -69,8 +69,8 @@ class EvaluationTargets:
         target: (R,) int64 item to find.
         history_start: (R,) int64 absolute position of the user's first event.
         history_end: (R,) int64 absolute position past the user's last event before the segment.
-        request_position: (R,) int64 absolute position of the segment's first event, whose time is that of
-            the request; the same for all rows of a user.
+        request_position: (R,) int64 absolute position of the segment's first event that may be a target,
+            whose time is that of the request; the same for all rows of a user.
         row_offsets: (U+1,) int64, rows of the u-th counted user are row_offsets[u]:row_offsets[u+1].
         repeated: (R,) bool, whether the target is in the row's history.
         without_segment: users that have no event in the split and are not counted.
@@ -78,6 +78,7 @@ class EvaluationTargets:
         below_min_events: users with fewer than `min_events` events in all; not counted.
         seen_targets_dropped: targets left out because the history holds them.
         users_dropped_seen: users not counted because all their targets were left out so.
+        without_targets: users whose events in the split are context alone; not counted.
     """
 
     split: Split
@@ -94,6 +95,7 @@ class EvaluationTargets:
     below_min_events: int = 0
     seen_targets_dropped: int = 0
     users_dropped_seen: int = 0
+    without_targets: int = 0
 
     @property
     def n_rows(self) -> int:
@@ -123,7 +125,8 @@ def select_targets(
     """Choose the rows that a split gives.
 
     The history of a row is every event of its user before the split's segment: before a test segment that
-    includes the validation events. Users with an empty history are counted apart and skipped.
+    includes the validation events. Users with an empty history are counted apart and skipped. Events that are
+    context alone are no targets; a user whose segment holds no other is counted apart and skipped.
 
     Args:
         store: the prepared log.
@@ -158,7 +161,14 @@ def select_targets(
     without_history = int(np.count_nonzero(has_segment & long_enough & ~has_history))
     user, first, start, end = chosen[counted], first[counted], start[counted], end[counted]
 
-    owner, target = _segment_targets(store, start, end, targets)
+    may = getattr(store, "event_targets", None)
+    asked, without_targets = start, 0
+    if may is not None:
+        asked = _first_targets(may, start, end)
+        held = asked < end
+        without_targets = int(np.count_nonzero(~held))
+        user, first, start, end, asked = (own[held] for own in (user, first, start, end, asked))
+    owner, target = _segment_targets(store, asked, end, targets, may)
     repeated = span_contains(store.items, first[owner], start[owner], target)
     dropped = 0
     if drop_seen_targets:
@@ -175,7 +185,7 @@ def select_targets(
         target=target,
         history_start=first[owner],
         history_end=start[owner],
-        request_position=start[owner],
+        request_position=asked[owner],
         row_offsets=row_offsets,
         repeated=repeated,
         without_segment=without_segment,
@@ -183,6 +193,7 @@ def select_targets(
         below_min_events=below_min_events,
         seen_targets_dropped=dropped,
         users_dropped_seen=int(np.count_nonzero(~kept_users)),
+        without_targets=without_targets,
     )
 
 
@@ -197,12 +208,25 @@ def _check_users(users: Ints | None, n_users: int) -> Ints:
     return chosen
 
 
-def _segment_targets(store: PreparedLog, start: Ints, end: Ints, mode: TargetMode) -> tuple[Ints, Ints]:
-    """The rows' users (as places in `start`) and their targets."""
+def _first_targets(may: NDArray[np.bool_], start: Ints, end: Ints) -> Ints:
+    """(U,) int64 position of the first event of each segment that may be a target; its end if none may."""
+    places = np.flatnonzero(may)
+    following = np.searchsorted(places, start)
+    found = np.append(places, len(may))[following]
+    first: Ints = np.minimum(found, end)
+    return first
+
+
+def _segment_targets(
+    store: PreparedLog, start: Ints, end: Ints, mode: TargetMode, may: NDArray[np.bool_] | None
+) -> tuple[Ints, Ints]:
+    """The rows' users (as places in `start`) and their targets, of events that may be some."""
     if mode == "next":
         return np.arange(len(start), dtype=np.int64), store.items[start].astype(np.int64)
     positions, offsets = expand_spans(start, end)
     owner = np.repeat(np.arange(len(start), dtype=np.int64), np.diff(offsets))
+    if may is not None:
+        owner, positions = owner[may[positions]], positions[may[positions]]
     target = store.items[positions].astype(np.int64)
     _, firsts = np.unique(owner * store.n_items + target, return_index=True)
     order = np.sort(firsts)

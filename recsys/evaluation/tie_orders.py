@@ -60,8 +60,14 @@ def find_ties(store: SequenceStore, split: Split) -> Ties:
     """Find the events tied with the first event of each user's segment.
 
     Raises:
-        ArgumentError: the log has no times, or finer ones than the prepared dataset keeps.
+        ArgumentError: the log has no times, or finer ones than the prepared dataset keeps; or further columns
+            of events, which belong to their items.
     """
+    if store.event_columns is not None or store.event_targets is not None:
+        raise ArgumentError(
+            f"{store.name}: tie orders move items, and this log keeps columns of events that belong to them; "
+            "leave tie_orders out"
+        )
     if store.timestamps is None:
         raise ArgumentError(
             f"{store.name}: tie orders need times, and this log gives the order of events alone: which "

@@ -46,6 +46,7 @@ from recsys.run_folder.writing import (
 )
 from recsys.training.callbacks import Callback, run_settings, told
 from recsys.training.checkpoint import Progress
+from recsys.training.column_inputs import column_inputs
 from recsys.training.config import TrainingConfig
 from recsys.training.item_inputs import item_inputs
 from recsys.training.plots import plot_training
@@ -306,6 +307,7 @@ class Fitting:
                 settings.encoder,
                 seed=training.seed,
                 features=item_inputs(store),
+                columns=column_inputs(store),
             )
         trainer = Trainer(
             encoder.to(self.device),

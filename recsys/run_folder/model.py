@@ -20,6 +20,7 @@ from recsys.errors import ConfigError, DataError, RunError
 from recsys.files import read_json, replacing, save_tensors, sha256_of, write_json
 from recsys.run_folder.layout import RunFolder
 from recsys.run_folder.versions import VERSION, upgraded
+from recsys.training.column_inputs import column_inputs
 from recsys.training.config import TrainingConfig
 from recsys.training.item_inputs import item_inputs
 
@@ -222,10 +223,11 @@ def _rebuilt(run: RunFolder, manifest: Manifest) -> "tuple[SequenceEncoder, Trai
     if hashlib.sha256(content).hexdigest() != manifest.sha256:
         raise RunError(f"{run.weights}: missing or damaged (its sha256 is not the recorded one); train anew")
     config, training = read_settings(run, manifest.encoder, manifest.encoder_module)
-    features = None
-    if config.item_parts != "id":
-        features = item_inputs(require_own(run, manifest, SequenceStore.open(run.data)))
-    encoder = build_encoder(manifest.encoder, manifest.n_items, config, features=features)
+    features, columns = None, None
+    if config.item_parts != "id" or config.event_columns or config.request_columns:
+        store = require_own(run, manifest, SequenceStore.open(run.data))
+        features, columns = item_inputs(store), column_inputs(store)
+    encoder = build_encoder(manifest.encoder, manifest.n_items, config, features=features, columns=columns)
     try:
         encoder.load_state_dict(load(content))
     except (RuntimeError, SafetensorError):
@@ -267,4 +269,6 @@ def fingerprint(encoder: "SequenceEncoder") -> str:
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     if encoder.item_features_digest is not None:
         digest.update(encoder.item_features_digest.encode())
+    if encoder.columns_digest is not None:
+        digest.update(encoder.columns_digest.encode())
     return digest.hexdigest()

@@ -251,6 +251,14 @@ def _refuse_lacking(parent: Parent, store: SequenceStore, name: str) -> None:
             f"{name}: was prepared without a time zone, and {run} reads local hours; prepare the log with "
             "time_zone=, or train anew"
         )
+    if config.event_columns or config.request_columns:
+        columns, own = parent.store.event_columns, store.event_columns
+        assert columns is not None
+        if own is None or own.digest != columns.digest:
+            raise DataError(
+                f"{name}: its event columns are not those of {run}, with the same values, whose "
+                "rows are not carried over; train anew"
+            )
     if not _with_features(parent):
         return
     there, here = parent.store.item_features, store.item_features

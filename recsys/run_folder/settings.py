@@ -151,6 +151,7 @@ LOOSE = (
     "dropout",
     "attention_dropout",
     "item_id_dropout",
+    "column_dropout",
     "mask_probability",
     "last_mask_probability",
     "causal_probability",

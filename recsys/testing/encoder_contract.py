@@ -1,8 +1,6 @@
 """The contract of encoders, one function per clause; each raises AssertionError with what does not hold."""
 
 from collections.abc import Callable
-from dataclasses import fields
-from typing import Any
 
 import numpy as np
 import torch
@@ -107,11 +105,7 @@ def users_in_one_stream_need_not_be_equally_far(subject: Subject) -> None:
             for t in range(steps):
                 _, state = step(encoder, state, items[user : user + 1, t], t)
             states.append(state)
-        both: dict[str, Any] = {}
-        for name in [field.name for field in fields(states[0])]:
-            parts = [getattr(s, name) for s in states]
-            both[name] = torch.cat(parts, dim=1 if parts[0].ndim > 2 else 0)
-        joined = type(states[0])(**both)
+        joined = join_states(states)
         hidden, _ = step(encoder, joined, items[[0, 1], [3, window]], np.array([3, window]))
         start = window + 1 - encoder.history_length
         whole = encoder.user_state(batch_of([items[0, :4], items[1, max(0, start) : window + 1]]))

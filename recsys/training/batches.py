@@ -61,7 +61,25 @@ class EpochPlan:
         rows = flat_ranges(starts, ends)
         times = None if store.timestamps is None else store.timestamps[rows]
         local = local_times(store, rows)
-        return SequenceBatch.from_lengths(store.items[rows], ends - starts, times, local)
+        codes, requests = store.event_codes, store.request_codes
+        return SequenceBatch.from_lengths(
+            store.items[rows],
+            ends - starts,
+            times,
+            local,
+            event_codes=None if codes is None else codes[rows],
+            request_codes=None if requests is None else requests[rows],
+            weights=_weights(store, rows),
+        )
+
+
+def _weights(store: SequenceStore, rows: Array) -> npt.NDArray[np.float32] | None:
+    """(n,) float32 how much predicting some events counts, 0 for context; None where all count alike."""
+    weights, targets = store.event_weights, store.event_targets
+    if targets is None:
+        return None if weights is None else np.asarray(weights[rows])
+    counts = targets[rows].astype(np.float32)
+    return counts if weights is None else counts * weights[rows]
 
 
 def plan_epoch(

@@ -30,7 +30,7 @@ class Progress:
         epoch: epochs finished.
         step: batches finished in the running epoch.
         global_step: optimization steps finished in all.
-        loss_sum, n_targets: over the running epoch's steps so far.
+        loss_sum, n_targets: over the running epoch's steps so far; of weighted events the sum of weights.
         best: best validation score, or None before the first evaluation.
         best_epoch: epoch of the best score, counted from 1.
         bad_evaluations: evaluations since the best.
@@ -42,7 +42,7 @@ class Progress:
     step: int = 0
     global_step: int = 0
     loss_sum: float = 0.0
-    n_targets: int = 0
+    n_targets: float = 0
     best: float | None = None
     best_epoch: int = 0
     bad_evaluations: int = 0

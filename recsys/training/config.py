@@ -47,6 +47,9 @@ class TrainingConfig:
     targets of the batch, by their share of all events in the logQ correction."""
     popularity_power: float = 0.75
     """Power of an item's training events in popularity sampling; 0 to 4. 0.75 is word2vec's."""
+    propensity_power: float = 0.0
+    """Targets count by their item's training events to minus this power, at most ten times the mean, so that
+    what was shown often does not count more; 0 to 4."""
     gbce_t: float = 0.75
     """Calibration of gbce, from 0 (plain bce) to 1. gSASRec takes 0.75."""
     betas: tuple[float, float] = (0.9, 0.98)
@@ -96,6 +99,9 @@ class TrainingConfig:
         require(0 <= self.negatives <= 65_536, "training.negatives", self.negatives, "from 0 to 65,536")
         require(
             0 <= self.popularity_power <= 4, "training.popularity_power", self.popularity_power, "from 0 to 4"
+        )
+        require(
+            0 <= self.propensity_power <= 4, "training.propensity_power", self.propensity_power, "from 0 to 4"
         )
         require(0 <= self.gbce_t <= 1, "training.gbce_t", self.gbce_t, "from 0 to 1")
         require(self.learning_rate > 0, "training.learning_rate", self.learning_rate, "above 0")

@@ -14,7 +14,7 @@ from typing import Any
 
 from recsys.errors import RunError
 
-VERSION = 5
+VERSION = 6
 RESUMABLE = ("epochs", "patience", "prefetch")
 """Settings that may change when a run goes on: the first two say how far, the last changes nothing."""
 
@@ -141,6 +141,10 @@ _LATER_1 = {
     "shard_items": False,
     "substitute": 0.0,
     "substitute_by": "beside",
+    "propensity_power": 0.0,
+    "event_columns": [],
+    "request_columns": [],
+    "column_dropout": 0.1,
 }
 """Settings that came since version 1 was begun, and the values at which its digests leave them out."""
 
@@ -185,9 +189,19 @@ def _from_4(state: dict[str, Any], asked: Identity) -> dict[str, Any]:
     return {**state, "format": 5, "identity": {**identity, "training": training}}
 
 
+def _from_5(state: dict[str, Any], asked: Identity) -> dict[str, Any]:
+    """Version 5 read no columns of events, let targets count alike, and may lack what repeats are by."""
+    none = {"event_columns": [], "request_columns": [], "column_dropout": 0.1, "repeat_by": "last"}
+    identity: Mapping[str, Any] = state["identity"]
+    encoder = {**none, **identity["encoder"]} if identity["encoder"] else {}
+    training = {"propensity_power": 0.0, **identity["training"]} if identity["training"] else {}
+    return {**state, "format": 6, "identity": {**identity, "encoder": encoder, "training": training}}
+
+
 STEPS: Mapping[int, Callable[[dict[str, Any], Identity], dict[str, Any]]] = {
     1: _from_1,
     2: _from_2,
     3: _from_3,
     4: _from_4,
+    5: _from_5,
 }

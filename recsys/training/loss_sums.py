@@ -23,21 +23,21 @@ class LossSums:
     def __init__(self, processes: Processes) -> None:
         self._processes = processes
         self._losses: list[Tensor] = []
-        self.n_targets: list[int] = []
-        """Events supervised by each batch that waits, in the order of places."""
+        self.n_targets: list[float] = []
+        """What the targets of each batch that waits count, in the order of places."""
 
     def __len__(self) -> int:
         return len(self.n_targets)
 
-    def add(self, losses: Sequence[Tensor], n_targets: Sequence[int]) -> None:
+    def add(self, losses: Sequence[Tensor], counts: Sequence[float]) -> None:
         """Let the batches of a group wait.
 
         Args:
             losses: mean losses of those of this process, in order.
-            n_targets: events supervised by each of all.
+            counts: what the targets of each of all count: their weights, or their number.
         """
         self._losses += losses
-        self.n_targets += n_targets
+        self.n_targets += counts
 
     def collect(self, progress: Progress, learning_rate: float) -> None:
         """Add what waits to the epoch's sums, in the order of places whoever had it.
@@ -47,9 +47,9 @@ class LossSums:
         """
         own = [float(loss) for loss in self._losses]
         losses = self._processes.in_order(own, self._processes.owners(len(self)))
-        for loss, n_targets in zip(losses, self.n_targets, strict=True):
-            progress.loss_sum += loss * n_targets
-            progress.n_targets += n_targets
+        for loss, count in zip(losses, self.n_targets, strict=True):
+            progress.loss_sum += loss * count
+            progress.n_targets += count
         self._losses, self.n_targets = [], []
         if not np.isfinite(progress.loss_sum):
             raise RunError(

@@ -227,6 +227,7 @@ class TrainingLoss:
         negatives: Negatives | None,
         repeats: RepeatLayout | None = None,
         *,
+        weights: Tensor | None = None,
         sees_later: bool = False,
     ) -> Tensor:
         """Mean loss of M hidden states, on their device.
@@ -236,11 +237,12 @@ class TrainingLoss:
             targets: (M,) int64.
             negatives: from `draw`, still on the host.
             repeats: of an encoder with a repeat bias, on the device.
+            weights: (M,) float32 how much each counts in the mean; None for all alike.
             sees_later: whether events after a target's place are in its window.
         """
         config, temperature = self._config, self._config.temperature
         if repeats is not None:
-            return self._with_repeats(hidden, targets, repeats, sees_later)
+            return self._with_repeats(hidden, targets, repeats, weights, sees_later)
         if negatives is None and self.parallel is not None:
             return self.parallel(hidden, targets)
         if negatives is None:
@@ -249,6 +251,7 @@ class TrainingLoss:
                 hidden,
                 weight,
                 targets,
+                weight=weights,
                 label_smoothing=config.label_smoothing,
                 temperature=temperature,
             )
@@ -266,6 +269,7 @@ class TrainingLoss:
                 log_q=negatives.log_q.to(hidden.device, non_blocking=True),
                 label_smoothing=config.label_smoothing,
                 temperature=temperature,
+                weight=weights,
                 sparse=sparse,
             )
         if self.plan.name == "gbce":
@@ -277,10 +281,11 @@ class TrainingLoss:
                 t=config.gbce_t,
                 n_items=self.n_items,
                 temperature=temperature,
+                weight=weights,
                 sparse=sparse,
             )
         compute = bce_loss if self.plan.name == "bce" else bpr_loss
-        return compute(hidden, items, targets, ids, temperature=temperature, sparse=sparse)
+        return compute(hidden, items, targets, ids, temperature=temperature, weight=weights, sparse=sparse)
 
     def _catalog(self, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Vectors of the items that the softmax is over, and the targets' places among them."""
@@ -291,7 +296,12 @@ class TrainingLoss:
         return item_vectors(weight, trained.ids), trained.numbers[targets]
 
     def _with_repeats(
-        self, hidden: Tensor, targets: Tensor, layout: RepeatLayout, sees_later: bool
+        self,
+        hidden: Tensor,
+        targets: Tensor,
+        layout: RepeatLayout,
+        weights: Tensor | None,
+        sees_later: bool,
     ) -> Tensor:
         """Mean full-softmax loss where the items of a row's window have a learned bias."""
         encoder, smoothing = self._encoder, self._config.label_smoothing
@@ -324,4 +334,6 @@ class TrainingLoss:
                 label_smoothing=smoothing,
                 temperature=temperature,
             )
-            return (losses + correction).sum() / max(len(targets), 1)
+            if weights is None:
+                return (losses + correction).sum() / max(len(targets), 1)
+            return ((losses + correction) * weights).sum() / weights.sum()

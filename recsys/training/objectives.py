@@ -25,18 +25,25 @@ class Task:
         batch: the input; for Cloze some items are the mask token.
         rows: (M,) int64 rows of ``batch`` whose hidden state predicts a target; None for all of them.
         targets: (M,) int64 item indices.
+        weights: (M,) float32 above 0, how much each target counts; None where all count alike.
         repeats: where the windows' items stand to the targets, for an encoder with a repeat bias.
     """
 
     batch: SequenceBatch
     rows: Tensor | None
     targets: Tensor
+    weights: Tensor | None = None
     repeats: RepeatLayout | None = None
 
     @property
     def n_targets(self) -> int:
         """M, the events supervised."""
         return int(self.targets.shape[0])
+
+    @property
+    def total_weight(self) -> float:
+        """What all targets together count; their number where all count alike."""
+        return self.n_targets if self.weights is None else float(self.weights.double().sum())
 
 
 def make_task(encoder: SequenceEncoder, batch: SequenceBatch, rng: np.random.Generator) -> Task:
@@ -51,6 +58,9 @@ def make_task(encoder: SequenceEncoder, batch: SequenceBatch, rng: np.random.Gen
             mask_probability=encoder.config.mask_probability,
             last_mask_probability=encoder.config.last_mask_probability,
         )
+    if encoder.n_event_codes or encoder.n_request_codes:
+        # Drawn last, so that everything else is as it would be without columns.
+        task = replace(task, batch=without_columns(task.batch, rng, encoder.config.column_dropout))
     return task if encoder.repeat_bias is None else replace(task, repeats=_repeats(task, encoder))
 
 
@@ -58,11 +68,10 @@ def _repeats(task: Task, encoder: SequenceEncoder) -> RepeatLayout:
     """Lay out a task's windows; the place of a target is its own if it is masked, else behind its row."""
     items, lengths = task.batch.items.numpy(), task.batch.lengths
     sequence = np.repeat(np.arange(len(lengths)), lengths)
-    place = task.batch.positions().numpy()
-    places = place + 1
+    places = task.batch.positions().numpy() + int(encoder.causal)
     if task.rows is not None:
         rows = task.rows.numpy()
-        sequence, places = sequence[rows], place[rows]
+        sequence, places = sequence[rows], places[rows]
     visible = items != encoder.n_items
     layout = RepeatLayout.of(items, lengths, visible, sequence, places, task.targets.numpy())
     if not isinstance(encoder.repeat_bias, OccurrenceBias):
@@ -80,8 +89,8 @@ def next_item(batch: SequenceBatch) -> Task:
     """Every event but a sequence's last predicts its successor (SASRec's shifted sequence).
 
     The last event only serves as a target, so the encoder does not see it at all. Each state is asked for at
-    the local time of the event it is to predict, which a request knows as its own time; nothing else of that
-    event is read.
+    the local time of the event it is to predict, and by its request columns, which a request knows as its
+    own; nothing else of that event is read. An event that is context alone is read and not predicted.
     """
     rows = batch.next_item_rows()
     shortened = (batch.lengths - 1).clip(min=0)
@@ -90,8 +99,17 @@ def next_item(batch: SequenceBatch) -> Task:
     local = None if batch.local_times is None else batch.local_times[rows]
     asked = None if batch.local_times is None else batch.local_times[rows + 1]
     offsets = offsets.to(batch.offsets.device)
-    inputs = SequenceBatch(batch.items[rows], offsets, shortened, times, local, asked)
-    return Task(inputs, None, batch.items[rows + 1])
+    codes = None if batch.event_codes is None else batch.event_codes[rows]
+    requests = None if batch.request_codes is None else batch.request_codes[rows + 1]
+    inputs = SequenceBatch(batch.items[rows], offsets, shortened, times, local, asked, codes, requests)
+    targets = batch.items[rows + 1]
+    if batch.weights is None:
+        return Task(inputs, None, targets)
+    weights = batch.weights[rows + 1]
+    counted = (weights > 0).nonzero()[:, 0]
+    if len(counted) == len(targets):
+        return Task(inputs, None, targets, weights)
+    return Task(inputs, counted, targets[counted], weights[counted])
 
 
 def cloze(
@@ -106,7 +124,8 @@ def cloze(
 
     Of a sequence of n events, max(1, round(n * mask_probability)) are hidden at random; with
     ``last_mask_probability`` only the last one is, as at inference. A hidden event keeps its time, at which
-    its state is asked for.
+    its state is asked for, and what was known before it; what came with it is hidden, too. Events that are
+    context alone are not counted and never hidden.
 
     Args:
         batch: packed sequences.
@@ -119,17 +138,45 @@ def cloze(
     sequence = np.repeat(np.arange(len(lengths)), lengths)
     starts = np.cumsum(lengths) - lengths
     # Rank of each event in a random order of its own sequence: the first `count` are hidden.
-    order = np.lexsort((rng.random(len(sequence)), sequence))
+    counted = np.ones(len(sequence), dtype=bool)
+    if batch.weights is not None:
+        counted = (batch.weights > 0).numpy()
+    order = np.lexsort((rng.random(len(sequence)), ~counted, sequence))
     rank = np.empty(len(sequence), dtype=np.int64)
     rank[order] = np.arange(len(sequence)) - starts[sequence]
-    count = np.maximum(1, np.rint(lengths * mask_probability)).astype(np.int64)
-    hidden = rank < count[sequence]
+    n_counted = np.bincount(sequence[counted], minlength=len(lengths))
+    count = np.maximum(1, np.rint(n_counted * mask_probability)).astype(np.int64)
+    hidden = (rank < count[sequence]) & counted
     last_only = (rng.random(len(lengths)) < last_mask_probability)[sequence]
-    last = np.arange(len(sequence)) == (starts + lengths - 1)[sequence]
-    hidden = np.where(last_only, last, hidden)
+    last = np.full(len(lengths), -1)
+    np.maximum.at(last, sequence[counted], np.flatnonzero(counted))
+    hidden = np.where(last_only, np.arange(len(sequence)) == last[sequence], hidden)
 
     rows = torch.from_numpy(np.flatnonzero(hidden)).to(batch.items.device)
     items = batch.items.clone()
     targets = items[rows]
     items[rows] = mask_item
-    return Task(batch.with_items(items), rows, targets)
+    inputs, weights = batch.with_items(items), batch.weights
+    if batch.event_codes is not None:
+        codes = batch.event_codes.clone()
+        codes[rows] = 0
+        inputs = replace(inputs, event_codes=codes)
+    return Task(inputs, rows, targets, None if weights is None else weights[rows])
+
+
+def without_columns(batch: SequenceBatch, rng: np.random.Generator, share: float) -> SequenceBatch:
+    """A batch of which some sequences' events, and some sequences' requests, are known by nothing.
+
+    Args:
+        batch: packed sequences.
+        rng: source of the choice.
+        share: of the sequences, drawn apart for events and requests.
+    """
+    left_out = rng.random((2, batch.batch_size)) < share
+    events, requests = (torch.from_numpy(np.repeat(drawn, batch.lengths)) for drawn in left_out)
+    codes, asked = batch.event_codes, batch.request_codes
+    return replace(
+        batch,
+        event_codes=None if codes is None else codes.masked_fill(events[:, None], 0),
+        request_codes=None if asked is None else asked.masked_fill(requests[:, None], 0),
+    )

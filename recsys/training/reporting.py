@@ -73,7 +73,7 @@ class ConsoleReporter(SilentReporter):
         """Move the bar on."""
         if self._bar is not None:
             best = "" if progress.best is None else f", best {self._select} {progress.best:.4f}"
-            loss = progress.loss_sum / max(progress.n_targets, 1)
+            loss = progress.loss_sum / (progress.n_targets or 1)
             description = f"epoch {progress.epoch + 1}/{self._epochs}, loss {loss:.3f}{best}"
             self._bar.update(self._task, completed=progress.step / n_steps, description=description)
 

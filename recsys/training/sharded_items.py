@@ -34,8 +34,8 @@ GATHERED = 1 << 18
 Batch = TypeVar("Batch")
 
 
-def check_shardable(encoder: SequenceEncoder, processes: int) -> None:
-    """Refuse items that are more than rows of one table, or fewer than the processes.
+def check_shardable(encoder: SequenceEncoder, processes: int, *, weighted: bool = False) -> None:
+    """Refuse items that are more than rows of one table, fewer than the processes, or weighted as targets.
 
     Raises:
         ConfigError: see above.
@@ -49,6 +49,7 @@ def check_shardable(encoder: SequenceEncoder, processes: int) -> None:
         (config.item_parts != "id", f"encoder.item_parts = {config.item_parts!r} (set 'id')"),
         (not config.tie_items, "encoder.tie_items = false (set true)"),
         (config.repeat_bias > 0, f"encoder.repeat_bias = {config.repeat_bias} (set 0)"),
+        (weighted, "weights or targets of events, or training.propensity_power (prepare without, set 0)"),
         (not isinstance(encoder.item_embedding, ItemEmbedding | ShardedItemEmbedding), "items of its own"),
     ):
         if wrong:

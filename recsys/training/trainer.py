@@ -3,7 +3,7 @@
 import contextlib
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ from recsys.training.precision import MixedPrecision
 from recsys.training.prefetch import prefetched
 from recsys.training.prepared_batches import Prepared, check_data
 from recsys.training.processes import ALONE, Processes, check_share
+from recsys.training.propensity import Propensities, is_weighted
 from recsys.training.reporting import SilentReporter
 from recsys.training.shard_plan import Plan, plan_of
 from recsys.training.sharded_items import ShardedItems, check_shardable, clip_with_items
@@ -93,13 +94,15 @@ class Trainer:
         self._epochs_before = epochs_before
         self._processes = processes
         if config.shard_items:
-            check_shardable(encoder, processes.size)
+            check_shardable(encoder, processes.size, weighted=is_weighted(store, config))
         self._sharded: ShardedItems | None = None
         self._items_folder: Path | None = None
         self._resumed = False
         self._device = encoder.device
         self._loss = TrainingLoss(encoder, store, config)
         self._substitute = Substitution.of(store, config)
+        power = config.propensity_power
+        self._propensities = Propensities(store.item_counts(), power) if power else None
         self._generator = torch.Generator(self._device)
         self._hold_weights()
         self._best: dict[str, Tensor] = {}
@@ -244,20 +247,23 @@ class Trainer:
         finally:
             self.reporter.closed()
 
-    def loss(self, plan: Plan, epoch: int, step: int) -> tuple[Tensor, int]:
-        """Mean loss of one batch, with gradients, and how many events it supervises.
+    def loss(self, plan: Plan, epoch: int, step: int) -> tuple[Tensor, float]:
+        """Mean loss of one batch, with gradients, and what its events together count.
 
         Everything random in it is addressed by (seed, epoch, step).
         """
         prepared = self._prepare(plan, epoch, step)
-        return self._loss_of(prepared), prepared.task.n_targets
+        return self._loss_of(prepared), prepared.task.total_weight
 
     def _prepare(self, plan: Plan, epoch: int, step: int) -> Prepared:
         seeds = np.random.SeedSequence([self.config.seed, self._epochs_before + epoch, step])
         for_task, for_negatives, for_inputs = seeds.spawn(3)
         task = make_task(self.encoder, plan.batch(self.store, step), np.random.default_rng(for_task))
         task = self._substitute(task, for_inputs)
-        negatives = self._loss.draw(task.targets, int(for_negatives.generate_state(1, np.uint64)[0]))
+        if self._propensities is not None:
+            task = self._propensities.weigh(task)
+        drawn = int(for_negatives.generate_state(1, np.uint64)[0])
+        negatives = self._loss.draw(task.targets, drawn) if task.n_targets else None
         return Prepared(task, negatives, int(seeds.generate_state(1, np.uint64)[0] >> 1))
 
     def _loss_of(self, prepared: Prepared) -> Tensor:
@@ -274,13 +280,19 @@ class Trainer:
                     hidden = hidden[task.rows.to(self._device, non_blocking=True)]
             repeats = None if task.repeats is None else task.repeats.to(self._device)
             later = not self.encoder.looks_back(self._generator)
+            if not task.n_targets:  # context alone
+                nothing: Tensor = hidden.sum()
+                return nothing
+            weights = None if task.weights is None else task.weights.to(self._device)
             with self._precision.loss():
-                return self._loss(hidden, targets, prepared.negatives, repeats, sees_later=later)
+                return self._loss(
+                    hidden, targets, prepared.negatives, repeats, weights=weights, sees_later=later
+                )
 
     def _run_epoch(self, plan: Plan) -> None:
         progress, started, saved = self.progress, time.perf_counter(), time.monotonic()
         self.encoder.train()
-        targets_before = progress.n_targets
+        n_events = 0
         sums, rate = LossSums(self._processes), self.config.learning_rate
         epoch, processes = progress.epoch, self._processes
         # Groups begin at multiples of `accumulate`, of which the number of processes is a divisor.
@@ -289,9 +301,10 @@ class Trainer:
             while progress.step < plan.n_steps:
                 size = min(self.config.accumulate, plan.n_steps - progress.step)
                 group = list(islice(batches, len(range(processes.rank, size, processes.size))))
-                n_targets, unsaved = self._in_all(group, size, time.monotonic() - saved)
+                counts, unsaved = self._in_all(group, size, time.monotonic() - saved)
                 done = (epoch + progress.step / plan.n_steps) / self.config.epochs
-                self._optimize(group, n_targets, sums, done)
+                self._optimize(group, counts, sums, done)
+                n_events += self._supervised(plan, progress.step, counts)
                 progress.step += size
                 progress.global_step += 1
                 if len(sums) >= 16 or progress.step == plan.n_steps:
@@ -302,47 +315,53 @@ class Trainer:
                     self._checkpoint()
                     saved = time.monotonic()
         seconds = time.perf_counter() - started
-        self._finish_epoch(seconds, (progress.n_targets - targets_before) / max(seconds, 1e-9))
+        self._finish_epoch(seconds, n_events / max(seconds, 1e-9))
 
-    def _in_all(self, group: list[Prepared], size: int, unsaved: float) -> tuple[list[int], float]:
-        """Targets of all batches of a group in the order of their places, and process 0's `unsaved`."""
-        own: list[float] = [prepared.task.n_targets for prepared in group]
+    def _supervised(self, plan: Plan, first: int, counts: list[float]) -> int:
+        """Events that a group of batches learned from; of a weighted log those that it read."""
+        if not is_weighted(self.store, self.config):
+            return int(sum(counts))
+        return sum(plan.step_events(step) for step in range(first, first + len(counts)))
+
+    def _in_all(self, group: list[Prepared], size: int, unsaved: float) -> tuple[list[float], float]:
+        """What the targets of each batch of a group count, by place, and process 0's `unsaved`."""
+        own: list[float] = [prepared.task.total_weight for prepared in group]
         if self._processes.rank == 0:
             own.append(unsaved)
-        *n_targets, unsaved = self._processes.in_order(own, [*self._processes.owners(size), 0])
-        return [int(n) for n in n_targets], unsaved
+        *counts, unsaved = self._processes.in_order(own, [*self._processes.owners(size), 0])
+        return [int(n) if float(n).is_integer() else n for n in counts], unsaved
 
-    def _optimize(self, group: list[Prepared], n_targets: list[int], sums: LossSums, done: float) -> None:
+    def _optimize(self, group: list[Prepared], counts: Sequence[float], sums: LossSums, done: float) -> None:
         """Take one optimization step on the mean loss over all targets of a group of batches.
 
         Args:
             group: the batches of this process.
-            n_targets: of all batches of the group, in the order of their places.
+            counts: what the targets of all batches of the group count, in the order of their places.
             sums: where the losses are added.
             done: share of all epochs that lies behind.
         """
         self._optimizer.zero_grad(set_to_none=True)
-        in_all, losses = max(sum(n_targets), 1), []
+        in_all, losses = sum(counts) or 1, []
         sharded = self._sharded
-        for prepared in group if sharded is None else sharded.rounds(group, len(n_targets)):
+        for prepared in group if sharded is None else sharded.rounds(group, len(counts)):
             if prepared is None:
                 assert sharded is not None
                 with self._precision.loss():
                     sharded.idle(1 / in_all)
                 continue
             loss = self._loss_of(prepared)
-            scale = prepared.task.n_targets / in_all
-            (loss if len(n_targets) == 1 else loss * scale).backward()
+            scale = prepared.task.total_weight / in_all
+            (loss if len(counts) == 1 else loss * scale).backward()
             losses.append(loss.detach())
             if self._gradients is not None:
                 self._gradients.take()
             if sharded is not None:
                 sharded.give_back()
         if self._gradients is not None:
-            self._gradients.give(len(n_targets))
+            self._gradients.give(len(counts))
         if sharded is not None:
             sharded.give()
-        sums.add(losses, n_targets)
+        sums.add(losses, counts)
         if self.config.gradient_clip and self.config.shard_items:
             clip_with_items(self.encoder, self.config.gradient_clip, self._table, self._processes)
         elif self.config.gradient_clip:
@@ -359,7 +378,7 @@ class Trainer:
         progress.epoch += 1
         record: dict[str, Any] = {
             "epoch": progress.epoch,
-            "loss": progress.loss_sum / max(progress.n_targets, 1),
+            "loss": progress.loss_sum / (progress.n_targets or 1),
             "seconds": seconds,
             "events_per_second": events_per_second,
         }

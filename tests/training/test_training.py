@@ -29,6 +29,9 @@ ITEM_SETTINGS = {"item_parts", "item_id_dropout", "item_projection"}
 INPUT_SETTINGS = {"substitute", "substitute_by"}
 """Settings that came with version 5."""
 
+COLUMN_SETTINGS = {"event_columns", "request_columns", "column_dropout", "repeat_by"}
+"""Settings that came with version 6."""
+
 TINY: dict[str, Any] = {"amp": False, "epochs": 3, "batch_events": 128, "warmup_steps": 2}
 
 # BERT4Rec as it is learns in 25 epochs of this small log from some seeds only.
@@ -360,11 +363,11 @@ def test_a_checkpoint_of_version_2_goes_on(store: SequenceStore, tmp_path: Path)
     _train(store, folder=tmp_path)
     path = tmp_path / "checkpoint" / "state.json"
     state = json.loads(path.read_text())
-    for name in ITEM_SETTINGS:
+    for name in ITEM_SETTINGS | COLUMN_SETTINGS:
         del state["identity"]["encoder"][name]
-    del state["identity"]["training"]["shard_items"], state["items"]
-    for name in INPUT_SETTINGS:
+    for name in INPUT_SETTINGS | {"shard_items", "propensity_power"}:
         del state["identity"]["training"][name]
+    del state["items"]
     path.write_text(json.dumps({**state, "format": 2}))
     trainer = Trainer(_encoder(store), store, config, folder=tmp_path)
     assert trainer.run(resume=True).epoch == 4
@@ -376,7 +379,8 @@ def _as_version_1(path: Path) -> None:
 
     def digest(settings: dict[str, Any]) -> str:
         left_out = {"tie_items", "norm", "feed_forward", "schedule", "repeat_bias", "select"}
-        left_out |= {"epochs", "patience", "prefetch", "shard_items", *ITEM_SETTINGS, *INPUT_SETTINGS}
+        left_out |= {"epochs", "patience", "prefetch", "shard_items", "propensity_power"}
+        left_out |= ITEM_SETTINGS | INPUT_SETTINGS | COLUMN_SETTINGS
         kept = {key: value for key, value in settings.items() if key not in left_out}
         return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
 
@@ -512,6 +516,7 @@ TRAINING_CHANGES: dict[str, Any] = {
     "temperature": 3.0,
     "ema_decay": 0.9,
     "substitute": 0.3,
+    "propensity_power": 1.0,
 }
 
 
@@ -615,4 +620,5 @@ def test_no_field_is_without_a_test_of_its_effect() -> None:
         own -= {"item_hashes", "item_buckets"}  # test_hashed_items_train
         own -= {"clock", "clock_half_life"}  # tests/encoders/test_clock.py
         own -= ITEM_SETTINGS  # tests/training/test_item_tower.py
+        own -= COLUMN_SETTINGS - {"repeat_by"}  # tests/training/test_event_columns.py
         assert own <= set(changes) | set(ENCODER_CHANGES["sasrec"]), name
