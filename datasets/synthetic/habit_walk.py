@@ -102,10 +102,13 @@ class _Block:
             return
         again = np.flatnonzero(self.rng.random(len(who)) < habits.repeats[self.cluster[who], bucket])
         # A step that many take, where it leads back; else so many events back as others go.
-        users = who[again]
-        item, taken = self._by_steps(step, users)
-        may = taken & self.seen[users[:, None], item] & ~self._rare(step, users, item)
-        found[again] = _first(item, may)
+        here = self.items[self.starts[who[again]] + step - 1]
+        ahead = habits.steps[0]
+        stepping = np.flatnonzero(self.rng.random(len(again)) < ahead.share_back[here])
+        users = who[again[stepping]]
+        item = ahead.draw(np.repeat(here[stepping], _AT_ONCE), self.rng).reshape(-1, _AT_ONCE)
+        may = self.seen[users[:, None], item] & ~self._rare(step, users, item)
+        found[again[stepping]] = _first(item, may)
         again = again[found[again] < 0]
         for _ in range(_TRIES):
             lag = habits.repeat_lags[(self.rng.random(len(again)) * near).astype(np.int64)]

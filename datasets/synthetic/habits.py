@@ -37,12 +37,14 @@ class Steps:
         to: (S,) int64 where it leads.
         upto: (S,) cumulative weights.
         share: (V,) how likely any of an item's is taken.
+        share_back: (V,) the same of events of an item that the user had.
     """
 
     start: Ints
     to: Ints
     upto: Floats
     share: Floats
+    share_back: Floats
 
     def draw(self, here: Ints, rng: np.random.Generator) -> Ints:
         """(n,) where steps lead from items that have some."""
@@ -161,7 +163,7 @@ def learn_habits(
         minlength=n_clusters * n_groups**2,
     ).reshape(n_clusters, n_groups, n_groups)
     group_shares = np.array([np.bincount(group, row, n_groups) for row in shares])
-    repeats, repeat_lags = _repeats(items, user, offsets, own, n_items, n_clusters)
+    lags = _lags(items, user, n_items)
     edges, bin_lift = _bins(items, times, n_items)
     return Habits(
         cluster=cluster,
@@ -175,9 +177,9 @@ def learn_habits(
         cluster_lift=(shares / overall).astype(np.float32),
         bin_edges=edges,
         bin_lift=bin_lift,
-        steps=tuple(_steps(items, user, n_items, ahead) for ahead in _AHEAD),
-        repeats=repeats,
-        repeat_lags=repeat_lags,
+        steps=tuple(_steps(items, user, lags > 0, n_items, ahead) for ahead in _AHEAD),
+        repeats=_repeats(lags > 0, np.arange(len(items)) - offsets[user], own, n_clusters),
+        repeat_lags=np.sort(lags[lags > 0]),
     )
 
 
@@ -231,7 +233,7 @@ def _bins(items: Ints, times: Ints | None, n_items: int) -> tuple[Ints, NDArray[
     return edges, lift.astype(np.float32)
 
 
-def _steps(items: Ints, user: Ints, n_items: int, most: int) -> Steps:
+def _steps(items: Ints, user: Ints, again: NDArray[np.bool_], n_items: int, most: int) -> Steps:
     """Steps to the events up to so many ahead that at least `LEAST` users took."""
     keys, users = [], []
     for ahead in range(1, most + 1):
@@ -244,7 +246,11 @@ def _steps(items: Ints, user: Ints, n_items: int, most: int) -> Steps:
     step, weight = step[kept], count[kept] - _DISCOUNT
     share = np.bincount(step // n_items, weight, n_items) / np.maximum(met, 1)
     start = np.searchsorted(step, np.arange(n_items + 1) * n_items)
-    return Steps(start, step % n_items, np.cumsum(weight), share)
+    back = np.flatnonzero((user[:-1] == user[1:]) & again[1:])
+    taken = np.isin(items[back] * n_items + items[back + 1], step)
+    backwards = np.bincount(items[back], minlength=n_items)
+    share_back = np.bincount(items[back], taken, n_items) / np.maximum(backwards, 1)
+    return Steps(start, step % n_items, np.cumsum(weight), share, share_back)
 
 
 def _shared(keys: Ints, users: Ints) -> tuple[Ints, Ints]:
@@ -256,19 +262,23 @@ def _shared(keys: Ints, users: Ints) -> tuple[Ints, Ints]:
     return np.unique(keys[fresh], return_counts=True)
 
 
-def _repeats(
-    items: Ints, user: Ints, offsets: Ints, own: Ints, n_items: int, n_clusters: int
-) -> tuple[Floats, Ints]:
-    """How likely an event is of an item that the user had, by cluster and place, and events since it."""
+def _lags(items: Ints, user: Ints, n_items: int) -> Ints:
+    """(N,) events since the user had the item before; 0 where that never was."""
     order = np.argsort(user * n_items + items, kind="stable")
     again = (user[order][1:] == user[order][:-1]) & (items[order][1:] == items[order][:-1])
-    lag = np.zeros(len(items), dtype=np.int64)
-    lag[order[1:]] = np.where(again, order[1:] - order[:-1], 0)
-    bucket = bucket_of(np.arange(len(items)) - offsets[user])
+    lags = np.zeros(len(items), dtype=np.int64)
+    lags[order[1:]] = np.where(again, order[1:] - order[:-1], 0)
+    return lags
+
+
+def _repeats(again: NDArray[np.bool_], place: Ints, own: Ints, n_clusters: int) -> Floats:
+    """(C, K) how likely an event is of an item that the user had, by cluster and place."""
+    bucket = bucket_of(place)
     width = int(bucket.max()) + 1
     cell = own * width + bucket
     events = np.bincount(cell, minlength=n_clusters * width).reshape(n_clusters, width)
-    repeated = np.bincount(cell, lag > 0, n_clusters * width).reshape(n_clusters, width)
+    repeated = np.bincount(cell, again, n_clusters * width).reshape(n_clusters, width)
     # A cluster's places that few of its users reach are as everyone's.
     everyone = repeated.sum(axis=0) / np.maximum(events.sum(axis=0), 1)
-    return (repeated + everyone) / (events + 1), np.sort(lag[lag > 0])
+    found: Floats = (repeated + everyone) / (events + 1)
+    return found

@@ -1,10 +1,12 @@
 """A log that resembles another and holds nothing of anyone in it, to share where that one may not be."""
 
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
+from numpy.typing import NDArray
 
 from recsys.datasets.keywords import refuse_unknown, takes
 from recsys.datasets.preparing.events import load_events, sort_events
@@ -20,8 +22,14 @@ from recsys.errors import ArgumentError, DataError
 if TYPE_CHECKING:
     import polars as pl
 
+Ints = NDArray[np.int64]
+
 __all__ = ["like"]
 
+_PILOT = 2_000
+"""Users that walk first, to see which items habits together lead to too often."""
+_FARTHEST = 4.0
+_SLACK = 5.0
 _CLUSTERS = 32
 _USERS_EACH = 40
 
@@ -94,6 +102,10 @@ def like(
         when = draw_times(learn_rhythm(times, offsets, habits.cluster), made, lengths, rng)
         bins = np.searchsorted(habits.bin_edges, when, side="right")
     rare = RareTriples(items, events.users.astype(np.int64), n_items)
+    had = np.bincount(np.unique(events.users.astype(np.int64) * n_items + items) % n_items, minlength=n_items)
+    few = made[:_PILOT], lengths[:_PILOT], bins[: int(lengths[:_PILOT].sum())]
+    pilot = walk_by_habit(habits, rare, *few, rng)
+    habits = replace(habits, bin_lift=habits.bin_lift * _correction(pilot, few[1], had))
     walked = walk_by_habit(habits, rare, made, lengths, bins, rng)
     kept = walked >= 0
     place = np.arange(len(walked)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
@@ -104,3 +116,14 @@ def like(
             **({POSITION: place[kept]} if when is None else {TIMESTAMP: when[kept]}),
         }
     )
+
+
+def _correction(walked: Ints, lengths: Ints, had: Ints) -> NDArray[np.float32]:
+    """(V,) by how much likelier an item should be, from what users had who walked without."""
+    user = np.repeat(np.arange(len(lengths)), lengths)[walked >= 0]
+    pairs = np.unique(user * len(had) + walked[walked >= 0])
+    found = np.bincount(pairs % len(had), minlength=len(had))
+    wanted = had * (len(pairs) / had.sum())
+    ratio = (wanted + _SLACK) / (found + _SLACK)
+    clipped: NDArray[np.float32] = np.clip(ratio, 1 / _FARTHEST, _FARTHEST).astype(np.float32)
+    return clipped
