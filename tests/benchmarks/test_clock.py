@@ -1,5 +1,6 @@
 """The clock's programs on small data: what they ask, what they count, and that they go on where cut off."""
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -8,6 +9,8 @@ import pytest
 import torch
 
 from recsys import prepare
+from recsys.benchmarks import accuracy, repeat_bias
+from recsys.benchmarks.clock import recipes as clock_recipes
 from recsys.benchmarks.clock import study
 from recsys.benchmarks.clock.counts import count_ranks
 from recsys.benchmarks.clock.errors import measure
@@ -133,3 +136,59 @@ def test_the_rival_is_the_same_sum_of_exact_gaussians() -> None:
     assert float((exact - ours).norm() / exact.norm()) < 0.02
     found = compare(64, True, 1)
     assert set(found["forms"]) == {"recurrent", "direct", "torch Gaussian"}
+
+
+SMALL_RUN = """
+model = "mamba"
+seeds = [0]
+
+[encoder]
+d_model = 16
+n_layers = 1
+max_length = 12
+repeat_by = "{}"
+
+[training]
+epochs = 1
+batch_events = 256
+"""
+
+
+def test_runs_of_recipes_are_asked_the_same_requests(
+    log: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "recipes" / "toy"
+    folder.mkdir(parents=True)
+    sha = hashlib.sha256(log.read_bytes()).hexdigest()
+    prepared = '[prepare]\nsplit = "temporal"\ntime_zone = "-05:00"\n'
+    (folder / "dataset.toml").write_text(f'name = "toy"\nabout = "made"\nsha256 = "{sha}"\n{prepared}')
+    (folder / "mamba-clock.toml").write_text(SMALL_RUN.format("clock"))
+    (folder / "mamba-last.toml").write_text(SMALL_RUN.format("last"))
+    runs, out = tmp_path / "runs", tmp_path / "asked.json"
+    asked = ["toy", f"--runs={runs}", f"--data={log}", f"--recipes={folder.parent}", f"--out={out}"]
+    with pytest.raises(RunError, match="no finished run of toy"):
+        clock_recipes.main(asked)
+    accuracy.run(
+        ["toy"], folder=folder.parent, runs=runs, data=log, results=tmp_path / "results", device="cpu"
+    )
+    capsys.readouterr()
+    clock_recipes.main(asked)
+    table, summary = capsys.readouterr().out, json.loads(out.read_text())
+    assert table == clock_recipes.recipes_table(summary)
+    assert [row["recipe"] for row in summary["rows"]] == ["mamba-clock", "mamba-last"]
+    one, other = summary["rows"]
+    assert one["against_last"]["difference"] == pytest.approx(one["ndcg@10"] - other["ndcg@10"])
+    assert "against_last" not in other
+    assert one["against_counts"]["difference"] == pytest.approx(one["ndcg@10"] - summary["counts"]["ndcg@10"])
+    assert one["interval"][0] < one["ndcg@10"] < one["interval"][1]
+    store = prepare(log, tmp_path / "again", split="temporal", time_zone="-05:00")
+    requests = draw_requests(store, 10)
+    counted = gains(count_ranks(store, requests)["own counts, recent, near the hour"])
+    assert summary["counts"]["repeated"] == pytest.approx(counted[requests.repeated].mean())
+    assert summary["counts"]["new"] == pytest.approx(counted[~requests.repeated].mean())
+
+
+def test_what_the_repeat_bias_costs_is_measured_on_all_sides() -> None:
+    found = repeat_bias.compare("mamba", repeat_bias.local_store(20), 1, 32)
+    assert set(found["rivals"]) == {"none", "count", "clock"}
+    assert all(rival["ratio"]["median"] > 0 for rival in found["rivals"].values())

@@ -127,3 +127,16 @@ def test_code_goes_where_it_can_be_written_and_is_read_where_the_source_lies(
     monkeypatch.setattr(chosen, "_index_key", lambda *_: "key")
     monkeypatch.setattr(chosen._impl, "rebuild", lambda context, data: data)
     assert chosen._load_overload(None, SimpleNamespace(codegen=lambda: None)) == "code"
+
+
+def test_an_index_of_types_that_are_gone_is_an_empty_one(tmp_path: Path) -> None:
+    gone = type("Gone", (), {"__module__": code_cache.__name__, "__qualname__": "Gone"})
+    code_cache.Gone = gone  # type: ignore[attr-defined]
+    try:
+        CodeFiles(str(tmp_path), "kernel", "source").save(gone, "code")
+    finally:
+        del code_cache.Gone  # type: ignore[attr-defined]
+    files = CodeFiles(str(tmp_path), "kernel", "source")
+    assert files.load("double") is None
+    files.save("double", "code for doubles")
+    assert files.load("double") == "code for doubles"

@@ -76,6 +76,13 @@ class _Place(FunctionCache._impl_class):  # type: ignore[misc]
 class CodeFiles(IndexDataCacheFile):  # type: ignore[misc]
     """Index and code files of one kernel."""
 
+    def _load_index(self) -> Any:
+        try:
+            return super()._load_index()
+        except (AttributeError, ImportError):
+            # Of an earlier source, some class of whose arguments has another name by now.
+            return {}
+
     def save(self, key: Any, data: Any) -> None:
         """Write the code, then name it in the index."""
         digest = hashlib.sha256(self._dump(data)).digest()
