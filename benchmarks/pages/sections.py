@@ -8,6 +8,7 @@ from recsys.benchmarks.accuracy.defaults import defaults_table
 from recsys.benchmarks.accuracy.recipes import read_recipes
 from recsys.benchmarks.accuracy.summary import presets_table, published_table, results_table
 from recsys.benchmarks.accuracy.tables import all_tables, quality_table, section
+from recsys.benchmarks.clock.recipes import recipes_table
 from recsys.benchmarks.clock.report import study_tables
 from recsys.benchmarks.folders import RECORDS
 from recsys.benchmarks.pages import serving, tables
@@ -35,6 +36,7 @@ SECTIONS: Mapping[tuple[str, str], Callable[[], str]] = {
     ("docs/results.md", "defaults"): lambda: defaults_table(read_recipes(), ACCURACY),
     ("docs/results.md", "peers"): tables.training_peers,
     ("docs/clock.md", "clock-study"): lambda: study_tables(tables.record("clock-study")),
+    ("docs/clock.md", "clock-recipes"): lambda: recipes_table(tables.record("clock-recipes")),
     ("docs/kernels.md", "clock-errors"): tables.clock_errors,
     ("docs/kernels.md", "clock-times"): tables.clock_times,
     ("benchmarks/peers/README.md", "quality"): tables.peers_quality,
