@@ -6,7 +6,7 @@ A recipe named ENCODER-last is what ENCODER-clock is compared with; both, with c
 """
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +79,7 @@ def summarize(found: dict[str, dict[int, Floats]], counted: Floats, requests: Re
     }
 
 
-def recipes_table(summary: dict[str, Any]) -> str:
+def recipes_table(summary: Mapping[str, Any]) -> str:
     """The summary for people."""
     lines = [
         "| recipe | seeds | NDCG@10, 95% (each seed) | repeated places | new places | minus counts | "
