@@ -64,7 +64,10 @@ class RequestLines:
             "error": facts.error,
         }
         row |= {name: value for name, value in more.items() if value is not None}
-        level = logging.ERROR if status >= 500 else logging.INFO
+        level = logging.INFO
+        if status >= 500:
+            # A probe that is told "not yet" is what probes are for.
+            level = logging.WARNING if route in _QUIET else logging.ERROR
         if log.isEnabledFor(level):
             # Where in the code it was made is of no interest, and takes longest to find out.
             log.handle(log.makeRecord(log.name, level, "", 0, "request", (), None, extra={ROW: row}))

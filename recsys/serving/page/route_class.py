@@ -18,7 +18,7 @@ _TITLES = {
     403: "Not with this key",
     404: "Not found",
     422: "That cannot be asked",
-    503: "Busy",
+    503: "Not now",
     504: "Not answered in time",
 }
 

@@ -90,6 +90,7 @@ def test_htmx_gets_the_part_and_everybody_else_the_page() -> None:
         ("/ui/users/5", 404, "neither the log nor the events know one"),
         ("/ui/users/abc", 404, "whole numbers"),
         ("/ui/items/77", 404, "not in the catalog"),
+        ("/ui/nothing/here", 404, "no such page"),
         ("/ui/users/1?zone=Mars", 422, "no time zone"),
         ("/ui/users/1?item=nothing", 422, "no item has this id or title"),
         ("/ui/users/1?k=0", 422, "greater than or equal to 1"),
@@ -191,7 +192,7 @@ def test_every_page_needs_a_key(tmp_path: Path) -> None:
     new_key(path, "reader", ("read",))
     service = memory_service(keys=str(path))
     for page in ("/", "/ui", "/ui/traffic", "/ui/suggest", "/ui/users/1", "/ui/users?id=1", "/ui/items/1",
-                 "/ui/items?id=1", "/ui/events"):  # fmt: skip
+                 "/ui/items?id=1", "/ui/events", "/ui/nothing"):  # fmt: skip
         assert got(service, page).headers.get("location") == "/ui/login", page
 
 
