@@ -9,6 +9,7 @@ import torch
 from recsys.benchmarks import timing
 from recsys.datasets.prepared.store import SequenceStore
 from recsys.encoders import build_encoder, encoder_config, preset
+from recsys.training.column_inputs import column_inputs
 from recsys.training.config import TrainingConfig
 from recsys.training.item_inputs import item_inputs
 from recsys.training.loss_sums import LossSums
@@ -45,7 +46,9 @@ class Steps:
         chosen = preset(name, "tuned")
         config = TrainingConfig(**{**chosen.get("training", {}), "batch_events": 4096, **training})
         settings = encoder_config(name, {**chosen.get("encoder", {}), **encoder})
-        model = build_encoder(name, store.n_items, settings, features=item_inputs(store))
+        model = build_encoder(
+            name, store.n_items, settings, features=item_inputs(store), columns=column_inputs(store)
+        )
         self.trainer = Trainer(model, store, config)
         model.train()
         # As `Trainer.run` does.

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from recsys.config import nearest
 from recsys.errors import ArgumentError, ConfigError
 from recsys.kernels.bags import bag_vectors
 
@@ -116,9 +115,9 @@ def columns_read(
     names = [name for name, _ in known]
     for name in wanted:
         if name not in names:
-            hint = nearest(name, names) if names else ""
+            kept = f"{', '.join(names)}: name one of these, or" if names else "none:"
             raise ConfigError(
-                f"{setting} names {name!r} and the data keep no such column{hint}: prepare the log with "
+                f"{setting} names {name!r} and the data keep {kept} prepare the log with "
                 f"{option}={','.join(wanted)}"
             )
     places = [names.index(name) for name in wanted]

@@ -1,8 +1,8 @@
 """Mistakes that users make, one a line: a command, and what its one line of error must name.
 
-`{run}` is a finished run, `{timed}` one that reads times, `{clocked}` one with a clock, `{log}` its log as
-CSV, `{data}` the same prepared, `{order}` prepared without times, `{bad}` a folder of odd files, `{out}` a
-folder that is not there and must not be made.
+`{run}` is a finished run, `{timed}` one that reads times, `{clocked}` one with a clock, `{read}` one that
+reads columns of events, `{log}` its log as CSV, `{data}` the same prepared, `{order}` prepared without times,
+`{bad}` a folder of odd files, `{out}` a folder that is not there and must not be made.
 """
 
 USAGE = {
@@ -72,6 +72,12 @@ USAGE = {
 }
 
 TRAIN = {
+    "train {log} --out {out} --set encoder.event_columns=action": "--event-columns",
+    "train {log} --out {out} --set encoder.request_columns=device": "--request-columns",
+    "train {read}/data --out {out} --set encoder.event_columns=act": "the data keep action",
+    "train {log} --out {out} --set encoder.column_dropout=1": "encoder.column_dropout",
+    "train {log} --out {out} --set training.propensity_power=-1": "training.propensity_power",
+    "train {data} --out {out} --event-columns action": "--event-columns",
     "train {bad}/none.csv --out {out}": "none.csv",
     "train ml-100 --out {out}": "ml-100k",
     "train {bad} --out {out}": "{bad}",
@@ -305,6 +311,15 @@ RECOMMEND = {
     "recommend {run} --user 1 --allow {bad}/unknown.txt": "unknown-item",
     "recommend {run} --user 1 --category Drama": "categor",
     "recommend {run} --user 1 --times 1": "--times",
+    "recommend {run} --user 1 --context device=phone": "--context",
+    "recommend {run} --user 1 --context device": "--context 'device'",
+    "recommend {run} --user 1 --context a=1 --context a=2": "'a' twice",
+    "recommend {run} --user 1 --columns action=view": "--columns goes with --history",
+    "recommend {run} --history 1 --columns action": "--columns 'action'",
+    "recommend {run} --history 1 --columns action=view": "--columns",
+    "recommend {read} --user 1 --context devise=phone": "'devise'",
+    "recommend {read} --history 1,2 --columns action=view": "1 values for the 2 items",
+    "recommend {read} --history 1,2 --columns acton=view,buy": "'acton'",
     "recommend {run} --history 1 --times noon": "--times 'noon'",
     "recommend {run} --user 1 --at noon": "--at",
     "recommend {run} --user 1 --at 2026-03-01": "--at",

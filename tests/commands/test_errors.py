@@ -66,7 +66,7 @@ def _with_columns(log: pl.DataFrame) -> pl.DataFrame:
 def places(tmp_path_factory: pytest.TempPathFactory, log: pl.DataFrame) -> dict[str, str]:
     """Runs, logs and odd files, by the names of the table."""
     folder = tmp_path_factory.mktemp("errors")
-    names = ("run", "timed", "clocked", "data", "order", "bad", "out", "featured", "indexed")
+    names = ("run", "timed", "clocked", "data", "order", "bad", "out", "featured", "indexed", "read")
     found = {name: folder / name for name in names} | {"log": folder / "log.csv"}
     log.write_csv(found["log"])
     _make("prepare", found["log"], "--out", found["data"], "--time-zone", "+01:00")
@@ -110,6 +110,11 @@ def places(tmp_path_factory: pytest.TempPathFactory, log: pl.DataFrame) -> dict[
     for name, text in texts.items():
         (bad / name).write_text(text)
     _with_features(folder / "items.csv", found, log)
+    _make(
+        *("train", bad / "columns.csv", "--out", found["read"], "--event-columns", "action"),
+        *("--request-columns", "device", "--set=encoder.event_columns=action"),
+        *("--set=encoder.request_columns=device", *TINY),
+    )
     texts = {
         "new.csv": "item_id,kind,title,emb\n900,a,film of night,1 2 3\n901,b,film of night,3 2 1\n",
         "new-known.csv": "item_id,kind,title,emb\n900,a,film,1 2 3\n7,b,film,3 2 1\n",
