@@ -183,9 +183,7 @@ def test_what_cannot_be_read_is_refused() -> None:
         build_encoder("sasrec", V, config(event_columns=("acton",)), columns=COLUMNS)
     with pytest.raises(ConfigError, match=r"keep none: prepare the log with event_columns=action,device"):
         build_encoder("sasrec", V, config(event_columns=("action", "device")))
-    with pytest.raises(
-        ConfigError, match=r"encoder\.request_columns names 'action' and the data keep device"
-    ):
+    with pytest.raises(ConfigError, match=r"request_columns names .action. and the data keep device"):
         build_encoder("sasrec", V, config(request_columns=("action",)), columns=COLUMNS)
     with pytest.raises(ConfigError, match=r"encoder\.event_columns.* each name once"):
         config(event_columns=("action", "action"))
