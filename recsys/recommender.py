@@ -30,6 +30,7 @@ from recsys.encoders.registry import encoder_name
 from recsys.errors import ArgumentError, NotFittedError, RunError
 from recsys.evaluation.protocol import Protocol
 from recsys.evaluation.result import EvaluationResult
+from recsys.evaluation.unbiased import check_power, unbiased_figures
 from recsys.files import user_path
 from recsys.forks import Lock
 from recsys.kernels.shared.backends import prefer_backend
@@ -246,6 +247,7 @@ class Recommender:
         vectors: Vectors = "embedding",
         aggregate: Aggregate = "global",
         tie_orders: int = 0,
+        unbiased: float | None = None,
         seed: int | None = None,
     ) -> EvaluationResult:
         """Rank every catalog item for every user of a split.
@@ -260,11 +262,15 @@ class Recommender:
                 :meth:`build_index`, by which latent ones are made unless the index holds them already.
             aggregate: ``"global"`` or ``"local"``, of latent vectors.
             tie_orders: average over so many drawn orders of events with equal times; 0 takes the file's.
+            unbiased: beside the figures, in the result's `unbiased`, those with targets weighted by their
+                items' training events to minus this power; above 0 and at most 4.
             seed: of intervals, of users and negatives that a protocol draws, and of tie orders; None takes
                 that of the training.
         """
         encoder = self._fitted()
         check_decoding(vectors, aggregate)
+        if unbiased is not None:
+            check_power(unbiased)
         store = self.store_ if data is None else on_catalog(open_store(data), self._names, encoder)
         decoder = None if vectors == "embedding" else self._decoder_of(vectors, aggregate)
         with prefer_backend(self.backend):
@@ -281,6 +287,9 @@ class Recommender:
                 tie_orders=tie_orders,
             )
         result.protocol["parent"] = self._parent
+        if unbiased is not None:
+            seed = self.training_.seed if seed is None else seed
+            result.unbiased = unbiased_figures(result, store, unbiased, seed=seed)
         return result
 
     @hinted

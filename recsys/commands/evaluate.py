@@ -23,6 +23,12 @@ def evaluate(
     tie_orders: Annotated[
         int, typer.Option(help="Average over so many drawn orders of events with equal times.", min=0)
     ] = 0,
+    unbiased: Annotated[
+        float | None,
+        typer.Option(
+            metavar="POWER", help="Show figures weighted by training events^-POWER, too: from 0 to 4."
+        ),
+    ] = None,
     floor: Annotated[
         str | None,
         typer.Option(
@@ -50,6 +56,8 @@ def evaluate(
             raise ConfigError("--floor ranks without a model: leave out --vectors and --aggregate")
         if lists:
             raise ConfigError("--floor makes no lists: leave out --lists")
+        if unbiased is not None:
+            raise ConfigError("--floor has plain figures alone: leave out --unbiased")
         from recsys.baselines.evaluating import evaluate_baseline
         from recsys.baselines.registry import baseline_configs
         from recsys.datasets.prepared.store import SequenceStore
@@ -78,6 +86,7 @@ def evaluate(
         vectors=vectors,  # type: ignore[arg-type]
         aggregate=aggregate,  # type: ignore[arg-type]
         tie_orders=tie_orders,
+        unbiased=unbiased,
     )
     report = result.to_json()
     if vectors != "embedding":

@@ -105,6 +105,8 @@ def print_result(
         tell(result.slice_table())
     if lists:
         tell(result.list_table())
+    if result.unbiased is not None:
+        tell(result.unbiased.table(result))
     tell(result.describe_protocol())
 
 

@@ -16,6 +16,7 @@ from recsys.notebook.html import html_table
 
 if TYPE_CHECKING:
     from recsys.evaluation.comparing import Comparison
+    from recsys.evaluation.unbiased import UnbiasedFigures
 
 Metrics = dict[str, float]
 _LISTS_SHOWN = ("coverage", "novelty")
@@ -52,6 +53,7 @@ class EvaluationResult:
         headline: the seen rule of the headline.
         row_user: (R,) int64 user of each target's row.
         slice_rows: which slice of each group a row is in; empty for a mean over tie orders.
+        unbiased: figures weighted by inverse propensities; None if not asked for.
 
     A metric is read by its name: ``result["ndcg@10"]``. Two results are set side by side by
     :meth:`compare`.
@@ -78,6 +80,7 @@ class EvaluationResult:
     headline: str = field(default="kept", repr=False)
     row_user: NDArray[np.int64] | None = field(default=None, repr=False)
     slice_rows: SliceRows = field(default_factory=dict, repr=False)
+    unbiased: "UnbiasedFigures | None" = field(default=None, repr=False)
 
     def __getitem__(self, name: str) -> float:
         """A headline metric, its name in any letters.
@@ -132,6 +135,7 @@ class EvaluationResult:
             "slices": self.slices,
             "protocol": self.protocol,
             "seconds": self.seconds,
+            **({} if self.unbiased is None else {"unbiased": self.unbiased.to_json()}),
         }
 
     def table(self) -> str:
