@@ -87,7 +87,7 @@ def _swapped(found: Mapping[str, Any]) -> str:
 def _soaked(found: Mapping[str, Any]) -> str:
     return (
         f"{found['minutes']:g} minutes at {found['rate']:.0f} requests/s | {found['failed']} failed; "
-        f"memory {found['growth']:+.1%} after the first tenth; p99 {found['p99_ms']['median']:.0f} ms "
+        f"memory {found['growth']:+.1%} once caches had filled; p99 {found['p99_ms']['median']:.0f} ms "
         "in the median"
     )
 
