@@ -111,8 +111,9 @@ def stopped(trainer: Trainer, folder: Path) -> None:
 
 
 def held(trainer: Trainer) -> dict[str, list[int]]:
-    """Shapes of all tensors with rows of the item table."""
-    return {name: list(t.shape) for name, t in trainer.tensors().items() if is_of_rows(name, t)}
+    """Rows and bytes, as they lie in memory, of all tensors with rows of the item table."""
+    rows = {name: t for name, t in trainer.tensors().items() if is_of_rows(name, t)}
+    return {name: [len(t), t.untyped_storage().nbytes()] for name, t in rows.items()}
 
 
 def sharded(case: str, accumulate: int, store: SequenceStore, processes: Processes, runs: Path) -> Any:

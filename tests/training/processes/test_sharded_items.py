@@ -12,6 +12,7 @@ from recsys.files import sha256_of
 from recsys.training.processes import ALONE
 from tests.conftest import random_log
 from tests.training.processes import sharded
+from tests.training.processes.cases import SMALL
 from tests.training.processes.launching import all_well, launch
 from tests.training.processes.sharded import CASES, STOPPED
 
@@ -46,11 +47,14 @@ def _check_same(told: list[dict[str, Any]], alone: dict[str, Any]) -> None:
 
 def _check_held(rows: list[dict[str, list[int]]], n_rows: int) -> None:
     """Weights, moments, average and best weights: of each a process has its rows and no more."""
-    for rank, shapes in enumerate(rows):
+    for rank, held in enumerate(rows):
         own = len(range(rank, n_rows, len(rows)))
-        assert len(shapes) == 6
-        assert all(shape[0] == own for shape in shapes.values())
-        assert own <= -(-n_rows // len(rows))
+        assert len(held) == 6
+        for name, (length, n_bytes) in held.items():
+            assert length == own
+            # Of the lazy average each row has a number of 8 bytes, all others have vectors of 4 d.
+            width = 8 if "updates" in name else 4 * SMALL["d_model"]
+            assert n_bytes == own * width <= -(-n_rows // len(rows)) * width
 
 
 def _check_sent(told: list[dict[str, Any]]) -> None:
