@@ -1,8 +1,10 @@
 """Models change under load: no request fails, what is refused changes nothing, and workers follow."""
 
 import asyncio
+import gc
 import itertools
 import shutil
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -346,3 +348,23 @@ def test_a_shadow_is_asked_beside_and_its_answers_are_not_sent(runs: Path) -> No
     assert 8 < len(told.shares) < 33
     assert {(name, k) for name, k, _ in told.shares} == {("next", 5)}
     assert 0 < sum(overlap for _, _, overlap in told.shares) < len(told.shares)
+
+
+def test_a_model_that_is_let_go_is_gone_at_once(engine: ServingEngine) -> None:
+    """A worker never looks for cycles among what it has loaded first."""
+
+    async def load(*paths: str) -> None:
+        for path in paths:
+            await engine.load_model("default", path)
+            await engine.recommend(Ask(user=3, k=5))
+
+    first = weakref.ref(engine._served(None).model)
+    gc.collect()
+    gc.disable()
+    try:
+        asyncio.run(load("tuesday", "monday"))
+        engine.tell_searches()
+        left = first()
+    finally:
+        gc.enable()
+    assert left is None
