@@ -22,6 +22,7 @@ def evaluate_baseline(
     seed: int = 0,
     progress: bool = False,
     tie_orders: int = 0,
+    lists: bool = False,
 ) -> EvaluationResult:
     """Fit a baseline and rank every target of a split under it.
 
@@ -34,6 +35,7 @@ def evaluate_baseline(
         seed: of the bootstrap, of sampled negatives and of tie orders.
         progress: whether a bar may be drawn.
         tie_orders: orders of tied events to average over; 0 takes the file's.
+        lists: whether to make top lists for coverage, novelty and what else lists tell.
     """
     fitted = fit_baseline(store, config)
 
@@ -46,6 +48,7 @@ def evaluate_baseline(
             ks=ks,
             seed=seed,
             progress=progress,
+            lists=lists,
             encoder=baseline_name(config),
         )
 

@@ -54,8 +54,6 @@ def evaluate(
     if floor is not None:
         if (vectors, aggregate) != ("embedding", "global"):
             raise ConfigError("--floor ranks without a model: leave out --vectors and --aggregate")
-        if lists:
-            raise ConfigError("--floor makes no lists: leave out --lists")
         if unbiased is not None:
             raise ConfigError("--floor has plain figures alone: leave out --unbiased")
         from recsys.baselines.evaluating import evaluate_baseline
@@ -72,8 +70,9 @@ def evaluate(
             ks=ks,
             progress=not quiet,
             tie_orders=tie_orders,
+            lists=lists,
         )
-        print_result(result, as_json, result.to_json(), slices=slices)
+        print_result(result, as_json, result.to_json(), slices=slices, lists=lists)
         return
     from recsys.recommender import Recommender
 

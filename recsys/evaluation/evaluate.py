@@ -156,10 +156,11 @@ def evaluate_scores(
     seed: int = 0,
     progress: bool = True,
     users: Ints | None = None,
+    lists: bool = False,
     resamples: int = 1000,
     encoder: str = "unknown",
 ) -> EvaluationResult:
-    """Rank the split's targets by given scores of the whole catalog, and report; no lists are made.
+    """Rank the split's targets by given scores of the whole catalog, and report.
 
     Args:
         score_fn: called with (b,) int64 rows and the `EvaluationTargets`; returns (b, V) scores for the user
@@ -172,6 +173,7 @@ def evaluate_scores(
         seed: of the bootstrap, and of sampled users and negatives.
         progress: whether a bar may be drawn.
         users: (M,) int64 users to consider; None for everyone.
+        lists: whether to make top lists, by sorting the scores of every user twice.
         resamples: bootstrap resamples; 0 leaves the intervals out.
         encoder: the model's name in the report.
 
@@ -186,7 +188,14 @@ def evaluate_scores(
         targets: EvaluationTargets, rules: Protocol, cuts: tuple[int, ...], negatives: np.random.Generator
     ) -> RankTable:
         return rank_scored(
-            score_fn, store, targets, rules, negatives, batch_rows=batch_rows, progress=progress
+            score_fn,
+            store,
+            targets,
+            rules,
+            negatives,
+            list_ks=cuts if lists else (),
+            batch_rows=batch_rows,
+            progress=progress,
         )
 
     return evaluate_ranks(

@@ -10,6 +10,7 @@ from recsys.baselines.evaluating import evaluate_baseline
 from recsys.baselines.item_knn import ItemKnnConfig
 from recsys.baselines.popularity import PopularityConfig
 from recsys.baselines.registry import baseline_configs, baseline_name, fit_baseline, register_baseline
+from recsys.datasets.prepared.item_features import ItemFeatures
 from recsys.errors import ArgumentError, ConfigError
 from recsys.evaluation.evaluate import evaluate_hidden, evaluate_scores
 from recsys.evaluation.popularity import popularity_ranks
@@ -100,6 +101,13 @@ def test_scores_are_ranked_as_inner_products_are(make_store: Any, protocol: str)
     users = [(rng.integers(0, 12, 5).tolist(), [int(rng.integers(12))], rng.integers(0, 12, 2).tolist())
              for _ in range(9)]  # fmt: skip
     store = make_store(users, 12)
+    store.item_features = ItemFeatures(
+        tags=(np.arange(12) % 3).astype(np.int32),
+        tag_offsets=np.arange(13),
+        tag_weights=np.ones(12, dtype=np.float32),
+        n_tags=3,
+        vectors=None,
+    )
     # Whole numbers: ties are many, and both ways of adding are exact.
     states, items = rng.integers(-2, 3, (9, 3)), rng.integers(-2, 3, (12, 3))
     hidden = torch.from_numpy(states.astype(np.float32))
@@ -108,20 +116,31 @@ def test_scores_are_ranked_as_inner_products_are(make_store: Any, protocol: str)
         torch.from_numpy(items.astype(np.float32)),
         store,
         protocol=protocol,
-        lists=False,
     )
     by_scores = evaluate_scores(
         lambda rows, targets: (states @ items.T)[targets.user[rows]].astype(np.float64),
         store,
         protocol=protocol,
         batch_rows=4,
+        lists=True,
     )
     for seen, ranks in by_vectors.ranks.items():
         assert np.array_equal(ranks, by_scores.ranks[seen])
+    assert by_scores.lists
     ours, theirs = by_scores.to_json(), by_vectors.to_json()
     assert {k: v for k, v in ours.items() if k != "seconds"} == {
         k: v for k, v in theirs.items() if k != "seconds"
     }
+
+
+def test_lists_of_a_floor_are_made_where_they_are_asked_for(make_store: Any) -> None:
+    store = make_store([([0, 1, 1], [2], [1]), ([0, 2], [1], [0]), ([3, 0], [0], [2])], 5)
+    assert evaluate_baseline(store, PopularityConfig()).lists == {}
+    found = evaluate_baseline(store, PopularityConfig(), ks=(2, 5), lists=True).lists
+    # Training events are 2 2 1 1 0: all are told 0 and 1; without what they had 3 4, 3 4 and 1 2.
+    assert found["kept"]["coverage@2"] == 2 / 5
+    assert found["removed"]["coverage@2"] == 4 / 5
+    assert found["kept"]["serendipity@2"] == 0
 
 
 def test_the_popularity_floor_is_the_popularity_of_every_report(make_store: Any) -> None:
