@@ -43,7 +43,9 @@ def step_times(log: pl.DataFrame, encoder: str, rounds: int, **read: Any) -> dic
         pl.Series("device", rng.integers(0, 100, log.height)).map_elements("d{}".format, pl.String),
     )
     with tempfile.TemporaryDirectory(prefix="recsys-") as scratch:
-        store = prepare(made, Path(scratch) / "data", event_columns="action,device", request_columns="device")
+        store = prepare(
+            made, Path(scratch) / "data", event_columns="action,device", request_columns="device", **read
+        )
         sides = {
             name: Steps(encoder, store, encoder={**SAME, **columns}, loss="full")
             for name, columns in SIDES.items()
