@@ -253,7 +253,7 @@ PREPARE = {
     "prepare {log} --out {out} --items {bad}/others.csv --item-tags genres": "knows none",
     "prepare {log} --out {out} --items {bad}/others.csv --keep-cold": "'x'",
     "prepare {log} --out {out} --denoise 0.3": "--item-tags",
-    "prepare {log} --out {out} --denoise 1": "--denoise=1",
+    "prepare {log} --out {out} --denoise 1": "--denoise 1.0",
     "prepare {log} --out {out} --items {bad}/score.item --item-tags score": "'score'",
     "prepare {log} --out {out} --engine dask": "local or ray",
     "prepare {log} --out {out} --engine ray": "--shards",
