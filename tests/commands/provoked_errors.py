@@ -314,7 +314,7 @@ RECOMMEND = {
     "recommend {run} --user 1 --context device=phone": "--context",
     "evaluate {run} --unbiased 0": "--unbiased",
     "evaluate {run} --unbiased 9": "--unbiased",
-    "evaluate {run} --unbiased 1 --protocol rectools": "--unbiased",
+    "evaluate {run} --unbiased 1 --tie-orders 2": "--unbiased",
     "evaluate {run} --unbiased 1 --floor popularity": "--unbiased",
     "recommend {run} --user 1 --context device": "--context 'device'",
     "recommend {run} --user 1 --context a=1 --context a=2": "'a' twice",
