@@ -1,8 +1,8 @@
 """What a preset changes to suit a log, by a few of its statistics.
 
 An encoder registers a function from `LogStatistics` to `Choice`s beside its presets. The rules were learned
-on ml-100k, ml-1m-sasrec-order and amazon-beauty-5core, where each setting was chosen on validation events;
-docs/results.md has what they reach on these and other logs.
+on ml-100k, ml-1m-sasrec-order, amazon-beauty-5core and, for repeats, foursquare-nyc, where each setting was
+chosen on validation events; docs/results.md has what they reach on these and other logs.
 """
 
 from collections.abc import Mapping
@@ -17,6 +17,8 @@ DENSE_EVENTS = 400_000
 """Training events from which a wider network pays as well."""
 SHORT_HISTORIES = 20
 """Mean training events a user up to which windows of 50 hold nearly all of them."""
+REPEATING = 0.2
+"""Share of repeats from which the bias of a window's items looks at all of their events."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -28,12 +30,14 @@ class LogStatistics:
         items: items with a training event.
         events: training events.
         repeats: share of the training events whose item the user had before, from 0 to 1.
+        zoned: whether local times are known.
     """
 
     users: int
     items: int
     events: int
     repeats: float = 0.0
+    zoned: bool = False
 
     @property
     def per_item(self) -> float:
@@ -95,6 +99,16 @@ def sparse(log: LogStatistics, encoder: Mapping[str, Any], training: Mapping[str
     if not log.is_sparse:
         return []
     return [Choice(f"histories of {log.per_user:.1f} training events", encoder, training)]
+
+
+def repeating(log: LogStatistics) -> list[Choice]:
+    """The choice where users come back to what they had: how often, and at what hour if that is known."""
+    if log.repeats < REPEATING:
+        return []
+    why = f"{log.repeats:.0%} repeats"
+    if log.zoned:
+        return [Choice(f"{why} at known hours", {"clock": "pool", "repeat_by": "clock"}, {})]
+    return [Choice(why, {"repeat_by": "count"}, {})]
 
 
 def few_events(log: LogStatistics, batch_events: int) -> list[Choice]:

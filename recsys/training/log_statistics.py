@@ -23,6 +23,7 @@ def log_statistics(store: SequenceStore) -> LogStatistics:
         items=int(np.count_nonzero(counts)),
         events=int(counts.sum()),
         repeats=_repeats(_a_part(store)),
+        zoned=store.has_zones,
     )
 
 
