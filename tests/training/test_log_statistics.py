@@ -83,7 +83,7 @@ def test_logs_outside_of_what_was_looked_at_get_sane_settings(name: str, log: Lo
 
 @pytest.mark.parametrize("name", BUILT_IN)
 def test_where_users_come_back_all_visits_count_and_their_hours_if_known(name: str) -> None:
-    log = {"users": 1083, "items": 5081, "events": 118_000}
+    log: dict[str, Any] = {"users": 1083, "items": 5081, "events": 118_000}
     assert "repeat_by" not in _chosen(name, LogStatistics(**log, repeats=0.1, zoned=True))
     assert _chosen(name, LogStatistics(**log, repeats=0.7)) == {"repeat_by": "count"}
     hours = {"clock": "pool", "repeat_by": "clock"}
