@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 
 from recsys.benchmarks.accuracy.recipes import Recipe, read_recipes
-from recsys.benchmarks.accuracy.records import records_of
+from recsys.benchmarks.accuracy.records import COMPARISONS, records_of
+from recsys.files import read_json
 
-__all__ = ["presets_table", "published_table", "results_table"]
+__all__ = ["items_table", "presets_table", "published_table", "results_table"]
 
 LOGS = {"ml-100k": "ML-100K", "ml-1m-sasrec-order": "ML-1M", "amazon-beauty-5core": "Beauty"}
 ENCODERS = ("sasrec", "bert4rec", "mamba")
@@ -46,6 +47,43 @@ def results_table(results: Path) -> str:
         popular = [_two(first["result"]["popularity"][seen]) for seen in ("kept", "removed")]
         lines.append(f"| {title} | popularity | {' | '.join(popular)} | | |")
     return "\n".join(lines) + "\n"
+
+
+def items_table(results: Path) -> str:
+    """Ids alone against ids and what is known of the items: a line for each log that has both recipes.
+
+    HR@10 / NDCG@10 with seen items removed; NDCG@10 of head, middle and tail by the log's own protocol.
+    """
+    parts = ("head", "middle", "tail")
+    lines = [
+        "| log | known of the items | seeds | HR@10 / NDCG@10 | " + " | ".join(parts) + " | p |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for dataset in dict.fromkeys(recipe.dataset.name for recipe in read_recipes()):
+        known = {recipe.name: recipe for recipe in read_recipes([dataset])}
+        if not {"items-id", "items-tags"} <= known.keys():
+            continue
+        for name in ("items-id", "items-tags"):
+            records = records_of(results, known[name])
+            cells = [dataset, ", ".join(map(str, known[name].items.values())) or "ids", str(len(records))]
+            cells.append(_mean(records, "removed"))
+            cells += [_slice(records, part) for part in parts]
+            cells.append(_p(results / dataset) if name == "items-tags" else "")
+            lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _slice(records: Sequence[Mapping[str, Any]], part: str) -> str:
+    found = [record["result"]["slices"]["popularity"].get(part, {}).get("ndcg@10") for record in records]
+    values = [value for value in found if value is not None]
+    return f"{np.mean(values):.4f}" if values else ""
+
+
+def _p(folder: Path) -> str:
+    """The p of the paired test between the two recipes, seen items removed."""
+    pairs = read_json(folder / COMPARISONS)["pairs"]
+    pair = next(p for p in pairs if (p["a"], p["b"], p["seen"]) == ("items-id", "items-tags", "removed"))
+    return f"{pair['p_value']:.4f}"
 
 
 def published_table(dataset: str, results: Path) -> str:

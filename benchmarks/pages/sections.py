@@ -6,7 +6,7 @@ from pathlib import Path
 from recsys.benchmarks import accuracy
 from recsys.benchmarks.accuracy.defaults import defaults_table
 from recsys.benchmarks.accuracy.recipes import read_recipes
-from recsys.benchmarks.accuracy.summary import presets_table, published_table, results_table
+from recsys.benchmarks.accuracy.summary import items_table, presets_table, published_table, results_table
 from recsys.benchmarks.accuracy.tables import all_tables, quality_table, section
 from recsys.benchmarks.clock.recipes import recipes_table
 from recsys.benchmarks.clock.report import study_tables
@@ -33,6 +33,7 @@ SECTIONS: Mapping[tuple[str, str], Callable[[], str]] = {
     ("docs/results.md", "ml-1m"): lambda: published_table("ml-1m-sasrec-order", ACCURACY),
     ("docs/results.md", "beauty"): lambda: published_table("amazon-beauty-5core", ACCURACY),
     ("docs/results.md", "presets"): presets_table,
+    ("docs/results.md", "items"): lambda: items_table(ACCURACY),
     ("docs/results.md", "defaults"): lambda: defaults_table(read_recipes(), ACCURACY),
     ("docs/results.md", "peers"): tables.training_peers,
     ("docs/clock.md", "clock-study"): lambda: study_tables(tables.record("clock-study")),
