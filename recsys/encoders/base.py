@@ -1,152 +1,29 @@
 """What every encoder is: packed events in, one hidden state per event out, and a state to stream with."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from recsys.config import require
 from recsys.encoders.clock import NO_LOCAL_TIMES, ClockedState, HourHead, InterestClock, UserMemory
+from recsys.encoders.encoder_config import EncoderConfig, make_norm
+from recsys.encoders.encoder_items import EncoderItems
 from recsys.encoders.event_columns import ColumnInputs, ColumnRows, columns_read
-from recsys.encoders.item_tower import ItemInputs, ItemTower
-from recsys.encoders.items import (
-    HashedItemEmbedding,
-    ItemEmbedding,
-    ShardedItemEmbedding,
-    make_item_embedding,
-)
-from recsys.encoders.later_items import LaterItems
+from recsys.encoders.items import HashedItemEmbedding, ItemEmbedding, ShardedItemEmbedding
 from recsys.encoders.occurrence_bias import OccurrenceBias
 from recsys.encoders.repeat_bias import RepeatBias
 from recsys.encoders.streams import step_through
 from recsys.errors import ArgumentError, ConfigError
 from recsys.jagged import SequenceBatch
 
-ItemTable = ItemEmbedding | HashedItemEmbedding | ItemTower | ShardedItemEmbedding
-"""What an encoder looks its items up in."""
+__all__ = ["EncoderConfig", "SequenceEncoder", "make_norm"]
 
 NO_CLOCK_TO_READ = "encoder.clock is not 'pool': there is no clock to read at another hour"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class EncoderConfig:
-    """What all encoders share."""
-
-    d_model: int = 64
-    """Width of item vectors and hidden states; 8 to 4096. 64 is the width of most published tables."""
-    n_layers: int = 2
-    """Number of blocks; 1 to 64."""
-    dropout: float = 0.2
-    """Probability of zeroing an activation in training; 0 up to (not including) 1."""
-    max_length: int = 200
-    """Events of a user that the encoder sees, the most recent ones; 1 to 65536."""
-    item_hashes: int = 0
-    """Hash functions by which an item is the sum of rows of a shared table, for catalogs beyond memory; 0
-    gives each item a row of its own; 0 to 16."""
-    item_buckets: int = 100_000
-    """Rows of the shared table where item_hashes is above 0; 1 to 2147483647."""
-    tie_items: bool = True
-    """Whether one table is input and output; otherwise items have vectors of their own to be scored by, which
-    doubles the parameters and lets the items just seen score low."""
-    norm: Literal["layer", "rms"] = "layer"
-    """Layer norm, or RMS norm (arXiv:1910.07467), which neither centres nor shifts."""
-    feed_forward: Literal["block", "gelu", "swiglu"] = "block"
-    """block: as the kind of block has it; gelu: two layers; swiglu: three, gated (arXiv:2002.05202)."""
-    item_parts: Literal["id", "id+features", "features"] = "id"
-    """What an item's vector is the sum of: its id row; that, its tags' rows and a projection of its given
-    vectors; or the last two alone. Features come with the prepared data."""
-    item_id_dropout: float = 0.0
-    """Share of the items whose id row a training step leaves out under "id+features", so that features learn
-    to stand for items without training events; 0 up to (not including) 1."""
-    item_projection: Literal["linear", "mlp"] = "linear"
-    """How given vectors become item vectors: by a matrix, or by two layers more beside it."""
-    event_columns: tuple[str, ...] = ()
-    """Columns of what came with an event that are added to its item's vector; they come with the prepared
-    data. The event to be predicted is predicted without them."""
-    request_columns: tuple[str, ...] = ()
-    """Columns of what is known when an answer is asked for that are added to the state, likewise."""
-    column_dropout: float = 0.1
-    """Share of training windows whose event columns, and of those whose request columns, are left out, so
-    that histories and requests without them can be answered; 0 up to (not including) 1."""
-    repeat_bias: int = 0
-    """Buckets of how far back an item of the window was last seen, whose learned bias is added to its score:
-    1, 2 to 3, 4 to 7 events ago and so on; 0 for none, at most 17. The full softmax alone trains it."""
-    repeat_by: Literal["last", "count", "clock"] = "last"
-    """What the repeat bias goes by. last: how far back the item's last occurrence lies; count: all of its
-    occurrences, whose weights by how far back are summed; clock: weights by the distance of the hours, age
-    and weekday as well, which needs a time zone."""
-    clock: Literal["off", "pool", "hours"] = "off"
-    """pool: the interest clock, a user's events pooled by nearness of their local hour to the request's;
-    hours: a learned vector for the hour of each event and of the request; both need a time zone."""
-    clock_half_life: float = 30.0
-    """Days after which an event counts half in the clock, at the start of training, which learns on;
-    0 lets events count the same however old; 0 to 36500."""
-
-    def __post_init__(self) -> None:
-        """Check ranges."""
-        require(8 <= self.d_model <= 4096, "encoder.d_model", self.d_model, "between 8 and 4096")
-        require(1 <= self.n_layers <= 64, "encoder.n_layers", self.n_layers, "between 1 and 64")
-        require(0 <= self.dropout < 1, "encoder.dropout", self.dropout, "at least 0 and below 1")
-        require(1 <= self.max_length <= 65536, "encoder.max_length", self.max_length, "between 1 and 65536")
-        require(0 <= self.item_hashes <= 16, "encoder.item_hashes", self.item_hashes, "between 0 and 16")
-        require(
-            1 <= self.item_buckets < 2**31, "encoder.item_buckets", self.item_buckets, "from 1 to 2147483647"
-        )
-        require(
-            0 <= self.item_id_dropout < 1,
-            "encoder.item_id_dropout",
-            self.item_id_dropout,
-            "at least 0 and below 1",
-        )
-        require(
-            self.item_id_dropout == 0 or self.item_parts == "id+features",
-            "encoder.item_id_dropout",
-            self.item_id_dropout,
-            "0 unless encoder.item_parts = 'id+features'",
-        )
-        require(
-            self.item_projection == "linear" or self.item_parts != "id",
-            "encoder.item_projection",
-            self.item_projection,
-            "'linear' where encoder.item_parts = 'id'",
-        )
-        require(
-            self.item_hashes == 0 or self.item_parts != "features",
-            "encoder.item_hashes",
-            self.item_hashes,
-            "0 where encoder.item_parts = 'features', which has no rows of items",
-        )
-        for name in ("event_columns", "request_columns"):
-            names = getattr(self, name)
-            require(len(set(names)) == len(names), f"encoder.{name}", names, "each name once")
-        require(
-            0 <= self.column_dropout < 1,
-            "encoder.column_dropout",
-            self.column_dropout,
-            "at least 0 and below 1",
-        )
-        require(0 <= self.repeat_bias <= 17, "encoder.repeat_bias", self.repeat_bias, "between 0 and 17")
-        require(
-            self.repeat_by == "last" or self.repeat_bias > 0,
-            "encoder.repeat_by",
-            self.repeat_by,
-            "'last' unless encoder.repeat_bias is above 0",
-        )
-        require(
-            0 <= self.clock_half_life <= 36_500,
-            "encoder.clock_half_life",
-            self.clock_half_life,
-            "between 0 and 36500 days",
-        )
-
-
-class SequenceEncoder(nn.Module, ABC):
+class SequenceEncoder(EncoderItems, ABC):
     """Base class of encoders: an item table and a map from packed events to hidden states.
 
     A hidden state scores the catalog by inner product with :attr:`item_weight`, so that training,
@@ -167,22 +44,11 @@ class SequenceEncoder(nn.Module, ABC):
     """
 
     causal: ClassVar[bool]
-    n_extra_items: ClassVar[int] = 0
     reads_columns: ClassVar[bool] = False
 
     def __init__(self, config: EncoderConfig, n_items: int) -> None:
-        super().__init__()
         require(n_items >= 1, "n_items", n_items, "at least 1")
-        self.config: Any = config
-        self.n_items = n_items
-        self.item_embedding: ItemTable = make_item_embedding(
-            n_items, self.n_extra_items, config.d_model, config.item_hashes, config.item_buckets
-        )
-        self.output_embedding: ItemTable | None = None
-        if not config.tie_items:
-            self.output_embedding = make_item_embedding(
-                n_items, 0, config.d_model, config.item_hashes, config.item_buckets
-            )
+        super().__init__(config, n_items)
         self.repeat_bias: RepeatBias | OccurrenceBias | None = None
         if config.repeat_bias and config.repeat_by == "last":
             self.repeat_bias = RepeatBias(config.repeat_bias)
@@ -199,58 +65,6 @@ class SequenceEncoder(nn.Module, ABC):
             )
         elif config.clock == "hours":
             self.hours = HourHead(config.d_model)
-
-    @property
-    def scored_items(self) -> ItemTable:
-        """The table whose vectors score: the input embedding, or the output's own if they are not tied."""
-        return self.item_embedding if self.output_embedding is None else self.output_embedding
-
-    @property
-    def item_weight(self) -> Tensor:
-        """(V, D) item vectors that states are multiplied with; of hashed items made anew at each call."""
-        return self.scored_items.vectors(self.n_items)
-
-    def item_vectors(self) -> Tensor:
-        """(V, D) item vectors for ranking and search, without gradients."""
-        with torch.no_grad():
-            return self.item_weight.detach()
-
-    def set_item_features(self, inputs: ItemInputs, generator: torch.Generator) -> None:
-        """Make items more than their ids, as ``config.item_parts`` says; once, after the weights are drawn.
-
-        Args:
-            inputs: features of the V items.
-            generator: of the weights that come with them.
-
-        Raises:
-            ConfigError: the features are of another number of items, or the settings ask for vectors and
-                there are none.
-        """
-        if len(inputs.trained) != self.n_items:
-            raise ConfigError(
-                f"features are of {len(inputs.trained)} items and the encoder has {self.n_items}"
-            )
-        if self.config.item_projection == "mlp" and inputs.vectors is None:
-            raise ConfigError(
-                "encoder.item_projection = 'mlp' needs vectors of items and the data have none: prepare the "
-                "log with item_vectors=, or leave it out"
-            )
-
-        def tower(table: ItemTable) -> ItemTower:
-            assert isinstance(table, ItemEmbedding | HashedItemEmbedding)
-            return ItemTower(
-                table,
-                self.n_items,
-                parts=self.config.item_parts,
-                kind=self.config.item_projection,
-                id_dropout=self.config.item_id_dropout,
-                inputs=inputs,
-                generator=generator,
-            )
-
-        self.item_embedding = tower(self.item_embedding)
-        if self.output_embedding is not None:
-            self.output_embedding = tower(self.output_embedding)
 
     def set_columns(self, inputs: ColumnInputs | None, generator: torch.Generator) -> None:
         """Let the columns be read that the configuration names; once, after the weights are drawn.
@@ -301,85 +115,6 @@ class SequenceEncoder(nn.Module, ABC):
     def n_request_codes(self) -> int:
         """Codes that are given for each request; 0 where none is read."""
         return 0 if self.request_columns is None else self.request_columns.n_columns
-
-    @property
-    def item_features_digest(self) -> str | None:
-        """Of the features that items are made of; None where they are their ids alone."""
-        return self.item_embedding.digest if isinstance(self.item_embedding, ItemTower) else None
-
-    def set_later_items(self, later: LaterItems | None) -> None:
-        """Let histories hold items that came after training; they are read by their features.
-
-        Args:
-            later: features of m items, instead of those before; None for no such item.
-
-        Raises:
-            ArgumentError: items are their ids alone, or the features are not of the catalog's kind.
-        """
-        for table in {self.item_embedding, self.scored_items}:
-            if isinstance(table, ItemTower):
-                table.set_later(later)
-            elif later is not None:
-                raise ArgumentError("this encoder knows items by their ids alone: it cannot read later ones")
-
-    @property
-    def n_later_items(self) -> int:
-        """Items that came after training and can be read."""
-        return self.item_embedding.n_later if isinstance(self.item_embedding, ItemTower) else 0
-
-    def later_item_vectors(self) -> Tensor:
-        """(m, D) vectors of the later items for ranking and search, without gradients."""
-        table = self.scored_items
-        if not isinstance(table, ItemTower):
-            return self.item_weight.new_zeros(0, self.config.d_model).detach()
-        return table.later_vectors()
-
-    def places_of(self, items: NDArray[np.integer[Any]]) -> NDArray[np.integer[Any]]:
-        """Items as batches hold them: those numbered from V on came later, and stand behind the extra ones.
-
-        Args:
-            items: (N,) indices, V + i for the i-th later item.
-        """
-        if not self.n_extra_items or not len(items) or int(items.max()) < self.n_items:
-            return items
-        return np.where(items < self.n_items, items, items + self.n_extra_items)
-
-    @contextmanager
-    def items_held(
-        self, seen: Tensor, scored: Tensor | None = None, *, seed: int | None = None
-    ) -> Iterator[None]:
-        """Make vectors of items with features once for all that a `with` block does with them.
-
-        Of a table in rows over processes the rows are fetched. Items that are their ids alone need none of
-        it. Weights must not change inside the block.
-
-        Args:
-            seen: (N,) int64 items that the encoder takes in.
-            scored: (n,) int64 items that are scored; None for the whole catalog.
-            seed: by which a training step leaves out id rows.
-        """
-        table = self.item_embedding
-        if not isinstance(table, ItemTower | ShardedItemEmbedding):
-            yield
-            return
-        with ExitStack() as held:
-            if isinstance(table, ShardedItemEmbedding):
-                every = seen if scored is None else torch.cat((seen, scored.reshape(-1)))
-                held.enter_context(table.held(every.to(torch.int64).unique()))
-            elif self.output_embedding is not None:
-                assert isinstance(self.output_embedding, ItemTower)
-                held.enter_context(table.held(seen.unique(), seed))
-                chosen = None if scored is None else scored.unique()
-                held.enter_context(self.output_embedding.held(chosen, seed))
-            else:
-                chosen = None if scored is None else torch.cat((seen, scored.reshape(-1))).unique()
-                held.enter_context(table.held(chosen, seed))
-            yield
-
-    @property
-    def device(self) -> torch.device:
-        """Where the encoder's weights are."""
-        return self.item_embedding.weight.device
 
     @property
     def history_length(self) -> int:
@@ -686,10 +421,3 @@ class SequenceEncoder(nn.Module, ABC):
             nn.init.zeros_(self.repeat_bias.weight)
         if self.clock is not None:
             self.clock.initialize()
-
-
-def make_norm(config: EncoderConfig, eps: float = 1e-5) -> nn.Module:
-    """A norm over the last dimension of the kind that ``config.norm`` names."""
-    if config.norm == "rms":
-        return nn.RMSNorm(config.d_model, eps=eps)
-    return nn.LayerNorm(config.d_model, eps=eps)
