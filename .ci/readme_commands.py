@@ -122,7 +122,7 @@ def _commands(kind: str, text: str) -> list[str]:
     commands = [line.split("  #")[0].strip() for line in lines]
     skipped = ("make ", "pip ", "git ", "#", "cd ")
     return [
-        f"{c} --set training.epochs=3" if c.startswith("recsys train ") and "epochs=" not in c else c
+        f"{c} --set training.epochs=3" if "recsys train " in c and "epochs=" not in c else c
         for c in commands
         if c and not c.startswith(skipped)
     ]
