@@ -90,8 +90,11 @@ class Settings:
 
     def _suited(self, log: LogStatistics, recipe: Recipe) -> "Settings":
         encoder, training, said = self.encoder, self.training, list(self.said)
+        kept = recipe.encoder_options
+        if not encoder.repeat_bias:  # there is nothing to choose for
+            kept = {**kept, "repeat_by": encoder.repeat_by}
         for choice in choices_for(recipe.encoder, recipe.preset, log):
-            rest = choice.without(recipe.encoder_options, recipe.training_options)
+            rest = choice.without(kept, recipe.training_options)
             if rest.encoder or rest.training:
                 encoder = dataclasses.replace(encoder, **rest.encoder)
                 training = dataclasses.replace(training, **rest.training)

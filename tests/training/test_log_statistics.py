@@ -90,6 +90,16 @@ def test_where_users_come_back_all_visits_count_and_their_hours_if_known(name: s
     assert _chosen(name, LogStatistics(**log, repeats=0.7, zoned=True)) == hours
 
 
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_without_a_repeat_bias_nothing_is_chosen_for_it(name: str, tmp_path: Path) -> None:
+    store = prepare(_frame([[0, 1] * 4, [2, 0] * 4, [1, 2] * 4]), tmp_path / "data")
+    assert log_statistics(store).repeats > 0.5
+    encoder, _ = Recommender(name).configs(store)
+    assert encoder.repeat_by == "count"
+    encoder, _ = Recommender(name, encoder_options={"repeat_bias": 0}).configs(store)
+    assert (encoder.repeat_bias, encoder.repeat_by) == (0, "last")
+
+
 def test_the_published_networks_are_never_changed() -> None:
     assert all(choices_for(name, "paper", DENSE) == [] for name in BUILT_IN)
 
