@@ -51,9 +51,12 @@ def collect_datastore(
         cap = PREFIX_CAP
     first = np.asarray(store.offsets[:-1], dtype=np.int64)
     last = np.maximum(np.asarray(store.valid_start, dtype=np.int64), first)
-    # Places of the targets: every training event but a user's first.
+    # Places of the targets: every training event but a user's first, and but those that are context alone.
     places = flat_ranges(np.minimum(first + 1, last), last)
     users = np.repeat(np.arange(len(first)), last - np.minimum(first + 1, last))
+    if store.event_targets is not None:
+        predicted = store.event_targets[places]
+        places, users = places[predicted], users[predicted]
     kept = reservoir(store.items[places], cap, np.random.default_rng(seed))
     places, users = places[kept], users[kept]
     items = store.items[places].astype(np.int64)
@@ -84,8 +87,17 @@ def _causal_states(
             flat = flat_ranges(starts[rows], ends[rows])
             times = None if store.timestamps is None else store.timestamps[flat]
             own = local_times(store, flat)
-            batch = SequenceBatch.from_lengths(store.items[flat], ends[rows] - starts[rows], times, own)
-            asked = local_times(store, flat + 1)  # a window ends before its user's last training event
+            # A window ends before its user's last training event.
+            codes, requests = store.event_codes, store.request_codes
+            batch = SequenceBatch.from_lengths(
+                store.items[flat],
+                ends[rows] - starts[rows],
+                times,
+                own,
+                event_codes=None if codes is None else codes[flat],
+                request_codes=None if requests is None else requests[flat + 1],
+            )
+            asked = local_times(store, flat + 1)
             if asked is not None:
                 batch = replace(batch, query_times=torch.from_numpy(asked))
             hidden = encoder(batch.to(device)).float().cpu()

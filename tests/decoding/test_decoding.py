@@ -11,10 +11,11 @@ import pytest
 import torch
 
 import recsys
-from recsys import Recommender
+from recsys import Recommender, prepare
 from recsys.answering.interests import centres_of, interest_states
 from recsys.answering.window_answers import with_window
 from recsys.datasets.prepared.store import SequenceStore
+from recsys.datasets.synthetic.columns import action_log
 from recsys.decoding import building as decoder_building
 from recsys.decoding import local_ranking as local_evaluation
 from recsys.decoding.datastore import collect_datastore
@@ -22,11 +23,15 @@ from recsys.decoding.local_latent import LocalLatent
 from recsys.decoding.local_ranking import local_ranks, ranks_by_neighbours
 from recsys.decoding.validation import Validation
 from recsys.encoders.inference import encode_histories
+from recsys.encoders.registry import build_encoder, encoder_config
 from recsys.errors import ArgumentError, RetrievalError
 from recsys.evaluation.encoder_functions import bias_function, hidden_function
+from recsys.evaluation.log_states import log_states
 from recsys.evaluation.targets import select_targets
+from recsys.jagged import flat_ranges
 from recsys.kernels.local_aggregation import reference
 from recsys.retrieval.item_index import ItemIndex
+from recsys.training.column_inputs import column_inputs
 
 SMALL: dict[str, Any] = {"d_model": 16, "n_layers": 1, "d_ff": 16, "max_length": 12}
 QUICK: dict[str, Any] = {"epochs": 2, "batch_events": 256}
@@ -70,6 +75,32 @@ def test_the_memory_holds_the_state_before_every_training_event(name: str, store
     assert checked > 20
     capped = collect_datastore(encoder, store, cap=3)
     assert capped.counts().max() == 3
+
+
+@pytest.mark.parametrize("name", ["sasrec", "bert4rec", "mamba"])
+def test_the_memory_reads_columns_and_holds_what_is_predicted(name: str, tmp_path: Path) -> None:
+    """A state is that of a request that knows its columns; events that are context alone lead to none."""
+    kept: dict[str, Any] = {"event_columns": "action", "request_columns": "action"}
+    frame = action_log(12, 10, mean_length=9, seed=1).frame
+    store = prepare(frame, tmp_path / "data", target_where="action=buy", **kept)
+    options = {**SMALL, "max_length": 60} if name != "mamba" else {"d_model": 16, "max_length": 60}
+    reads = {"event_columns": ("action",), "request_columns": ("action",)}
+    config = encoder_config(name, {**options, **reads, "repeat_bias": 0})
+    encoder = build_encoder(name, store.n_items, config, columns=column_inputs(store)).eval()
+    with torch.no_grad():
+        for rows in (encoder.event_columns, encoder.request_columns):
+            assert rows is not None
+            rows.weight.normal_(generator=torch.Generator().manual_seed(0))
+    assert store.event_targets is not None
+    first, last = store.offsets[:-1].astype(np.int64), store.valid_start.astype(np.int64)
+    lengths = np.maximum(last - first - 1, 0)
+    places = flat_ranges(first + 1, first + 1 + lengths)
+    starts = np.repeat(first, lengths)
+    starts, places = starts[store.event_targets[places]], places[store.event_targets[places]]
+    memory = collect_datastore(encoder, store, cap=10**6)
+    assert memory.items.tolist() == store.items[places].tolist()
+    want = log_states(encoder, store, starts, places, asked=places)
+    torch.testing.assert_close(memory.states, want, rtol=1e-4, atol=1e-4)
 
 
 def test_long_sequences_are_read_in_overlapping_windows(model: Recommender, store: SequenceStore) -> None:
