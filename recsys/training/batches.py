@@ -16,6 +16,17 @@ from recsys.jagged import SequenceBatch, flat_ranges
 Array = npt.NDArray[np.int64]
 
 
+def target_counts(store: SequenceStore) -> Array:
+    """(V,) int64 training events of each item that count as targets: as often as batches have it as one."""
+    if store.event_weights is None and store.event_targets is None:
+        return store.item_counts()
+    rows = flat_ranges(np.asarray(store.offsets[:-1], dtype=np.int64), np.asarray(store.valid_start))
+    weights = _weights(store, rows)
+    assert weights is not None
+    counted: Array = np.bincount(store.items[rows[weights > 0]], minlength=store.n_items)
+    return counted
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class EpochPlan:
     """All batches of one epoch.

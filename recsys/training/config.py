@@ -44,7 +44,7 @@ class TrainingConfig:
     batch, as are any above 64), 256 for gbce, 1 for bce and bpr; 0 or more."""
     negative_sampling: Literal["uniform", "popularity", "in_batch"] = "uniform"
     """Where negatives come from: all items alike; training events to the power popularity_power; other
-    targets of the batch, by their share of all events in the logQ correction."""
+    targets of the batch, by their share of the training events that count in the logQ correction."""
     popularity_power: float = 0.75
     """Power of an item's training events in popularity sampling; 0 to 4. 0.75 is word2vec's."""
     propensity_power: float = 0.0

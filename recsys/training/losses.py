@@ -28,6 +28,7 @@ from recsys.kernels.sampling import (
     popularity_sampler,
     uniform_sampler,
 )
+from recsys.training.batches import target_counts
 from recsys.training.config import OWN_NEGATIVES, TrainingConfig
 from recsys.training.precision import as_multiplied
 
@@ -182,12 +183,12 @@ class TrainingLoss:
             if config.negative_sampling == "uniform":
                 self._sampler = uniform_sampler(self.n_items)
             else:
-                # In-batch negatives come as often as items are targets.
-                power = config.popularity_power if config.negative_sampling == "popularity" else 1.0
                 assert store is not None
-                counts = store.item_counts()
+                power, counts = config.popularity_power, store.item_counts()
+                if config.negative_sampling == "in_batch":
+                    power, counts = 1.0, target_counts(store)
                 self._sampler = popularity_sampler(
-                    counts if self._trained is None else counts[counts > 0], power
+                    counts if self._trained is None else counts[self._trained.ids.numpy()], power
                 )
 
     @property

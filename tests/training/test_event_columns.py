@@ -22,6 +22,7 @@ from recsys.kernels.cross_entropy import linear_cross_entropy
 from recsys.training.batches import plan_epoch
 from recsys.training.column_inputs import column_inputs
 from recsys.training.config import TrainingConfig
+from recsys.training.losses import TrainingLoss
 from recsys.training.objectives import cloze, make_task, next_item
 from recsys.training.propensity import Propensities
 from recsys.training.trainer import Trainer
@@ -374,3 +375,17 @@ def test_propensities_weigh_targets_by_their_items(actions: SequenceStore) -> No
     store = actions
     with pytest.raises(ConfigError, match=r"does not go with weights or targets of events"):
         Trainer(_encoder(store, "sasrec", repeat_bias=0), store, _config(shard_items=True))
+
+
+def test_in_batch_negatives_are_expected_as_often_as_their_items_are_targets(actions: SequenceStore) -> None:
+    config = TrainingConfig(loss="sampled_softmax", negatives=4, negative_sampling="in_batch")
+    loss = TrainingLoss(_encoder(actions, "sasrec"), actions, config)
+    rows = flat_ranges(actions.offsets[:-1], actions.valid_start)
+    assert actions.event_targets is not None
+    counts = np.bincount(actions.items[rows[actions.event_targets[rows]]], minlength=actions.n_items)
+    assert (counts < actions.item_counts()).any()
+    drawn = loss.draw(torch.arange(8), 0)
+    assert drawn is not None
+    assert drawn.log_q is not None
+    share = counts[drawn.ids.numpy()] / counts.sum()
+    np.testing.assert_allclose(drawn.log_q.numpy(), np.log(4 * share), rtol=1e-5)
