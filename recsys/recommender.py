@@ -289,7 +289,7 @@ class Recommender:
         result.protocol["parent"] = self._parent
         if unbiased is not None:
             seed = self.training_.seed if seed is None else seed
-            result.unbiased = unbiased_figures(result, store, unbiased, seed=seed)
+            result.unbiased = unbiased_figures(result, store, unbiased, protocol=protocol, seed=seed)
         return result
 
     @hinted

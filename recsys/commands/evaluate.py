@@ -26,7 +26,7 @@ def evaluate(
     unbiased: Annotated[
         float | None,
         typer.Option(
-            metavar="POWER", help="Show figures weighted by training events^-POWER, too: from 0 to 4."
+            metavar="POWER", help="Show figures weighted by training events^-POWER, too: above 0, at most 4."
         ),
     ] = None,
     floor: Annotated[

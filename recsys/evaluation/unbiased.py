@@ -15,6 +15,7 @@ from recsys.console.text import table
 from recsys.errors import ArgumentError
 from recsys.evaluation.bootstrap import resampled_means, stream_of
 from recsys.evaluation.metrics import Floats
+from recsys.evaluation.protocol import Protocol, get_protocol
 from recsys.evaluation.result import EvaluationResult
 from recsys.evaluation.targets import PreparedLog, select_targets
 
@@ -84,7 +85,13 @@ def check_power(power: float) -> float:
 
 
 def unbiased_figures(
-    result: EvaluationResult, store: PreparedLog, power: float, *, resamples: int = 1000, seed: int = 0
+    result: EvaluationResult,
+    store: PreparedLog,
+    power: float,
+    *,
+    protocol: str | Protocol = "default",
+    resamples: int = 1000,
+    seed: int = 0,
 ) -> UnbiasedFigures:
     """Weigh the figures of an evaluation.
 
@@ -92,6 +99,7 @@ def unbiased_figures(
         result: of this log, with one target for each user.
         store: the prepared log.
         power: a, above 0 and at most 4.
+        protocol: by which the targets were chosen.
         resamples: bootstrap resamples; 0 leaves the intervals out.
         seed: of the bootstrap.
 
@@ -104,7 +112,14 @@ def unbiased_figures(
             "unbiased= weighs one target of each user: leave tie_orders out, and choose a protocol that tests"
             " the next event"
         )
-    targets = select_targets(store, result.split, users=result.user)  # type: ignore[arg-type]
+    rules = get_protocol(protocol)
+    targets = select_targets(
+        store,
+        result.split,  # type: ignore[arg-type]
+        rules.targets,
+        drop_seen_targets=rules.seen_targets == "dropped",
+        users=result.user,
+    )
     counts = np.asarray(store.item_counts())[targets.target]
     known = counts > 0
     if not known.any():

@@ -46,6 +46,27 @@ def test_weights_are_those_of_the_targets_items(tmp_path: Path) -> None:
             unbiased_figures(result, store, power)  # type: ignore[arg-type]
 
 
+def test_a_protocols_own_targets_are_weighed(tmp_path: Path) -> None:
+    # The next event of each user is an item that was seen; the one target of "rectools" follows it.
+    rows = [(1, "aacab"), (2, "bbabc"), (3, "cxcxa")]
+    frame = pl.DataFrame(
+        [(user, item, 10**9 + 10 * user + place) for user, own in rows for place, item in enumerate(own)],
+        schema=["user_id", "item_id", "timestamp"],
+        orient="row",
+    )
+    store = prepare(frame, tmp_path / "data", split="last-n", test_events=2, valid_events=0)
+    assert store.item_counts().tolist() == [3, 2, 3, 1]
+
+    def scores(rows: np.ndarray, targets: EvaluationTargets) -> np.ndarray:
+        return np.tile([1.0, 4.0, 2.0, 3.0], (len(rows), 1))  # b first
+
+    result = evaluate_scores(scores, store, ks=(1,), protocol="rectools", progress=False)
+    assert result.rows == result.users == 3
+    found = unbiased_figures(result, store, 1.0, protocol="rectools", resamples=0)
+    # The targets are b, c and a, of 2, 3 and 3 training events; b alone is hit.
+    assert found.metrics["hr@1"] == pytest.approx((1 / 2) / (1 / 2 + 1 / 3 + 1 / 3))
+
+
 @pytest.mark.slow
 def test_propensities_help_on_what_is_shown_alike_and_foretell_it(tmp_path: Path) -> None:
     log = exposure_log(seed=0)
