@@ -58,10 +58,15 @@ class EventColumn:
     def codes(self, given: Iterable[Any]) -> NDArray[np.int32]:
         """(n,) int32 codes of raw values; None, text without a number, and unknown words are missing."""
         if self.values is not None:
-            places = self._places
-            return np.array([places.get(_word(value), MISSING) for value in given], dtype=np.int32)
+            return np.array([self._place(value) for value in given], dtype=np.int32)
         numbers = np.array([_number(value) for value in given], dtype=np.float64)
         return codes_of_numbers(numbers, np.array(self.edges, dtype=np.float64))
+
+    def _place(self, value: Any) -> int:
+        place = self._places.get(_word(value), MISSING)
+        if place == MISSING and isinstance(value, bool | np.bool_):  # a log's booleans are true and false
+            place = self._places.get(str(value).lower(), MISSING)
+        return place
 
     @cached_property
     def _places(self) -> dict[str, int]:

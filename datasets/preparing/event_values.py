@@ -183,10 +183,7 @@ def _column(series: "pl.Series", where: str) -> ColumnValues:
     import polars as pl
 
     if not series.dtype.is_numeric():
-        try:
-            words = series.cast(pl.String).str.strip_chars()
-        except pl.exceptions.PolarsError:
-            raise DataError(f"{where} holds {series.dtype}, neither text nor numbers; leave it out") from None
+        words = _words(series, where)
         words = words.set(words == "", None)
         numbers = words.cast(pl.Float64, strict=False)
         if numbers.null_count() > words.null_count() or numbers.null_count() == len(numbers):
@@ -209,7 +206,7 @@ def _column(series: "pl.Series", where: str) -> ColumnValues:
 def _weights(series: "pl.Series", where: str) -> NDArray[np.float32]:
     import polars as pl
 
-    given = series.cast(pl.String).str.strip_chars() if not series.dtype.is_numeric() else series
+    given = series if series.dtype.is_numeric() else _words(series, where)
     weights = given.cast(pl.Float64, strict=False).fill_null(float("nan")).to_numpy()
     bad = ~(np.isfinite(weights) & (weights >= 0) & (weights < 1e30))
     if bad.any():
@@ -224,7 +221,7 @@ def _meeting(series: "pl.Series", values: tuple[str, ...], where: str) -> NDArra
     """(N,) bool, events whose value is one of those that were named."""
     import polars as pl
 
-    words = series.cast(pl.String).str.strip_chars()
+    words = _words(series, where)
     meets = np.zeros(len(series), dtype=bool)
     for value in values:
         own = (words == value).fill_null(False)
@@ -237,6 +234,15 @@ def _meeting(series: "pl.Series", values: tuple[str, ...], where: str) -> NDArra
             raise DataError(f"{where} never holds {value!r}; it holds {shown}")
         meets |= own.to_numpy()
     return meets
+
+
+def _words(series: "pl.Series", where: str) -> "pl.Series":
+    import polars as pl
+
+    try:
+        return series.cast(pl.String).str.strip_chars()
+    except pl.exceptions.PolarsError:
+        raise DataError(f"{where} holds {series.dtype}, neither text nor numbers; leave it out") from None
 
 
 def _number(text: str) -> float | None:

@@ -53,8 +53,8 @@ def exposure_log(
         ArgumentError: an argument is out of range.
     """
     check(n_users >= 1, "n_users", n_users, "at least 1")
-    check(n_items >= groups and n_items % groups == 0, "n_items", n_items, f"a multiple of groups ({groups})")
     check(groups >= 1, "groups", groups, "at least 1")
+    check(n_items >= groups and n_items % groups == 0, "n_items", n_items, f"a multiple of groups ({groups})")
     check(length >= 3, "length", length, "at least 3")
     check(skew >= 0, "skew", skew, "0 or more")
     rng = np.random.default_rng(seed)

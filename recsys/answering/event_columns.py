@@ -39,7 +39,9 @@ def codes_of_context(
     places = _places("context", context, columns, encoder.config.request_columns)
     codes = np.full((n, len(columns)), MISSING, dtype=np.int64)
     for name, given in context.items():
-        several = isinstance(given, Sequence | np.ndarray) and not isinstance(given, str)
+        # A number of numpy has __iter__ and no axis.
+        several = isinstance(given, Iterable) and not isinstance(given, str | bytes)
+        several = several and getattr(given, "ndim", 1) > 0
         values = list(given) if several else [given]
         if several and len(values) != n:
             raise ArgumentError(f"context: {name!r} holds {len(values)} values for {n} requests: one each")

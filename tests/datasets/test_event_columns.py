@@ -249,3 +249,18 @@ def test_damage_is_named(name: str, array: Any, said: str, tmp_path: Path) -> No
     with pytest.raises(RecsysError, match="prepare the log again") as caught:
         SequenceStore.open(tmp_path / "out")
     assert said in str(caught.value)
+
+
+def test_a_logs_booleans_are_those_of_callers(tmp_path: Path) -> None:
+    paid = [True, False, True, None, True, False, True, True, False, True]
+    columns = prepare(log_of(paid=paid), tmp_path / "out", request_columns="paid").event_columns
+    assert columns is not None
+    assert columns.requests[0].values == ("false", "true")
+    assert columns.requests[0].codes([True, False, "true", np.True_, None]).tolist() == [2, 1, 2, 2, 0]
+
+
+@pytest.mark.parametrize("options", [{"weight_column": "w"}, {"target_where": "w=1"}, {"event_columns": "w"}])
+def test_lists_are_neither_text_nor_numbers(options: dict[str, Any], tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"column 'w' holds List\(Int64\), neither text nor numbers"):
+        prepare(log_of(w=[[1]] * 10), tmp_path / "out", **options)
+    assert not (tmp_path / "out").exists()
