@@ -63,7 +63,8 @@ def test_nobody_has_to_ask_for_it(stream: Gate) -> None:
     assert stream.getvalue() == "alone\n"
 
 
-def test_a_reader_that_does_not_read_holds_nobody_up(stream: Gate) -> None:
+def test_a_reader_that_does_not_read_holds_nobody_up(stream: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("recsys.serving.http.line_writer.END_SECONDS", 0.05)
     handler = LineWriter(stream, room=3)
     log = _log(handler)
     log.info("first")
@@ -71,8 +72,13 @@ def test_a_reader_that_does_not_read_holds_nobody_up(stream: Gate) -> None:
     # The thread hangs in its write; each of these returns.
     for number in range(5):
         log.info("line %d", number)
-    stream.open.set()
+    # Neither does the end of the process wait for it.
+    flush_lines(log)
     handler.close()
+    assert stream.writes == 0
+    stream.open.set()
+    monkeypatch.undo()
+    handler._thread.join(20)
     lines = stream.getvalue().splitlines()
     assert lines == ["first", "line 0", "line 1", "line 2", "2 lines were dropped: nobody reads the log"]
 
@@ -83,3 +89,19 @@ def test_a_stream_that_is_closed_is_no_reason_to_stop(stream: Gate) -> None:
     stream.close()
     _log(handler).info("lost")
     handler.close()
+
+
+def test_a_record_that_cannot_be_told_takes_no_other_with_it(stream: Gate) -> None:
+    class Untold:
+        def __str__(self) -> str:
+            raise RuntimeError("untold")
+
+    stream.open.set()
+    handler = LineWriter(stream)
+    log = _log(handler)
+    for what in ("before", Untold(), "after"):
+        log.info("%s", what)
+    flush_lines(log)
+    log.info("later")
+    handler.close()
+    assert stream.getvalue().splitlines() == ["before", "after", "later"]
