@@ -35,14 +35,19 @@ def local_hours(store: "Any", rows: NDArray[np.int64]) -> NDArray[np.int64] | No
         store: a `SequenceStore`, or another prepared log, which may know nothing of time zones.
         rows: (n,) positions.
     """
-    if getattr(store, "utc_offsets", None) is None:
-        return None
-    try:
-        require_local_times(store)
-    except ConfigError:
+    if getattr(store, "utc_offsets", None) is None or not has_local_hours(store):
         return None
     found = local_times(store, rows)
     return None if found is None else np.asarray(found // 3600 % 24, dtype=np.int64)
+
+
+def has_local_hours(store: "SequenceStore") -> bool:
+    """Whether the local hours of a log's events are known; see `require_local_times`."""
+    try:
+        require_local_times(store)
+    except ConfigError:
+        return False
+    return True
 
 
 def at_midnight(seconds: NDArray[np.int64]) -> int:

@@ -30,7 +30,7 @@ class LogStatistics:
         items: items with a training event.
         events: training events.
         repeats: share of the training events whose item the user had before, from 0 to 1.
-        zoned: whether local times are known.
+        zoned: whether local hours are known.
     """
 
     users: int

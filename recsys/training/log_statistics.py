@@ -4,6 +4,7 @@ import numpy as np
 
 from recsys.datasets.prepared.sharded_store import ShardedStore
 from recsys.datasets.prepared.store import SequenceStore
+from recsys.datasets.times.local_times import has_local_hours
 from recsys.encoders.suited import LogStatistics
 
 SAMPLE = 500_000
@@ -23,7 +24,7 @@ def log_statistics(store: SequenceStore) -> LogStatistics:
         items=int(np.count_nonzero(counts)),
         events=int(counts.sum()),
         repeats=_repeats(_a_part(store)),
-        zoned=store.has_zones,
+        zoned=has_local_hours(store),
     )
 
 

@@ -34,6 +34,19 @@ def test_training_events_alone_are_counted(shards: int | None, tmp_path: Path) -
     assert (found.per_item, found.per_user) == (4.0, 8 / 3)
 
 
+def _visits(hour: int) -> pl.DataFrame:
+    """Users who come back to two places day by day."""
+    rows = [(user, day % 2, day * 86_400 + hour * 3600 * (day + 1)) for user in range(6) for day in range(9)]
+    return pl.DataFrame(rows, schema=["user", "item", "timestamp"], orient="row")
+
+
+@pytest.mark.parametrize("hour", [0, 1])
+def test_days_without_hours_are_no_clock(hour: int, tmp_path: Path) -> None:
+    # A time zone is known of both, and hours of one.
+    found = log_statistics(prepare(_visits(hour), tmp_path / "data", time_zone="UTC"))
+    assert (found.repeats > 0.5, found.zoned) == (True, hour > 0)
+
+
 def _chosen(name: str, log: LogStatistics) -> dict[str, Any]:
     settings: dict[str, Any] = {}
     for choice in choices_for(name, "tuned", log):
