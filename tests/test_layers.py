@@ -124,3 +124,18 @@ def test_ground_floor_rooms_use_only_their_libraries(room: str, path: Path) -> N
 
 if __name__ == "__main__":
     ARCHITECTURE.write_text(_with_table(ARCHITECTURE.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+def test_no_module_hides_a_name_that_its_package_gives() -> None:
+    # The first import of pkg.name puts the module in the place of a function of that name. Where the package
+    # imports it itself, the function comes after and stays.
+    seen = 0
+    for path in [path for _, path in _modules() if path.name == "__init__.py"]:
+        early = {name.rpartition(".")[2] for name in _imported(path)}
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
+                seen += 1
+                there = {other.stem for other in path.parent.iterdir() if other.suffix in (".py", "")}
+                hidden = set(ast.literal_eval(node.value)) & there
+                assert not hidden - early, f"{path}: modules are named like what the package gives"
+    assert seen > 20

@@ -142,7 +142,8 @@ class LiveUsers:
             keys = [self._key(user) for user in asked]
             queries = self._queries(keys)
             queries = asked_at(self._encoder, queries, at, self._zone)
-            kept_states = at is None or self._encoder.clock is not None
+            encoder = self._encoder
+            kept_states = at is None or (encoder.clock is not None and not encoder.encodes_request_time)
 
             def encode(queries: Queries, rows: Array) -> UserQueries:
                 return self._encode(queries, rows, keys, kept_states)

@@ -237,7 +237,10 @@ class UserStates:
         return after
 
     def _check_at(self, at: int | None) -> None:
-        if at is not None and self._encoder.clock is None and not self._encoder.bias_reads_clock:
+        encoder = self._encoder
+        # A bias that reads the clock is added beside the state, which has to be the same at every hour.
+        beside = encoder.bias_reads_clock and not encoder.encodes_request_time
+        if at is not None and encoder.clock is None and not beside:
             raise ArgumentError(NO_CLOCK_TO_READ)
 
     def _put(self, user: Hashable, kept: Kept) -> None:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from recsys.config import require
 from recsys.encoders.clock import NO_LOCAL_TIMES, ClockedState, HourHead, InterestClock, UserMemory
-from recsys.encoders.encoder_config import EncoderConfig, make_norm
+from recsys.encoders.configuration import EncoderConfig, make_norm
 from recsys.encoders.encoder_items import EncoderItems
 from recsys.encoders.event_columns import ColumnInputs, ColumnRows, columns_read
 from recsys.encoders.items import HashedItemEmbedding, ItemEmbedding, ShardedItemEmbedding
@@ -144,6 +144,11 @@ class SequenceEncoder(EncoderItems, ABC):
     def reads_request_time(self) -> bool:
         """Whether the moment at which an answer is wanted changes it."""
         return self.needs_local_times
+
+    @property
+    def encodes_request_time(self) -> bool:
+        """Whether the network itself reads that moment, so that another one takes another pass."""
+        return self.hours is not None
 
     @abstractmethod
     def encode(self, batch: SequenceBatch, *, generator: torch.Generator | None = None) -> Tensor:

@@ -184,6 +184,11 @@ class BERT4Rec(SequenceEncoder):
         return self.needs_timestamps or self.needs_local_times
 
     @property
+    def encodes_request_time(self) -> bool:
+        """True with a time bias, too: the mask is a part of what is encoded."""
+        return self.needs_timestamps or super().encodes_request_time
+
+    @property
     def mask_item(self) -> int:
         """Index of the mask token, V."""
         return self.n_items

@@ -260,3 +260,18 @@ def test_what_cannot_be_is_refused(tmp_path: Any) -> None:
     model = Recommender("sasrec", encoder_options=counted, training_options={"epochs": 1}).fit(store)
     assert not model.encoder_.reads_request_time
     assert len(model.recommend(users=[1], k=3, exclude_seen=False)) == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "options"), [("sasrec", {"clock": "hours"}), ("bert4rec", {"clock": "off", "time_bias": 4})]
+)
+def test_kept_states_are_of_no_other_hour_where_the_network_reads_it(
+    name: str, options: dict[str, Any]
+) -> None:
+    options = {**SMALL, "repeat_bias": 3, "repeat_by": "clock", **options}
+    encoder = build_encoder(name, 20, encoder_config(name, options)).eval()
+    events = np.array([1, 2]), np.array([MONDAY, MONDAY + 3600])
+    kept = UserStates(encoder, lambda _: events, time_zone="UTC")
+    assert kept.query(0) is not None
+    with pytest.raises(ArgumentError, match="no clock to read"):
+        kept.query(0, at=ASKED)
