@@ -241,12 +241,13 @@ def _with_features(parent: Parent) -> bool:
 def _refuse_lacking(parent: Parent, store: SequenceStore, name: str) -> None:
     """Refuse a log that lacks what a model reads, which cannot be changed without training anew."""
     run, config = parent.run.path, parent.settings.encoder
-    if not store.has_times and (config.clock != "off" or to_dict(config).get("time_bias")):
+    reads_hours = config.clock != "off" or config.repeat_by == "clock"
+    if not store.has_times and (reads_hours or to_dict(config).get("time_bias")):
         raise DataError(
             f"{name}: the log carries order alone, and {run} reads times; prepare a log with a timestamp "
             "column, or train anew"
         )
-    if not store.has_zones and config.clock != "off":
+    if not store.has_zones and reads_hours:
         raise DataError(
             f"{name}: was prepared without a time zone, and {run} reads local hours; prepare the log with "
             "time_zone=, or train anew"

@@ -80,7 +80,7 @@ class BodyLimits:
             raise _Refused(400, "send Content-Length or Transfer-Encoding, not both")
         if length is not None and (not length.isascii() or not length.isdigit()):
             raise _Refused(400, "Content-Length is not a number")
-        expected = None if length is None else int(length[:20])
+        expected = None if length is None else int(length.lstrip("0")[:20] or 0)
         if expected is not None and expected > most:
             raise _Refused(413, f"the body takes more than {most} bytes")
         if scope["method"] in _NO_BODY and length in (None, "0") and coding is None:

@@ -131,6 +131,28 @@ def test_a_body_that_does_not_come_is_not_waited_for() -> None:
     assert sent[0]["status"] == 408
 
 
+@pytest.mark.parametrize("length", ["4", "0" * 24 + "4"])
+def test_a_body_in_parts_is_read_to_its_length(length: str) -> None:
+    found: list[bytes] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        found.append((await receive())["body"])
+
+    async def run() -> None:
+        parts = iter((b"[1", b",2"))
+
+        async def receive() -> Any:
+            # Past the last part it would wait for ever: here it fails.
+            return {"type": "http.request", "body": next(parts), "more_body": True}
+
+        headers = [(b"content-type", b"application/json"), (b"content-length", length.encode())]
+        scope = {"type": "http", "method": "POST", "path": "/", "query_string": b"", "headers": headers}
+        await BodyLimits(app)({**scope, PLACE: begin(headers)}, receive, None)
+
+    asyncio.run(run())
+    assert found == [b"[1,2"]
+
+
 def test_every_answer_has_its_headers() -> None:
     for method, path in (("GET", "/livez"), ("GET", "/nothing"), ("POST", "/v1/recommend"), ("GET", "/docs")):
         found = ask(method, path)
