@@ -13,6 +13,7 @@ import tempfile
 import tomllib
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any
 
@@ -126,7 +127,8 @@ def tune(
                 "base": base,
                 "searched": {key: dict(v) if isinstance(v, Mapping) else v for key, v in choices.items()},
             }
-            _same_search(folder / RECORD, searched)
+            defaults = {"encoder": _defaults(encoder_settings), "training": _defaults(training)}
+            _same_search(folder / RECORD, searched, defaults)
 
             def train(settings: dict[str, Any]) -> tuple[float, dict[str, Any]]:
                 place = folder / "trials" / _name(settings)
@@ -236,18 +238,25 @@ def _refuse_others(folder: Path) -> None:
         raise RunError(f"{folder}: exists and is not a search; choose an empty folder")
 
 
-def _same_search(path: Path, searched: Mapping[str, Any]) -> None:
+def _same_search(path: Path, searched: Mapping[str, Any], defaults: Mapping[str, Any]) -> None:
+    """Begin a record, or find that it is of the same search; settings that came later had their defaults."""
     if not path.exists():
         write_json(path, {**searched, "trials": []})
         return
     before = read_json(path)
-    wanted = json.loads(json.dumps(searched))
+    wanted, later = (json.loads(json.dumps(own)) for own in (searched, defaults))
+    if isinstance(before.get("base"), dict):
+        before["base"] = {part: {**later.get(part, {}), **own} for part, own in before["base"].items()}
     for key, value in wanted.items():
         if before.get(key) != value:
             raise RunError(
                 f"{path.parent}: holds a search with another {key}; go on with the same one, or choose "
                 "another folder"
             )
+
+
+def _defaults(config: Any) -> dict[str, Any]:
+    return {field.name: field.default for field in fields(config) if field.default is not MISSING}
 
 
 def _write_best(path: Path, kept: Mapping[str, Mapping[str, Any]], done: list[dict[str, Any]]) -> None:

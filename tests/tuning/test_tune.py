@@ -134,6 +134,10 @@ def test_another_search_or_log_is_refused_and_changes_nothing(
     for message, given, changed in others:
         with pytest.raises(RunError, match=f"holds a search (with|on) {message}"):
             tune(given, out, 1, **{"space": space, **FIXED, **changed})
+    # The record of an earlier version lacks settings that came later.
+    record = json.loads(before["tune.json"])
+    del record["base"]["encoder"]["event_columns"], record["base"]["training"]["propensity_power"]
+    (out / "tune.json").write_text(json.dumps(record))
     tune(log, out, 1, space=space, **FIXED)  # the same log, given otherwise
     assert {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()} == before
     (tmp_path / "full").mkdir()
