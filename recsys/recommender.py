@@ -270,7 +270,7 @@ class Recommender:
         encoder = self._fitted()
         check_decoding(vectors, aggregate)
         if unbiased is not None:
-            check_power(unbiased)
+            check_power(unbiased, tie_orders=tie_orders)
         store = self.store_ if data is None else on_catalog(open_store(data), self._names, encoder)
         decoder = None if vectors == "embedding" else self._decoder_of(vectors, aggregate)
         with prefer_backend(self.backend):

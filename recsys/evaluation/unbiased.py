@@ -73,12 +73,20 @@ class UnbiasedFigures:
         return f"{title}\n{table(names, rows, left=('metric',))}"
 
 
-def check_power(power: float) -> float:
-    """Refuse a power that is none.
+_SEVERAL = (
+    "unbiased= weighs one target of each user: leave tie_orders out, and choose a protocol that tests the"
+    " next event"
+)
+
+
+def check_power(power: float, *, tie_orders: int = 0) -> float:
+    """Refuse a power that is none, and orders of ties beside it.
 
     Raises:
-        ArgumentError: it is no number above 0 and at most 4.
+        ArgumentError: it is no number above 0 and at most 4, or there are orders.
     """
+    if tie_orders:
+        raise ArgumentError(_SEVERAL)
     if isinstance(power, bool) or not isinstance(power, int | float) or not 0 < power <= 4:
         raise ArgumentError(f"unbiased={power!r} must be a number above 0 and at most 4, for example 0.5")
     return float(power)
@@ -108,10 +116,7 @@ def unbiased_figures(
     """
     power = check_power(power)
     if result.rows != result.users or not result.ranks:
-        raise ArgumentError(
-            "unbiased= weighs one target of each user: leave tie_orders out, and choose a protocol that tests"
-            " the next event"
-        )
+        raise ArgumentError(_SEVERAL)
     rules = get_protocol(protocol)
     targets = select_targets(
         store,
