@@ -55,14 +55,17 @@ def at_midnight(seconds: NDArray[np.int64]) -> int:
     return int(np.count_nonzero(seconds % DAY_S == 0))
 
 
-def require_local_times(store: "SequenceStore") -> None:
+def require_local_times(store: "SequenceStore", remedy: str = "train without clock=True") -> None:
     """Refuse a log whose events have no local hour that could be read.
+
+    Args:
+        store: of the log.
+        remedy: what helps beside another log.
 
     Raises:
         ConfigError: the log carries order alone, gives days without hours, or was prepared without a time
             zone; one line with the reason and the remedy.
     """
-    remedy = "train without clock=True"
     if not store.has_times:
         raise ConfigError(
             f"{store.path}: the log carries order alone, and a clock reads hours: {remedy}, or prepare a log "

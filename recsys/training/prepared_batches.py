@@ -43,7 +43,10 @@ def check_data(encoder: SequenceEncoder, store: SequenceStore) -> None:
             "encoder.time_bias = 0, or prepare a log with a timestamp column"
         )
     if encoder.needs_local_times:
-        require_local_times(store)
+        remedies = ["train without clock=True"] if encoder.config.clock != "off" else []
+        if encoder.bias_reads_clock:
+            remedies.append("set encoder.repeat_by = 'count'")
+        require_local_times(store, " and ".join(remedies) or "choose another encoder")
     least = 2 if encoder.causal else 1
     if store.most_trained < least:
         raise DataError(f"{store.path}: no user has {COUNTS[least]}; nothing can be learned")
