@@ -133,9 +133,9 @@ def convert(value: object, annotation: Any, field: str) -> object:
             raise ConfigError(f"{field} = {value!r} is not one of {', '.join(map(str, arguments))}")
         return value
     if origin is tuple:
-        parts = value.strip("[]()").split(",") if isinstance(value, str) else value
         if arguments[-1] is Ellipsis:
-            return _names(parts, arguments[0], field)
+            return _names(value, arguments[0], field)
+        parts = value.strip("[]()").split(",") if isinstance(value, str) else value
         if not isinstance(parts, Sequence) or len(parts) != len(arguments):
             raise ConfigError(f"{field} = {value!r}: {len(arguments)} numbers are needed")
         return tuple(convert(p, a, field) for p, a in zip(parts, arguments, strict=True))
@@ -161,8 +161,13 @@ def convert(value: object, annotation: Any, field: str) -> object:
     raise ConfigError(f"{field} = {value!r} is not {'an' if kind[0] in 'aeiou' else 'a'} {kind}")
 
 
-def _names(parts: Any, annotation: Any, field: str) -> tuple[object, ...]:
+def _names(value: Any, annotation: Any, field: str) -> tuple[object, ...]:
     """A tuple of any length; nothing between commas is left out."""
+    parts = value
+    if isinstance(value, str):
+        text = value.strip()
+        # A name may end with a bracket of its own.
+        parts = (text[1:-1] if text[:1] + text[-1:] in ("[]", "()") else text).split(",")
     if not isinstance(parts, Sequence):
         raise ConfigError(f"{field} = {parts!r} is no list: write names with commas between")
     stripped = [part.strip().strip("\"'") if isinstance(part, str) else part for part in parts]

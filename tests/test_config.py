@@ -5,7 +5,7 @@ from typing import Literal
 
 import pytest
 
-from recsys.config import RECBOLE_ALIASES, apply_settings, build, read_toml, to_dict
+from recsys.config import RECBOLE_ALIASES, apply_settings, build, convert, read_toml, to_dict
 from recsys.encoders.bert4rec import BERT4RecConfig
 from recsys.encoders.mamba import MambaConfig
 from recsys.encoders.sasrec import SASRecConfig
@@ -161,3 +161,16 @@ def test_settings_are_applied_over_the_file() -> None:
 def test_a_setting_that_cannot_be_placed_is_refused(text: str) -> None:
     with pytest.raises(ConfigError, match="--set"):
         apply_settings({"encoder": {}, "training": {}}, [text])
+
+
+@pytest.mark.parametrize(
+    ("given", "names"),
+    [
+        ("action, price (EUR)", ("action", "price (EUR)")),
+        ("[action,'page']", ("action", "page")),
+        ("", ()),
+        (["price (EUR)"], ("price (EUR)",)),
+    ],
+)
+def test_names_are_read_from_lists_and_lines(given: object, names: tuple[str, ...]) -> None:
+    assert convert(given, tuple[str, ...], "x.names") == names
