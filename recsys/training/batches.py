@@ -16,11 +16,17 @@ from recsys.jagged import SequenceBatch, flat_ranges
 Array = npt.NDArray[np.int64]
 
 
-def target_counts(store: SequenceStore) -> Array:
-    """(V,) int64 training events of each item that count as targets: as often as batches have it as one."""
+def target_counts(store: SequenceStore, *, lead: int = 0) -> Array:
+    """(V,) int64 training events of each item that count as targets: as often as batches have it as one.
+
+    Args:
+        store: prepared data.
+        lead: events of each user that are left out, its first ones; of a log that weighs its events alone.
+    """
     if store.event_weights is None and store.event_targets is None:
         return store.item_counts()
-    rows = flat_ranges(np.asarray(store.offsets[:-1], dtype=np.int64), np.asarray(store.valid_start))
+    last = np.asarray(store.valid_start, dtype=np.int64)
+    rows = flat_ranges(np.minimum(np.asarray(store.offsets[:-1], dtype=np.int64) + lead, last), last)
     weights = _weights(store, rows)
     assert weights is not None
     counted: Array = np.bincount(store.items[rows[weights > 0]], minlength=store.n_items)

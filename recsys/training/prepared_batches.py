@@ -6,6 +6,7 @@ from recsys.datasets.prepared.store import SequenceStore
 from recsys.datasets.times.local_times import require_local_times
 from recsys.encoders.base import SequenceEncoder
 from recsys.errors import ConfigError, DataError
+from recsys.training.batches import target_counts
 from recsys.training.losses import Negatives
 from recsys.training.objectives import Task
 
@@ -35,7 +36,7 @@ def check_data(encoder: SequenceEncoder, store: SequenceStore) -> None:
     Raises:
         ConfigError: the encoder reads the time of every event and the log carries order alone, or it has a
             clock and the log has no local hours.
-        DataError: no user has two training events.
+        DataError: no user has two training events, or none that counts can be predicted.
     """
     if encoder.needs_timestamps and not store.has_times:
         raise ConfigError(
@@ -50,3 +51,9 @@ def check_data(encoder: SequenceEncoder, store: SequenceStore) -> None:
     least = 2 if encoder.causal else 1
     if store.most_trained < least:
         raise DataError(f"{store.path}: no user has {COUNTS[least]}; nothing can be learned")
+    weighted = store.event_weights is not None or store.event_targets is not None
+    if weighted and not target_counts(store, lead=least - 1).any():
+        raise DataError(
+            f"{store.path}: no training event that counts can be predicted; prepare the log with another "
+            "weight_column= or target_where="
+        )

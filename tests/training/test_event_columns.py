@@ -14,7 +14,7 @@ from recsys import Recommender, SequenceStore, prepare
 from recsys.datasets.synthetic.columns import action_log, noisy_log
 from recsys.encoders.base import SequenceEncoder
 from recsys.encoders.registry import build_encoder, encoder_config
-from recsys.errors import ConfigError
+from recsys.errors import ConfigError, DataError
 from recsys.evaluation.encoder_functions import hidden_function
 from recsys.evaluation.targets import select_targets
 from recsys.jagged import flat_ranges
@@ -389,3 +389,18 @@ def test_in_batch_negatives_are_expected_as_often_as_their_items_are_targets(act
     assert drawn.log_q is not None
     share = counts[drawn.ids.numpy()] / counts.sum()
     np.testing.assert_allclose(drawn.log_q.numpy(), np.log(4 * share), rtol=1e-5)
+
+
+def test_a_log_whose_targets_are_first_events_is_refused(tmp_path: Path) -> None:
+    rows = [
+        (user, item, 10**9 + place, int(place in (0, 3, 4)))
+        for user in range(3)
+        for place, item in enumerate([0, 1, 2, user, 1])
+    ]
+    names = ["user_id", "item_id", "timestamp", "bought"]
+    store = prepare(
+        pl.DataFrame(rows, schema=names, orient="row"), tmp_path / "data", target_where="bought=1"
+    )
+    with pytest.raises(DataError, match="no training event that counts can be predicted"):
+        Trainer(_encoder(store, "sasrec"), store, TrainingConfig())
+    Trainer(_encoder(store, "bert4rec"), store, TrainingConfig())
