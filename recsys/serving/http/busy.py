@@ -7,8 +7,8 @@ from recsys.serving.http.facts import facts_in
 from recsys.serving.http.problems import problem_of, respond
 from recsys.serving.http.service import Service
 
-MOST_COMING = 64
-"""Requests whose bodies are still to come that are counted as if they waited, at most.
+COMING = 4
+"""One of so many places of the queue is counted as taken by requests whose bodies are still to come, at most.
 
 Those that hold a body back must not keep the others out.
 """
@@ -31,14 +31,14 @@ class BusyCheck:
 
     def __init__(self, app: Any, service: Service) -> None:
         self.app, self.service = app, service
-        self._coming = 0
+        self._coming, self._most_coming = 0, service.settings.queue // COMING
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Answer 503, or let the app answer."""
         if scope["type"] != "http" or scope["method"] != "POST" or not _asks(scope["path"]):
             await self.app(scope, receive, send)
             return
-        why = self.service.engine.ready(min(self._coming, MOST_COMING))
+        why = self.service.engine.ready(min(self._coming, self._most_coming))
         if why is None:
             why = await self._let_in(scope, receive, send)
         if why is not None:

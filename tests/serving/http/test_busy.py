@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from recsys.serving.http.busy import MOST_COMING, BusyCheck
+from recsys.serving.http.busy import BusyCheck
 from recsys.serving.http.facts import PLACE, begin
 from recsys.serving.http.limits import BodyLimits
 from tests.serving.doubles import MemoryEngine, memory_service
@@ -29,9 +29,9 @@ class Crowd(MemoryEngine):
 class Asking:
     """Requests to an app that takes a place for each body that it is shown."""
 
-    def __init__(self, room: int = ROOM) -> None:
+    def __init__(self, room: int = ROOM, queue: int = 256) -> None:
         self.engine = Crowd(room)
-        service = memory_service()
+        service = memory_service(queue=queue)
         service.engine = self.engine
         self.read: list[bytes] = []
         self.check = BusyCheck(BodyLimits(self._app), service)
@@ -119,12 +119,13 @@ def test_a_queue_that_filled_meanwhile_refuses_before_the_body_is_parsed() -> No
     assert json.loads(answer)["status"] == 503
 
 
-def test_bodies_that_are_held_back_do_not_fill_the_service() -> None:
-    asking = Asking(room=MOST_COMING + 2)
+@pytest.mark.parametrize("queue", [4, 64, 256])
+def test_bodies_that_are_held_back_do_not_fill_the_service(queue: int) -> None:
+    asking = Asking(room=queue // 2, queue=queue)
 
     async def run() -> int:
         never = asyncio.get_running_loop().create_future()
-        held = [asyncio.create_task(asking.ask(never, length=2)) for _ in range(3 * MOST_COMING)]
+        held = [asyncio.create_task(asking.ask(never, length=2)) for _ in range(3 * queue)]
         await asyncio.sleep(0)
         status, *_ = await asking.ask(b"{}", length=2)
         for task in held:
