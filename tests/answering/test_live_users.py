@@ -72,6 +72,13 @@ def test_live_users_get_what_recommend_gives(name: str, clock: str, data: Path) 
                 close(live.recommend(users[:2], at=at, k=8, exclude_seen=seen), named)
 
 
+def test_a_mask_whose_time_is_read_is_encoded_for_its_hour(data: Path) -> None:
+    model = random_model("bert4rec", data, clock="pool", time_bias=4)
+    users = model._names.users.decode(np.arange(6)).to_list()
+    for at in (None, "2012-03-01T08:00", "2031-03-01T20:00"):
+        close(model.live_users().recommend(users, at=at, k=8), model.recommend(users, at=at, k=8))
+
+
 def _history(model: Recommender, user: Any) -> tuple[list[Any], list[int]]:
     store = model.store_
     row = int(model._names.users.encode([user])[0])
