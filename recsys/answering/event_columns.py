@@ -107,9 +107,16 @@ def _places(what: str, given: Any, columns: Sequence[EventColumn], read: Sequenc
 
 def _coded(what: str, column: EventColumn, values: Sequence[Any]) -> Array:
     codes = column.codes(values).astype(np.int64)
-    unknown = [v for v, code in zip(values, codes, strict=True) if code == MISSING and v not in (None, "")]
+    unknown = [v for v, code in zip(values, codes, strict=True) if code == MISSING and not _is_missing(v)]
     if unknown:
         warn_caller(
             f"{what}: {column.name} {short(unknown[0])} is nothing that training knew: taken as missing"
         )
     return codes
+
+
+def _is_missing(value: Any) -> bool:
+    """Whether a caller says that nothing is known: None, no text, or NaN as frames have it."""
+    if isinstance(value, float | np.floating):
+        return bool(np.isnan(value))
+    return value is None or (isinstance(value, str) and not value.strip())

@@ -62,6 +62,7 @@ def test_a_context_is_one_for_all_or_one_each(model: Recommender) -> None:
     assert np.array_equal(each, np.stack([home[0], search[1], silent[2]]))
     assert np.array_equal(_scores(model, users, context={"page": pl.Series(["home", "search", None])}), each)
     assert np.array_equal(_scores(model, users, context={"page": np.array("home")}), home)
+    assert np.array_equal(_scores(model, users, context={"page": ["home", "search", float("nan")]}), each)
     with pytest.warns(UserWarning, match="context: page 'cart' is nothing that training knew"):
         assert np.array_equal(_scores(model, users, context={"page": "cart"}), silent)
 
