@@ -184,7 +184,7 @@ def _word(value: Any) -> str:
 def _number(value: Any) -> float:
     try:
         number = float("nan" if value is None else value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return math.nan
     return number
 

@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from recsys.datasets.prepared.event_columns import EventColumn
 from recsys.datasets.prepared.store import SequenceStore
 from recsys.datasets.preparing.event_values import OWN_RANGES, QUANTILES
 from recsys.datasets.preparing.prepare import prepare
@@ -264,3 +265,8 @@ def test_lists_are_neither_text_nor_numbers(options: dict[str, Any], tmp_path: P
     with pytest.raises(DataError, match=r"column 'w' holds List\(Int64\), neither text nor numbers"):
         prepare(log_of(w=[[1]] * 10), tmp_path / "out", **options)
     assert not (tmp_path / "out").exists()
+
+
+def test_what_is_no_number_that_can_be_is_missing() -> None:
+    column = EventColumn(name="price", edges=(1.0, 2.0))
+    assert column.codes([0, "1", 5, 10**400, "x", None, float("nan")]).tolist() == [1, 2, 3, 0, 0, 0, 0]
