@@ -437,6 +437,7 @@ def test_other_features_are_read_by_kept_states_too(model: Recommender) -> None:
 
 def test_an_added_item_may_come_into_the_catalog_of_a_later_run(data: Path, tmp_path: Path) -> None:
     options: dict[str, Any] = {"d_model": 16, "n_layers": 1, "max_length": 16, "item_parts": "id+features"}
+    options |= {"clock": "off", "repeat_by": "last"}  # whatever the preset chooses for the log
     training = {"epochs": 1, "batch_events": 512}
     first = Recommender(encoder_options=options, training_options=training).fit(data, out=tmp_path / "run")
     first.save_index(tmp_path / "run" / "index")
