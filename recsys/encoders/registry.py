@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from recsys.config import build, nearest
+from recsys.config import build, nearest, to_dict
 from recsys.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -257,8 +257,9 @@ def encoder_module(encoder: "SequenceEncoder") -> str | None:
 
 def differing_from_preset(name: str, which: str, values: Mapping[str, object]) -> dict[str, object]:
     """Those of some field values that the preset, over the class's defaults, has otherwise."""
-    base = encoder_config(name, preset(name, which).get("encoder", {}))
-    return {key: value for key, value in values.items() if getattr(base, key, None) != value}
+    base = to_dict(encoder_config(name, preset(name, which).get("encoder", {})))
+    plain = {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
+    return {key: values[key] for key, value in plain.items() if base.get(key) != value}
 
 
 def changed_fields(config: "EncoderConfig") -> dict[str, object]:

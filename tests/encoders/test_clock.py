@@ -342,6 +342,8 @@ def test_the_clock_finds_habits_and_nothing_else_does(name: str, habits: tuple[f
                 "d_ff": 64,
                 "dropout": 0.1,
                 "max_length": 40,
+                "repeat_by": "last",
+                **({} if clock else {"clock": "off"}),
                 **own,
             },
             training_options={

@@ -45,7 +45,7 @@ def _log(users: int = 30, days: int = 10) -> pl.DataFrame:
 @pytest.fixture(scope="module", params=ENCODERS)
 def trained(request: Any, tmp_path_factory: pytest.TempPathFactory) -> Recommender:
     store = recsys.prepare(_log(), tmp_path_factory.mktemp("log") / "data", time_zone="UTC")
-    options = {**SMALL, "repeat_bias": 3, "repeat_by": "clock"}
+    options = {**SMALL, "repeat_bias": 3, "repeat_by": "clock", "clock": "off"}
     training = {"epochs": 8, "batch_events": 128, "learning_rate": 0.01, "evaluate_every": 8}
     model = Recommender(request.param, encoder_options=options, training_options=training, index="exact")
     return model.fit(store)

@@ -41,9 +41,8 @@ def _log(repeats: bool, users: int = 60) -> pl.DataFrame:
 
 @pytest.fixture(scope="module", params=[True, False], ids=["repeats", "no repeats"])
 def trained(request: Any) -> tuple[bool, Recommender]:
-    model = Recommender(
-        "sasrec", encoder_options={**SMALL, "repeat_bias": 3}, training_options=QUICK, index="exact"
-    )
+    options = {**SMALL, "repeat_bias": 3, "repeat_by": "last"}
+    model = Recommender("sasrec", encoder_options=options, training_options=QUICK, index="exact")
     return request.param, model.fit(_log(request.param))
 
 

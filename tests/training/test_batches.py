@@ -14,7 +14,14 @@ def _store(lengths: list[int], held_out: int = 2) -> Any:
     train = np.maximum(offsets[1:] - held_out, offsets[:-1])
     n = int(offsets[-1])
     return SimpleNamespace(
-        items=np.arange(n, dtype=np.int32), timestamps=None, offsets=offsets, valid_start=train
+        items=np.arange(n, dtype=np.int32),
+        timestamps=None,
+        offsets=offsets,
+        valid_start=train,
+        event_codes=None,
+        request_codes=None,
+        event_weights=None,
+        event_targets=None,
     )
 
 

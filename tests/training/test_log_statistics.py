@@ -9,6 +9,7 @@ import pytest
 
 from recsys.config import to_dict
 from recsys.datasets.preparing.prepare import prepare
+from recsys.encoders import registry
 from recsys.encoders.registry import choices_for, encoder_config, preset, register_encoder, registration
 from recsys.encoders.suited import Choice, LogStatistics
 from recsys.recommender import Recommender
@@ -144,8 +145,9 @@ def test_a_choice_is_said_and_kept_and_what_was_said_otherwise_wins(said: bool, 
     assert to_dict(again.encoder_.config)["max_length"] == (7 if said else 50)
 
 
-def test_an_encoder_of_ones_own_chooses_too() -> None:
+def test_an_encoder_of_ones_own_chooses_too(monkeypatch: pytest.MonkeyPatch) -> None:
     sasrec = registration("sasrec")
+    monkeypatch.setattr(registry, "_REGISTRY", dict(registry._REGISTRY))
 
     class Own(sasrec.encoder):  # type: ignore[misc, name-defined]
         pass
