@@ -3,8 +3,6 @@
 Scores lie keys x rows, so that sums over a row's window run lane by lane. Legend: as in `cpu_pairs`.
 """
 
-import math
-
 import numpy as np
 
 from recsys.kernels.repeats.cpu_pairs import (
@@ -16,6 +14,7 @@ from recsys.kernels.repeats.cpu_pairs import (
     find_runs,
     lay_rows,
     of_bucket,
+    write_corrections,
 )
 from recsys.kernels.repeats.cpu_select import any_equal, select_equal, select_within
 from recsys.kernels.shared.vector import (
@@ -99,10 +98,4 @@ def forward_worker(
                 store(gain, at, more)
                 store(every, at, all_)
                 store(mine, at, one)
-            for lane in range(count):
-                much = gain[lane]
-                gained[row0 + lane] = much
-                # A NaN is not below: it stays.
-                left = batch.least if much < batch.least else much
-                loss = np.float32(math.log1p(left)) - batch.own * mine[lane]
-                correction[row0 + lane] = loss - batch.even * every[lane]
+            write_corrections(batch, row0, count, gain, every, mine, gained, correction)

@@ -1,7 +1,6 @@
 """The correction of the softmax where every occurrence has a weight, on the CPU: float32, by sequences.
 
-As in `cpu`, the backward pass computes the scores again, and a sequence belongs to one thread. Exponentials
-are taken once a call, so that a pair's weight is a product of entries of short tables.
+Exponentials are taken once a call, so that a pair's weight is a product of entries of short tables.
 """
 
 from typing import Any
@@ -10,19 +9,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from recsys.kernels.repeats.cpu import bucket_table, task_order
 from recsys.kernels.repeats.cpu_occurrence_backward import backward_worker
 from recsys.kernels.repeats.cpu_occurrence_forward import forward_worker
 from recsys.kernels.repeats.cpu_occurrence_pairs import AGE_BLOCK, OccurrenceBatch
+from recsys.kernels.repeats.cpu_operators import CpuCorrection, bucket_table, task_order
 from recsys.kernels.repeats.layout import RepeatLayout
 from recsys.kernels.repeats.occurrences import AGES, CLOCK, DAY_QUARTERS, HOURS, clock_buckets
 from recsys.kernels.repeats.reference import LEAST_LEFT
 from recsys.kernels.shared.arrays import flat
-from recsys.kernels.shared.operators import cpu_operator
-from recsys.kernels.shared.threads import launch, threads_for
-from recsys.kernels.shared.vector import LANES
 
-__all__ = ["layout_tensors", "occurrence_correction"]
+__all__ = ["correction", "layout_tensors", "occurrence_correction"]
 
 _NO_TIMES = torch.zeros(0, dtype=torch.int32)
 
@@ -37,121 +33,10 @@ def layout_tensors(layout: RepeatLayout) -> list[Tensor]:
 
 
 def occurrence_correction(
-    hidden: Tensor,
-    keys: Tensor,
-    log_totals: Tensor,
-    weights: Tensor,
-    layout: RepeatLayout,
-    *,
-    sees_later: bool,
-    n_items: int,
-    label_smoothing: float,
-    temperature: float,
+    hidden: Tensor, keys: Tensor, log_totals: Tensor, weights: Tensor, layout: RepeatLayout, **options: Any
 ) -> Tensor:
     """Compute the correction of each row, float32; arguments as in the reference."""
-    pad = -hidden.shape[1] % LANES
-    if pad:
-        hidden, keys = (torch.nn.functional.pad(x, (0, pad)) for x in (hidden, keys))
-    correction: Tensor = forward(
-        hidden,
-        keys,
-        log_totals,
-        weights,
-        layout_tensors(layout),
-        sees_later,
-        1.0 / temperature,
-        1.0 - label_smoothing,
-        label_smoothing / n_items,
-    )[0]
-    return correction
-
-
-@cpu_operator("recsys::occurrence_correction_cpu")
-def forward(
-    hidden: Tensor,
-    keys: Tensor,
-    log_totals: Tensor,
-    weights: Tensor,
-    layout: list[Tensor],
-    sees_later: bool,
-    rate: float,
-    own: float,
-    even: float,
-) -> tuple[Tensor, Tensor]:
-    """Return the correction (M,) and what each row's sum gains (M,).
-
-    float32, d a multiple of LANES; `layout`: see `layout_tensors`; `rate` is the temperature's inverse; the
-    target's own bias weighs `own` in the loss and every one of the window `even`.
-    """
-    correction, gained = torch.empty(log_totals.shape), torch.empty(log_totals.shape)
-    batch, steps = _batch(hidden, keys, log_totals, weights, layout, sees_later, rate, own, even)
-    launch(forward_worker, threads_for(len(batch.order), steps), batch, flat(gained), flat(correction))
-    return correction, gained
-
-
-@forward.register_fake
-def _(hidden: Tensor, keys: Tensor, log_totals: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
-    return torch.empty_like(log_totals), torch.empty_like(log_totals)
-
-
-@cpu_operator("recsys::occurrence_correction_cpu_backward")
-def backward(
-    grad: Tensor,
-    gained: Tensor,
-    hidden: Tensor,
-    keys: Tensor,
-    log_totals: Tensor,
-    weights: Tensor,
-    layout: list[Tensor],
-    sees_later: bool,
-    rate: float,
-    own: float,
-    even: float,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return the gradients of hidden, keys, log_totals and weights."""
-    d_hidden, d_keys, d_totals = (torch.empty(x.shape) for x in (hidden, keys, log_totals))
-    batch, steps = _batch(hidden, keys, log_totals, weights, layout, sees_later, rate, own, even)
-    d_weights = np.zeros((len(batch.event_bounds) - 1, len(weights)), dtype=np.float32)
-    launch(
-        backward_worker,
-        threads_for(len(batch.order), 3 * steps),
-        batch,
-        flat(gained),
-        flat(grad),
-        flat(d_hidden),
-        flat(d_keys),
-        flat(d_totals),
-        d_weights.reshape(-1),
-    )
-    # By numpy, on this thread: an order of sums that the shape sets.
-    return d_hidden, d_keys, d_totals, torch.from_numpy(d_weights.sum(0, dtype=np.float64).astype(np.float32))
-
-
-@backward.register_fake
-def _(
-    grad: Tensor, gained: Tensor, hidden: Tensor, keys: Tensor, log_totals: Tensor, weights: Tensor, *_: Any
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    hidden_, keys_, totals, weights_ = (torch.empty_like(x) for x in (hidden, keys, log_totals, weights))
-    return hidden_, keys_, totals, weights_
-
-
-def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    *tensors, layout = inputs[:5]
-    ctx.save_for_backward(output[1], *tensors, *layout)
-    ctx.options = inputs[5:]
-    ctx.mark_non_differentiable(output[1])
-    ctx.set_materialize_grads(False)
-
-
-def _differentiate(ctx: Any, grad: Tensor | None, *_: Any) -> tuple[Any, ...]:
-    gained, hidden, keys, log_totals, weights, *layout = ctx.saved_tensors
-    none = [None] * len(layout), None, None, None, None
-    if grad is None:
-        return None, None, None, None, *none
-    return *backward(grad, gained, hidden, keys, log_totals, weights, layout, *ctx.options), *none
-
-
-forward.register_autograd(_differentiate, setup_context=_save)
+    return correction(hidden, keys, log_totals, weights, layout_tensors(layout), **options)
 
 
 def _batch(
@@ -223,3 +108,5 @@ _OLD_AGE_OF = clock_buckets(
     torch.zeros(1, dtype=torch.int32),
 )[1].numpy().astype(np.int64)  # fmt: skip
 """The same of blocks of AGE_BLOCK, within which the bucket is one; the last one for all beyond."""
+
+correction = CpuCorrection("occurrence_correction_cpu", _batch, forward_worker, backward_worker)

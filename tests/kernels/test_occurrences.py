@@ -275,7 +275,9 @@ def test_the_operator_keeps_torchs_rules() -> None:
     case = Case((5, 0, 20), width=16)
     tensors = cpu_occurrences.layout_tensors(case.layout)
     leaves = case.leaves(1.0, torch.float32)
-    torch.library.opcheck(cpu_occurrences.forward.operator, (*leaves, tensors, False, 1.0, 0.9, 0.01))
+    torch.library.opcheck(
+        cpu_occurrences.correction.forward.operator, (*leaves, tensors, False, 1.0, 0.9, 0.01)
+    )
 
 
 def test_arguments_that_do_not_fit_are_refused() -> None:

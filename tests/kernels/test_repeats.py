@@ -342,7 +342,7 @@ def test_the_operator_keeps_torchs_rules() -> None:
     layout = case.layout
     leaves = _leaves(case, 1.0, torch.float32)
     tensors = [getattr(layout, name) for name in cpu.LAYOUT]
-    torch.library.opcheck(cpu.forward.operator, (*leaves, tensors, False, 1.0, 0.9, 0.01))
+    torch.library.opcheck(cpu.correction.forward.operator, (*leaves, tensors, False, 1.0, 0.9, 0.01))
 
 
 def test_a_layout_worked_by_hand() -> None:
