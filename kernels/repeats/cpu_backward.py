@@ -6,14 +6,13 @@ Legend: as in `cpu_pairs`.
 import numpy as np
 
 from recsys.kernels.repeats.cpu_pairs import (
+    ANY,
     Batch,
-    add_by_bucket,
     bucket_range,
     choose_keys,
     distance,
     extent,
     find_runs,
-    lay_gradients,
     lay_rows,
     of_bucket,
 )
@@ -40,6 +39,7 @@ from recsys.kernels.shared.vector.activation import LOG2_E, decay
 __all__ = ["backward_worker"]
 
 _ZERO = np.float32(0.0)
+_ONE = np.float32(1.0)
 
 
 @compiled
@@ -91,7 +91,14 @@ def backward_worker(
             nearest, furthest = extent(at_place, 0, count)
             n = choose_keys(batch, start, length, nearest, furthest, low, high, chosen, near)
             product(weights, 0, lanes, near, 0, width, 1, columns, 0, lanes, n, lanes, width, False)
-            lay_gradients(batch, row0, count, lanes, gained, grad, total, d_gained, upstream, d_totals)
+            for lane in range(lanes):
+                total[lane] = d_gained[lane] = upstream[lane] = _ZERO
+            for lane in range(count):
+                row = row0 + lane
+                total[lane], upstream[lane] = batch.totals[row], grad[row]
+                if not gained[row] < batch.least:
+                    d_gained[lane] = grad[row] / (_ONE + gained[row])
+                d_totals[row] = -d_gained[lane] * gained[row]
             for at in range(0, lanes, LANES):
                 nearest, furthest = extent(at_place, at, min(at + LANES, count))
                 place, sum_ = load(at_place, at), load(total, at)
@@ -110,7 +117,14 @@ def backward_worker(
                         share = select_equal(target_ids, at, item, hit, miss)
                         pull = subtract(pull, multiply(share, above))
                     pull = select_within(place, low[key], high[key], pull, none)
-                    add_by_bucket(sums, first, last, far, pull)
+                    if first == last:
+                        store(sums, first * LANES, add(load(sums, first * LANES), pull))
+                    else:
+                        for bucket in range(first, last + 1):
+                            inner = _ZERO if bucket == first else np.float32(1 << bucket)
+                            outer = ANY if bucket == last else np.float32((2 << bucket) - 1)
+                            mine = select_within(far, inner, outer, pull, none)
+                            store(sums, bucket * LANES, add(load(sums, bucket * LANES), mine))
                     pair = select_within(place, low[key], high[key], multiply(pair, speed), none)
                     store(weights, c * lanes + at, pair)
             product(

@@ -3,6 +3,8 @@
 Scores lie keys x rows, so that sums over a row's window run lane by lane. Legend: as in `cpu_pairs`.
 """
 
+import math
+
 import numpy as np
 
 from recsys.kernels.repeats.cpu_pairs import (
@@ -14,7 +16,6 @@ from recsys.kernels.repeats.cpu_pairs import (
     find_runs,
     lay_rows,
     of_bucket,
-    write_corrections,
 )
 from recsys.kernels.repeats.cpu_select import any_equal, select_equal, select_within
 from recsys.kernels.shared.vector import (
@@ -98,4 +99,10 @@ def forward_worker(
                 store(gain, at, more)
                 store(every, at, all_)
                 store(mine, at, one)
-            write_corrections(batch, row0, count, gain, every, mine, gained, correction)
+            for lane in range(count):
+                much = gain[lane]
+                gained[row0 + lane] = much
+                # A NaN is not below: it stays.
+                left = batch.least if much < batch.least else much
+                loss = np.float32(math.log1p(left)) - batch.own * mine[lane]
+                correction[row0 + lane] = loss - batch.even * every[lane]

@@ -21,15 +21,7 @@ from recsys.kernels.repeats.cpu_occurrence_pairs import (
     meet,
     new_tile,
 )
-from recsys.kernels.repeats.cpu_pairs import (
-    ANY,
-    add_by_bucket,
-    bucket_range,
-    distance,
-    extent,
-    lay_gradients,
-    lay_rows,
-)
+from recsys.kernels.repeats.cpu_pairs import ANY, bucket_range, distance, extent, lay_rows
 from recsys.kernels.repeats.cpu_select import any_equal, select_equal, select_within
 from recsys.kernels.repeats.occurrences import AGES, DAY_QUARTERS, DAYS, HOURS
 from recsys.kernels.shared.vector import (
@@ -50,7 +42,7 @@ from recsys.kernels.shared.vector import (
     subtract,
     sum_lanes,
 )
-from recsys.kernels.shared.vector.activation import LOG2_E, decay, logarithm
+from recsys.kernels.shared.vector.activation import LOG2_E, decay, inlined, logarithm
 
 __all__ = ["backward_worker"]
 
@@ -108,7 +100,14 @@ def backward_worker(
                 lay_clock(batch, tile, start, row0, count, lanes)
             add_weights(batch, tile, start, limit, count, lanes, slots, n, sums, weights, True)
             product(scores, 0, lanes, near, 0, width, 1, columns, 0, lanes, n, lanes, width, False)
-            lay_gradients(batch, row0, count, lanes, gained, grad, total, d_gained, upstream, d_totals)
+            for lane in range(lanes):
+                total[lane] = d_gained[lane] = upstream[lane] = _ZERO
+            for lane in range(count):
+                row = row0 + lane
+                total[lane], upstream[lane] = batch.totals[row], grad[row]
+                if not gained[row] < batch.least:
+                    d_gained[lane] = grad[row] / (_ONE + gained[row])
+                d_totals[row] = -d_gained[lane] * gained[row]
             for at in range(0, lanes, LANES):
                 sum_, d_gain, above = load(total, at), load(d_gained, at), load(upstream, at)
                 for c in range(n):
@@ -213,11 +212,11 @@ def _add_to_tables(
                 continue
             pull = multiply(load(d_sums, slot * lanes + at), load(weights, key * lanes + at))
             first, last = bucket_range(batch.bucket_of, key, nearest, furthest)
-            add_by_bucket(tables.distance, first, last, distance(place, key), pull)
+            _add_by_bucket(tables.distance, first, last, distance(place, key), pull)
             if batch.clocked:
                 then: Number = np.int64(batch.event_quarters[start + key]) - base
                 first, last = age_range(batch, then, soonest, latest)
-                add_by_bucket(tables.age, first, last, distance(now, then), pull)
+                _add_by_bucket(tables.age, first, last, distance(now, then), pull)
                 hour, day = event_clock(batch, start + key)
                 to = hour * lanes + at
                 store(tables.by_time_of_day, to, add(load(tables.by_time_of_day, to), pull))
@@ -232,6 +231,19 @@ def _add_to_tables(
                 tables.hour[bucket] += tables.by_time_of_day[hour * lanes + lane]
         for day in range(WEEK):
             tables.day[day_bucket(tile.weekday[lane], day)] += tables.by_weekday[day * lanes + lane]
+
+
+@inlined
+def _add_by_bucket(sums: Any, first: Any, last: Any, far: Any, pull: Any) -> None:
+    """Add to the sums of buckets `first` to `last`, in which each lane's distance is known to lie."""
+    if first == last:
+        store(sums, first * LANES, add(load(sums, first * LANES), pull))
+    else:
+        for bucket in range(first, last + 1):
+            inner = _ZERO if bucket == first else np.float32(1 << bucket)
+            outer = ANY if bucket == last else np.float32((2 << bucket) - 1)
+            mine = select_within(far, inner, outer, pull, splat(_ZERO))
+            store(sums, bucket * LANES, add(load(sums, bucket * LANES), mine))
 
 
 @compiled

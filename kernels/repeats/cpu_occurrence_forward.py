@@ -1,5 +1,7 @@
 """The compiled forward pass where every occurrence has a weight. Legend: as in `cpu_occurrence_pairs`."""
 
+import math
+
 import numpy as np
 
 from recsys.kernels.repeats.cpu_occurrence_pairs import (
@@ -11,7 +13,7 @@ from recsys.kernels.repeats.cpu_occurrence_pairs import (
     meet,
     new_tile,
 )
-from recsys.kernels.repeats.cpu_pairs import ANY, lay_rows, write_corrections
+from recsys.kernels.repeats.cpu_pairs import ANY, lay_rows
 from recsys.kernels.repeats.cpu_select import any_equal, select_equal, select_within
 from recsys.kernels.shared.vector import (
     LANES,
@@ -93,4 +95,10 @@ def forward_worker(
                 store(gain, at, more)
                 store(every, at, all_)
                 store(mine, at, one)
-            write_corrections(batch, row0, count, gain, every, mine, gained, correction)
+            for lane in range(count):
+                much = gain[lane]
+                gained[row0 + lane] = much
+                # A NaN is not below: it stays.
+                left = batch.least if much < batch.least else much
+                loss = np.float32(math.log1p(left)) - batch.own * mine[lane]
+                correction[row0 + lane] = loss - batch.even * every[lane]

@@ -8,7 +8,6 @@ Legend: N events, B sequences, M rows that predict, d width, K buckets; `lanes` 
 PANEL, the last ones idle).
 """
 
-import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,7 +17,6 @@ from recsys.kernels.shared.vector import (
     LANES,
     Array,
     Number,
-    add,
     compiled,
     load,
     maximum,
@@ -32,23 +30,19 @@ from recsys.kernels.shared.vector.activation import inlined
 __all__ = [
     "ANY",
     "Batch",
-    "add_by_bucket",
     "bucket_range",
     "choose_keys",
     "distance",
     "extent",
     "find_runs",
-    "lay_gradients",
     "lay_rows",
     "of_bucket",
-    "write_corrections",
 ]
 
 ANY = np.float32(np.inf)
 """A distance that every other is within."""
 
 _ZERO = np.float32(0.0)
-_ONE = np.float32(1.0)
 _IDLE = np.float32(-1.0)
 """Place of an idle lane: no event counts there."""
 
@@ -192,67 +186,3 @@ def of_bucket(table: Any, first: Any, last: Any, far: Any) -> Any:
     for bucket in range(first + 1, last + 1):
         found = select_within(far, np.float32(1 << bucket), ANY, splat(table[bucket]), found)
     return found
-
-
-@compiled
-def lay_gradients(
-    batch: Any,
-    row0: Number,
-    count: Number,
-    lanes: Number,
-    gained: Array,
-    grad: Array,
-    total: Array,
-    d_gained: Array,
-    upstream: Array,
-    d_totals: Array,
-) -> None:
-    """Lay a block's totals and what comes from upstream into lanes, and write the gradient of the totals.
-
-    `d_gained` gets the gradient of what each row gains: none where it gains no more than the least.
-    """
-    for lane in range(lanes):
-        total[lane] = d_gained[lane] = upstream[lane] = _ZERO
-    for lane in range(count):
-        row = row0 + lane
-        total[lane], upstream[lane] = batch.totals[row], grad[row]
-        if not gained[row] < batch.least:
-            d_gained[lane] = grad[row] / (_ONE + gained[row])
-        d_totals[row] = -d_gained[lane] * gained[row]
-
-
-@compiled
-def write_corrections(
-    batch: Any,
-    row0: Number,
-    count: Number,
-    gain: Array,
-    every: Array,
-    mine: Array,
-    gained: Array,
-    correction: Array,
-) -> None:
-    """Write what the rows of a block gain, and their corrections, from the sums in lanes.
-
-    `every` and `mine` are the sums of the biases of the window, and of the target's own.
-    """
-    for lane in range(count):
-        much = gain[lane]
-        gained[row0 + lane] = much
-        # A NaN is not below: it stays.
-        left = batch.least if much < batch.least else much
-        loss = np.float32(math.log1p(left)) - batch.own * mine[lane]
-        correction[row0 + lane] = loss - batch.even * every[lane]
-
-
-@inlined
-def add_by_bucket(sums: Any, first: Any, last: Any, far: Any, pull: Any) -> None:
-    """Add to the sums of buckets `first` to `last`, in which each lane's distance is known to lie."""
-    if first == last:
-        store(sums, first * LANES, add(load(sums, first * LANES), pull))
-    else:
-        for bucket in range(first, last + 1):
-            inner = _ZERO if bucket == first else np.float32(1 << bucket)
-            outer = ANY if bucket == last else np.float32((2 << bucket) - 1)
-            mine = select_within(far, inner, outer, pull, splat(_ZERO))
-            store(sums, bucket * LANES, add(load(sums, bucket * LANES), mine))
