@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any, TypedDict
 
 from recsys.datasets.keywords import check_types, column_names, option
+from recsys.datasets.preparing.event_conditions import Condition
 from recsys.errors import ArgumentError
 
 __all__ = ["EventKeywords", "EventOptions"]
@@ -19,8 +20,9 @@ class EventOptions:
         request_columns: columns of what is known when an answer is asked for. A model may read them of the
             event to be predicted. A column may be of both kinds.
         weight_column: column of how much an event counts in training, 0 or more.
-        target_where: ``column=value`` or ``column=value,value``: these events are predicted and tested; the
-            others are read alone.
+        target_where: ``column=value,value``, ``column!=value,value`` or ``column>=number`` (``<=``, ``>``,
+            ``<``): these events are predicted and tested; the others, and those without a value, are read
+            alone.
 
     Raises:
         ArgumentError: a name is empty or stands there twice, or the condition cannot be read.
@@ -30,7 +32,7 @@ class EventOptions:
     request_columns: Any = option(None, "Columns of what is known when an answer is asked for: device.")
     weight_column: str | None = option(None, "Column of how much an event counts in training, 0 or more.")
     target_where: str | None = option(
-        None, "Predict these events alone, the others are context: action=purchase, or action=cart,purchase."
+        None, "Predict these events alone, the others are context: action=cart,purchase, or 'rating>=4'."
     )
 
     def __post_init__(self) -> None:
@@ -39,11 +41,8 @@ class EventOptions:
             column_names(getattr(self, name), name)
         if self.weight_column is not None and not self.weight_column.strip():
             raise ArgumentError("weight_column='' names no column")
-        if self.target_where is not None and not (self.where[0] and all(self.where[1])):
-            raise ArgumentError(
-                f"target_where={self.target_where!r} is no condition: write it as column=value, for example"
-                " action=purchase"
-            )
+        if self.target_where is not None:
+            Condition.read(self.target_where)
 
     @property
     def events(self) -> tuple[str, ...]:
@@ -56,12 +55,6 @@ class EventOptions:
         return column_names(self.request_columns, "request_columns")
 
     @property
-    def where(self) -> tuple[str, tuple[str, ...]]:
-        """The column of the condition, and the values that meet it; empty ones where it cannot be read."""
-        column, _, values = (self.target_where or "").partition("=")
-        return column.strip(), tuple(value.strip() for value in values.split(","))
-
-    @property
     def asked(self) -> tuple[str, ...]:
         """The options that ask for something."""
         names = ("event_columns", "request_columns", "weight_column", "target_where")
@@ -72,7 +65,7 @@ class EventOptions:
         """All columns of the log that are read, each once."""
         names = [*self.events, *self.requests]
         names += [self.weight_column] if self.weight_column is not None else []
-        names += [self.where[0]] if self.target_where is not None else []
+        names += [Condition.read(self.target_where).column] if self.target_where is not None else []
         return tuple(dict.fromkeys(names))
 
     def record(self) -> dict[str, Any]:

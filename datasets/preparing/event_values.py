@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys.datasets.prepared.event_columns import MISSING, EventColumn, codes_of_numbers
+from recsys.datasets.preparing.event_conditions import Condition, meeting, words_of
 from recsys.datasets.preparing.event_options import EventOptions
 from recsys.errors import DataError
 
@@ -97,8 +98,8 @@ def read_values(columns: "Mapping[str, pl.Series]", options: EventOptions, label
     if options.weight_column is not None:
         weights = _weights(columns[options.weight_column], f"{label}: column {options.weight_column!r}")
     if options.target_where is not None:
-        name, values = options.where
-        targets = _meeting(columns[name], values, f"{label}: column {name!r}")
+        condition = Condition.read(options.target_where)
+        targets = meeting(columns[condition.column], condition, f"{label}: column {condition.column!r}")
     return EventValues(columns=found, weights=weights, targets=targets)
 
 
@@ -183,7 +184,7 @@ def _column(series: "pl.Series", where: str) -> ColumnValues:
     import polars as pl
 
     if not series.dtype.is_numeric():
-        words = _words(series, where)
+        words = words_of(series, where)
         words = words.set(words == "", None)
         numbers = words.cast(pl.Float64, strict=False)
         if numbers.null_count() > words.null_count() or numbers.null_count() == len(numbers):
@@ -206,7 +207,7 @@ def _column(series: "pl.Series", where: str) -> ColumnValues:
 def _weights(series: "pl.Series", where: str) -> NDArray[np.float32]:
     import polars as pl
 
-    given = series if series.dtype.is_numeric() else _words(series, where)
+    given = series if series.dtype.is_numeric() else words_of(series, where)
     weights = given.cast(pl.Float64, strict=False).fill_null(float("nan")).to_numpy()
     bad = ~(np.isfinite(weights) & (weights >= 0) & (weights < 1e30))
     if bad.any():
@@ -215,38 +216,3 @@ def _weights(series: "pl.Series", where: str) -> NDArray[np.float32]:
             f"{where} holds {first!r} among its weights: give a number of 0 or more for every event"
         )
     return weights.astype(np.float32)
-
-
-def _meeting(series: "pl.Series", values: tuple[str, ...], where: str) -> NDArray[np.bool_]:
-    """(N,) bool, events whose value is one of those that were named."""
-    import polars as pl
-
-    words = _words(series, where)
-    meets = np.zeros(len(series), dtype=bool)
-    for value in values:
-        own = (words == value).fill_null(False)
-        number = _number(value)
-        if number is not None and not own.any():  # 5 is 5.0
-            own = (words.cast(pl.Float64, strict=False) == number).fill_null(False)
-        if not own.any():
-            held = words.filter(words != "").unique().sort()
-            shown = ", ".join(held.head(8).to_list()) + (", ..." if len(held) > 8 else "")
-            raise DataError(f"{where} never holds {value!r}; it holds {shown}")
-        meets |= own.to_numpy()
-    return meets
-
-
-def _words(series: "pl.Series", where: str) -> "pl.Series":
-    import polars as pl
-
-    try:
-        return series.cast(pl.String).str.strip_chars()
-    except pl.exceptions.PolarsError:
-        raise DataError(f"{where} holds {series.dtype}, neither text nor numbers; leave it out") from None
-
-
-def _number(text: str) -> float | None:
-    try:
-        return float(text)
-    except ValueError:
-        return None

@@ -225,6 +225,8 @@ PREPARE = {
     "prepare {bad}/columns.csv --out {out} --target-where action": "--target-where",
     "prepare {bad}/columns.csv --out {out} --target-where action=purchase": "it holds buy, view",
     "prepare {bad}/columns.csv --out {out} --target-where kind=buy": "kind",
+    "prepare {bad}/columns.csv --out {out} --target-where action>=4": "compares numbers",
+    "prepare {bad}/columns.csv --out {out} --target-where action>=buy": "compares with one number",
     "prepare {bad}/columns.csv --out {out} --event-columns action --shards 2": "--shards",
     "prepare {log} --out {out} --item-tags genres": "--items",
     "prepare {log} --out {out} --item-vectors {bad}/wide.npy": "--items",

@@ -136,6 +136,36 @@ def test_numbers_meet_a_condition_however_they_are_written(tmp_path: Path) -> No
     assert np.flatnonzero(store.event_targets).tolist() == [0, 2, 4, 6, 7]
 
 
+STARS = [5.0, 3.0, 4.0, 1.0, None, 3.0, 5.0, 4.0, float("nan"), 2.0]
+
+
+@pytest.mark.parametrize(
+    ("condition", "met"),
+    [
+        ("stars>=4", [0, 2, 6, 7]),
+        ("stars >= 3.5 ", [0, 2, 6, 7]),
+        ("stars<=3", [1, 3, 5, 9]),
+        ("stars>3", [0, 2, 6, 7]),
+        ("stars<2", [3]),
+        ("stars!=5,4", [1, 3, 5, 9]),
+        ("action!=view", [1, 4, 5, 8]),
+        ("action!=view,return", [1, 5, 8]),
+    ],
+)
+@pytest.mark.parametrize("as_text", [False, True])
+def test_conditions_compare_and_what_is_missing_meets_none(
+    condition: str, met: list[int], as_text: bool, tmp_path: Path
+) -> None:
+    stars = [None if n is None else str(n) for n in STARS] if as_text else STARS
+    frame = log_of(stars=stars, action=ACTION)
+    if as_text:
+        frame = frame.with_columns(stars=pl.col("stars").replace("nan", ""))
+    store = prepare(frame, tmp_path / "out", target_where=condition)
+    assert store.event_targets is not None
+    assert np.flatnonzero(store.event_targets).tolist() == met
+    assert store.meta["options"]["target_where"] == condition
+
+
 def test_a_text_log_and_parts_of_a_log_carry_columns(tmp_path: Path) -> None:
     path = tmp_path / "log.csv"
     FULL.write_csv(path)
@@ -179,6 +209,15 @@ def refused(tmp_path: Path, frame: pl.DataFrame = FULL, **options: Any) -> str:
         ({"target_where": "action"}, "target_where='action' is no condition"),
         ({"target_where": "action="}, "is no condition"),
         ({"target_where": "=buy"}, "is no condition"),
+        ({"target_where": ">=4"}, "is no condition"),
+        ({"target_where": "w!4"}, "is no condition"),
+        ({"target_where": "w>="}, "write it as column=value, for example action=purchase"),
+        ({"target_where": "w>=many"}, ">= compares with one number, for example w>=4"),
+        ({"target_where": "w<1,2"}, "< compares with one number, for example w<4"),
+        ({"target_where": "w>=nan"}, ">= compares with one number"),
+        ({"target_where": "w>3"}, "column 'w' has no number > 3; they reach from 0 to 3"),
+        ({"target_where": "action!=purchase"}, "never holds 'purchase'; it holds buy, return, view"),
+        ({"target_where": "action>=4"}, "holds 'view', which is no number, and >= compares numbers"),
         ({"target_where": "action=purchase"}, "never holds 'purchase'; it holds buy, return, view"),
         (
             {"target_where": "action=return", "split": "ratio", "test_fraction": 0.2},
