@@ -85,7 +85,8 @@ def meeting(series: "pl.Series", condition: Condition, where: str) -> NDArray[np
     missing = words.is_null() | (words == "")
     if series.dtype.is_float():
         missing |= series.is_nan()
-    return ~named & ~missing.fill_null(True).to_numpy()
+    there: NDArray[np.bool_] = (~missing.fill_null(True)).to_numpy()
+    return there & ~named
 
 
 def words_of(series: "pl.Series", where: str) -> "pl.Series":
