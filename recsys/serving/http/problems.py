@@ -107,11 +107,14 @@ def problem_of(error: RecsysError, request_id: str | None = None, *, in_path: bo
     return problem(status, detail, kind=kind, title=title, request_id=request_id, field=field)
 
 
+def retry_headers(status: int) -> dict[str, str]:
+    """The headers that tell a caller who is turned away when to come back; none for other statuses."""
+    return {"Retry-After": _RETRY_SECONDS} if status in (429, 503) else {}
+
+
 def respond(found: dict[str, Any], path: str, headers: dict[str, str] | None = None) -> Response:
     """A problem as a response, in the form that the path speaks."""
-    headers = dict(headers or {})
-    if found["status"] in (429, 503):
-        headers.setdefault("Retry-After", _RETRY_SECONDS)
+    headers = retry_headers(found["status"]) | dict(headers or {})
     if path == "/v2" or path.startswith("/v2/"):
         return Response(to_json({"error": found["detail"]}), found["status"], headers, "application/json")
     return Response(to_json(found), found["status"], headers, MEDIA_TYPE)

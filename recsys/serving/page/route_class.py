@@ -11,7 +11,7 @@ from starlette.exceptions import HTTPException
 from recsys.errors import RecsysError
 from recsys.serving.http.auth import requires
 from recsys.serving.http.facts import facts_of
-from recsys.serving.http.problems import problem_of
+from recsys.serving.http.problems import problem_of, retry_headers
 from recsys.serving.page.rendering import render, wants_part
 
 _TITLES = {
@@ -56,4 +56,6 @@ def page_router() -> APIRouter:
 def error_page(request: Request, status: int, detail: str) -> Response:
     """What went wrong, as a page or as a part of one."""
     template = "parts/error.html" if wants_part(request) else "error.html"
-    return render(request, template, status, title=_TITLES.get(status, "Not answered"), detail=detail)
+    page = render(request, template, status, title=_TITLES.get(status, "Not answered"), detail=detail)
+    page.headers.update(retry_headers(status))
+    return page

@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from recsys.events.store import Event
+from recsys.serving.engine.asking import BusyError
 from recsys.serving.http.keys import new_key
 from recsys.serving.http.service import Service
 from recsys.serving.page.ids import path_of
@@ -102,6 +103,20 @@ def test_what_cannot_be_shown_is_a_page_that_says_why(path: str, status: int, sa
     assert (found.status_code, found.headers["content-type"]) == (status, "text/html; charset=utf-8")
     assert said in found.text
     assert "<h1>" in found.text
+
+
+def test_a_page_that_is_busy_says_when_to_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    service = memory_service()
+
+    async def busy(*_: Any, **__: Any) -> Any:
+        raise BusyError("too many wait: ask again in a second")
+
+    monkeypatch.setattr(service.engine, "recommend", busy)
+    found = got(service, "/ui/users/1")
+    assert found.status_code == 503
+    assert (found.headers["Retry-After"], found.headers["Vary"]) == ("1", "HX-Request")
+    assert "ask again in a second" in found.text
+    assert "Retry-After" not in got(service, "/ui/items/77").headers
 
 
 def test_the_log_does_not_name_whom_a_page_was_not_found_of(caplog: pytest.LogCaptureFixture) -> None:
