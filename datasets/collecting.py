@@ -2,7 +2,8 @@
 
 import csv
 import errno
-from collections.abc import Iterator
+import operator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -46,14 +47,12 @@ def _explain(label: str, message: str, path: Path | None, separator: str | None)
     if path is not None and "utf" in message.lower():
         row = _undecodable_line(path)
         return not_utf8(label, f"line {row}" if row else "it")
-    if path is not None and separator is not None and "more fields" in message:
-        found = _wide_row(path, separator)
-        if found:
-            line, fields, expected = found
-            return (
-                f"{label}: line {line} has {fields} fields, the first line {expected};"
-                f" quote fields that hold {separator!r} or name another separator="
-            )
+    uneven = "more fields" in message or "did not find column" in message
+    if path is not None and separator is not None and uneven:
+        if found := _uneven_row(path, separator, operator.gt):
+            return f"{label}: {found}; quote fields that hold {separator!r} or name another separator="
+        if found := _uneven_row(path, separator, operator.lt):
+            return f"{label}: {found}; write every field, an empty one too, or take its name from the header"
     if path is not None and separator is not None and ("malformed" in message or "parse" in message):
         stray = _stray_quote(path, separator)
         where = f"line {stray} has" if stray else "there is"
@@ -89,13 +88,14 @@ def _undecodable_line(path: Path) -> int | None:
     return None
 
 
-def _wide_row(path: Path, separator: str) -> tuple[int, int, int] | None:
+def _uneven_row(path: Path, separator: str, differs: Callable[[int, int], bool]) -> str | None:
+    """The first row whose number of fields differs so from the first line's, in words."""
     with open_text(path) as file:
         lines = (line.decode("utf-8", "replace") for line in file)
         rows = csv.reader(lines, delimiter=separator)
         expected = None
         for row in rows:
             expected = expected or len(row)
-            if len(row) > expected:
-                return rows.line_num, len(row), expected
+            if row and differs(len(row), expected):
+                return f"line {rows.line_num} has {len(row)} fields, the first line {expected}"
     return None

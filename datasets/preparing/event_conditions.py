@@ -56,6 +56,8 @@ class Condition:
                 f"target_where={text!r} is no condition: write it as column=value, for example"
                 " action=purchase, or as column>=number"
             )
+        if comparison == "<" and rest.startswith(">"):
+            raise ArgumentError(f"target_where={text!r} is no condition: write != for <>")
         if comparison in _BY_NUMBER and (len(values) > 1 or math.isnan(number_of(values[0]))):
             raise ArgumentError(
                 f"target_where={text!r} is no condition: {comparison} compares with one number, for example"
@@ -120,7 +122,7 @@ def _by_number(words: "pl.Series", condition: Condition, where: str) -> NDArray[
         wrong = given.filter(numbers.is_null() & given.is_not_null())[0]
         raise DataError(
             f"{where} holds {wrong!r}, which is no number, and {condition.comparison} compares numbers; name"
-            f" the values instead, as {condition.column}={wrong}"
+            f" the values instead, as '{condition.column}={wrong}'"
         )
     found = numbers.fill_null(math.nan).to_numpy()
     meets: NDArray[np.bool_] = _BY_NUMBER[condition.comparison](found, number_of(condition.values[0]))

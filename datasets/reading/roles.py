@@ -75,7 +75,10 @@ def _refuse_shared(chosen: dict[str, str | None], options: ReadOptions, label: s
             loose = [role for role in roles if getattr(options, _OPTIONS.get(role, ""), "named") is None]
             remedy = f"{_OPTIONS[(loose or roles)[0]]}="
             words = " and ".join(_WORDS.get(role, role) for role in roles)
-            raise DataError(f"{label}: column {column!r} is both {words}; name another column with {remedy}")
+            left = "leave it out there, or " if len(roles) > sum(role in _WORDS for role in roles) else ""
+            raise DataError(
+                f"{label}: column {column!r} is both {words}; {left}name another column with {remedy}"
+            )
 
 
 def _choose(role: str, asked: str | None, guessed: dict[str, str], columns: Sequence[str], label: str) -> str:

@@ -142,7 +142,7 @@ def _pairs(texts: list[str] | None, option: str) -> list[tuple[str, str]]:
     found = [text.partition("=") for text in texts or []]
     for text, (name, equals, _) in zip(texts or [], found, strict=True):
         if not equals or not name.strip():
-            raise ConfigError(f"{option} {text!r}: write it as column=value, for example device=phone")
+            raise ConfigError(f"{option} {text!r}: write it as column=value, for example 'device=phone'")
     names = [name.strip() for name, _, _ in found]
     twice = next((name for place, name in enumerate(names) if name in names[:place]), None)
     if twice is not None:

@@ -201,7 +201,11 @@ def refused(tmp_path: Path, frame: pl.DataFrame = FULL, **options: Any) -> str:
         ({"event_columns": "action,"}, "event_columns='action,' has an empty name"),
         ({"event_columns": "action,action"}, "names 'action' twice"),
         ({"event_columns": 3}, "event_columns=3 names no columns"),
-        ({"event_columns": "item_id"}, "column 'item_id' is both item and column 'item_id' of events"),
+        (
+            {"event_columns": "item_id"},
+            "column 'item_id' is both item and column 'item_id' of events; leave it out there, or name"
+            " another column with item_column=",
+        ),
         ({"request_columns": "place"}, "no column 'place'"),
         ({"weight_column": "weight"}, "no column 'weight'"),
         ({"weight_column": " "}, "weight_column='' names no column"),
@@ -214,6 +218,7 @@ def refused(tmp_path: Path, frame: pl.DataFrame = FULL, **options: Any) -> str:
         ({"target_where": "w>="}, "write it as column=value, for example action=purchase"),
         ({"target_where": "w>=many"}, ">= compares with one number, for example w>=4"),
         ({"target_where": "w<1,2"}, "< compares with one number, for example w<4"),
+        ({"target_where": "action<>buy"}, "is no condition: write != for <>"),
         ({"target_where": "w>=nan"}, ">= compares with one number"),
         ({"target_where": "w>3"}, "column 'w' has no number > 3; they reach from 0 to 3"),
         ({"target_where": "action!=purchase"}, "never holds 'purchase'; it holds buy, return, view"),

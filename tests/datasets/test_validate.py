@@ -191,6 +191,8 @@ def test_a_row_with_too_many_fields_names_the_line(tmp_path: Path) -> None:
 
 def test_a_row_with_too_few_fields_names_the_row(tmp_path: Path) -> None:
     assert "column 'timestamp', row 2: None" in refusal(csv(tmp_path, f"1,1,{T}", "1,1", f"1,1,{T}"))
+    message = refusal(csv(tmp_path, "1,1", f"1,1,{T}"))
+    assert "line 2 has 2 fields, the first line 3; write every field" in message
 
 
 def test_a_wrong_separator_names_the_right_one(tmp_path: Path) -> None:
