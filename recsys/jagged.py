@@ -177,6 +177,10 @@ class SequenceBatch:
             raise ArgumentError("an empty sequence has no last event; give every user at least one event")
         return self._on_device(np.cumsum(self.lengths) - 1)
 
+    def first_rows(self) -> Tensor:
+        """(B',) int64: row of the first event of each of the B' sequences that are not empty."""
+        return self._on_device((np.cumsum(self.lengths) - self.lengths)[self.lengths > 0])
+
     def next_item_rows(self) -> Tensor:
         """(N - B',) int64: rows whose successor lies in the same sequence (B' non-empty sequences)."""
         keep = np.ones(self.n_events, dtype=bool)

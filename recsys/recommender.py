@@ -324,8 +324,9 @@ class Recommender:
                 list of one per request; None is the time of each history's last event. Text and datetimes
                 without an offset are local time. Before the last event it stands for the next such hour after
                 it, with a warning.
-            context: by a request column's name what is known of the requests, for a model that reads it: a
-                value for all of them or a list of one for each. What is not named is missing.
+            context: by the name of a request or user column what is known of the requests, for a model that
+                reads it: a value for all of them or a list of one for each. What is not named is missing, but
+                for what the log knows of its users.
             time_zone: of the requests, IANA name or ``+HH:MM``; None is that of the log, or each user's own.
             k: answers per request; exactly k whenever k candidates exist.
             exclude_seen: leave out items of the history.
@@ -460,6 +461,7 @@ class Recommender:
         category: str | Iterable[str] | None = None,
         interests: int = 1,
         at: Any = None,
+        context: Mapping[str, Any] | None = None,
         time_zone: str | None = None,
         part_users: int = 100_000,
         overwrite: bool = False,
@@ -477,6 +479,7 @@ class Recommender:
             category: only items of this category, or of any of these.
             interests: query vectors per user, as in `recommend`.
             at: when the answers are wanted, as in `recommend`: one moment, or a list of one for each user.
+            context: what is known of the requests, as in `recommend`: a value, or a list of one for each.
             time_zone: of the requests, as in `recommend`.
             part_users: users per part; bounds the memory.
             overwrite: begin anew where the folder holds parts of another call.
@@ -490,7 +493,8 @@ class Recommender:
             k=k, exclude_seen=exclude_seen, allow=allow, deny=deny, category=category, interests=interests
         )
         with prefer_backend(self.backend):
-            scoring = self._scoring(users, wanted, at=at, time_zone=time_zone, part_users=part_users)
+            asked: dict[str, Any] = {"at": at, "time_zone": time_zone, "context": context}
+            scoring = self._scoring(users, wanted, **asked, part_users=part_users)
             return score_parts(scoring, folder, overwrite=overwrite, progress=progress)
 
     def _scoring(self, users: Iterable[Any] | None, wanted: QueryOptions, **options: Any) -> Scoring:

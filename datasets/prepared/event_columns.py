@@ -3,8 +3,9 @@
 Files, each optional, over N events: ``event_codes.npy`` int32 (N, E), columns of what came with an event;
 ``request_codes.npy`` int32 (N, R), columns of what was known when the event was still to come;
 ``event_weights.npy`` float32 (N,), how much an event counts in training; ``event_targets.npy`` bool (N,),
-events that are predicted, the others being context. Code 0 is a value that is missing or that no training
-event has; what the others mean stands in meta.json under ``event_columns``.
+events that are predicted, the others being context. Over U users: ``user_codes.npy`` int32 (U, C), columns of
+what is known of users. Code 0 is a value that is missing or that no training event has; what the others mean
+stands in meta.json under ``event_columns``.
 """
 
 import hashlib
@@ -92,12 +93,14 @@ class EventColumns:
     Attributes:
         events: E columns of what came with an event, read once it has happened.
         requests: R columns of what is known when an answer is asked for.
+        users: C columns of what is known of users.
         digest: hex sha256 of all of it.
     """
 
     events: tuple[EventColumn, ...]
     requests: tuple[EventColumn, ...]
     digest: str
+    users: tuple[EventColumn, ...] = ()
 
     @classmethod
     def of(cls, folder: Path, meta: Mapping[str, Any]) -> "EventColumns | None":
@@ -110,15 +113,16 @@ class EventColumns:
         if record is None:
             return None
         try:
-            events, requests = (
-                tuple(_read_column(column) for column in record[role]) for role in ("events", "requests")
+            events, requests, users = (
+                tuple(_read_column(column) for column in record.get(role, ()))
+                for role in ("events", "requests", "users")
             )
             digest = columns_digest(record)
         except (KeyError, TypeError, ValueError):
             raise DataError(f"{folder}: its event columns are damaged; prepare the log again") from None
         if digest != meta["ids"].get("event_columns"):
             raise DataError(f"{folder}: its event columns were edited (sha256); prepare the log again")
-        return cls(events=events, requests=requests, digest=digest)
+        return cls(events=events, requests=requests, digest=digest, users=users)
 
 
 def columns_digest(record: Mapping[str, Any]) -> str:
@@ -134,15 +138,20 @@ def codes_of_numbers(numbers: NDArray[np.float64], edges: NDArray[np.float64]) -
 
 
 def check_event_arrays(
-    folder: Path, arrays: Mapping[str, NDArray[Any] | None], columns: EventColumns | None, n_events: int
+    folder: Path,
+    arrays: Mapping[str, NDArray[Any] | None],
+    columns: EventColumns | None,
+    n_events: int,
+    n_users: int,
 ) -> None:
-    """Refuse arrays that do not fit the events or the columns.
+    """Refuse arrays that do not fit the events, the users or the columns.
 
     Args:
         folder: of the dataset, for messages.
         arrays: by name, None for one that is not there.
         columns: what the codes mean.
         n_events: N.
+        n_users: U.
 
     Raises:
         DataError: it names the file.
@@ -150,6 +159,7 @@ def check_event_arrays(
     for name, described in (
         ("event_codes", () if columns is None else columns.events),
         ("request_codes", () if columns is None else columns.requests),
+        ("user_codes", () if columns is None else columns.users),
     ):
         codes = arrays.get(name)
         width = 0 if codes is None else codes.shape[1]
@@ -166,6 +176,9 @@ def check_event_arrays(
         array = arrays.get(name)
         if array is not None and len(array) != n_events:
             raise _damaged(folder, name, f"holds {len(array)} events, {n_events} belong there")
+    of_users = arrays.get("user_codes")
+    if of_users is not None and len(of_users) != n_users:
+        raise _damaged(folder, "user_codes", f"holds {len(of_users)} users, {n_users} belong there")
     weights = arrays.get("event_weights")
     if weights is not None and not bool((np.isfinite(weights) & (weights >= 0)).all()):
         raise _damaged(folder, "event_weights", "a weight is no number of 0 or more")

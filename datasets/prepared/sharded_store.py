@@ -61,7 +61,7 @@ class ShardedStore(SequenceStore):
         }
         self.item_features = ItemFeatures.of(path, features, manifest["counts"])
         self.event_codes = self.request_codes = self.event_weights = self.event_targets = None
-        self.event_columns = None
+        self.event_columns = self.user_codes = None
         self.fingerprint = fingerprint_of(manifest)
         if not self.has_times:
             self.timestamps = None
@@ -89,6 +89,16 @@ class ShardedStore(SequenceStore):
     def n_events(self) -> int:
         """N, events of all users."""
         return int(self.meta["counts"]["events"])
+
+    @property
+    def event_inputs(self) -> None:
+        """None: a store of shards keeps no columns."""
+        return None
+
+    @property
+    def request_inputs(self) -> None:
+        """None: a store of shards keeps no columns."""
+        return None
 
     @property
     def n_shards(self) -> int:

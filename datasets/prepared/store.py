@@ -28,6 +28,7 @@ from recsys.datasets.prepared.files import (
 )
 from recsys.datasets.prepared.item_features import FEATURE_ARRAYS, ItemFeatures
 from recsys.datasets.prepared.shards import is_sharded
+from recsys.datasets.prepared.user_codes import CodeRows, with_users
 from recsys.errors import ArgumentError, DataError
 
 _ARRAYS: dict[str, type[np.generic]] = {
@@ -39,9 +40,10 @@ _ARRAYS: dict[str, type[np.generic]] = {
     "test_start": np.int64,
     **FEATURE_ARRAYS,
     **EVENT_ARRAYS,
+    "user_codes": np.int32,
 }
-_OPTIONAL = ("timestamps", "utc_offsets", *FEATURE_ARRAYS, *EVENT_ARRAYS)
-_OF_TWO_AXES = ("item_vectors", "event_codes", "request_codes")
+_OPTIONAL = ("timestamps", "utc_offsets", *FEATURE_ARRAYS, *EVENT_ARRAYS, "user_codes")
+_OF_TWO_AXES = ("item_vectors", "event_codes", "request_codes", "user_codes")
 _VOCABULARIES = ("users.parquet", "items.parquet")
 VERIFY_BYTES = 256 * 2**20
 """Below this size all bytes are compared with their hashes when a dataset is opened."""
@@ -66,6 +68,7 @@ class SequenceStore:
         item_features: what is known of the items besides their ids, or None.
         event_codes: (N, E) int32 codes of what came with each event, or None.
         request_codes: (N, R) int32 codes of what was known before each event, or None.
+        user_codes: (U, C) int32 codes of what is known of each user, or None.
         event_weights: (N,) float32 how much each event counts in training, or None where all count alike.
         event_targets: (N,) bool events that are predicted and tested, or None where all are.
         event_columns: what the codes mean, or None where there are none.
@@ -84,6 +87,7 @@ class SequenceStore:
         self.item_features = ItemFeatures.of(path, arrays, meta["counts"])
         self.event_codes: NDArray[np.int32] | None = arrays.get("event_codes")
         self.request_codes: NDArray[np.int32] | None = arrays.get("request_codes")
+        self.user_codes: NDArray[np.int32] | None = arrays.get("user_codes")
         self.event_weights: NDArray[np.float32] | None = arrays.get("event_weights")
         self.event_targets: NDArray[np.bool_] | None = arrays.get("event_targets")
         self.event_columns = EventColumns.of(path, meta)
@@ -167,6 +171,16 @@ class SequenceStore:
     def has_zones(self) -> bool:
         """Whether local times of events are known."""
         return self.utc_offsets is not None
+
+    @property
+    def event_inputs(self) -> CodeRows | None:
+        """Rows (n, E + C) by (n,) positions of events: what came with each, then what is known of its user."""
+        return with_users(self.event_codes, self.user_codes, self.offsets)
+
+    @property
+    def request_inputs(self) -> CodeRows | None:
+        """Rows (n, R + C) likewise: what was known before each event, then what is known of its user."""
+        return with_users(self.request_codes, self.user_codes, self.offsets)
 
     @property
     def most_trained(self) -> int:
@@ -319,8 +333,8 @@ class SequenceStore:
                 )
 
     def _check_ranges(self) -> None:
-        arrays = {name: getattr(self, name) for name in EVENT_ARRAYS}
-        check_event_arrays(self.path, arrays, self.event_columns, self.n_events)
+        arrays = {name: getattr(self, name) for name in (*EVENT_ARRAYS, "user_codes")}
+        check_event_arrays(self.path, arrays, self.event_columns, self.n_events, self.n_users)
         if self.offsets[0] != 0 or self.offsets[-1] != self.n_events or np.any(np.diff(self.offsets) < 0):
             raise DataError(
                 f"{self.path / 'offsets.npy'}: positions do not rise from 0 to {self.n_events};"

@@ -23,9 +23,13 @@ class EventOptions:
         target_where: ``column=value,value``, ``column!=value,value`` or ``column>=number`` (``<=``, ``>``,
             ``<``): these events are predicted and tested; the others, and those without a value, are read
             alone.
+        user_columns: columns of what is known of users. A model may read them of anyone it answers.
+        users: file or frame that has them, a line for each user; None takes them from the log, of each user
+            the last value that its training events have.
 
     Raises:
-        ArgumentError: a name is empty or stands there twice, or the condition cannot be read.
+        ArgumentError: a name is empty or stands there twice, or the condition cannot be read; or a file of
+            users of which no column is named.
     """
 
     event_columns: Any = option(None, "Columns of what came with an event, with commas: action,device.")
@@ -34,11 +38,15 @@ class EventOptions:
     target_where: str | None = option(
         None, "Predict these events alone, the others are context: action=cart,purchase, or 'rating>=4'."
     )
+    user_columns: Any = option(None, "Columns of what is known of users, with commas: age,region.")
+    users: Any = option(None, "File that has --user-columns, a line for each user; else the log has them.")
 
     def __post_init__(self) -> None:
         check_types(self)
-        for name in ("event_columns", "request_columns"):
+        for name in ("event_columns", "request_columns", "user_columns"):
             column_names(getattr(self, name), name)
+        if self.users is not None and self.user_columns is None:
+            raise ArgumentError("users= gives a file and nothing is taken of it: name columns by user_columns=")
         if self.weight_column is not None and not self.weight_column.strip():
             raise ArgumentError("weight_column='' names no column")
         if self.target_where is not None:
@@ -55,15 +63,25 @@ class EventOptions:
         return column_names(self.request_columns, "request_columns")
 
     @property
+    def of_users(self) -> tuple[str, ...]:
+        """Names of the columns of what is known of users."""
+        return column_names(self.user_columns, "user_columns")
+
+    @property
+    def of_users_in_log(self) -> tuple[str, ...]:
+        """Those of them that the log has."""
+        return self.of_users if self.users is None else ()
+
+    @property
     def asked(self) -> tuple[str, ...]:
         """The options that ask for something."""
-        names = ("event_columns", "request_columns", "weight_column", "target_where")
+        names = ("event_columns", "request_columns", "weight_column", "target_where", "user_columns")
         return tuple(name for name in names if getattr(self, name) is not None)
 
     @property
     def columns(self) -> tuple[str, ...]:
         """All columns of the log that are read, each once."""
-        names = [*self.events, *self.requests]
+        names = [*self.events, *self.requests, *self.of_users_in_log]
         names += [self.weight_column] if self.weight_column is not None else []
         names += [Condition.read(self.target_where).column] if self.target_where is not None else []
         return tuple(dict.fromkeys(names))
@@ -72,7 +90,11 @@ class EventOptions:
         """As meta.json holds it; nothing where nothing was asked for."""
         found: dict[str, Any] = {
             name: list(getattr(self, role))
-            for name, role in (("event_columns", "events"), ("request_columns", "requests"))
+            for name, role in (
+                ("event_columns", "events"),
+                ("request_columns", "requests"),
+                ("user_columns", "of_users"),
+            )
             if getattr(self, name) is not None
         }
         found |= {"weight_column": self.weight_column} if self.weight_column is not None else {}
@@ -86,3 +108,5 @@ class EventKeywords(TypedDict, total=False):
     request_columns: Any
     weight_column: str | None
     target_where: str | None
+    user_columns: Any
+    users: Any

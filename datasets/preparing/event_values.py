@@ -15,7 +15,7 @@ from recsys.errors import DataError
 if TYPE_CHECKING:
     import polars as pl
 
-__all__ = ["ColumnValues", "EventValues", "code_columns", "read_values"]
+__all__ = ["ColumnValues", "EventValues", "code_columns", "coded", "column_values", "read_values"]
 
 MOST_VALUES = 65_535
 """Distinct words that a column may have: one with more is an id, which nothing is learned of by rows."""
@@ -92,8 +92,8 @@ def read_values(columns: "Mapping[str, pl.Series]", options: EventOptions, label
     """
     if not options.asked:
         return None
-    wanted = dict.fromkeys((*options.events, *options.requests))
-    found = {name: _column(columns[name], f"{label}: column {name!r}") for name in wanted}
+    wanted = dict.fromkeys((*options.events, *options.requests, *options.of_users_in_log))
+    found = {name: column_values(columns[name], f"{label}: column {name!r}") for name in wanted}
     weights, targets = None, None
     if options.weight_column is not None:
         weights = _weights(columns[options.weight_column], f"{label}: column {options.weight_column!r}")
@@ -134,23 +134,40 @@ def code_columns(
                 " learned"
             )
         arrays["event_targets"] = values.targets
-    if not values.columns:
+    if not options.events and not options.requests:
         return arrays, None
-    coded = {name: _coded(name, own, training, label) for name, own in values.columns.items()}
+    found = {
+        name: coded(name, values.columns[name], training, label)
+        for name in dict.fromkeys((*options.events, *options.requests))
+    }
     record = {}
     for role, name, names in (
         ("events", "event_codes", options.events),
         ("requests", "request_codes", options.requests),
     ):
-        record[role] = [coded[column][0].record() for column in names]
+        record[role] = [found[column][0].record() for column in names]
         if names:
-            arrays[name] = np.stack([coded[column][1] for column in names], axis=1)
+            arrays[name] = np.stack([found[column][1] for column in names], axis=1)
     return arrays, record
 
 
-def _coded(
+def coded(
     name: str, values: ColumnValues, training: NDArray[np.bool_], label: str
 ) -> tuple[EventColumn, NDArray[np.int32]]:
+    """Make codes of one column by the values that training knows.
+
+    Args:
+        name: of the column.
+        values: of n events or users.
+        training: (n,) bool, those that train.
+        label: of the log or file, for messages.
+
+    Returns:
+        What the codes mean, and (n,) codes.
+
+    Raises:
+        DataError: nothing that trains has a value.
+    """
     nothing = DataError(f"{label}: column {name!r} has no value at a training event; leave the column out")
     if values.numbers is not None:
         known = values.numbers[training]
@@ -180,7 +197,16 @@ def _edges(numbers: NDArray[np.float64]) -> NDArray[np.float64]:
     return kept
 
 
-def _column(series: "pl.Series", where: str) -> ColumnValues:
+def column_values(series: "pl.Series", where: str) -> ColumnValues:
+    """Read a column as one of numbers, where it holds nothing else, or of words.
+
+    Args:
+        series: as it stands in the log or file.
+        where: what messages call it.
+
+    Raises:
+        DataError: too many words, an infinite number, or neither words nor numbers.
+    """
     import polars as pl
 
     if not series.dtype.is_numeric():

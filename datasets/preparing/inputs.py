@@ -59,7 +59,8 @@ def _opened(sources: Sources, options: PrepareOptions) -> tuple[CheckedLog, str 
     part = getattr(options.split_by, "split_column", None)
     for name in options.events.columns:
         if name not in (zone, part):
-            columns[f"column {name!r} of events"] = name
+            of_events = name not in options.events.of_users_in_log
+            columns[f"column {name!r} of {'events' if of_events else 'users'}"] = name
     if sources.parts:
         logs = {"train": sources.log.log, **{part: source.log for part, source in sources.parts.items()}}
         return open_parts(logs, options.read, columns=columns), PART

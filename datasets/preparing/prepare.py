@@ -37,8 +37,10 @@ from recsys.datasets.preparing.item_features import fitting_ids
 from recsys.datasets.preparing.options import OPTIONS, PrepareKeywords, PrepareOptions
 from recsys.datasets.preparing.shard_job import Each, in_this_process
 from recsys.datasets.preparing.sharded import build_shards, refuse_shards
+from recsys.datasets.preparing.user_columns import code_users
 from recsys.datasets.reading.item_features import ItemFeatures, read_item_features
 from recsys.datasets.reading.item_metadata import distinct_items, read_item_file
+from recsys.datasets.reading.user_file import read_user_file
 from recsys.datasets.schema import ITEM
 from recsys.datasets.sources.finding import Source, find_source, items_sha256
 from recsys.datasets.splitting.parts import describe, training_events
@@ -115,6 +117,8 @@ def prepare(
             raise DataError(f"{part.file}: is the training log itself; pass {role}= another file")
     sources = Sources(log=source, parts=parts, items=items if items is not None else source.items)
     sha256 = {"items": items_sha256(sources.items), **{role: part.sha256 for role, part in parts.items()}}
+    if first.events.users is not None:
+        sha256["users"] = items_sha256(first.events.users, "users")
     features = None
     if asked.asked:
         if sources.items is None:
@@ -216,6 +220,17 @@ def _build(
     training = training_events(bounds, offsets)
     coded, columns = code_columns(events.values, options.events, training, checked.raw.label)
     arrays |= coded
+    file = options.events.users
+    of_users = code_users(
+        events,
+        bounds,
+        options.events,
+        None if file is None else read_user_file(file, options.events.of_users),
+        checked.raw.label,
+    )
+    if of_users is not None:
+        arrays["user_codes"] = of_users.codes
+        columns = {"events": [], "requests": [], **(columns or {}), "users": of_users.record}
     counts = np.bincount(events.items[training], minlength=events.item_ids.len())
     catalog = build_catalog(
         events.item_ids,
@@ -239,6 +254,7 @@ def _build(
             "duplicate_events": duplicates,
             **_target_facts(events),
             **noise_facts,
+            **({} if of_users is None else of_users.facts),
             **catalog.facts,
         },
         "removed": {

@@ -71,6 +71,11 @@ def _refuse_shared(chosen: dict[str, str | None], options: ReadOptions, label: s
         if column is not None:
             by_column.setdefault(column, []).append(role)
     for column, roles in by_column.items():
+        if len(roles) > 1 and USER in roles and any(role.endswith(" of users") for role in roles):
+            raise DataError(
+                f"{label}: column {column!r} names the users themselves, of whom nothing could be learned for"
+                " others; leave it out of user_columns="
+            )
         if len(roles) > 1:
             loose = [role for role in roles if getattr(options, _OPTIONS.get(role, ""), "named") is None]
             remedy = f"{_OPTIONS[(loose or roles)[0]]}="

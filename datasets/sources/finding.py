@@ -101,8 +101,12 @@ def find_source(log: Any, notify: Callable[[str], None] | None = None) -> Source
     return source if local == path else replace(source, name="pipe", file="pipe")
 
 
-def items_sha256(items: Any) -> str | None:
-    """Hex sha256 of an item file or frame, or None without one.
+def items_sha256(items: Any, what: str = "item") -> str | None:
+    """Hex sha256 of a file or frame of items or users, or None without one.
+
+    Args:
+        items: the file or frame.
+        what: it is of, for messages.
 
     Raises:
         DataError: the file cannot be read.
@@ -116,7 +120,7 @@ def items_sha256(items: Any) -> str | None:
         return sha256_of(with_home(items))
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise DataError(f"{items}: {reason}; check the path of the item file") from None
+        raise DataError(f"{items}: {reason}; check the path of the {what} file") from None
 
 
 def is_known(log: Any) -> bool:

@@ -6,7 +6,7 @@ index may find more of the best items among others than alone.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -134,7 +134,9 @@ class Answerer:
         at = None if readings[0].at is None else np.array([own.at for own in readings], dtype=np.int64)
         local = readings[0].local_at
         local_at = None if local is None else np.array([own.local_at for own in readings], dtype=np.int64)
-        asked = asked.at_moments(at, local_at)
+        known = [own.context for own in readings if own.context is not None]
+        context = np.concatenate(known) if len(known) == len(readings) else None
+        asked = replace(asked.at_moments(at, local_at), context=context)
         return encode_queries(self._encoder, asked, np.arange(len(readings), dtype=np.int64), interests)
 
     def _times(self, own: Reading) -> tuple[Array | None, Array | None]:

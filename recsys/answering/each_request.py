@@ -5,13 +5,14 @@ go on.
 """
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from recsys.answering.arguments import id_list, short, whole_number
+from recsys.answering.event_columns import codes_of_context, codes_of_event, codes_of_events
 from recsys.answering.interests import RECENT, check_interests
 from recsys.answering.names import Names
 from recsys.answering.queries import Array, Encoder, read_times
@@ -34,8 +35,13 @@ class Request:
         log: whether what the log holds of the user is read.
         since: items and unix seconds of what came since, sorted by time among the log's; seconds are not
             read where the log has none.
+        since_columns: of each event of `since` what came with it by column, None where nothing is known;
+            columns that the model does not read are passed over. Empty where nothing is known of any.
         history: items, oldest first.
         times: moments of every event of `history`, none before the event before it; or None.
+        columns: by an event column's name what came with each event of `history`; or None. Values that
+            training did not know are missing.
+        context: by the name of a request or user column what is known of the request; or None.
         at: when the answer is wanted, as `Recommender.recommend` takes it.
         time_zone: of the request, IANA name or ``+HH:MM``; None is the log's, or the user's own.
         k: answers.
@@ -49,8 +55,11 @@ class Request:
     user: Any = None
     log: bool = True
     since: Sequence[tuple[Any, int]] = ()
+    since_columns: Sequence[Mapping[str, Any] | None] = ()
     history: Iterable[Any] = ()
     times: Iterable[Any] | None = None
+    columns: Mapping[str, Iterable[Any]] | None = None
+    context: Mapping[str, Any] | None = None
     at: Any = None
     time_zone: str | None = None
     k: int = 10
@@ -81,6 +90,7 @@ class Reading:
         deny: (D,) int64 items that may not, or None.
         interests: query vectors.
         renewed: how often added items had got other features.
+        context: (1, Q) int64 codes of what is known of the request and its user; None where nothing is read.
     """
 
     events: UserEvents
@@ -98,6 +108,7 @@ class Reading:
     deny: Array | None
     interests: int
     renewed: int
+    context: Array | None = None
 
     @property
     def empty(self) -> bool:
@@ -111,8 +122,10 @@ class Reading:
         digest.update(repr((self.at, self.local_at, self.renewed)).encode())
         # The states of `RECENT` events each see a window.
         recent = slice(-(self.encoded + (RECENT if self.interests > 1 else 0)), None)
-        for column in self.events:
+        events = self.events
+        for column in (events.items, events.times, events.utc_offsets, events.codes):
             digest.update(b"-" if column is None else column[recent].tobytes())
+        digest.update(b"-" if self.context is None else self.context.tobytes())
         return digest.digest()
 
 
@@ -240,7 +253,43 @@ def _read(encoder: SequenceEncoder, names: Names, own: _Lists, rows: _Rows) -> R
         deny=None if own.deny is None else _known(rows.deny),
         interests=request.interests,
         renewed=names.answerable.renewed,
+        context=_context(encoder, names, request, events),
     )
+
+
+def _context(encoder: SequenceEncoder, names: Names, request: Request, events: UserEvents) -> Array | None:
+    if not encoder.n_request_codes and request.context is None:
+        return None
+    for name, value in (request.context or {}).items():
+        if isinstance(value, Iterable) and not isinstance(value, str):
+            raise ArgumentError(
+                f"context: {name!r} holds {short(value)}: a request has one value of a column"
+            )
+    users = None if events.users is None else events.users[None]
+    return codes_of_context(encoder, names.store, request.context, 1, users=users, warned=False)
+
+
+def _codes_since(encoder: SequenceEncoder, names: Names, request: Request) -> Array | None:
+    """(S, E) codes of what came with the events of `since`; None where nothing is known or read."""
+    read = encoder.config.event_columns
+    if not read or not request.since_columns:
+        return None
+    known = [
+        {name: value for name, value in (own or {}).items() if name in read} for own in request.since_columns
+    ]
+    rows = [codes_of_event(encoder, names.store, own, warned=False) for own in known]
+    return np.stack([row for row in rows if row is not None])
+
+
+def _codes_of_history(encoder: SequenceEncoder, names: Names, own: "_Lists") -> Array | None:
+    """(H, E) codes of what came with the events of `history`; None where nothing is known."""
+    columns = own.request.columns
+    if columns is None:
+        return None
+    if not isinstance(columns, Mapping):
+        raise ArgumentError(f"columns={short(columns)} is no mapping: give lists of values by column")
+    lists = {name: [values] for name, values in columns.items()}
+    return codes_of_events(encoder, names.store, lists, [len(own.history)], warned=False)
 
 
 def _history(
@@ -251,7 +300,10 @@ def _history(
     events = log_events(names.store, rows.user if request.log and rows.user >= 0 else None)
     if own.since:
         stamps = np.array([time for _, time in request.since], dtype=np.int64)
-        events = events.followed_by(_known(rows.since), stamps[rows.since >= 0], named).in_order()
+        codes = _codes_since(encoder, names, request)
+        known = rows.since >= 0
+        told = None if codes is None else codes[known]
+        events = events.followed_by(_known(rows.since), stamps[known], named, told).in_order()
     reads_times = encoder.needs_timestamps or encoder.needs_local_times
     times = None
     if request.times is not None:
@@ -262,8 +314,10 @@ def _history(
         raise ArgumentError(
             "this model reads the time of every event: pass times= with the history, in unix seconds"
         )
+    codes = _codes_of_history(encoder, names, own)
     if own.history:
-        events = events.followed_by(_known(rows.history), times, named)
+        told = None if codes is None else codes[rows.history >= 0]
+        events = events.followed_by(_known(rows.history), times, named, told)
     if encoder.needs_local_times and events.utc_offsets is None:
         raise ArgumentError(
             "this model reads local hours, and the zone of this history is not known: pass time_zone= with it"

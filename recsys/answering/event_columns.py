@@ -9,23 +9,33 @@ from recsys.answering.arguments import short, warn_caller
 from recsys.answering.queries import Array
 from recsys.datasets.prepared.event_columns import MISSING, EventColumn
 from recsys.datasets.prepared.store import SequenceStore
+from recsys.datasets.prepared.user_codes import CodeRows, with_users
 from recsys.encoders.base import SequenceEncoder
 from recsys.errors import ArgumentError
 
-__all__ = ["codes_of_context", "codes_of_events"]
+__all__ = ["codes_of_context", "codes_of_event", "codes_of_events", "input_codes", "names_users"]
 
 
 def codes_of_context(
-    encoder: SequenceEncoder, store: SequenceStore, context: Mapping[str, Any] | None, n: int
+    encoder: SequenceEncoder,
+    store: SequenceStore,
+    context: Mapping[str, Any] | None,
+    n: int,
+    *,
+    users: Array | None = None,
+    warned: bool = True,
 ) -> Array | None:
-    """(n, R) int64 codes of what is known of requests.
+    """(n, R + C) int64 codes of what is known of requests, and behind them of their users.
 
     Args:
         encoder: in evaluation mode.
         store: the run's data.
-        context: by the request column's name a value for all requests, or a list of one for each; a column
-            that is not named is missing. None where nothing is known.
+        context: by the name of a request or user column a value for all requests, or a list of one for each;
+            a request column that is not named is missing, and a user column what the log says. None where
+            nothing more is known.
         n: requests.
+        users: (n, C) int64 codes of what the log knows of the users, or None.
+        warned: whether a warning says which values training did not know.
 
     Returns:
         None where nothing is known.
@@ -33,11 +43,17 @@ def codes_of_context(
     Raises:
         ArgumentError: it is no mapping, the model reads no such column, or a list is of another length.
     """
-    if context is None:
+    if context is None and users is None:
         return None
-    columns = () if store.event_columns is None else store.event_columns.requests
-    places = _places("context", context, columns, encoder.config.request_columns)
+    known = store.event_columns
+    columns = () if known is None else (*known.requests, *known.users)
     codes = np.full((n, len(columns)), MISSING, dtype=np.int64)
+    if users is not None and users.shape[1]:
+        codes[:, -users.shape[1] :] = users
+    if context is None:
+        return codes
+    read = dict.fromkeys((*encoder.config.request_columns, *encoder.config.user_columns))
+    _check_names("context", context, list(read))
     for name, given in context.items():
         # A number of numpy has __iter__ and no axis.
         several = isinstance(given, Iterable) and not isinstance(given, str | bytes)
@@ -45,7 +61,61 @@ def codes_of_context(
         values = list(given) if several else [given]
         if several and len(values) != n:
             raise ArgumentError(f"context: {name!r} holds {len(values)} values for {n} requests: one each")
-        codes[:, places[name]] = _coded("context", columns[places[name]], values)
+        for place, column in enumerate(columns):
+            if column.name == name:
+                codes[:, place] = _coded("context", column, values, warned=warned)
+    return codes
+
+
+def names_users(encoder: SequenceEncoder, context: Mapping[str, Any] | None) -> bool:
+    """Whether a context says what is known of users, which their first events are read by as well."""
+    return context is not None and any(name in encoder.config.user_columns for name in context)
+
+
+def input_codes(
+    encoder: SequenceEncoder, events: Array | None, context: Array | None, offsets: Array
+) -> CodeRows | None:
+    """Rows (n, E + C) by events' positions of what an encoder reads at the input; None where that is nothing.
+
+    Args:
+        encoder: in evaluation mode.
+        events: (N, E) codes of what came with the events of R histories, or None where nothing is known.
+        context: (R, R + C) codes of the requests and their users, or None likewise.
+        offsets: (R+1,) of the histories.
+    """
+    width, n_users = encoder.n_event_codes, encoder.n_user_codes
+    if not width or not n_users:
+        return events if width else None
+    of_events = width - n_users
+    if events is None and of_events:
+        events = np.broadcast_to(np.zeros((), dtype=np.int64), (int(offsets[-1]), of_events))
+    shape = (len(offsets) - 1, n_users)
+    users = np.zeros(shape, dtype=np.int64) if context is None else context[:, -n_users:]
+    return with_users(events, users, offsets)
+
+
+def codes_of_event(
+    encoder: SequenceEncoder, store: SequenceStore, given: Mapping[str, Any] | None, *, warned: bool = True
+) -> Array | None:
+    """(E,) int64 codes of what came with one event; None where nothing is known.
+
+    Args:
+        encoder: in evaluation mode.
+        store: the run's data.
+        given: by the event column's name a value.
+        warned: whether a warning says which values training did not know.
+
+    Raises:
+        ArgumentError: it is no mapping, or the model reads no such column.
+    """
+    if given is None:
+        return None
+    columns = () if store.event_columns is None else store.event_columns.events
+    _check_names("columns", given, encoder.config.event_columns)
+    codes = np.full(len(columns), MISSING, dtype=np.int64)
+    for place, column in enumerate(columns):
+        if column.name in given:
+            codes[place] = _coded("columns", column, [given[column.name]], warned=warned)[0]
     return codes
 
 
@@ -54,6 +124,8 @@ def codes_of_events(
     store: SequenceStore,
     given: Mapping[str, Iterable[Iterable[Any]]] | None,
     lengths: Sequence[int],
+    *,
+    warned: bool = True,
 ) -> Array | None:
     """(N, E) int64 codes of what came with the events of histories, end to end.
 
@@ -63,6 +135,7 @@ def codes_of_events(
         given: by the event column's name a list for each history, with a value for each of its items; a
             column that is not named is missing. None where nothing is known.
         lengths: items of each history.
+        warned: whether a warning says which values training did not know.
 
     Returns:
         None where nothing is known.
@@ -73,7 +146,8 @@ def codes_of_events(
     if given is None:
         return None
     columns = () if store.event_columns is None else store.event_columns.events
-    places = _places("columns", given, columns, encoder.config.event_columns)
+    _check_names("columns", given, encoder.config.event_columns)
+    places = {column.name: place for place, column in enumerate(columns)}
     codes = np.full((sum(lengths), len(columns)), MISSING, dtype=np.int64)
     for name, lists in given.items():
         if isinstance(lists, str) or not isinstance(lists, Iterable):
@@ -86,13 +160,13 @@ def codes_of_events(
                 held = f"{len(own)} values" if isinstance(own, list) else short(own)
                 raise ArgumentError(f"columns: {name!r} has {held} for the {length} items of history {place}")
         values = [value for own in rows for value in own]
-        codes[:, places[name]] = _coded("columns", columns[places[name]], values)
+        codes[:, places[name]] = _coded("columns", columns[places[name]], values, warned=warned)
     return codes
 
 
-def _places(what: str, given: Any, columns: Sequence[EventColumn], read: Sequence[str]) -> dict[str, int]:
-    """Where the named columns stand among the data's."""
-    role = "request" if what == "context" else "event"
+def _check_names(what: str, given: Any, read: Sequence[str]) -> None:
+    """Refuse what is no mapping of columns that the model reads."""
+    role = "request or user" if what == "context" else "event"
     if not read:
         raise ArgumentError(
             f"{what}= has no part in this model's answers: it was trained without {role} columns"
@@ -102,11 +176,12 @@ def _places(what: str, given: Any, columns: Sequence[EventColumn], read: Sequenc
     for name in given:
         if name not in read:
             raise ArgumentError(f"{what} names {name!r}, which the model does not read: {', '.join(read)}")
-    return {column.name: place for place, column in enumerate(columns)}
 
 
-def _coded(what: str, column: EventColumn, values: Sequence[Any]) -> Array:
+def _coded(what: str, column: EventColumn, values: Sequence[Any], *, warned: bool) -> Array:
     codes = column.codes(values).astype(np.int64)
+    if not warned:
+        return codes
     unknown = [v for v, code in zip(values, codes, strict=True) if code == MISSING and not _is_missing(v)]
     if unknown:
         warn_caller(

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from recsys.answering.arguments import whole_number
 from recsys.encoders.base import SequenceEncoder
-from recsys.encoders.inference import encode_histories
+from recsys.encoders.inference import CodeRows, encode_histories
 from recsys.errors import ArgumentError
 from recsys.jagged import flat_ranges
 
@@ -37,7 +37,7 @@ def interest_states(
     local_times: Array | None = None,
     at: Array | None = None,
     local_at: Array | None = None,
-    event_codes: Array | None = None,
+    event_codes: CodeRows | None = None,
     context: Array | None = None,
 ) -> tuple[States, Array]:
     """Query vectors of histories.
@@ -54,7 +54,7 @@ def interest_states(
         local_times: (N,) local seconds, or None.
         at: (R,) unix seconds at which each answer is wanted, also by earlier states; None is the last time.
         local_at: (R,) local seconds of the same.
-        event_codes: (N, E) codes of what came with the events, or None.
+        event_codes: (N, E) codes of what came with the events and is known of their users, or None.
         context: (R, C) codes of what is known of each request, or None; read by earlier states, too.
 
     Returns:

@@ -1,13 +1,14 @@
 """Users whose events come in one by one: raw ids in, the answers of `Recommender.recommend` out."""
 
-from collections.abc import Callable, Hashable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from recsys.answering.answers import QueryOptions, answer
 from recsys.answering.arguments import id_list, short
+from recsys.answering.event_columns import codes_of_context, codes_of_event, names_users
 from recsys.answering.keywords import hinted
 from recsys.answering.names import Names
 from recsys.answering.queries import Array, Queries
@@ -37,6 +38,7 @@ class _Since:
 
     items: list[int] = field(default_factory=list)
     times: list[int] = field(default_factory=list)
+    codes: list[Array | None] = field(default_factory=list)
 
 
 class LiveUsers:
@@ -47,8 +49,9 @@ class LiveUsers:
     window, whose first events a kept state would remember, or is asked at a moment that a kept state
     cannot be read at, the window is encoded instead. Safe to share by threads.
 
-    What was appended is held in memory, 16 bytes an event, and goes with this object: a service writes events
-    to a log of its own, and appends those that the run does not know when it starts.
+    What was appended is held in memory, 16 bytes an event and 8 for each of its columns, and goes with this
+    object: a service writes events to a log of its own, and appends those that the run does not know when it
+    starts.
 
     Args:
         encoder: in evaluation mode.
@@ -86,7 +89,9 @@ class LiveUsers:
         raise ArgumentError("live users are not pickled: make them in each process by live_users()")
 
     @hinted
-    def append(self, user: Any, item: Any, timestamp: Any = None) -> None:
+    def append(
+        self, user: Any, item: Any, timestamp: Any = None, *, columns: Mapping[str, Any] | None = None
+    ) -> None:
         """Take one more event of a user.
 
         Args:
@@ -94,11 +99,15 @@ class LiveUsers:
             item: raw id of an item of the log, or of one added with its features.
             timestamp: unix seconds, ISO text or a datetime, where the log has times; one without an offset is
                 local time.
+            columns: by an event column's name what came with the event, for a model that reads it; a value
+                that training did not know is missing, with a warning.
 
         Raises:
             UnknownIdError: the item is neither in the log nor added with its features.
-            ArgumentError: the time is missing, cannot be read, or lies before the user's last event.
+            ArgumentError: the time is missing, cannot be read, or lies before the user's last event;
+                or the model reads no such column.
         """
+        codes = codes_of_event(self._encoder, self._names.store, columns)
         (row,) = self._names.readable.encode([item]).tolist()
         if row < 0:
             raise UnknownIdError(
@@ -107,15 +116,16 @@ class LiveUsers:
         with self._lock:
             self._follow()
             key = self._key(user)
-            items, times, offsets, _ = self._history(key)
+            items, times, offsets = self._history(key)[:3]
             when = self._timestamp(timestamp, user, times, offsets)
             if self._exact(len(items) + 1):
                 with prefer_backend(self._backend):
-                    self.states.append(key, row, when)
+                    self.states.append(key, row, when, codes=codes)
             else:
                 self.states.forget(key)
             own = self._since.setdefault(key, _Since())
             own.items.append(row)
+            own.codes.append(codes)
             if when is not None:
                 own.times.append(when)
 
@@ -130,10 +140,12 @@ class LiveUsers:
         allow: Iterable[Any] | None = None,
         deny: Iterable[Any] | None = None,
         category: str | Iterable[str] | None = None,
+        context: Mapping[str, Any] | None = None,
     ) -> "polars.DataFrame":
         """What comes next for some users; arguments and frame as of `Recommender.recommend`.
 
-        A user of whom nothing is known gets the most popular items.
+        What the context says of users takes the place of what the log knows of them; their windows are then
+        encoded anew. A user of whom nothing is known gets the most popular items.
         """
         wanted = QueryOptions(k=k, exclude_seen=exclude_seen, allow=allow, deny=deny, category=category)
         asked = id_list(users, "users")
@@ -141,9 +153,13 @@ class LiveUsers:
             self._follow()
             keys = [self._key(user) for user in asked]
             queries = self._queries(keys)
-            queries = asked_at(self._encoder, queries, at, self._zone)
             encoder = self._encoder
+            known = codes_of_context(
+                encoder, self._names.store, context, len(queries), users=queries.user_codes
+            )
+            queries = replace(asked_at(encoder, queries, at, self._zone), context=known)
             kept_states = at is None or (encoder.clock is not None and not encoder.encodes_request_time)
+            kept_states = kept_states and not names_users(encoder, context)
 
             def encode(queries: Queries, rows: Array) -> UserQueries:
                 return self._encode(queries, rows, keys, kept_states)
@@ -164,9 +180,9 @@ class LiveUsers:
         local = [
             int(queries.local_at[row]) if clocked and queries.local_at is not None else None for row in kept
         ]
-        for row, own in zip(
-            kept, self.states.query_many([keys[row] for row in kept], local_at=local), strict=True
-        ):
+        told = None if queries.context is None else list(queries.context[kept])
+        states = self.states.query_many([keys[row] for row in kept], local_at=local, context=told)
+        for row, own in zip(kept, states, strict=True):
             assert own is not None
             found[row] = own
         anew = rows[~stepped]
@@ -203,7 +219,12 @@ class LiveUsers:
         own = self._since.get(key, _Since())
         log = log_events(self._names.store, key if isinstance(key, int) else None)
         items, times = np.array(own.items, dtype=np.int64), np.array(own.times, dtype=np.int64)
-        return log.followed_by(items, times, self._zone)
+        codes = None
+        if log.codes is not None:
+            nothing = np.zeros(log.codes.shape[1], dtype=np.int64)
+            known = [nothing if one is None else one for one in own.codes]
+            codes = np.array(known, dtype=np.int64).reshape(-1, len(nothing))
+        return log.followed_by(items, times, self._zone, codes)
 
     def _timestamp(self, value: Any, user: Any, times: Array | None, offsets: Array | None) -> int | None:
         """Unix seconds of an event, not before the user's last."""

@@ -10,7 +10,7 @@ what it did and goes on. Parts do not depend on each other: a cluster may give e
 
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,10 @@ import numpy as np
 
 from recsys.answering.answers import QueryOptions, answer
 from recsys.answering.arguments import id_list, whole_number
+from recsys.answering.event_columns import codes_of_context
 from recsys.answering.interests import check_interests
 from recsys.answering.names import Names
-from recsys.answering.queries import Array, encode_denied, encode_items, of_rows
+from recsys.answering.queries import Array, Queries, encode_denied, encode_items, of_rows
 from recsys.answering.request_times import moment_list
 from recsys.answering.requests import asked, zone_of
 from recsys.console.progress import track
@@ -69,9 +70,10 @@ class Scoring:
         at: when the answers are wanted, as in `Recommender.recommend`; a list has one for each user.
         time_zone: of the requests; None is that of the log, or each user's own.
         part_users: users per part.
+        context: as in `Recommender.recommend`; a list has a value for each user.
 
     Raises:
-        ArgumentError: part_users < 1 or k < 1.
+        ArgumentError: part_users < 1 or k < 1, or a context that the model does not read.
         UnknownIdError: a user or item is not in the log.
         RunError: this process was forked.
 
@@ -91,6 +93,7 @@ class Scoring:
         at: Any = None,
         time_zone: str | None = None,
         part_users: int = 100_000,
+        context: Mapping[str, Any] | None = None,
     ) -> None:
         need_polars("scoring")
         self._encoder, self._decoder, self._names = encoder, decoder, names
@@ -113,6 +116,8 @@ class Scoring:
             raise ArgumentError(
                 f"at holds {len(self._moments)} moments for {len(rows)} users: one, or one each"
             )
+        self._context = codes_of_context(encoder, names.store, context, len(rows))
+        self._named = () if context is None else tuple(context)
         self.count = max(1, -(-len(rows) // self._part_users))
         self.plan: dict[str, Any] = {
             "format": FORMAT,
@@ -129,6 +134,8 @@ class Scoring:
             "users": _digest(rows),
             "parts": self.count,
         }
+        if self._context is not None:
+            self.plan["context"] = [sorted(self._named), _digest(self._context)]
         if at is not None or time_zone is not None:
             self.plan["asked"] = [repr(at if self._moments is None else self._moments), time_zone]
             first = rows[:1] if self._moments is None else rows[: len(self._moments)]
@@ -195,9 +202,23 @@ class Scoring:
         queries = of_rows(chosen, self._names.users.decode(chosen).to_list(), self._names.store)
         own = self._at if self._moments is None else self._moments[span]
         queries = asked(self._encoder, queries, own, self._zone)
+        queries = replace(queries, context=self._known(queries, span))
         answers = answer(self._encoder, self._decoder, self._names, queries, self._wanted, "ignore")
         with replacing(self._file(out, number)) as temporary:
             write_parquet(answers.frame(self._names), temporary)
+
+    def _known(self, queries: Queries, span: slice) -> Array | None:
+        """Codes of a part's requests: what was told of them, and what the log knows of users besides."""
+        store = self._names.store
+        known = codes_of_context(self._encoder, store, None, len(queries), users=queries.user_codes)
+        if self._context is None or store.event_columns is None:
+            return known
+        told = self._context[span]
+        if known is None:
+            return told
+        columns = (*store.event_columns.requests, *store.event_columns.users)
+        named = np.array([column.name in self._named for column in columns])
+        return np.where(named, told, known)
 
     def finish(self, out: Path, resumed: int) -> ScoringReport:
         """Write `_SUCCESS` once all parts are there.

@@ -44,7 +44,9 @@ class Queries:
         local_at: (R,) int64 local seconds of the same, or None.
         of_users: whether labels are user ids of the log.
         event_codes: (N, E) int64 codes of what came with each event, or None where nothing is known.
-        context: (R, C) int64 codes of what is known of each request, or None where nothing is.
+        user_codes: (R, C) int64 codes of what is known of each user, or None where nothing is.
+        context: (R, Q) int64 codes of what is known of each request, those of its user behind them, or None
+            where nothing is.
     """
 
     labels: list[Any]
@@ -56,6 +58,7 @@ class Queries:
     local_at: Array | None = None
     of_users: bool = False
     event_codes: Array | None = None
+    user_codes: Array | None = None
     context: Array | None = None
 
     @property
@@ -127,7 +130,17 @@ def of_rows(rows: Array, labels: list[Any], store: "SequenceStore") -> Queries:
     items = np.asarray(store.items[flat], dtype=np.int64)
     zones = None if store.utc_offsets is None else np.asarray(store.utc_offsets[flat], dtype=np.int64)
     codes = None if store.event_codes is None else np.asarray(store.event_codes[flat], dtype=np.int64)
-    return Queries(labels, items, times, _offsets(ends - starts), zones, of_users=True, event_codes=codes)
+    users = None if store.user_codes is None else np.asarray(store.user_codes[rows], dtype=np.int64)
+    return Queries(
+        labels,
+        items,
+        times,
+        _offsets(ends - starts),
+        zones,
+        of_users=True,
+        event_codes=codes,
+        user_codes=users,
+    )
 
 
 def of_histories(

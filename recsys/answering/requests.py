@@ -59,7 +59,7 @@ def make_queries(
         )
     else:
         queries = of_users(users, store, names.users, on_unknown)
-    known = codes_of_context(encoder, store, context, len(queries))
+    known = codes_of_context(encoder, store, context, len(queries), users=queries.user_codes)
     return replace(asked(encoder, queries, at, zone), context=known)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from recsys.answering.event_columns import input_codes
 from recsys.answering.interests import interest_states
 from recsys.answering.queries import Array, Queries
 from recsys.answering.window_answers import biased_window, with_window
@@ -81,6 +82,7 @@ def encode_queries(
         interests: query vectors of each; see :func:`recsys.answering.interests.interest_states`.
     """
     first, last = queries.offsets[rows], queries.offsets[rows + 1]
+    codes = input_codes(encoder, queries.event_codes, queries.context, queries.offsets)
     states, groups = interest_states(
         encoder,
         queries.items,
@@ -91,7 +93,7 @@ def encode_queries(
         local_times=queries.local_times,
         at=None if queries.at is None else queries.at[rows],
         local_at=None if queries.local_at is None else queries.local_at[rows],
-        event_codes=queries.event_codes,
+        event_codes=codes,
         context=None if queries.context is None else queries.context[rows],
     )
     events = flat_ranges(first, last)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from recsys.answering.queries import Array, Queries
+from recsys.datasets.prepared.event_columns import MISSING
 from recsys.datasets.prepared.sharded_store import events_of
 from recsys.datasets.times.time_zones import utc_offsets
 
@@ -30,23 +31,31 @@ class UserEvents(NamedTuple):
     codes: Array | None = None
     """(L, E) int64 codes of what came with each event, or None where the log keeps none."""
 
-    def followed_by(self, items: Array, times: Array | None, zone: str | None) -> "UserEvents":
+    users: Array | None = None
+    """(C,) int64 codes of what is known of the user, or None where the log keeps none."""
+
+    def followed_by(
+        self, items: Array, times: Array | None, zone: str | None, codes: Array | None = None
+    ) -> "UserEvents":
         """These events and later ones.
 
         Args:
             items: (S,) int64.
             times: (S,) int64 unix seconds; None leaves all without times.
             zone: of the later ones, IANA name or offset; None goes on with the offset of the last event.
+            codes: (S, E) int64 of what came with them; None where nothing is known of it.
         """
         all_items = np.concatenate([self.items, items])
-        codes = None
-        if self.codes is not None:  # of later events nothing of the kind is known
-            codes = np.concatenate([self.codes, np.zeros((len(items), self.codes.shape[1]), dtype=np.int64)])
+        if self.codes is not None:
+            later = np.zeros((len(items), self.codes.shape[1]), dtype=np.int64) if codes is None else codes
+            codes = np.concatenate([self.codes, later])
+        else:
+            codes = None
         if self.times is None or times is None:
-            return UserEvents(all_items, None, None, codes)
+            return UserEvents(all_items, None, None, codes, self.users)
         all_times = np.concatenate([self.times, times])
         if self.utc_offsets is None:
-            return UserEvents(all_items, all_times, None, codes)
+            return UserEvents(all_items, all_times, None, codes, self.users)
         if zone is not None:
             since = utc_offsets(times, zone).astype(np.int64)
         else:
@@ -54,7 +63,7 @@ class UserEvents(NamedTuple):
         # Nobody says what is local time to a new user of a log whose users have zones of their own.
         known = len(since) == len(times)
         offsets = np.concatenate([self.utc_offsets, since]) if known else None
-        return UserEvents(all_items, all_times, offsets, codes)
+        return UserEvents(all_items, all_times, offsets, codes, self.users)
 
     def in_order(self) -> "UserEvents":
         """The same by time, those of one time as they are."""
@@ -63,7 +72,7 @@ class UserEvents(NamedTuple):
         order = np.argsort(self.times, kind="stable")
         offsets = None if self.utc_offsets is None else self.utc_offsets[order]
         codes = None if self.codes is None else self.codes[order]
-        return UserEvents(self.items[order], self.times[order], offsets, codes)
+        return UserEvents(self.items[order], self.times[order], offsets, codes, self.users)
 
 
 def log_events(store: "SequenceStore", row: int | None) -> UserEvents:
@@ -75,7 +84,17 @@ def log_events(store: "SequenceStore", row: int | None) -> UserEvents:
         None if store.timestamps is None else np.asarray(store.timestamps[span], dtype=np.int64),
         None if store.utc_offsets is None else np.asarray(store.utc_offsets[span], dtype=np.int64),
         None if store.event_codes is None else np.asarray(store.event_codes[span], dtype=np.int64),
+        _of_user(store, rows),
     )
+
+
+def _of_user(store: "SequenceStore", rows: Array) -> Array | None:
+    """(C,) int64 codes of what the log knows of a user, all missing of one whom it does not know."""
+    if store.user_codes is None:
+        return None
+    if len(rows) == 0:
+        return np.full(store.user_codes.shape[1], MISSING, dtype=np.int64)
+    return np.asarray(store.user_codes[rows[0]], dtype=np.int64)
 
 
 def packed(events: Sequence[UserEvents], labels: list[Any], *, of_users: bool = True) -> Queries:
@@ -90,6 +109,7 @@ def packed(events: Sequence[UserEvents], labels: list[Any], *, of_users: bool = 
     times = [own.times for own in events if own.times is not None]
     zones = [own.utc_offsets for own in events if own.utc_offsets is not None]
     codes = [own.codes for own in events if own.codes is not None]
+    users = [own.users for own in events if own.users is not None]
     with_times = len(times) == len(events)
     return Queries(
         labels,
@@ -99,4 +119,5 @@ def packed(events: Sequence[UserEvents], labels: list[Any], *, of_users: bool = 
         np.concatenate([_NOTHING, *zones]) if with_times and len(zones) == len(events) else None,
         of_users=of_users,
         event_codes=np.concatenate(codes) if codes and len(codes) == len(events) else None,
+        user_codes=np.stack(users) if users and len(users) == len(events) else None,
     )

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from recsys.answering.arguments import whole_number
 from recsys.answering.search import UserQueries
-from recsys.answering.streams import History, Kept, States, Streams, state_bytes
+from recsys.answering.streams import Array, History, Kept, States, Streams, state_bytes
 from recsys.encoders.base import NO_CLOCK_TO_READ, SequenceEncoder
 from recsys.errors import ArgumentError
 from recsys.forks import Lock
@@ -66,7 +66,13 @@ class UserStates:
         return len(self._kept)
 
     def append(
-        self, user: Hashable, item: int, timestamp: int | None = None, *, at: int | None = None
+        self,
+        user: Hashable,
+        item: int,
+        timestamp: int | None = None,
+        *,
+        at: int | None = None,
+        codes: Array | None = None,
     ) -> States:
         """Take one more event of a user.
 
@@ -76,6 +82,7 @@ class UserStates:
             timestamp: unix seconds, for encoders that read the time.
             at: unix seconds at which the state is asked for, read by the interest clock; None is
                 `timestamp`.
+            codes: (E,) int64 codes of what came with the event; None where nothing is known.
 
         Returns:
             (d,) float32, what `user_state` gives for the history with this event.
@@ -86,7 +93,8 @@ class UserStates:
         """
         self._check_at(at)
         with self._lock:
-            (state,) = self._streams.read(self._append([user], [item], [timestamp]), [at], [None])
+            after = self._append([user], [item], [timestamp], [codes])
+            (state,) = self._streams.read(after, [at], [None])
             return np.asarray(state)
 
     def append_many(
@@ -94,6 +102,8 @@ class UserStates:
         users: Sequence[Hashable],
         items: Sequence[int],
         timestamps: Sequence[int | None] | None = None,
+        *,
+        codes: Sequence[Array | None] | None = None,
     ) -> States:
         """Take one more event of each of several users; all whose states are kept take one step together.
 
@@ -101,6 +111,7 @@ class UserStates:
             users: n of them, none twice.
             items: index in the catalog, one each.
             timestamps: unix seconds, one each, for encoders that read the time.
+            codes: as of :meth:`append`, one each.
 
         Returns:
             (n, d) float32, what :meth:`append` gives of each.
@@ -109,13 +120,15 @@ class UserStates:
             ArgumentError: as `append`, a user is named twice, or not one event for each.
         """
         stamps: list[int | None] = [None] * len(users) if timestamps is None else list(timestamps)
+        known: list[Array | None] = [None] * len(users) if codes is None else list(codes)
         if len(set(users)) != len(users):
             raise ArgumentError("a user is named twice: append_many() takes one event of each")
-        if not len(users) == len(items) == len(stamps):
+        if not len(users) == len(items) == len(stamps) == len(known):
             raise ArgumentError(f"{len(users)} users, {len(items)} items, {len(stamps)} times: one for each")
         with self._lock:
             nothing: list[int | None] = [None] * len(users)
-            return self._streams.read(self._append(list(users), list(items), stamps), nothing, nothing)
+            after = self._append(list(users), list(items), stamps, known)
+            return self._streams.read(after, nothing, nothing)
 
     def state(self, user: Hashable, *, at: int | None = None) -> States | None:
         """The state after a user's last event, at any hour without encoding anything again.
@@ -159,6 +172,7 @@ class UserStates:
         *,
         at: Sequence[int | None] | None = None,
         local_at: Sequence[int | None] | None = None,
+        context: Sequence[Array | None] | None = None,
     ) -> list[UserQueries | None]:
         """The same for several users: those whose states are not kept are encoded together.
 
@@ -166,6 +180,8 @@ class UserStates:
             users: n of them.
             at: as of :meth:`query`, one each.
             local_at: likewise.
+            context: (R + C,) int64 codes of what is known of each request and behind them of its user, who
+                has to be the history's; None of one of which nothing else is known.
         """
         moments = [None] * len(users) if at is None else list(at)
         local = [None] * len(users) if local_at is None else list(local_at)
@@ -190,7 +206,10 @@ class UserStates:
                     self._put(user, kept)
             known = [place for place, user in enumerate(users) if found[user] is not None]
             kept_ones = [kept for kept in (found[users[place]] for place in known) if kept is not None]
-            states = self._streams.read(kept_ones, [moments[p] for p in known], [local[p] for p in known])
+            told = None if context is None else [context[p] for p in known]
+            states = self._streams.read(
+                kept_ones, [moments[p] for p in known], [local[p] for p in known], told
+            )
         queries: list[UserQueries | None] = [None] * len(users)
         for row, (place, kept) in enumerate(zip(known, kept_ones, strict=True)):
             offsets = np.array([0, len(kept.items)], dtype=np.int64)
@@ -211,7 +230,13 @@ class UserStates:
             self._kept.clear()
             self.bytes = 0
 
-    def _append(self, users: list[Hashable], items: list[int], timestamps: list[int | None]) -> list[Kept]:
+    def _append(
+        self,
+        users: list[Hashable],
+        items: list[int],
+        timestamps: list[int | None],
+        codes: list[Array | None],
+    ) -> list[Kept]:
         """What is kept of users after an event of each; should this fail, all are read anew."""
         for item in items:
             self._streams.check(item)
@@ -221,13 +246,20 @@ class UserStates:
         self.hits += len(stepping)
         self.misses += len(anew)
         longer = [
-            self._streams.longer(self._history_of(users[place]), items[place], timestamps[place])
+            self._streams.longer(
+                self._history_of(users[place]), items[place], timestamps[place], codes[place]
+            )
             for place in anew
         ]
         before = [own for own in kept if own is not None]
         for place in stepping:
             self._drop(users[place])
-        stepped = self._streams.step(before, [items[p] for p in stepping], [timestamps[p] for p in stepping])
+        stepped = self._streams.step(
+            before,
+            [items[p] for p in stepping],
+            [timestamps[p] for p in stepping],
+            [codes[p] for p in stepping],
+        )
         made = self._streams.begin(longer)
         for place, own in zip([*stepping, *anew], [*stepped, *made], strict=True):
             kept[place] = own

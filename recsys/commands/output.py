@@ -30,6 +30,14 @@ Categories = Annotated[
     list[str] | None,
     typer.Option("--category", help="Only items of this category; again for items of any of several."),
 ]
+Context = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--context",
+        metavar="COLUMN=VALUE",
+        help="What is known of the request or its user: device=phone; again for another.",
+    ),
+]
 Interests = Annotated[
     int,
     typer.Option(
@@ -108,6 +116,19 @@ def print_result(
     if result.unbiased is not None:
         tell(result.unbiased.table(result))
     tell(result.describe_protocol())
+
+
+def pairs(texts: list[str] | None, option: str) -> list[tuple[str, str]]:
+    """Columns and what is said of them."""
+    found = [text.partition("=") for text in texts or []]
+    for text, (name, equals, _) in zip(texts or [], found, strict=True):
+        if not equals or not name.strip():
+            raise ConfigError(f"{option} {text!r}: write it as column=value, for example 'device=phone'")
+    names = [name.strip() for name, _, _ in found]
+    twice = next((name for place, name in enumerate(names) if name in names[:place]), None)
+    if twice is not None:
+        raise ConfigError(f"{option} names {twice!r} twice: name each column once")
+    return [(name.strip(), value.strip()) for name, _, value in found]
 
 
 def split_ids(text: str, option: str) -> list[str]:

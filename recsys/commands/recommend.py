@@ -10,8 +10,10 @@ from recsys.commands.output import (
     AsJson,
     Backend,
     Categories,
+    Context,
     Interests,
     Run,
+    pairs,
     print_json,
     say,
     split_ids,
@@ -42,12 +44,7 @@ def recommend(
             help="What came with the history's events, with commas: action=view,buy; again for another.",
         ),
     ] = None,
-    context: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="COLUMN=VALUE", help="What is known of the request: device=phone; again for another."
-        ),
-    ] = None,
+    context: Context = None,
     at: Annotated[
         str | None,
         typer.Option(help="When: unix seconds or 2026-03-01T08:30 (local); else the last event's time."),
@@ -78,8 +75,8 @@ def recommend(
         raise ConfigError("--times goes with --history: the times of the log's users are known")
     if columns and user:
         raise ConfigError("--columns goes with --history: what came with the log's events is known")
-    with_events = {name: [split_ids(value, "--columns")] for name, value in _pairs(columns, "--columns")}
-    known = dict(_pairs(context, "--context"))
+    with_events = {name: [split_ids(value, "--columns")] for name, value in pairs(columns, "--columns")}
+    known = dict(pairs(context, "--context"))
     seconds = None if times is None else [_seconds(times)]
     from recsys.answering.answers import QueryOptions
     from recsys.recommender import Recommender
@@ -135,19 +132,6 @@ def _with_commas(error: UnknownIdError, history: str | None) -> UnknownIdError:
     if history is None or "," not in history or '"' in history:
         return error
     return UnknownIdError(f"{error}; an id that holds a comma is quoted: --history '\"a, b\",c'")
-
-
-def _pairs(texts: list[str] | None, option: str) -> list[tuple[str, str]]:
-    """Columns and what is said of them."""
-    found = [text.partition("=") for text in texts or []]
-    for text, (name, equals, _) in zip(texts or [], found, strict=True):
-        if not equals or not name.strip():
-            raise ConfigError(f"{option} {text!r}: write it as column=value, for example 'device=phone'")
-    names = [name.strip() for name, _, _ in found]
-    twice = next((name for place, name in enumerate(names) if name in names[:place]), None)
-    if twice is not None:
-        raise ConfigError(f"{option} names {twice!r} twice: name each column once")
-    return [(name.strip(), value.strip()) for name, _, value in found]
 
 
 def _seconds(text: str) -> list[Any]:

@@ -10,10 +10,12 @@ from recsys.commands.output import (
     AsJson,
     Backend,
     Categories,
+    Context,
     Device,
     Interests,
     Quiet,
     Run,
+    pairs,
     print_json,
     say,
     tell,
@@ -31,6 +33,7 @@ def score(
         str | None,
         typer.Option(help="When: unix seconds or 2026-03-01T08:30 (local); else each last event's time."),
     ] = None,
+    context: Context = None,
     time_zone: Annotated[
         str | None, typer.Option(help="Zone of the requests, if not the log's: America/New_York or +05:30.")
     ] = None,
@@ -66,6 +69,7 @@ def score(
         category=category,
         interests=interests,
         at=at,
+        context=dict(pairs(context, "--context")) or None,
         time_zone=time_zone,
         part_users=part_users,
     )

@@ -88,7 +88,7 @@ def _causal_states(
             times = None if store.timestamps is None else store.timestamps[flat]
             own = local_times(store, flat)
             # A window ends before its user's last training event.
-            codes, requests = store.event_codes, store.request_codes
+            codes, requests = store.event_inputs, store.request_inputs
             batch = SequenceBatch.from_lengths(
                 store.items[flat],
                 ends[rows] - starts[rows],

@@ -9,13 +9,12 @@ from torch import Tensor, nn
 from recsys.config import require
 from recsys.encoders.clock import NO_LOCAL_TIMES, ClockedState, HourHead, InterestClock, UserMemory
 from recsys.encoders.configuration import EncoderConfig, make_norm
-from recsys.encoders.encoder_items import EncoderItems
-from recsys.encoders.event_columns import ColumnInputs, ColumnRows, columns_read
+from recsys.encoders.encoder_columns import EncoderColumns
 from recsys.encoders.items import HashedItemEmbedding, ItemEmbedding, ShardedItemEmbedding
 from recsys.encoders.occurrence_bias import OccurrenceBias
 from recsys.encoders.repeat_bias import RepeatBias
 from recsys.encoders.streams import step_through
-from recsys.errors import ArgumentError, ConfigError
+from recsys.errors import ArgumentError
 from recsys.jagged import SequenceBatch
 
 __all__ = ["EncoderConfig", "SequenceEncoder", "make_norm"]
@@ -23,7 +22,7 @@ __all__ = ["EncoderConfig", "SequenceEncoder", "make_norm"]
 NO_CLOCK_TO_READ = "encoder.clock is not 'pool': there is no clock to read at another hour"
 
 
-class SequenceEncoder(EncoderItems, ABC):
+class SequenceEncoder(EncoderColumns, ABC):
     """Base class of encoders: an item table and a map from packed events to hidden states.
 
     A hidden state scores the catalog by inner product with :attr:`item_weight`, so that training,
@@ -34,7 +33,8 @@ class SequenceEncoder(EncoderItems, ABC):
     that the configuration asks for is added to what they give, by :meth:`forward`, :meth:`initial_state`
     and :meth:`step`. One that adds :meth:`hours_of_events` to its input has the hour baseline, too; one that
     adds :meth:`added_to_input`, and at a step :meth:`added_at_step`, reads columns of events as well, and
-    says so by :attr:`reads_columns`.
+    says so by :attr:`reads_columns`; and columns of users, if it tells ``added_at_step`` whose event is the
+    first, by :attr:`reads_users`.
 
     Attributes:
         causal: True when the state of an event depends on no later event. Causal encoders train on the
@@ -44,7 +44,6 @@ class SequenceEncoder(EncoderItems, ABC):
     """
 
     causal: ClassVar[bool]
-    reads_columns: ClassVar[bool] = False
 
     def __init__(self, config: EncoderConfig, n_items: int) -> None:
         require(n_items >= 1, "n_items", n_items, "at least 1")
@@ -54,9 +53,6 @@ class SequenceEncoder(EncoderItems, ABC):
             self.repeat_bias = RepeatBias(config.repeat_bias)
         elif config.repeat_bias:
             self.repeat_bias = OccurrenceBias(config.repeat_bias, clock=config.repeat_by == "clock")
-        self.event_columns: ColumnRows | None = None
-        self.request_columns: ColumnRows | None = None
-        self._columns_digest: str | None = None
         self.clock: InterestClock | None = None
         self.hours: HourHead | None = None
         if config.clock == "pool":
@@ -65,56 +61,6 @@ class SequenceEncoder(EncoderItems, ABC):
             )
         elif config.clock == "hours":
             self.hours = HourHead(config.d_model)
-
-    def set_columns(self, inputs: ColumnInputs | None, generator: torch.Generator) -> None:
-        """Let the columns be read that the configuration names; once, after the weights are drawn.
-
-        Args:
-            inputs: the columns of the data; None where they keep none.
-            generator: of the weights that come with them.
-
-        Raises:
-            ConfigError: the data keep no such column, or the encoder reads none of events.
-        """
-        config = self.config
-        if config.event_columns and not self.reads_columns:
-            raise ConfigError(
-                f"encoder.event_columns: {type(self).__name__} reads no columns of events; leave it out"
-            )
-        events, requests = ((), ()) if inputs is None else (inputs.events, inputs.requests)
-        self.event_columns = columns_read(
-            config.event_columns,
-            events,
-            config.d_model,
-            generator,
-            setting="encoder.event_columns",
-            option="event_columns",
-        )
-        self.request_columns = columns_read(
-            config.request_columns,
-            requests,
-            config.d_model,
-            generator,
-            setting="encoder.request_columns",
-            option="request_columns",
-        )
-        if inputs is not None and (config.event_columns or config.request_columns):
-            self._columns_digest = inputs.digest
-
-    @property
-    def columns_digest(self) -> str | None:
-        """Of what the codes of its columns mean; None where it reads none."""
-        return self._columns_digest
-
-    @property
-    def n_event_codes(self) -> int:
-        """Codes that a batch has for each event; 0 where none is read."""
-        return 0 if self.event_columns is None else self.event_columns.n_columns
-
-    @property
-    def n_request_codes(self) -> int:
-        """Codes that are given for each request; 0 where none is read."""
-        return 0 if self.request_columns is None else self.request_columns.n_columns
 
     @property
     def history_length(self) -> int:
@@ -203,13 +149,6 @@ class SequenceEncoder(EncoderItems, ABC):
         states: Tensor = self.requested(hidden, batch.request_codes)
         return states
 
-    def requested(self, hidden: Tensor, codes: Tensor | None) -> Tensor:
-        """States (n, D) with what is known of their requests: codes (n, R), None where nothing is."""
-        if self.request_columns is None:
-            return hidden
-        known: Tensor = self.request_columns(codes, len(hidden))
-        return hidden + known.to(hidden.dtype)
-
     def user_state(
         self,
         batch: SequenceBatch,
@@ -273,25 +212,29 @@ class SequenceEncoder(EncoderItems, ABC):
 
     def added_to_input(self, batch: SequenceBatch) -> Tensor | None:
         """(N, D) to add to the events' item vectors: their hours and columns; None where neither is read."""
-        hours = self.hours_of_events(batch)
-        if self.event_columns is None:
-            return hours
-        columns: Tensor = self.event_columns(batch.event_codes, batch.n_events)
-        return columns if hours is None else columns + hours
+        hours, columns = self.hours_of_events(batch), self.columns_at_input(batch)
+        return columns if hours is None else hours if columns is None else columns + hours
 
-    def added_at_step(self, n: int, local_times: Tensor | None, columns: Tensor | None) -> Tensor | None:
-        """(n, D) the same for one event of each of n users, whose hours and codes (n, E) are given."""
+    def added_at_step(
+        self, n: int, local_times: Tensor | None, columns: Tensor | None, first: Tensor | None = None
+    ) -> Tensor | None:
+        """(n, D) the same for one event of each of n users.
+
+        Args:
+            n: users.
+            local_times: (n,) int64 local seconds, for the hour baseline.
+            columns: (n, E) int64 codes of what came with the events and is known of the users, or None.
+            first: (n,) bool, whose event is the first of its sequence; read where columns of users are.
+        """
         hours = None
         if self.hours is not None and local_times is not None:
             hours = self.hours.of_events(local_times)
-        if self.event_columns is None:
-            return hours
-        added: Tensor = self.event_columns(columns, n)
-        return added if hours is None else added + hours
+        known = self.columns_at_step(n, columns, first)
+        return known if hours is None else hours if known is None else known + hours
 
     def _step(self, state: Any, items: Tensor, *times: Tensor | None, columns: Tensor | None) -> Any:
         """`encode_step`, which is told of columns where they are read."""
-        if self.event_columns is None:
+        if not self.n_event_codes:
             return self.encode_step(state, items, *times)
         return self.encode_step(state, items, *times, columns=columns)  # type: ignore[call-arg]
 
@@ -319,8 +262,10 @@ class SequenceEncoder(EncoderItems, ABC):
             timestamps: (n,) int64 unix seconds, for encoders that read the time.
             local_times: (n,) int64 local seconds, for encoders with a clock.
             local_at: (n,) int64 local seconds at which the states are asked for; None is ``local_times``.
-            columns: (n, E) int64 codes of what came with the events; None where nothing is known.
-            context: (n, R) int64 codes of what is known of the requests; None where nothing is.
+            columns: (n, E) int64 codes of what came with the events, behind them those of the users; None
+                where nothing is known.
+            context: (n, R) int64 codes of what is known of the requests, behind them those of the users;
+                None where nothing is.
 
         Returns:
             (n, D) what :meth:`user_state` gives for the history so far, and the new state. The clock keeps
@@ -373,11 +318,12 @@ class SequenceEncoder(EncoderItems, ABC):
         sums = self.clock.step(state.sums, items, self.item_embedding(items), local_times)
         return UserMemory(hidden, sums, local_times), ClockedState(own, sums)
 
-    def prefill(self, batch: SequenceBatch) -> tuple[Tensor, Any]:
+    def prefill(self, batch: SequenceBatch, *, context: Tensor | None = None) -> tuple[Tensor, Any]:
         """Begin streams with whole histories.
 
         Args:
             batch: B histories of at most :attr:`history_length` events; none may be empty.
+            context: (B, R) int64 codes of what is known of the requests; None where nothing is.
 
         Returns:
             (B, D) what :meth:`user_state` gives, and the state that steps through the histories lead to.
@@ -387,15 +333,15 @@ class SequenceEncoder(EncoderItems, ABC):
         """
         if self.clock is not None:
             memory, state = self.prefill_memory(batch)
-            return self.recall(memory), state
+            return self.recall(memory, context=context), state
         if self.hours is None:
             hidden, own = self.encode_prefill(batch)
-            return self.requested(hidden, None), own
+            return self.requested(hidden, context), own
         if batch.local_times is None:
             raise ArgumentError(NO_LOCAL_TIMES)
         hidden, own = self.encode_prefill(batch)
         hidden = hidden + self.hours.of_requests(batch.local_times[batch.last_rows()])
-        return self.requested(hidden, None), own
+        return self.requested(hidden, context), own
 
     def prefill_memory(self, batch: SequenceBatch) -> tuple[UserMemory, Any]:
         """The same for answers at any hour: what :meth:`remember` gives, and the streaming state.

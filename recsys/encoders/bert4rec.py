@@ -162,6 +162,7 @@ class BERT4Rec(SequenceEncoder):
     causal = False
     n_extra_items = 1
     reads_columns = True
+    reads_users = True
 
     def __init__(self, config: EncoderConfig, n_items: int) -> None:
         super().__init__(config, n_items)

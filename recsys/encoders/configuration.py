@@ -48,6 +48,12 @@ class EncoderConfig:
     column_dropout: float = 0.1
     """Share of training windows whose event columns, and of those whose request columns, are left out, so
     that histories and requests without them can be answered; 0 up to (not including) 1."""
+    user_columns: tuple[str, ...] = ()
+    """Columns of what is known of users that are added to the first event's item vector and to the state;
+    they come with the prepared data, or with the request of somebody whom the data do not know."""
+    user_column_dropout: float = 0.5
+    """Share of training windows that leave out what is known of their user, so that anybody can be
+    answered; 0 up to (not including) 1."""
     repeat_bias: int = 0
     """Buckets of how far back an item of the window was last seen, whose learned bias is added to its score:
     1, 2 to 3, 4 to 7 events ago and so on; 0 for none, at most 17. The full softmax alone trains it."""
@@ -96,15 +102,12 @@ class EncoderConfig:
             self.item_hashes,
             "0 where encoder.item_parts = 'features', which has no rows of items",
         )
-        for name in ("event_columns", "request_columns"):
+        for name in ("event_columns", "request_columns", "user_columns"):
             names = getattr(self, name)
             require(len(set(names)) == len(names), f"encoder.{name}", names, "each name once")
-        require(
-            0 <= self.column_dropout < 1,
-            "encoder.column_dropout",
-            self.column_dropout,
-            "at least 0 and below 1",
-        )
+        for name in ("column_dropout", "user_column_dropout"):
+            share = getattr(self, name)
+            require(0 <= share < 1, f"encoder.{name}", share, "at least 0 and below 1")
         require(0 <= self.repeat_bias <= 17, "encoder.repeat_bias", self.repeat_bias, "between 0 and 17")
         require(
             self.repeat_by == "last" or self.repeat_bias > 0,

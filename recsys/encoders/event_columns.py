@@ -3,6 +3,9 @@
     x_j = e_{i_j} + sum over event columns f of M_f[code of f at event j]
     state_t = h_t + sum over request columns f of Q_f[code of f of the request]
 
+What is known of a user is read at both: x_1 of a sequence has the rows of a table more, each state those of
+another. Codes of events and of requests both end with the user's.
+
 Code 0, a value that is missing or unknown, has a row of its own, which starts at zero and learns from the
 histories and requests whose columns training leaves out (``column_dropout``).
 
@@ -32,11 +35,13 @@ class ColumnInputs:
         events: names and numbers of codes of the columns of what came with an event, in the data's order.
         requests: likewise of what is known when an answer is asked for.
         digest: hex sha256 of what the codes mean.
+        users: likewise of what is known of users.
     """
 
     events: tuple[tuple[str, int], ...]
     requests: tuple[tuple[str, int], ...]
     digest: str
+    users: tuple[tuple[str, int], ...] = ()
 
 
 class ColumnRows(nn.Module):
@@ -96,6 +101,8 @@ def columns_read(
     *,
     setting: str,
     option: str,
+    before: Sequence[tuple[str, int]] = (),
+    behind: Sequence[tuple[str, int]] = (),
 ) -> ColumnRows | None:
     """Rows of the columns that a setting names; None where it names none.
 
@@ -106,6 +113,8 @@ def columns_read(
         generator: of the rows.
         setting: that names them, for messages.
         option: of a preparation that keeps such columns, likewise.
+        before: names and numbers of codes of columns of another kind that stand before them.
+        behind: of those that stand behind them.
 
     Raises:
         ConfigError: the data have no such column.
@@ -120,5 +129,5 @@ def columns_read(
                 f"{setting} names {name!r} and the data keep {kept} prepare the log with "
                 f"{option}={','.join(wanted)}"
             )
-    places = [names.index(name) for name in wanted]
-    return ColumnRows([size for _, size in known], places, width, generator)
+    places = [len(before) + names.index(name) for name in wanted]
+    return ColumnRows([size for _, size in (*before, *known, *behind)], places, width, generator)

@@ -1,6 +1,7 @@
 """User states of many histories, by a budget of events per batch."""
 
 from collections.abc import Iterator
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +14,13 @@ from recsys.jagged import SequenceBatch, flat_ranges
 Array = npt.NDArray[np.int64]
 
 
+class CodeRows(Protocol):
+    """Codes of events by their positions: an array, or what makes its rows."""
+
+    def __getitem__(self, rows: Any, /) -> npt.NDArray[np.integer]:
+        """(n, E) codes of the events at positions (n,)."""
+
+
 def encode_histories(
     encoder: SequenceEncoder,
     items: npt.NDArray[np.integer],
@@ -23,7 +31,7 @@ def encode_histories(
     local_times: npt.NDArray[np.int64] | None = None,
     at: Array | None = None,
     local_at: Array | None = None,
-    event_codes: npt.NDArray[np.integer] | None = None,
+    event_codes: CodeRows | None = None,
     context: npt.NDArray[np.integer] | None = None,
     clock: bool = True,
     batch_events: int = 32_768,
@@ -40,7 +48,7 @@ def encode_histories(
         local_times: (N,) local seconds, or None; read by a clock.
         at: (R,) unix seconds at which each answer is wanted; None is the last event's time.
         local_at: (R,) local seconds of the same.
-        event_codes: (N, E) codes of what came with the events, or None.
+        event_codes: (N, E) codes of what came with the events and is known of their users, or None.
         context: (R, C) codes of what is known of each request, or None.
         clock: whether the interest clock adds the hour of the request; False takes an encoder that has one.
         batch_events: budget of events per forward pass.

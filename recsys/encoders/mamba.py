@@ -63,10 +63,12 @@ class MambaState:
     Attributes:
         conv: one (n, E, d_conv - 1) per layer, the last inputs of the convolution.
         scan: one (n, E, S) float32 per layer.
+        begun: (n,) bool, users who have had an event; None where no columns of users are read.
     """
 
     conv: tuple[Tensor, ...]
     scan: tuple[Tensor, ...]
+    begun: Tensor | None = None
 
 
 # Searched on the validation events of ml-100k: docs/experiments.md. Weights are averaged over some ten
@@ -107,6 +109,7 @@ class Mamba(SequenceEncoder):
 
     causal = True
     reads_columns = True
+    reads_users = True
 
     def __init__(self, config: EncoderConfig, n_items: int) -> None:
         super().__init__(config, n_items)
@@ -132,7 +135,10 @@ class Mamba(SequenceEncoder):
     def encode_start(self, n: int) -> MambaState:
         """Zero states of n users."""
         conv, scan = zip(*(block.mixer.initial_state(n) for block in self._blocks()), strict=True)
-        return MambaState(conv, scan)
+        begun = None
+        if self.user_input is not None:
+            begun = torch.zeros(n, dtype=torch.bool, device=self.item_embedding.weight.device)
+        return MambaState(conv, scan, begun)
 
     def encode_step(
         self,
@@ -144,12 +150,13 @@ class Mamba(SequenceEncoder):
         columns: Tensor | None = None,
     ) -> tuple[Tensor, MambaState]:
         """One event per user in O(E S), whatever the length of the history."""
-        x = self._embed(items, self.added_at_step(len(items), local_times, columns), None)
+        first = None if state.begun is None else ~state.begun
+        x = self._embed(items, self.added_at_step(len(items), local_times, columns, first), None)
         states = []
         for block, conv, scan in zip(self._blocks(), state.conv, state.scan, strict=True):
             x, new = block.step(x, (conv, scan))
             states.append(new)
-        return self.final_norm(x), MambaState(*zip(*states, strict=True))
+        return self.final_norm(x), self._after(states)
 
     def encode_prefill(self, batch: SequenceBatch) -> tuple[Tensor, MambaState]:
         """Last states (B, D), and the states of convolution and scan after one pass; of any length.
@@ -163,7 +170,15 @@ class Mamba(SequenceEncoder):
         for block in self._blocks():
             x, new = block.prefill(x, batch.offsets, batch.scan_schedule, batch.places)
             states.append(new)
-        return self.final_norm(x[last]), MambaState(*zip(*states, strict=True))
+        return self.final_norm(x[last]), self._after(states)
+
+    def _after(self, states: "list[tuple[Tensor, Tensor]]") -> MambaState:
+        """The state after an event of every user."""
+        conv, scan = zip(*states, strict=True)
+        begun = None
+        if self.user_input is not None:
+            begun = torch.ones(len(conv[0]), dtype=torch.bool, device=conv[0].device)
+        return MambaState(conv, scan, begun)
 
     def _blocks(self) -> list["MambaBlock"]:
         return [block for block in self.blocks if isinstance(block, MambaBlock)]

@@ -101,6 +101,7 @@ class SASRec(SequenceEncoder):
 
     causal = True
     reads_columns = True
+    reads_users = True
 
     def __init__(self, config: EncoderConfig, n_items: int) -> None:
         super().__init__(config, n_items)
@@ -177,7 +178,7 @@ class SASRec(SequenceEncoder):
             state.local_times[users, state.lengths] = local_times
         if self.n_event_codes:
             state.codes[users, state.lengths] = 0 if columns is None else columns
-        added = self.added_at_step(len(items), local_times, columns)
+        added = self.added_at_step(len(items), local_times, columns, state.lengths == 0)
         anew = full if self.config.positions != "reversed" else torch.ones_like(full)
         hidden = self.item_embedding.weight.new_empty(len(items), self.config.d_model)
         if not bool(anew.all()):

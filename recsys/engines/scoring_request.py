@@ -20,6 +20,7 @@ class ScoringRequest:
         category: only items of one of these categories.
         interests: query vectors per user.
         at: when the answers are wanted; None for the time of each last event.
+        context: what is known of the requests, by column; None for nothing.
         time_zone: of the requests.
         part_users: users per part.
     """
@@ -32,6 +33,7 @@ class ScoringRequest:
     category: list[str] | None = None
     interests: int = 1
     at: str | None = None
+    context: dict[str, str] | None = None
     time_zone: str | None = None
     part_users: int = 100_000
 
@@ -50,6 +52,7 @@ class ScoringRequest:
             "category": self.category,
             "interests": self.interests,
             "at": self.at,
+            "context": self.context,
             "time_zone": self.time_zone,
             "part_users": self.part_users,
         }

@@ -51,7 +51,8 @@ def log_states(
     if encoder.needs_local_times:
         require_local_times(store)
         local = local_times(store)
-    context = None if asked is None or store.request_codes is None else store.request_codes[asked]
+    requests = store.request_inputs
+    context = None if asked is None or requests is None else requests[asked]
     at = None if asked is None or store.timestamps is None else np.asarray(store.timestamps[asked])
     return encode_histories(
         encoder,
@@ -62,7 +63,7 @@ def log_states(
         local_times=local,
         at=at,
         local_at=None if asked is None or local is None else local[asked],
-        event_codes=store.event_codes,
+        event_codes=store.event_inputs,
         context=context,
         batch_events=batch_events,
     )

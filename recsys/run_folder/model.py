@@ -224,7 +224,8 @@ def _rebuilt(run: RunFolder, manifest: Manifest) -> "tuple[SequenceEncoder, Trai
         raise RunError(f"{run.weights}: missing or damaged (its sha256 is not the recorded one); train anew")
     config, training = read_settings(run, manifest.encoder, manifest.encoder_module)
     features, columns = None, None
-    if config.item_parts != "id" or config.event_columns or config.request_columns:
+    reads_columns = config.event_columns or config.request_columns or config.user_columns
+    if config.item_parts != "id" or reads_columns:
         store = require_own(run, manifest, SequenceStore.open(run.data))
         features, columns = item_inputs(store), column_inputs(store)
     encoder = build_encoder(manifest.encoder, manifest.n_items, config, features=features, columns=columns)

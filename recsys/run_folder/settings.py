@@ -155,6 +155,7 @@ LOOSE = (
     "attention_dropout",
     "item_id_dropout",
     "column_dropout",
+    "user_column_dropout",
     "mask_probability",
     "last_mask_probability",
     "causal_probability",

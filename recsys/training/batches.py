@@ -78,7 +78,7 @@ class EpochPlan:
         rows = flat_ranges(starts, ends)
         times = None if store.timestamps is None else store.timestamps[rows]
         local = local_times(store, rows)
-        codes, requests = store.event_codes, store.request_codes
+        codes, requests = store.event_inputs, store.request_inputs
         return SequenceBatch.from_lengths(
             store.items[rows],
             ends - starts,

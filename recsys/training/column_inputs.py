@@ -11,7 +11,8 @@ def column_inputs(store: SequenceStore) -> ColumnInputs | None:
     columns = store.event_columns
     if columns is None:
         return None
-    events, requests = (
-        tuple((column.name, column.n_codes) for column in role) for role in (columns.events, columns.requests)
+    events, requests, users = (
+        tuple((column.name, column.n_codes) for column in role)
+        for role in (columns.events, columns.requests, columns.users)
     )
-    return ColumnInputs(events=events, requests=requests, digest=columns.digest)
+    return ColumnInputs(events=events, requests=requests, digest=columns.digest, users=users)

@@ -14,7 +14,7 @@ from typing import Any
 
 from recsys.errors import RunError
 
-VERSION = 6
+VERSION = 7
 RESUMABLE = ("epochs", "patience", "prefetch")
 """Settings that may change when a run goes on: the first two say how far, the last changes nothing."""
 
@@ -145,6 +145,8 @@ _LATER_1 = {
     "event_columns": [],
     "request_columns": [],
     "column_dropout": 0.1,
+    "user_columns": [],
+    "user_column_dropout": 0.5,
 }
 """Settings that came since version 1 was begun, and the values at which its digests leave them out."""
 
@@ -198,10 +200,19 @@ def _from_5(state: dict[str, Any], asked: Identity) -> dict[str, Any]:
     return {**state, "format": 6, "identity": {**identity, "encoder": encoder, "training": training}}
 
 
+def _from_6(state: dict[str, Any], asked: Identity) -> dict[str, Any]:
+    """Version 6 read no columns of users."""
+    none = {"user_columns": [], "user_column_dropout": 0.5}
+    identity: Mapping[str, Any] = state["identity"]
+    encoder = {**none, **identity["encoder"]} if identity["encoder"] else {}
+    return {**state, "format": 7, "identity": {**identity, "encoder": encoder}}
+
+
 STEPS: Mapping[int, Callable[[dict[str, Any], Identity], dict[str, Any]]] = {
     1: _from_1,
     2: _from_2,
     3: _from_3,
     4: _from_4,
     5: _from_5,
+    6: _from_6,
 }

@@ -57,10 +57,16 @@ def make_task(encoder: SequenceEncoder, batch: SequenceBatch, rng: np.random.Gen
             rng,
             mask_probability=encoder.config.mask_probability,
             last_mask_probability=encoder.config.last_mask_probability,
+            n_user_codes=encoder.n_user_codes,
         )
+    # Drawn last, so that everything else is as it would be without columns.
+    users = encoder.n_user_codes
     if encoder.n_event_codes or encoder.n_request_codes:
-        # Drawn last, so that everything else is as it would be without columns.
-        task = replace(task, batch=without_columns(task.batch, rng, encoder.config.column_dropout))
+        share = encoder.config.column_dropout
+        task = replace(task, batch=without_columns(task.batch, rng, share, n_user_codes=users))
+    if encoder.user_input is not None:
+        share = encoder.config.user_column_dropout
+        task = replace(task, batch=without_users(task.batch, rng, share, n_user_codes=users))
     return task if encoder.repeat_bias is None else replace(task, repeats=_repeats(task, encoder))
 
 
@@ -119,6 +125,7 @@ def cloze(
     *,
     mask_probability: float,
     last_mask_probability: float,
+    n_user_codes: int = 0,
 ) -> Task:
     """Hide events and predict them (BERT4Rec, section 3.5).
 
@@ -133,6 +140,7 @@ def cloze(
         rng: source of the choice.
         mask_probability: share of events hidden.
         last_mask_probability: share of sequences of which only the last event is hidden.
+        n_user_codes: codes of events that are their user's, the last ones, which are not hidden.
     """
     lengths = batch.lengths
     sequence = np.repeat(np.arange(len(lengths)), lengths)
@@ -159,24 +167,56 @@ def cloze(
     inputs, weights = batch.with_items(items), batch.weights
     if batch.event_codes is not None:
         codes = batch.event_codes.clone()
-        codes[rows] = 0
+        codes[rows, : codes.shape[1] - n_user_codes] = 0
         inputs = replace(inputs, event_codes=codes)
     return Task(inputs, rows, targets, None if weights is None else weights[rows])
 
 
-def without_columns(batch: SequenceBatch, rng: np.random.Generator, share: float) -> SequenceBatch:
+def without_columns(
+    batch: SequenceBatch, rng: np.random.Generator, share: float, *, n_user_codes: int = 0
+) -> SequenceBatch:
     """A batch of which some sequences' events, and some sequences' requests, are known by nothing.
 
     Args:
         batch: packed sequences.
         rng: source of the choice.
         share: of the sequences, drawn apart for events and requests.
+        n_user_codes: codes that are the user's, the last ones, which stay.
     """
     left_out = rng.random((2, batch.batch_size)) < share
     events, requests = (torch.from_numpy(np.repeat(drawn, batch.lengths)) for drawn in left_out)
     codes, asked = batch.event_codes, batch.request_codes
     return replace(
         batch,
-        event_codes=None if codes is None else codes.masked_fill(events[:, None], 0),
-        request_codes=None if asked is None else asked.masked_fill(requests[:, None], 0),
+        event_codes=_blank(codes, events, slice(0, -n_user_codes or None)),
+        request_codes=_blank(asked, requests, slice(0, -n_user_codes or None)),
     )
+
+
+def without_users(
+    batch: SequenceBatch, rng: np.random.Generator, share: float, *, n_user_codes: int
+) -> SequenceBatch:
+    """A batch of which some sequences' users are known by nothing.
+
+    Args:
+        batch: packed sequences.
+        rng: source of the choice.
+        share: of the sequences.
+        n_user_codes: codes that are the user's, the last ones.
+    """
+    left_out = torch.from_numpy(np.repeat(rng.random(batch.batch_size) < share, batch.lengths))
+    columns = slice(-n_user_codes, None)
+    return replace(
+        batch,
+        event_codes=_blank(batch.event_codes, left_out, columns),
+        request_codes=_blank(batch.request_codes, left_out, columns),
+    )
+
+
+def _blank(codes: Tensor | None, rows: Tensor, columns: slice) -> Tensor | None:
+    """Codes of which some rows hold the missing one in some columns."""
+    if codes is None:
+        return None
+    found = codes.clone()
+    found[:, columns] = codes[:, columns].masked_fill(rows[:, None], 0)
+    return found

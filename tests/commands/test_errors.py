@@ -103,6 +103,9 @@ def places(tmp_path_factory: pytest.TempPathFactory, log: pl.DataFrame) -> dict[
     }
     lines = [item.format(number, *odd.get(number, odd[1])) for number in range(1, 10)]
     texts["items.csv"] = "\n".join([columns, *lines, ""])
+    texts["users.csv"] = "user_id,age\n1,20\n2,30\n"
+    texts["users-twice.csv"] = "user_id,age\n1,20\n2,30\n1,20\n"
+    texts["users-others.csv"] = "user_id,age\nx,20\ny,30\n"
     texts["twice.csv"] = "item_id,genres\n1,a\n2,b\n1,c\n"
     texts["nobody.csv"] = "item_id,genres\n1,a\n,b\n3,c\n"
     texts["others.csv"] = "item_id,genres\nx,a\ny,b\n"
