@@ -174,12 +174,12 @@ class SequenceStore:
 
     @property
     def event_inputs(self) -> CodeRows | None:
-        """Rows (n, E + C) by (n,) positions of events: what came with each, then what is known of its user."""
+        """Rows (n, E + C) by positions (n,) of events: what came with each, then what its user is known by."""
         return with_users(self.event_codes, self.user_codes, self.offsets)
 
     @property
     def request_inputs(self) -> CodeRows | None:
-        """Rows (n, R + C) likewise: what was known before each event, then what is known of its user."""
+        """Rows (n, R + C) likewise: what was known before each event, then what its user is known by."""
         return with_users(self.request_codes, self.user_codes, self.offsets)
 
     @property

@@ -46,7 +46,9 @@ class EventOptions:
         for name in ("event_columns", "request_columns", "user_columns"):
             column_names(getattr(self, name), name)
         if self.users is not None and self.user_columns is None:
-            raise ArgumentError("users= gives a file and nothing is taken of it: name columns by user_columns=")
+            raise ArgumentError(
+                "users= gives a file of which nothing is taken: name columns by user_columns="
+            )
         if self.weight_column is not None and not self.weight_column.strip():
             raise ArgumentError("weight_column='' names no column")
         if self.target_where is not None:

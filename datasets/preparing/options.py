@@ -223,7 +223,11 @@ class PrepareOptions:
             **self._split_record(),
             "time_zone": self.time_zone,
             "items_sha256": self.sha256.get("items"),
-            **{f"{role}_sha256": self.sha256[role] for role in ("valid", "test", "users") if role in self.sha256},
+            **{
+                f"{role}_sha256": self.sha256[role]
+                for role in ("valid", "test", "users")
+                if role in self.sha256
+            },
             **self.items.record(self.sha256.get("item_features")),
             **self.events.record(),
             **self.read.record(),

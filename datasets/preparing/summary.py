@@ -47,7 +47,7 @@ def summary(store: SequenceStore) -> list[str]:
     if "users_in_file" in counts:
         lines.append(f"users found in the users file: {counts['users_in_file']:,} of {store.n_users:,}")
     for name, changed in counts.get("users_of_several_values", {}).items():
-        lines.append(f"users with several values of {name} in training, of which the last counts: {changed:,}")
+        lines.append(f"users of several values of {name} in training, of which the last counts: {changed:,}")
     if "target_events" in counts:
         lines.append(
             f"events to predict: {counts['target_events']:,} of {store.n_events:,}; the others are context"

@@ -125,7 +125,9 @@ def _rows_of(file: UserFile, user_ids: "pl.Series") -> "pl.DataFrame":
     frame = file.frame.with_columns(ids.alias(USER), __known=True).drop_nulls(USER)
     twice = frame.filter(pl.col(USER).is_duplicated())
     if twice.height:
-        raise DataError(f"{file.label}: user {twice[USER][0]!r} has {_times(twice)}; keep one line of each user")
+        first = twice[USER][0]
+        lines = int((twice[USER] == first).sum())
+        raise DataError(f"{file.label}: user {first!r} has {lines} lines; keep one line of each user")
     rows = user_ids.alias(USER).to_frame().join(frame, on=USER, how="left", maintain_order="left")
     if not rows["__known"].any():
         raise DataError(
@@ -133,10 +135,6 @@ def _rows_of(file: UserFile, user_ids: "pl.Series") -> "pl.DataFrame":
             f" {file.frame[USER][0]!r}, those of the log like {user_ids[0]!r}"
         )
     return rows
-
-
-def _times(twice: "pl.DataFrame") -> str:
-    return f"{int((twice[USER] == twice[USER][0]).sum())} lines"
 
 
 def _refuse_names(values: ColumnValues, where: str) -> None:

@@ -64,7 +64,8 @@ def read_user_file(users: Any, wanted: Sequence[str]) -> UserFile:
         if name not in frame.columns:
             close = nearest(name, frame.columns)
             hint = f"; did you mean {close!r}?" if close else ""
-            raise DataError(f"{label}: no column {name!r}; the columns are {', '.join(frame.columns[:12])}{hint}")
+            known = ", ".join(frame.columns[:12])
+            raise DataError(f"{label}: no column {name!r}; the columns are {known}{hint}")
     if not frame.height:
         raise DataError(f"{label}: has no line of a user")
     return UserFile(label=label, frame=frame.select(user, *wanted).rename({user: USER}))

@@ -44,7 +44,7 @@ def test_a_user_is_what_the_last_training_event_says(tmp_path: Path) -> None:
     assert np.load(tmp_path / "out" / "user_codes.npy").dtype == np.int32
     lines = summary(store)
     assert "user columns: region (1 value), age (2 ranges)" in lines
-    assert "users with several values of region in training, of which the last counts: 1" in lines
+    assert "users of several values of region in training, of which the last counts: 1" in lines
 
 
 def test_nothing_that_is_held_out_decides_what_is_known_of_users(tmp_path: Path) -> None:
