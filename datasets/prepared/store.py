@@ -174,7 +174,7 @@ class SequenceStore:
 
     @property
     def event_inputs(self) -> CodeRows | None:
-        """Rows (n, E + C) by positions (n,) of events: what came with each, then what its user is known by."""
+        """Rows (n, E + C) by positions of n events: what came with each, then what its user is known by."""
         return with_users(self.event_codes, self.user_codes, self.offsets)
 
     @property
