@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 EXTRAS := $(shell command -v nvidia-smi >/dev/null 2>&1 && echo gpu || echo faiss),serve,postgres,qdrant,pgvector,ray,dev,docs
 
 .PHONY: help install demo test lint types check docs compiled bench throughput accuracy peers serve-bench serve-soak \
-	serve-abuse serve-kills gpu table clean
+	serve-abuse serve-kills gpu gpu-carry table clean
 
 help:
 	@echo "make demo      train SASRec on MovieLens 100K, test it, list ten titles for one user"
@@ -24,7 +24,8 @@ help:
 	@echo "make serve-soak   an hour of steady load on a service: SASREC=run MINUTES=60"
 	@echo "make serve-abuse  a service among slow and idle clients, 10,000 at a time: SASREC=run"
 	@echo "make serve-kills  kill -9 of a service's processes while events come in: SASREC=run ROUNDS=200"
-	@echo "make gpu       tests and benchmarks on a GPU, with the Python that has torch and triton there"
+	@echo "make gpu       stages of tests and benchmarks on a GPU, going on where they ended: STAGES=tests,topk LIMIT=560"
+	@echo "make gpu-carry  what a GPU machine without a network takes along, into .carry: rivals' wheels"
 	@echo "make install   make .venv alone"
 
 install: $(INSTALLED)
@@ -105,10 +106,15 @@ serve-abuse: $(INSTALLED)
 serve-kills: $(INSTALLED)
 	$(BIN)/python -m recsys.benchmarks.serving.kills $(SASREC) $(if $(ROUNDS),--rounds $(ROUNDS))
 
-# Installs nothing: a GPU machine brings torch, triton, numba, pytest and matplotlib. Results go to $OUT.
+# Installs nothing: a GPU machine brings torch, triton, numba, pytest and matplotlib. Records go to build/gpu and $OUT.
 GPU_PYTHON ?= python3
+LIMIT ?= 560
 gpu:
-	PYTHONPATH=. PYTHONUNBUFFERED=1 $(GPU_PYTHON) -m benchmarks.gpu_run
+	PYTHONPATH=. PYTHONUNBUFFERED=1 $(GPU_PYTHON) -m recsys.benchmarks.gpu --seconds $(LIMIT) \
+		$(if $(STAGES),--stages $(STAGES)) $(if $(FRESH),--fresh) $(if $(DRY),--dry)
+
+gpu-carry: $(INSTALLED)
+	$(BIN)/python -m recsys.benchmarks.gpu.carry $(WHEELS)
 
 clean:
 	rm -rf $(VENV) demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

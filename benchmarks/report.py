@@ -38,12 +38,6 @@ def lines(result: dict[str, Any]) -> list[str]:
         )
     for entry in result.get("searches", []):
         found += _search(entry)
-    for entry in result.get("speeds", []):
-        each = ", ".join(f"{name} {ms['p50_ms']:.3g} ms" for name, ms in entry["ms"].items())
-        steps = ", ".join(f"{name} {ms['p50_ms']:.3g}" for name, ms in entry.get("steps", {}).items())
-        found.append(
-            f"{result['k']} of {result['items']:,} items for {entry['batch']}: {each}; steps: {steps}"
-        )
     wanted = [entry["target"] for entry in result.get("comparisons", []) if "target" in entry]
     if wanted:
         found.append(f"targets: {sum(target['met'] for target in wanted)} of {len(wanted)} met")

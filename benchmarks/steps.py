@@ -24,7 +24,7 @@ SAME = {"max_length": 200, "repeat_bias": 0}
 
 
 class Steps:
-    """One training run of an encoder's default preset in batches of 4,096 events.
+    """One training run of an encoder's default preset, in batches of 4,096 events unless told otherwise.
 
     Unless told otherwise it has windows of 200 and no repeat bias.
 
@@ -32,6 +32,7 @@ class Steps:
         name: of the encoder.
         store: the data.
         encoder: settings of the encoder that differ.
+        device: where it trains.
         training: settings of `TrainingConfig` that differ.
     """
 
@@ -41,6 +42,7 @@ class Steps:
         store: SequenceStore,
         *,
         encoder: Mapping[str, object] = SAME,
+        device: torch.device | str = "cpu",
         **training: object,
     ) -> None:
         chosen = preset(name, "tuned")
@@ -49,7 +51,7 @@ class Steps:
         model = build_encoder(
             name, store.n_items, settings, features=item_inputs(store), columns=column_inputs(store)
         )
-        self.trainer = Trainer(model, store, config)
+        self.trainer = Trainer(model.to(device), store, config)
         model.train()
         # As `Trainer.run` does.
         for table in (model.item_embedding, model.scored_items):

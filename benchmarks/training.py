@@ -7,7 +7,7 @@ Imports neither polars nor FAISS, so that it runs from a prepared dataset where 
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +69,12 @@ def run(
 
 
 def time_encoder(
-    name: str, store: SequenceStore, device: torch.device, epochs: int, batch_events: int | None = None
+    name: str,
+    store: SequenceStore,
+    device: torch.device,
+    epochs: int,
+    batch_events: int | None = None,
+    encoder_settings: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Train an encoder for a few epochs and report the later ones.
 
@@ -79,9 +84,11 @@ def time_encoder(
         device: where it trains.
         epochs: timed, after one that is not.
         batch_events: events of a step; None is the preset's own.
+        encoder_settings: that differ from the preset's.
     """
     chosen = preset(name, "tuned")
-    encoder = build_encoder(name, store.n_items, encoder_config(name, chosen.get("encoder", {}))).to(device)
+    settings = encoder_config(name, {**chosen.get("encoder", {}), **(encoder_settings or {})})
+    encoder = build_encoder(name, store.n_items, settings).to(device)
     own = {} if batch_events is None else {"batch_events": batch_events}
     config = TrainingConfig(**{**chosen.get("training", {}), "epochs": epochs + 1, **own})
     if device.type == "cuda":

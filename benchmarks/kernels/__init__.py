@@ -1,22 +1,30 @@
 """Every kernel against named rivals on the same numbers, the sides taking turns; medians and ratios."""
 
 import gc
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from recsys.benchmarks.kernels.case import Case, compared
+from recsys.benchmarks.kernels.case import Case
+from recsys.benchmarks.kernels.measuring import TOLERANCE, apart, limit_of, measure
 from recsys.benchmarks.kernels.shapes import EVENTS
 from recsys.benchmarks.machine import stamp
-from recsys.benchmarks.timing import alternate, summarize
 from recsys.errors import ArgumentError
 
-__all__ = ["COMPARED", "COUNTS", "TOLERANCE", "apart", "cases_of", "choose_device", "limit_of", "run"]
+__all__ = [
+    "COMPARED",
+    "COUNTS",
+    "TOLERANCE",
+    "apart",
+    "cases_of",
+    "choose_device",
+    "limit_of",
+    "measure",
+    "run",
+]
 
 COUNTS = {
     "scan": 16,
@@ -43,10 +51,6 @@ COMPARED = tuple(COUNTS)
 """Operations that have a module here."""
 
 Cases = Callable[[torch.device, tuple[torch.dtype, ...], int], Iterator[Case]]
-
-
-TOLERANCE = {"float32": 1e-3, "bfloat16": 5e-2, "float16": 1e-2}
-"""How far apart two results may be, relative to their norm, to count as the same."""
 
 
 def run(
@@ -97,7 +101,7 @@ def run(
             if where.type == "cuda" and time.perf_counter() - began > seconds:
                 result.setdefault("left_out", []).append(case.name)
                 continue
-            result["comparisons"].append(_measure(case, where, share, result.get("limits")))
+            result["comparisons"].append(measure(case, where, share, result.get("limits")))
             keep(result)
             gc.collect()
     gc.unfreeze()
@@ -140,79 +144,3 @@ def cases_of(name: str) -> Cases:
     cases: Cases
     cases = importlib.import_module(f"recsys.benchmarks.kernels.{name}").cases
     return cases
-
-
-def _measure(
-    case: Case, device: torch.device, seconds: float, limits: dict[str, float] | None
-) -> dict[str, Any]:
-    """Time one case; a rival that cannot run, or computes something else, is left out and says why."""
-    started = time.perf_counter()
-    sides, failures = compared(case.sides), {}
-    ours, *rivals = sides
-    wanted = sides[ours]()
-    for name in rivals:
-        try:
-            result = sides[name]()
-        except Exception as error:  # a library that is not ours
-            failures[name] = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
-            del sides[name]
-            continue
-        if (
-            name in case.upstreams
-            and (distance := apart(case, (ours, wanted), (name, result))) > TOLERANCE[case.dtype]
-        ):
-            failures[name] = f"its result is {distance:.1e} apart from ours"
-            del sides[name]
-        del result
-    del wanted
-    entry: dict[str, Any] = {
-        "operation": case.operation,
-        "direction": case.direction,
-        "shape": case.shape,
-        "d_model": case.d_model,
-        "dtype": case.dtype,
-        "events": case.events,
-        **summarize(alternate(sides, device=device, seconds=seconds)),
-    }
-    if failures:
-        entry["failures"] = failures
-    per_second = 1e3 / entry["ours_ms"]["median"]
-    entry["events_per_s"] = case.events * per_second
-    if case.work.state_steps:
-        entry["state_steps_per_s"] = case.work.state_steps * per_second
-    entry.update(case.facts)
-    if case.target is not None and case.target[0] in entry["rivals"]:
-        rival, wanted = case.target
-        ratio = entry["rivals"][rival]["ratio"]["median"]
-        entry["target"] = {"rival": rival, "ratio": wanted, "met": ratio >= wanted}
-    if limits is not None:
-        entry["limit"] = limit_of(case, entry["ours_ms"]["median"] / 1e3, limits)
-    print(f"{case.name}: {time.perf_counter() - started:.1f} s", file=sys.stderr, flush=True)
-    return entry
-
-
-def apart(case: Case, ours: tuple[str, Tensor], theirs: tuple[str, Tensor]) -> float:
-    """Difference of two results along one random vector, relative to their norm."""
-    (name, result), (rival, other) = ours, theirs
-    a = (result.double() * case.upstreams[name].double()).sum()
-    b = (other.double() * case.upstreams[rival].double()).sum()
-    return float((a - b).abs() / result.double().norm())
-
-
-def limit_of(case: Case, took: float, limits: dict[str, float]) -> dict[str, Any]:
-    """Which limit of the device the least work meets first, and what fraction of it was reached."""
-    work = case.work
-    product = "float32_flops" if case.dtype == "float32" else "bfloat16_flops"
-    needed = {
-        "memory": work.bytes / limits["copy_bytes"],
-        "matrix products": work.flops / limits[product],
-        "exponentials": work.exps / limits["exps"],
-    }
-    bound = max(needed, key=lambda name: needed[name])
-    return {
-        "by": bound,
-        "fraction": needed[bound] / took,
-        "bytes": work.bytes,
-        "flops": work.flops,
-        "exps": work.exps,
-    }

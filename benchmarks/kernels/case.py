@@ -7,7 +7,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["DEFINITION", "Case", "Sides", "Work", "both_ways", "compared", "comparisons"]
+__all__ = [
+    "DEFINITION",
+    "Case",
+    "Side",
+    "Sides",
+    "Work",
+    "both_ways",
+    "compared",
+    "comparisons",
+    "round_trip",
+]
 
 Side = Callable[[], Any]
 
@@ -50,6 +60,8 @@ class Case:
     """(rival, how many times faster we mean to be)."""
     note: str = ""
     facts: Mapping[str, Any] = field(default_factory=dict)
+    repeatable: bool = True
+    """Whether a second call gives the same: not where it goes on from what the first left, or draws anew."""
 
     @property
     def ours(self) -> str:
@@ -85,6 +97,7 @@ def comparisons(
     alike: Container[str] | None = None,
     target: Callable[[str], tuple[str, float] | None] = lambda direction: None,
     facts: Callable[[str], Mapping[str, Any]] = lambda direction: {},
+    repeatable: bool = True,
 ) -> Iterator[Case]:
     """Yield the comparison of each direction.
 
@@ -100,6 +113,7 @@ def comparisons(
         alike: the sides whose forward results have to agree; None is all.
         target: by direction, as `Case.target`.
         facts: by direction, as `Case.facts`.
+        repeatable: as `Case.repeatable`.
     """
     for direction, calls in both_ways(sides, device).items():
         forward = direction == "forward"
@@ -119,6 +133,7 @@ def comparisons(
             work=work(direction),
             target=target(direction),
             facts=facts(direction),
+            repeatable=repeatable,
         )
 
 
@@ -138,7 +153,7 @@ def both_ways(sides: Sides, device: torch.device) -> dict[str, dict[str, Side]]:
     if device.type == "cuda":
         directions["backward"] = {name: _backward(*side) for name, side in sides.items()}
     else:
-        directions["forward+backward"] = {name: _round_trip(*side) for name, side in sides.items()}
+        directions["forward+backward"] = {name: round_trip(*side) for name, side in sides.items()}
     return directions
 
 
@@ -150,7 +165,9 @@ def _forward(function: Callable[..., Tensor], leaves: Sequence[Tensor]) -> Side:
     return run
 
 
-def _round_trip(function: Callable[..., Tensor], leaves: Sequence[Tensor], upstream: Tensor) -> Side:
+def round_trip(function: Callable[..., Tensor], leaves: Sequence[Tensor], upstream: Tensor) -> Side:
+    """The call that runs a function and takes the gradients of its leaves."""
+
     def run() -> Any:
         return torch.autograd.grad(function(*leaves), leaves, upstream)
 

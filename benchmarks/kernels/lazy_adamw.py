@@ -40,6 +40,7 @@ def cases(device: torch.device, dtypes: tuple[torch.dtype, ...], events: int) ->
         sides,
         # The table, its two moments read and written, and the gradient read.
         work=Work(bytes=7.0 * touched * WIDTH * gradient.element_size()),
+        repeatable=False,
     )
 
 

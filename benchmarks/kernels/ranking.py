@@ -12,17 +12,18 @@ from recsys.benchmarks.kernels.shapes import catalog
 from recsys.errors import MissingDependencyError
 from recsys.kernels.ranking import rank_of_target, top_k
 
-__all__ = ["cases"]
+__all__ = ["RIVAL", "cases", "rank_case", "search_case"]
 
 WIDTH, ITEMS = 64, 100_000
 BATCHES = ((1, 10), (32, 10), (256, 10), (256, 100))
 """Queries, and answers to each."""
 RANKED = (1_024, 12_101)
 """Rows with a target, and items."""
+RIVAL = "torch, matmul and topk"
 
 
 def cases(device: torch.device, dtypes: tuple[torch.dtype, ...], events: int) -> Iterator[Case]:
-    """Comparisons on a CPU; on a GPU `recsys.benchmarks.retrieval.gpu` has them."""
+    """Comparisons on a CPU; on a GPU `recsys.benchmarks.gpu.topk` has them."""
     if device.type != "cpu":
         return
     for dtype in dtypes:
@@ -30,16 +31,26 @@ def cases(device: torch.device, dtypes: tuple[torch.dtype, ...], events: int) ->
         table = draw(items, WIDTH, seed=0, device=device, dtype=dtype)
         index = _faiss(table)
         for queries, k in BATCHES:
-            yield _search(table, index, queries, k)
+            yield search_case(table, index, queries, k)
         rows, items = min(RANKED[0], events), catalog(RANKED[1], events)
-        yield _ranks(rows, items, dtype, device)
+        yield rank_case(rows, items, dtype, device)
 
 
-def _search(table: Tensor, index: Any, queries: int, k: int) -> Case:
-    asked = draw(queries, WIDTH, seed=1, device=table.device, dtype=table.dtype)
+def search_case(table: Tensor, index: Any, queries: int, k: int, asked: Tensor | None = None) -> Case:
+    """The k best of a table's items.
+
+    Args:
+        table: (V, `WIDTH`).
+        index: FAISS's over the same items on a CPU, or None.
+        queries: B.
+        k: answers to each.
+        asked: (B, `WIDTH`); None for normal numbers.
+    """
+    if asked is None:
+        asked = draw(queries, WIDTH, seed=1, device=table.device, dtype=table.dtype)
     sides: dict[str, Callable[[], Tensor]] = {
         "ours": lambda: top_k(asked, table, k).scores,
-        "torch, matmul and topk": lambda: torch.topk(asked @ table.T, k).values,
+        RIVAL: lambda: torch.topk(asked @ table.T, k).values,
         DEFINITION: lambda: top_k(asked, table, k, backend="reference").scores,
     }
     if index is not None:
@@ -58,7 +69,8 @@ def _search(table: Tensor, index: Any, queries: int, k: int) -> Case:
     )
 
 
-def _ranks(rows: int, items: int, dtype: torch.dtype, device: torch.device) -> Case:
+def rank_case(rows: int, items: int, dtype: torch.dtype, device: torch.device) -> Case:
+    """Each row's target among all items."""
     table = draw(items, WIDTH, seed=3, device=device, dtype=dtype)
     hidden = draw(rows, WIDTH, seed=4, device=device, dtype=dtype)
     targets = torch.arange(rows, device=device) * 7_919 % items
