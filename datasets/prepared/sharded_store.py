@@ -61,7 +61,7 @@ class ShardedStore(SequenceStore):
         }
         self.item_features = ItemFeatures.of(path, features, manifest["counts"])
         self.event_codes = self.request_codes = self.event_weights = self.event_targets = None
-        self.event_columns = self.user_codes = None
+        self.event_columns = self.user_codes = self.slates = self.unread = None
         self.fingerprint = fingerprint_of(manifest)
         if not self.has_times:
             self.timestamps = None

@@ -4,7 +4,8 @@ The folder holds ``meta.json`` and, one after the other for all users, ``items.n
 ``timestamps.npy`` int64 (N,) where the log has times, ``offsets.npy`` int64 (U+1,), ``valid_start.npy`` and
 ``test_start.npy`` int64 (U,); and the vocabularies ``users.parquet`` and ``items.parquet``. Features of
 items, where they were asked for: `recsys.datasets.prepared.item_features.ItemFeatures`; further columns,
-weights and targets of events: `recsys.datasets.prepared.event_columns`.
+weights and targets of events: `recsys.datasets.prepared.event_columns`; what was shown:
+`recsys.datasets.prepared.slates`; what is predicted and not read: `recsys.datasets.prepared.unread_events`.
 """
 
 import copy
@@ -28,6 +29,8 @@ from recsys.datasets.prepared.files import (
 )
 from recsys.datasets.prepared.item_features import FEATURE_ARRAYS, ItemFeatures
 from recsys.datasets.prepared.shards import is_sharded
+from recsys.datasets.prepared.slates import SLATE_ARRAYS, Slates
+from recsys.datasets.prepared.unread_events import UNREAD_ARRAYS, UnreadEvents
 from recsys.datasets.prepared.user_codes import CodeRows, with_users
 from recsys.errors import ArgumentError, DataError
 
@@ -40,9 +43,19 @@ _ARRAYS: dict[str, type[np.generic]] = {
     "test_start": np.int64,
     **FEATURE_ARRAYS,
     **EVENT_ARRAYS,
+    **SLATE_ARRAYS,
+    **UNREAD_ARRAYS,
     "user_codes": np.int32,
 }
-_OPTIONAL = ("timestamps", "utc_offsets", *FEATURE_ARRAYS, *EVENT_ARRAYS, "user_codes")
+_OPTIONAL = (
+    "timestamps",
+    "utc_offsets",
+    "user_codes",
+    *FEATURE_ARRAYS,
+    *EVENT_ARRAYS,
+    *SLATE_ARRAYS,
+    *UNREAD_ARRAYS,
+)
 _OF_TWO_AXES = ("item_vectors", "event_codes", "request_codes", "user_codes")
 _VOCABULARIES = ("users.parquet", "items.parquet")
 VERIFY_BYTES = 256 * 2**20
@@ -72,6 +85,8 @@ class SequenceStore:
         event_weights: (N,) float32 how much each event counts in training, or None where all count alike.
         event_targets: (N,) bool events that are predicted and tested, or None where all are.
         event_columns: what the codes mean, or None where there are none.
+        slates: what was shown, or None where that is not kept.
+        unread: training events that are predicted and not read, or None where there are none.
         fingerprint: hex sha256 over the data (arrays and ids, not titles); equal for equal datasets.
     """
 
@@ -91,6 +106,8 @@ class SequenceStore:
         self.event_weights: NDArray[np.float32] | None = arrays.get("event_weights")
         self.event_targets: NDArray[np.bool_] | None = arrays.get("event_targets")
         self.event_columns = EventColumns.of(path, meta)
+        self.slates = Slates.of(path, arrays)
+        self.unread = UnreadEvents.of(path, arrays)
         self.fingerprint = fingerprint(meta)
 
     @classmethod
@@ -265,6 +282,8 @@ class SequenceStore:
         other.items = numbers[self.items]
         other.meta = {**self.meta, "counts": {**self.meta["counts"], "items": n_items}}
         other.item_features = None
+        other.slates = None if self.slates is None else self.slates.renumbered(numbers)
+        other.unread = None if self.unread is None else self.unread.renumbered(numbers)
         other.__dict__.pop("_item_counts", None)
         return other
 
@@ -335,6 +354,9 @@ class SequenceStore:
     def _check_ranges(self) -> None:
         arrays = {name: getattr(self, name) for name in (*EVENT_ARRAYS, "user_codes")}
         check_event_arrays(self.path, arrays, self.event_columns, self.n_events, self.n_users)
+        for kept in (self.slates, self.unread):
+            if kept is not None:
+                kept.check(self.path, self.n_items, self.n_events)
         if self.offsets[0] != 0 or self.offsets[-1] != self.n_events or np.any(np.diff(self.offsets) < 0):
             raise DataError(
                 f"{self.path / 'offsets.npy'}: positions do not rise from 0 to {self.n_events};"

@@ -1,12 +1,14 @@
 """Training events that have nothing to do with the rest of what their user took (ConsRec's filter).
 
-A user's items are joined where the cosine of their features lies above a threshold. Events of the largest
-group of items that hang together stay, those of others are dropped, from training alone: what is validated
+A user's items are joined where the cosine of their features lies above a threshold. Training events outside
+the largest group of items that hang together are read no more, and predicted as before: what is validated
 and tested is what it was.
 """
 
 import itertools
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,19 +17,36 @@ from recsys.datasets.prepared.feature_vectors import feature_vectors
 from recsys.datasets.prepared.item_features import ItemFeatures as StoredFeatures
 from recsys.datasets.preparing.events import Events, keep_events
 from recsys.datasets.preparing.item_features import catalog_features
+from recsys.datasets.preparing.slates import next_kept
 from recsys.datasets.reading.item_features import ItemFeatures
 from recsys.datasets.splitting.parts import TRAIN, SplitBounds, bounds_of
 
-__all__ = ["drop_noise", "noise"]
+__all__ = ["Denoised", "drop_noise", "noise"]
 
 _AT_ONCE = 1_024
 """Items of a user that are compared with all others at once."""
 
 
-def drop_noise(
-    events: Events, features: ItemFeatures, threshold: float
-) -> tuple[Events, SplitBounds, dict[str, int]]:
-    """Drop the noise among training events.
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Denoised:
+    """A log without its noise.
+
+    Attributes:
+        events: those that are read.
+        bounds: where their parts begin.
+        arrays: the others as `recsys.datasets.prepared.unread_events` describes them: training events that
+            stand between two of their user's, and are to be predicted.
+        facts: what meta.json shall say.
+    """
+
+    events: Events
+    bounds: SplitBounds
+    arrays: dict[str, NDArray[Any]]
+    facts: dict[str, int]
+
+
+def drop_noise(events: Events, features: ItemFeatures, threshold: float) -> Denoised:
+    """Tell the noise among training events from what is read.
 
     An item that would be left without a training event keeps all of its own: it is validated and tested, too.
 
@@ -35,9 +54,6 @@ def drop_noise(
         events: with the part of each, sorted by user, part and time.
         features: of the item file.
         threshold: cosine above which two items are joined.
-
-    Returns:
-        The events that stay, where their parts begin, and what meta.json shall say.
     """
     assert events.parts is not None
     training = events.parts == TRAIN
@@ -58,8 +74,33 @@ def drop_noise(
     kept = keep_events(events, keep)
     assert kept.parts is not None
     keys = kept.keys if kept.per_second is not None else None
-    facts = {"noise_events": len(dropped), "noise_of_events": len(places)}
-    return kept, bounds_of(kept.parts, kept.offsets(), keys), facts
+    arrays = _unread(events, kept, keep, dropped)
+    facts = {
+        "noise_events": len(dropped),
+        "noise_of_events": len(places),
+        "unread_targets": len(arrays["unread"]),
+    }
+    bounds = bounds_of(kept.parts, kept.offsets(), keys)
+    return Denoised(events=kept, bounds=bounds, arrays=arrays, facts=facts)
+
+
+def _unread(
+    events: Events, kept: Events, keep: NDArray[np.bool_], dropped: NDArray[np.int64]
+) -> dict[str, NDArray[Any]]:
+    """Arrays of the dropped events that can be predicted."""
+    assert kept.parts is not None
+    before, may = next_kept(np.flatnonzero(keep), dropped, kept.offsets())
+    may[may] = kept.parts[before[may]] == TRAIN
+    values = events.values
+    if values is not None and values.targets is not None:
+        may &= values.targets[dropped]
+    arrays: dict[str, NDArray[Any]] = {
+        "unread": events.items[dropped[may]],
+        "unread_before": before[may].astype(np.int64),
+    }
+    if values is not None and values.weights is not None:
+        arrays["unread_weights"] = values.weights[dropped[may]]
+    return arrays
 
 
 def noise(

@@ -26,6 +26,8 @@ class EventOptions:
         user_columns: columns of what is known of users. A model may read them of anyone it answers.
         users: file or frame that has them, a line for each user; None takes them from the log, of each user
             the last value that its training events have.
+        shown_column: column of the items that were shown, lists of ids or text with | between. A row with a
+            slate and without an item says that nothing of it was taken.
 
     Raises:
         ArgumentError: a name is empty or stands there twice, or the condition cannot be read; or a file of
@@ -40,6 +42,9 @@ class EventOptions:
     )
     user_columns: Any = option(None, "Columns of what is known of users, with commas: age,region.")
     users: Any = option(None, "File that has --user-columns, a line for each user; else the log has them.")
+    shown_column: str | None = option(
+        None, "Column of the items that were shown, with | between; rows without an item took none of them."
+    )
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -49,8 +54,10 @@ class EventOptions:
             raise ArgumentError(
                 "users= gives a file of which nothing is taken: name columns by user_columns="
             )
-        if self.weight_column is not None and not self.weight_column.strip():
-            raise ArgumentError("weight_column='' names no column")
+        for name in ("weight_column", "shown_column"):
+            column = getattr(self, name)
+            if column is not None and not column.strip():
+                raise ArgumentError(f"{name}='' names no column")
         if self.target_where is not None:
             Condition.read(self.target_where)
 
@@ -77,7 +84,14 @@ class EventOptions:
     @property
     def asked(self) -> tuple[str, ...]:
         """The options that ask for something."""
-        names = ("event_columns", "request_columns", "weight_column", "target_where", "user_columns")
+        names = (
+            "event_columns",
+            "request_columns",
+            "weight_column",
+            "target_where",
+            "shown_column",
+            "user_columns",
+        )
         return tuple(name for name in names if getattr(self, name) is not None)
 
     @property
@@ -86,6 +100,7 @@ class EventOptions:
         names = [*self.events, *self.requests, *self.of_users_in_log]
         names += [self.weight_column] if self.weight_column is not None else []
         names += [Condition.read(self.target_where).column] if self.target_where is not None else []
+        names += [self.shown_column] if self.shown_column is not None else []
         return tuple(dict.fromkeys(names))
 
     def record(self) -> dict[str, Any]:
@@ -99,8 +114,8 @@ class EventOptions:
             )
             if getattr(self, name) is not None
         }
-        found |= {"weight_column": self.weight_column} if self.weight_column is not None else {}
-        return found | ({"target_where": self.target_where} if self.target_where is not None else {})
+        alone = ("weight_column", "target_where", "shown_column")
+        return found | {name: getattr(self, name) for name in alone if getattr(self, name) is not None}
 
 
 class EventKeywords(TypedDict, total=False):
@@ -112,3 +127,4 @@ class EventKeywords(TypedDict, total=False):
     target_where: str | None
     user_columns: Any
     users: Any
+    shown_column: str | None

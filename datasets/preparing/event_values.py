@@ -58,11 +58,17 @@ class EventValues:
         columns: by name.
         weights: (N,) float32, or None where all count alike.
         targets: (N,) bool, events that are predicted; None for all.
+        slates: what was shown at every row of the log, lists of ids; None where nothing was asked for.
+        rows: (N,) int64 row of each event in the log, where there are slates.
+        places: (N,) int64 place of each event among all rows of the sorted log, once they were sorted.
     """
 
     columns: Mapping[str, ColumnValues]
     weights: NDArray[np.float32] | None = None
     targets: NDArray[np.bool_] | None = None
+    slates: "pl.Series | None" = None
+    rows: NDArray[np.int64] | None = None
+    places: NDArray[np.int64] | None = None
 
     def take(self, order: NDArray[np.int64]) -> "EventValues":
         """The same of some events."""
@@ -70,6 +76,9 @@ class EventValues:
             columns={name: column.take(order) for name, column in self.columns.items()},
             weights=None if self.weights is None else self.weights[order],
             targets=None if self.targets is None else self.targets[order],
+            slates=self.slates,
+            rows=None if self.rows is None else self.rows[order],
+            places=None if self.places is None else self.places[order],
         )
 
 
@@ -100,7 +109,11 @@ def read_values(columns: "Mapping[str, pl.Series]", options: EventOptions, label
     if options.target_where is not None:
         condition = Condition.read(options.target_where)
         targets = meeting(columns[condition.column], condition, f"{label}: column {condition.column!r}")
-    return EventValues(columns=found, weights=weights, targets=targets)
+    slates = rows = None
+    if options.shown_column is not None:
+        slates = _slates(columns[options.shown_column], f"{label}: column {options.shown_column!r}")
+        rows = np.arange(len(slates))
+    return EventValues(columns=found, weights=weights, targets=targets, slates=slates, rows=rows)
 
 
 def code_columns(
@@ -242,3 +255,21 @@ def _weights(series: "pl.Series", where: str) -> NDArray[np.float32]:
             f"{where} holds {first!r} among its weights: give a number of 0 or more for every event"
         )
     return weights.astype(np.float32)
+
+
+def _slates(series: "pl.Series", where: str) -> "pl.Series":
+    """Lists of ids, under the name by which messages know the column."""
+    import polars as pl
+
+    if isinstance(series.dtype, pl.Array):
+        series = series.arr.to_list()
+    if not isinstance(series.dtype, pl.List):
+        # Text with | between; a list that JSON wrote has brackets, commas and quotes.
+        text = pl.col("text").str.strip_chars()
+        listed = text.str.starts_with("[") & text.str.ends_with("]")
+        inner = text.str.strip_chars("[]").str.replace_all('"', "").str.replace_all(",", "|")
+        frame = pl.DataFrame({"text": words_of(series, where)})
+        series = frame.select(pl.when(listed).then(inner).otherwise(text).str.split("|"))["text"]
+    if not (series.dtype.inner.is_numeric() or series.dtype.inner in (pl.String, pl.Null)):  # type: ignore[attr-defined]
+        raise DataError(f"{where} holds lists of {series.dtype.inner}; give lists of item ids")  # type: ignore[attr-defined]
+    return series.alias(where)

@@ -61,12 +61,13 @@ def _opened(sources: Sources, options: PrepareOptions) -> tuple[CheckedLog, str 
         if name not in (zone, part):
             of_events = name not in options.events.of_users_in_log
             columns[f"column {name!r} of {'events' if of_events else 'users'}"] = name
+    shown = options.events.shown_column
     if sources.parts:
         logs = {"train": sources.log.log, **{part: source.log for part, source in sources.parts.items()}}
-        return open_parts(logs, options.read, columns=columns), PART
+        return open_parts(logs, options.read, columns=columns, shown=shown), PART
     if part is not None:
         columns["part"] = part
-    return open_log(sources.log.log, options.read, columns=columns), part
+    return open_log(sources.log.log, options.read, columns=columns, shown=shown), part
 
 
 def describe_source(

@@ -64,7 +64,7 @@ class ItemOptions:
             numbers, an array, or a function of a list of texts.
         keep_cold: whether events and items without a training event stay, the item file's included.
         denoise: cosine of features above which two items of a user are joined; training events of items
-            outside the user's largest group are dropped. None drops none.
+            outside the user's largest group are predicted and not read. None reads all.
 
     Raises:
         ArgumentError: a name is empty or stands there twice, or nothing tells which items are alike.
@@ -75,7 +75,8 @@ class ItemOptions:
     item_vectors: Any = option(None, "Vectors of items: FILE.npy, a row each, or a column of the item file.")
     keep_cold: bool = option(False, "Keep items without a training event, those of the item file too.")
     denoise: float | None = option(
-        None, "Drop training events of items unlike the user's others: least cosine of features, 0 to 1."
+        None,
+        "Do not read training events of items unlike the user's others: least cosine of features, 0 to 1.",
     )
 
     def __post_init__(self) -> None:

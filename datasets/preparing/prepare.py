@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, Unpack
 
 import numpy as np
+from numpy.typing import NDArray
 
 from recsys.datasets.folders import remove_leftovers, replacing_folder, with_home
 from recsys.datasets.keywords import takes
@@ -37,6 +38,7 @@ from recsys.datasets.preparing.item_features import fitting_ids
 from recsys.datasets.preparing.options import OPTIONS, PrepareKeywords, PrepareOptions
 from recsys.datasets.preparing.shard_job import Each, in_this_process
 from recsys.datasets.preparing.sharded import build_shards, refuse_shards
+from recsys.datasets.preparing.slates import slate_arrays, take_passed
 from recsys.datasets.preparing.user_columns import code_users
 from recsys.datasets.reading.item_features import ItemFeatures, read_item_features
 from recsys.datasets.reading.item_metadata import distinct_items, read_item_file
@@ -199,8 +201,8 @@ def _build(
     column = zone_column(options.time_zone)
     events = load_events(checked, folder, zone_column=column, part_column=part_column, options=options.events)
     (folder / "columns.parquet").unlink(missing_ok=True)
+    events, passed = take_passed(sort_events(events))
     before = {"users": events.user_ids.len(), "items": events.item_ids.len(), "events": len(events.users)}
-    events = sort_events(events)
     duplicates = count_duplicates(events)
     least_user, least_item = options.filters.least("user"), options.filters.least("item")
     core = k_core(events.users, events.items, min_user_events=least_user, min_item_events=least_item)
@@ -212,11 +214,18 @@ def _build(
     if keep_cold and metadata is not None:
         events = with_items(events, fitting_ids(metadata[ITEM], events.item_ids, label_of(sources.items)))
     noise_facts: dict[str, int] = {}
+    unread: dict[str, NDArray[Any]] = {}
     if options.items.denoise is not None:
         assert features is not None
-        events, bounds, noise_facts = drop_noise(events, features, options.items.denoise)
+        denoised = drop_noise(events, features, options.items.denoise)
+        events, bounds, unread, noise_facts = (
+            denoised.events,
+            denoised.bounds,
+            denoised.arrays,
+            denoised.facts,
+        )
     offsets = events.offsets()
-    arrays = event_arrays(events, bounds, options.time_zone)
+    arrays = event_arrays(events, bounds, options.time_zone) | unread
     training = training_events(bounds, offsets)
     coded, columns = code_columns(events.values, options.events, training, checked.raw.label)
     arrays |= coded
@@ -231,6 +240,8 @@ def _build(
     if of_users is not None:
         arrays["user_codes"] = of_users.codes
         columns = {"events": [], "requests": [], **(columns or {}), "users": of_users.record}
+    slates, slate_facts = slate_arrays(events, passed, checked.raw.label)
+    arrays |= slates
     counts = np.bincount(events.items[training], minlength=events.item_ids.len())
     catalog = build_catalog(
         events.item_ids,
@@ -253,6 +264,7 @@ def _build(
             **describe_events(events, offsets, events.item_ids.len()),
             "duplicate_events": duplicates,
             **_target_facts(events),
+            **slate_facts,
             **noise_facts,
             **({} if of_users is None else of_users.facts),
             **catalog.facts,

@@ -52,9 +52,17 @@ def summary(store: SequenceStore) -> list[str]:
         lines.append(
             f"events to predict: {counts['target_events']:,} of {store.n_events:,}; the others are context"
         )
+    if "slates" in counts:
+        unknown = counts["shown_unknown"]
+        lines.append(
+            f"slates: of {counts['slates']:,} events, and {counts['passed_slates']:,} of which nothing was"
+            " taken"
+            + (f"; {unknown:,} items in them that the log does not have are left out" if unknown else "")
+        )
     if "noise_events" in counts:
         lines.append(
-            f"dropped as noise: {counts['noise_events']:,} of {counts['noise_of_events']:,} training events"
+            f"not read as noise: {counts['noise_events']:,} of {counts['noise_of_events']:,} training events;"
+            f" {counts.get('unread_targets', 0):,} of them are predicted"
         )
     if "vector_width" in counts:
         lines.append(f"vectors of {counts['vector_width']:,}: of {counts['items_with_vectors']:,} items")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, cast
 from recsys.datasets.collecting import reading
 from recsys.datasets.reading.columns import scan_columns, scan_parts
 from recsys.datasets.reading.frames import as_frame
+from recsys.datasets.reading.nothing_taken import fill_nothing_taken
 from recsys.datasets.reading.options import ReadOptions
 from recsys.datasets.reading.parquet_parts import parquet_parts
 from recsys.datasets.reading.raw_log import RawLog
@@ -27,13 +28,17 @@ PART = "__part"
 """Column of the parts that a log states in a converted log."""
 
 
-def open_log(log: Any, options: ReadOptions, *, columns: Mapping[str, str] | None = None) -> CheckedLog:
+def open_log(
+    log: Any, options: ReadOptions, *, columns: Mapping[str, str] | None = None, shown: str | None = None
+) -> CheckedLog:
     """Open a log and check every value of its three columns.
 
     Args:
         log: path of a file or of a folder of Parquet parts, or what `as_frame` takes.
         options: how to read it.
         columns: further columns that have to be there, by what they are for.
+        shown: one of them, of what was shown: rows that have it and no item bear the item
+            `recsys.datasets.reading.nothing_taken.NOTHING`.
 
     Returns:
         The checked log with its expressions.
@@ -42,23 +47,26 @@ def open_log(log: Any, options: ReadOptions, *, columns: Mapping[str, str] | Non
         ArgumentError: an option is unknown.
         DataError: the file cannot be read, lacks a column, or holds a bad value; one line says where.
     """
-    return check_log(_raw_log(log, options, columns or {}))
+    return check_log(fill_nothing_taken(_raw_log(log, options, columns or {}), shown))
 
 
-def open_parts(logs: Mapping[str, Any], options: ReadOptions, *, columns: Mapping[str, str]) -> CheckedLog:
+def open_parts(
+    logs: Mapping[str, Any], options: ReadOptions, *, columns: Mapping[str, str], shown: str | None = None
+) -> CheckedLog:
     """Open a log that stands in several files, one for each part of a split.
 
     Args:
         logs: part (train, valid, test) to log.
         options: how to read each.
         columns: as in `open_log`.
+        shown: likewise.
 
     Returns:
         All events in one log, with the part of each in the column PART.
     """
     import polars as pl
 
-    raws = [_raw_log(log, options, columns) for log in logs.values()]
+    raws = [fill_nothing_taken(_raw_log(log, options, columns), shown) for log in logs.values()]
     for raw in raws:  # each by itself, so that a message names the right file and row
         check_log(raw)
     if len({raw.time is None for raw in raws}) > 1:

@@ -40,6 +40,7 @@ class SequenceEncoder(EncoderColumns, ABC):
         causal: True when the state of an event depends on no later event. Causal encoders train on the
             next item, others by Cloze.
         n_extra_items: rows of the item table beyond the catalog (BERT4Rec's mask token).
+        no_click: (1,) score of taking nothing of what was shown; None where none is learned.
         reads_columns: whether it adds what came with events to its input, and takes ``columns`` at a step.
     """
 
@@ -53,6 +54,7 @@ class SequenceEncoder(EncoderColumns, ABC):
             self.repeat_bias = RepeatBias(config.repeat_bias)
         elif config.repeat_bias:
             self.repeat_bias = OccurrenceBias(config.repeat_bias, clock=config.repeat_by == "clock")
+        self.no_click = nn.Parameter(torch.zeros(1)) if config.no_click else None
         self.clock: InterestClock | None = None
         self.hours: HourHead | None = None
         if config.clock == "pool":

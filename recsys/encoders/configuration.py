@@ -61,6 +61,9 @@ class EncoderConfig:
     """What the repeat bias goes by. last: how far back the item's last occurrence lies; count: all of its
     occurrences, whose weights by how far back are summed; clock: weights by the distance of the hours, age
     and weekday as well, which needs a time zone."""
+    no_click: bool = False
+    """Whether a learned bias is the score of taking nothing of what was shown. training.loss = "shown" trains
+    it, on a log with events that have a slate and no item; answers do not read it."""
     clock: Literal["off", "pool", "hours"] = "off"
     """pool: the interest clock, a user's events pooled by nearness of their local hour to the request's;
     hours: a learned vector for the hour of each event and of the request; both need a time zone."""

@@ -31,7 +31,7 @@ from recsys.training.identity import may_change, recorded_encoder
 from recsys.training.log_statistics import log_statistics
 from recsys.training.losses import plan_loss
 
-PAIRED = ("gbce", "bce", "bpr")
+PAIRED = ("gbce", "bce", "bpr", "shown")
 """Losses whose targets are not a distribution, so that none of it can be spread."""
 
 

@@ -71,11 +71,16 @@ class EpochPlan:
         chosen = slice(int(self.steps[step]), int(self.steps[step + 1]))
         return int((self.ends[chosen] - self.starts[chosen]).sum())
 
+    def places(self, step: int) -> Array:
+        """(N,) int64 positions in the log of the events of one step, in the order of its batch."""
+        chosen = slice(int(self.steps[step]), int(self.steps[step + 1]))
+        return flat_ranges(self.starts[chosen], self.ends[chosen])
+
     def batch(self, store: SequenceStore, step: int) -> SequenceBatch:
         """The packed windows of one step."""
         chosen = slice(int(self.steps[step]), int(self.steps[step + 1]))
         starts, ends = self.starts[chosen], self.ends[chosen]
-        rows = flat_ranges(starts, ends)
+        rows = self.places(step)
         times = None if store.timestamps is None else store.timestamps[rows]
         local = local_times(store, rows)
         codes, requests = store.event_inputs, store.request_inputs

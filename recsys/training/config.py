@@ -36,9 +36,10 @@ class TrainingConfig:
     rounding. Not with item_hashes, item_parts, repeat_bias or a head of its own."""
     prefetch: int = 2
     """Batches prepared ahead by a thread; changes no result; 0 prepares each when it is due; 0 or more."""
-    loss: Literal["auto", "full", "sampled_softmax", "gbce", "bce", "bpr"] = "auto"
+    loss: Literal["auto", "full", "sampled_softmax", "gbce", "bce", "bpr", "shown"] = "auto"
     """full: softmax over the catalog; sampled_softmax: over negatives, with logQ correction; gbce: gSASRec's;
-    bce: SASRec's; bpr: pairwise. auto: full where the catalog is small enough, else sampled_softmax."""
+    bce: SASRec's; bpr: pairwise; shown: softmax over what was shown with the target, of a log prepared with
+    shown_column. auto: full where the catalog is small enough, else sampled_softmax."""
     negatives: int = 0
     """Negatives per target of a sampled loss; 0 takes the loss's own: 2048 for sampled_softmax (shared by a
     batch, as are any above 64), 256 for gbce, 1 for bce and bpr; 0 or more."""
@@ -66,7 +67,7 @@ class TrainingConfig:
     """Largest norm of the whole gradient; 0 turns clipping off."""
     label_smoothing: float = 0.0
     """Share of the target's probability spread over the catalog, or over the negatives of sampled_softmax;
-    0 up to (not including) 1, and 0 with gbce, bce and bpr."""
+    0 up to (not including) 1, and 0 with gbce, bce, bpr and shown."""
     temperature: float = 1.0
     """Scores are divided by it in the loss, in training only; above 0."""
     ema_decay: float = 0.0
@@ -118,10 +119,16 @@ class TrainingConfig:
             "at least 0 and below 1",
         )
         require(
-            self.label_smoothing == 0 or self.loss not in ("gbce", "bce", "bpr"),
+            self.label_smoothing == 0 or self.loss not in ("gbce", "bce", "bpr", "shown"),
             "training.label_smoothing",
             self.label_smoothing,
             f"0 with training.loss = {self.loss!r}, whose targets are not a distribution",
+        )
+        require(
+            not self.shard_items or self.loss != "shown",
+            "training.shard_items",
+            self.shard_items,
+            "false with training.loss = 'shown'",
         )
         require(self.temperature > 0, "training.temperature", self.temperature, "above 0")
         require(0 <= self.ema_decay < 1, "training.ema_decay", self.ema_decay, "at least 0 and below 1")

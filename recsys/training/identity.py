@@ -14,7 +14,7 @@ from typing import Any
 
 from recsys.errors import RunError
 
-VERSION = 7
+VERSION = 8
 RESUMABLE = ("epochs", "patience", "prefetch")
 """Settings that may change when a run goes on: the first two say how far, the last changes nothing."""
 
@@ -147,6 +147,7 @@ _LATER_1 = {
     "column_dropout": 0.1,
     "user_columns": [],
     "user_column_dropout": 0.5,
+    "no_click": False,
 }
 """Settings that came since version 1 was begun, and the values at which its digests leave them out."""
 
@@ -208,6 +209,13 @@ def _from_6(state: dict[str, Any], asked: Identity) -> dict[str, Any]:
     return {**state, "format": 7, "identity": {**identity, "encoder": encoder}}
 
 
+def _from_7(state: dict[str, Any], asked: Identity) -> dict[str, Any]:
+    """Version 7 knew nothing of what was shown and not taken."""
+    identity: Mapping[str, Any] = state["identity"]
+    encoder = {"no_click": False, **identity["encoder"]} if identity["encoder"] else {}
+    return {**state, "format": 8, "identity": {**identity, "encoder": encoder}}
+
+
 STEPS: Mapping[int, Callable[[dict[str, Any], Identity], dict[str, Any]]] = {
     1: _from_1,
     2: _from_2,
@@ -215,4 +223,5 @@ STEPS: Mapping[int, Callable[[dict[str, Any], Identity], dict[str, Any]]] = {
     4: _from_4,
     5: _from_5,
     6: _from_6,
+    7: _from_7,
 }

@@ -31,6 +31,7 @@ from recsys.kernels.sampling import (
 from recsys.training.batches import target_counts
 from recsys.training.config import OWN_NEGATIVES, TrainingConfig
 from recsys.training.precision import as_multiplied
+from recsys.training.shown_loss import shown_loss
 
 __all__ = ["FULL_LOSS_ITEMS", "LossPlan", "Negatives", "TrainingLoss", "plan_loss"]
 
@@ -53,6 +54,7 @@ TITLES = {
     "gbce": "gBCE",
     "bce": "BCE",
     "bpr": "BPR",
+    "shown": "softmax over what was shown",
 }
 
 
@@ -61,8 +63,8 @@ class LossPlan:
     """What `training.loss` comes to for a catalog and a device.
 
     Attributes:
-        name: full, sampled_softmax, gbce, bce or bpr.
-        n_negatives: K; 0 for the full softmax.
+        name: full, sampled_softmax, gbce, bce, bpr or shown.
+        n_negatives: K; 0 for the full softmax, and for slates, whose lengths differ.
         shared: whether all rows of a batch share their negatives.
         line: which loss and why, for people.
     """
@@ -85,10 +87,13 @@ class Negatives:
     Attributes:
         ids: (M, K) of each row or (K,) shared, int64.
         log_q: shape of ids, log of expected counts, or None where the loss takes no correction.
+        taken: (M,) bool, of slates: whether the target was taken; where it was not, nothing was, and the
+            target is but one item of the slate. None where all were.
     """
 
     ids: Tensor
     log_q: Tensor | None
+    taken: Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -136,7 +141,7 @@ def plan_loss(config: TrainingConfig, n_items: int, device: torch.device) -> Los
         name = "full" if full else "sampled_softmax"
         relation = "up to" if full else "more than"
         why = f"for {n_items:,} items, {relation} the {limit:,} at which it pays on a {device.type} device"
-    if name == "full":
+    if name in ("full", "shown"):
         return LossPlan(name, 0, False, f"Loss: {TITLES[name]}, {why}")
     count = config.negatives or OWN_NEGATIVES[name]
     in_batch = config.negative_sampling == "in_batch"
@@ -179,7 +184,7 @@ class TrainingLoss:
         self._config = config
         self._trained = None if store is None else TrainedItems.of(encoder, store)
         self._sampler: NegativeSampler | None = None
-        if self.plan.sampled:
+        if self.plan.n_negatives:
             if config.negative_sampling == "uniform":
                 self._sampler = uniform_sampler(self.n_items)
             else:
@@ -203,7 +208,7 @@ class TrainingLoss:
         return torch.cat((targets, negatives.ids.to(targets.device).reshape(-1)))
 
     def draw(self, targets: Tensor, seed: int) -> Negatives | None:
-        """Negatives for (M,) targets on the host, the same for the same seed; None if the loss has none."""
+        """Negatives for (M,) targets on the host, the same for the same seed; None if the loss draws none."""
         sampler, count = self._sampler, self.plan.n_negatives
         if sampler is None:
             return None
@@ -256,6 +261,11 @@ class TrainingLoss:
                 label_smoothing=config.label_smoothing,
                 temperature=temperature,
             )
+        if self.plan.name == "shown":
+            device = hidden.device
+            taken = None if negatives.taken is None else negatives.taken.to(device, non_blocking=True)
+            slates = negatives.ids.to(device, non_blocking=True)
+            return shown_loss(self._encoder, hidden, targets, slates, taken, weights, temperature)
         scored = self._encoder.scored_items
         items, sparse = scored.items, not isinstance(scored, ItemTower)
         targets = scored.places(targets)

@@ -46,10 +46,38 @@ class Task:
         return self.n_targets if self.weights is None else float(self.weights.double().sum())
 
 
-def make_task(encoder: SequenceEncoder, batch: SequenceBatch, rng: np.random.Generator) -> Task:
-    """The training task of ``encoder`` on a batch: next item if it is causal, else Cloze."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Further:
+    """Targets of a next-item task that are no events of its batch.
+
+    Attributes:
+        rows: (n,) int64 input rows whose states predict them.
+        targets: (n,) int64 item indices.
+        weights: (n,) float32 how much each counts; None where all count alike.
+    """
+
+    rows: Tensor
+    targets: Tensor
+    weights: Tensor | None = None
+
+
+def make_task(
+    encoder: SequenceEncoder,
+    batch: SequenceBatch,
+    rng: np.random.Generator,
+    further: Further | None = None,
+) -> Task:
+    """The training task of ``encoder`` on a batch: next item if it is causal, else Cloze.
+
+    Args:
+        encoder: to be trained.
+        batch: packed sequences.
+        rng: source of what is random in the task.
+        further: targets of a causal encoder that are no events of the batch.
+    """
     if encoder.causal:
         task = next_item(batch)
+        task = task if further is None else with_further(task, further)
     else:
         task = cloze(
             batch,
@@ -116,6 +144,22 @@ def next_item(batch: SequenceBatch) -> Task:
     if len(counted) == len(targets):
         return Task(inputs, None, targets, weights)
     return Task(inputs, counted, targets[counted], weights[counted])
+
+
+def with_further(task: Task, further: Further) -> Task:
+    """A next-item task with targets that are no events of its batch behind its own."""
+    rows = torch.arange(len(task.targets)) if task.rows is None else task.rows
+    if task.weights is None and further.weights is None:
+        weights = None
+    else:
+        parts = ((task.targets, task.weights), (further.targets, further.weights))
+        weights = torch.cat([torch.ones(len(of)) if own is None else own for of, own in parts])
+    return replace(
+        task,
+        rows=torch.cat((rows, further.rows)),
+        targets=torch.cat((task.targets, further.targets)),
+        weights=weights,
+    )
 
 
 def cloze(

@@ -22,6 +22,7 @@ from recsys.training.averaging import WeightAverage
 from recsys.training.checkpoint import Progress, load_checkpoint, pack, save_checkpoint, unpack
 from recsys.training.config import TrainingConfig
 from recsys.training.estimate import Estimate, estimate
+from recsys.training.further_targets import UnreadTargets
 from recsys.training.gradient_sums import GradientSum, check_same_weights
 from recsys.training.identity import Identity
 from recsys.training.item_files import TABLE, ItemFile, own_rows
@@ -37,6 +38,7 @@ from recsys.training.propensity import Propensities, is_weighted
 from recsys.training.reporting import SilentReporter
 from recsys.training.shard_plan import Plan, plan_of
 from recsys.training.sharded_items import ShardedItems, check_shardable, clip_with_items
+from recsys.training.slates import ShownTargets
 from recsys.training.substitution import Substitution
 from recsys.training.validating import VALIDATION_LOSS
 
@@ -101,6 +103,8 @@ class Trainer:
         self._device = encoder.device
         self._loss = TrainingLoss(encoder, store, config)
         self._substitute = Substitution.of(store, config)
+        self._shown = ShownTargets.of(store, encoder) if config.loss == "shown" else None
+        self._unread = None if self._shown is not None else UnreadTargets.of(store, encoder)
         power = config.propensity_power
         self._propensities = Propensities(store.item_counts(), power) if power else None
         self._generator = torch.Generator(self._device)
@@ -236,6 +240,9 @@ class Trainer:
         if self._resumed:
             self.reporter.explained(f"Resuming after epoch {self.progress.epoch}, step {self.progress.step}")
         self.reporter.explained(self._loss.plan.line)
+        left_out = None if self._shown is None else self._shown.line()
+        if left_out is not None:
+            self.reporter.explained(left_out)
         if self._precision.line is not None:
             self.reporter.explained(self._precision.line)
         self.reporter.started(self._estimate(plan), self.progress, self.config.epochs)
@@ -258,12 +265,18 @@ class Trainer:
     def _prepare(self, plan: Plan, epoch: int, step: int) -> Prepared:
         seeds = np.random.SeedSequence([self.config.seed, self._epochs_before + epoch, step])
         for_task, for_negatives, for_inputs = seeds.spawn(3)
-        task = make_task(self.encoder, plan.batch(self.store, step), np.random.default_rng(for_task))
+        batch = plan.batch(self.store, step)
+        further = None if self._unread is None else self._unread(batch, plan, step)
+        task = make_task(self.encoder, batch, np.random.default_rng(for_task), further)
         task = self._substitute(task, for_inputs)
         if self._propensities is not None:
             task = self._propensities.weigh(task)
         drawn = int(for_negatives.generate_state(1, np.uint64)[0])
-        negatives = self._loss.draw(task.targets, drawn) if task.n_targets else None
+        if self._shown is not None:
+            task, slates = self._shown(task, batch, plan, step)
+            negatives = slates if task.n_targets else None
+        else:
+            negatives = self._loss.draw(task.targets, drawn) if task.n_targets else None
         return Prepared(task, negatives, int(seeds.generate_state(1, np.uint64)[0] >> 1))
 
     def _loss_of(self, prepared: Prepared) -> Tensor:

@@ -11,7 +11,7 @@ from recsys.datasets.prepared.store import SequenceStore
 from recsys.datasets.preparing.denoising import noise
 from recsys.datasets.preparing.prepare import prepare
 from recsys.datasets.preparing.summary import summary
-from recsys.errors import ArgumentError
+from recsys.errors import ArgumentError, DataError
 
 # Around a circle in degrees; 9 is nowhere.
 ANGLES = [0, 20, 40, 60, 180, 190, 90, 270, 300]
@@ -86,9 +86,56 @@ def test_what_was_planted_is_dropped_and_nothing_else(tmp_path: Path) -> None:
     expected = prepare(clean, tmp_path / "clean", **options)
     assert events(filtered) == events(expected)
     dropped = noisy.height - clean.height
-    assert f"dropped as noise: {dropped:,} of {noisy.height - 300:,} training events" in summary(filtered)
+    assert filtered.unread is not None
+    assert (
+        f"not read as noise: {dropped:,} of {noisy.height - 300:,} training events;"
+        f" {len(filtered.unread.items)} of them are predicted" in summary(filtered)
+    )
     assert filtered.meta["options"]["denoise"] == 0.3
     assert "denoise" not in expected.meta["options"]
+
+
+def test_what_is_not_read_is_predicted(tmp_path: Path) -> None:
+    # Training events are all but the last two of each user; 7, 8 and 9 are unlike the items of either.
+    rows = [
+        *((0, item) for item in (9, 0, 1, 8, 7, 2, 9, 3, 3)),
+        *((1, item) for item in (4, 8, 7, 5, 6, 9, 4)),
+    ]
+    rows += [(2, item) for item in (9, 8, 7, 7, 7)]
+    log = pl.DataFrame(
+        [
+            (user, item, 1_600_000_000 + t, t / 4, "buy" if item != 7 else "view")
+            for t, (user, item) in enumerate(rows)
+        ],
+        schema=["user", "item", "ts", "w", "kind"],
+        orient="row",
+    )
+    items = pl.DataFrame({"item_id": range(10), "tag": list("aaaabbbcde")})
+    options: dict[str, Any] = {"items": items, "item_tags": "tag", "denoise": 0.5}
+    store = prepare(log, tmp_path / "data", **options)
+    assert [store.history(user, "all").tolist() for user in range(3)] == [
+        [0, 1, 2, 3, 3],
+        [4, 5, 6, 9, 4],
+        [9, 8, 7, 7, 7],
+    ]
+    assert store.unread is not None
+    found = store.unread
+    assert found.weights is None
+    by_place = [
+        (int(store.items[before]), int(item)) for item, before in zip(found.items, found.before, strict=True)
+    ]
+    assert by_place == [(2, 8), (2, 7), (5, 8), (5, 7)]
+    weighted = prepare(log, tmp_path / "w", weight_column="w", target_where="kind=buy", **options)
+    assert weighted.unread is not None
+    assert weighted.unread.items.tolist() == [8, 8]
+    assert weighted.unread.weights is not None
+    assert weighted.unread.weights.tolist() == [0.75, 2.5]
+    other = store.renumbered(np.arange(10, dtype=np.int32)[::-1].copy(), 10)
+    assert other.unread is not None
+    assert other.unread.items.tolist() == [1, 2, 1, 2]
+    np.save(store.path / "unread_before.npy", found.before[::-1].copy())
+    with pytest.raises(DataError, match=r"unread_before.npy: no 4 places that rise within"):
+        SequenceStore.open(store.path, verify=False)
 
 
 def test_an_item_keeps_its_only_training_events(tmp_path: Path) -> None:

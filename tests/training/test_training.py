@@ -32,6 +32,9 @@ INPUT_SETTINGS = {"substitute", "substitute_by"}
 COLUMN_SETTINGS = {"event_columns", "request_columns", "column_dropout", "repeat_by"}
 """Settings that came with version 6, or just before it."""
 
+LATER_SETTINGS = {"user_columns", "user_column_dropout", "no_click"}
+"""Settings that came with versions 7 and 8."""
+
 TINY: dict[str, Any] = {"amp": False, "epochs": 3, "batch_events": 128, "warmup_steps": 2}
 
 # BERT4Rec as it is learns in 25 epochs of this small log from some seeds only.
@@ -363,7 +366,7 @@ def test_a_checkpoint_of_version_2_goes_on(store: SequenceStore, tmp_path: Path)
     _train(store, folder=tmp_path)
     path = tmp_path / "checkpoint" / "state.json"
     state = json.loads(path.read_text())
-    for name in ITEM_SETTINGS | COLUMN_SETTINGS:
+    for name in ITEM_SETTINGS | COLUMN_SETTINGS | LATER_SETTINGS:
         del state["identity"]["encoder"][name]
     for name in INPUT_SETTINGS | {"shard_items", "propensity_power"}:
         del state["identity"]["training"][name]
@@ -380,7 +383,7 @@ def _as_version_1(path: Path) -> None:
     def digest(settings: dict[str, Any]) -> str:
         left_out = {"tie_items", "norm", "feed_forward", "schedule", "repeat_bias", "select"}
         left_out |= {"epochs", "patience", "prefetch", "shard_items", "propensity_power"}
-        left_out |= ITEM_SETTINGS | INPUT_SETTINGS | COLUMN_SETTINGS
+        left_out |= ITEM_SETTINGS | INPUT_SETTINGS | COLUMN_SETTINGS | LATER_SETTINGS
         kept = {key: value for key, value in settings.items() if key not in left_out}
         return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
 
@@ -621,4 +624,5 @@ def test_no_field_is_without_a_test_of_its_effect() -> None:
         own -= {"clock", "clock_half_life"}  # tests/encoders/test_clock.py
         own -= ITEM_SETTINGS  # tests/training/test_item_tower.py
         own -= COLUMN_SETTINGS  # tests/training/test_event_columns.py, tests/encoders/test_repeat_bias.py
+        own -= LATER_SETTINGS  # tests/training/test_user_columns.py, tests/training/test_slates.py
         assert own <= set(changes) | set(ENCODER_CHANGES["sasrec"]), name
