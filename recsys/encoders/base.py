@@ -10,6 +10,7 @@ from recsys.config import require
 from recsys.encoders.clock import NO_LOCAL_TIMES, ClockedState, HourHead, InterestClock, UserMemory
 from recsys.encoders.configuration import EncoderConfig, make_norm
 from recsys.encoders.encoder_columns import EncoderColumns
+from recsys.encoders.item_sum import ItemSum, SummedState
 from recsys.encoders.items import HashedItemEmbedding, ItemEmbedding, ShardedItemEmbedding
 from recsys.encoders.occurrence_bias import OccurrenceBias
 from recsys.encoders.repeat_bias import RepeatBias
@@ -29,12 +30,12 @@ class SequenceEncoder(EncoderColumns, ABC):
     ranking and nearest-neighbour search use one table. :attr:`repeat_bias`, if there is one, is added to the
     scores of items that the window holds.
 
-    An encoder of one's own implements :meth:`encode`, :meth:`encode_start` and :meth:`encode_step`; the clock
-    that the configuration asks for is added to what they give, by :meth:`forward`, :meth:`initial_state`
-    and :meth:`step`. One that adds :meth:`hours_of_events` to its input has the hour baseline, too; one that
-    adds :meth:`added_to_input`, and at a step :meth:`added_at_step`, reads columns of events as well, and
-    says so by :attr:`reads_columns`; and columns of users, if it tells ``added_at_step`` whose event is the
-    first, by :attr:`reads_users`.
+    An encoder of one's own implements :meth:`encode`, :meth:`encode_start` and :meth:`encode_step`; the item
+    sum and the clock that the configuration asks for are added to what they give, by :meth:`forward`,
+    :meth:`initial_state` and :meth:`step`. One that adds :meth:`hours_of_events` to its input has the hour
+    baseline, too; one that adds :meth:`added_to_input`, and at a step :meth:`added_at_step`, reads columns of
+    events as well, and says so by :attr:`reads_columns`; and columns of users, if it tells ``added_at_step``
+    whose event is the first, by :attr:`reads_users`.
 
     Attributes:
         causal: True when the state of an event depends on no later event. Causal encoders train on the
@@ -55,6 +56,9 @@ class SequenceEncoder(EncoderColumns, ABC):
         elif config.repeat_bias:
             self.repeat_bias = OccurrenceBias(config.repeat_bias, clock=config.repeat_by == "clock")
         self.no_click = nn.Parameter(torch.zeros(1)) if config.no_click else None
+        self.item_sum: ItemSum | None = None
+        if config.item_sum:
+            self.item_sum = ItemSum(config.d_model, n_items, config.max_length, self.n_extra_items)
         self.clock: InterestClock | None = None
         self.hours: HourHead | None = None
         if config.clock == "pool":
@@ -100,11 +104,11 @@ class SequenceEncoder(EncoderColumns, ABC):
 
     @abstractmethod
     def encode(self, batch: SequenceBatch, *, generator: torch.Generator | None = None) -> Tensor:
-        """States (N, D) of packed sequences without the clock; arguments as in :meth:`forward`."""
+        """States (N, D) of packed sequences, nothing added; arguments as in :meth:`forward`."""
 
     @abstractmethod
     def encode_start(self, n: int) -> Any:
-        """Streaming state of ``n`` users without history, without the clock."""
+        """The encoder's own streaming state of ``n`` users without history."""
 
     @abstractmethod
     def encode_step(
@@ -115,10 +119,10 @@ class SequenceEncoder(EncoderColumns, ABC):
         local_times: Tensor | None = None,
         asked: Tensor | None = None,
     ) -> tuple[Tensor, Any]:
-        """One more event of each of the n users, without the clock; arguments as in :meth:`step`."""
+        """One more event of each of the n users, nothing added; arguments as in :meth:`step`."""
 
     def encode_prefill(self, batch: SequenceBatch) -> tuple[Tensor, Any]:
-        """What steps through whole sequences give, without the clock: (B, D) last states, streaming state.
+        """What the encoder's own steps through sequences give: (B, D) last states, streaming state.
 
         By default it is made by steps. An encoder that makes it at once has states that
         :mod:`recsys.encoders.streams` joins and takes apart, and is asked for many users together.
@@ -144,6 +148,9 @@ class SequenceEncoder(EncoderColumns, ABC):
             ArgumentError: an encoder with a clock is given events without local times.
         """
         hidden = self.encode(batch, generator=generator)
+        if self.item_sum is not None:
+            sums = self.item_sum.sums(batch, self.item_embedding(batch.items))
+            hidden = self.item_sum.add(hidden, sums, self.config.dropout, generator)
         if self.clock is not None:
             hidden = self.clock(hidden, batch, self.item_embedding(batch.items))
         elif self.hours is not None:
@@ -184,7 +191,7 @@ class SequenceEncoder(EncoderColumns, ABC):
         """
         if self.clock is None:
             raise ArgumentError(NO_CLOCK_TO_READ)
-        hidden = self._last_states(batch)
+        hidden, _ = self._with_sums(self._last_states(batch), batch)
         return self.clock.remember(hidden, batch, self.item_embedding(batch.items))
 
     def recall(
@@ -202,7 +209,7 @@ class SequenceEncoder(EncoderColumns, ABC):
         return self.requested(self.clock.read(memory, local_at), context)
 
     def _last_states(self, batch: SequenceBatch) -> Tensor:
-        """(B, D) what `user_state` gives, without the clock."""
+        """(B, D) what `user_state` gives, without the item sum and the clock."""
         return self.encode(batch)[batch.last_rows()]
 
     def hours_of_events(self, batch: SequenceBatch) -> Tensor | None:
@@ -234,15 +241,38 @@ class SequenceEncoder(EncoderColumns, ABC):
         known = self.columns_at_step(n, columns, first)
         return known if hours is None else hours if known is None else known + hours
 
+    def _with_sums(self, hidden: Tensor, batch: SequenceBatch) -> tuple[Tensor, Tensor | None]:
+        """Last states (B, D) with the item sums, and these; as they are where nothing is summed."""
+        if self.item_sum is None:
+            return hidden, None
+        sums = self.item_sum.sums(batch, self.item_embedding(batch.items))[batch.last_rows()]
+        return self.item_sum.add(hidden, sums), sums
+
+    def _prefill(self, batch: SequenceBatch) -> tuple[Tensor, Any]:
+        """`encode_prefill` with the item sums."""
+        hidden, own = self.encode_prefill(batch)
+        hidden, sums = self._with_sums(hidden, batch)
+        return hidden, own if sums is None else SummedState(own, sums)
+
     def _step(self, state: Any, items: Tensor, *times: Tensor | None, columns: Tensor | None) -> Any:
+        """One more event of each of the n users: their states with the item sums, and the new state."""
+        if self.item_sum is None:
+            return self._step_own(state, items, *times, columns=columns)
+        hidden, own = self._step_own(state.own, items, *times, columns=columns)
+        sums = self.item_sum.step(state.sums, items, self.item_embedding(items))
+        return self.item_sum.add(hidden, sums), SummedState(own, sums)
+
+    def _step_own(self, state: Any, items: Tensor, *times: Tensor | None, columns: Tensor | None) -> Any:
         """`encode_step`, which is told of columns where they are read."""
         if not self.n_event_codes:
             return self.encode_step(state, items, *times)
         return self.encode_step(state, items, *times, columns=columns)  # type: ignore[call-arg]
 
     def initial_state(self, n: int) -> Any:
-        """The streaming state of ``n`` users without history; the clock's sums are part of it."""
+        """The streaming state of ``n`` users without history; all sums are part of it."""
         own = self.encode_start(n)
+        if self.item_sum is not None:
+            own = SummedState(own, self.item_sum.initial_state(n))
         return own if self.clock is None else ClockedState(own, self.clock.initial_state(n))
 
     def step(
@@ -270,8 +300,9 @@ class SequenceEncoder(EncoderColumns, ABC):
                 None where nothing is.
 
         Returns:
-            (n, D) what :meth:`user_state` gives for the history so far, and the new state. The clock keeps
-            summing where a window moves on: past ``max_length`` events it knows more than the window does.
+            (n, D) what :meth:`user_state` gives for the history so far, and the new state. The clock and
+            the item sum keep summing where a window moves on: past ``max_length`` events they know more than
+            the window does.
 
         Raises:
             ArgumentError: an encoder with a clock is given no local times.
@@ -337,11 +368,11 @@ class SequenceEncoder(EncoderColumns, ABC):
             memory, state = self.prefill_memory(batch)
             return self.recall(memory, context=context), state
         if self.hours is None:
-            hidden, own = self.encode_prefill(batch)
+            hidden, own = self._prefill(batch)
             return self.requested(hidden, context), own
         if batch.local_times is None:
             raise ArgumentError(NO_LOCAL_TIMES)
-        hidden, own = self.encode_prefill(batch)
+        hidden, own = self._prefill(batch)
         hidden = hidden + self.hours.of_requests(batch.local_times[batch.last_rows()])
         return self.requested(hidden, context), own
 
@@ -353,7 +384,7 @@ class SequenceEncoder(EncoderColumns, ABC):
         """
         if self.clock is None:
             raise ArgumentError(NO_CLOCK_TO_READ)
-        hidden, own = self.encode_prefill(batch)
+        hidden, own = self._prefill(batch)
         memory = self.clock.remember(hidden, batch, self.item_embedding(batch.items))
         return memory, ClockedState(own, memory.clock)
 

@@ -54,6 +54,9 @@ class EncoderConfig:
     user_column_dropout: float = 0.5
     """Share of training windows that leave out what is known of their user, so that anybody can be
     answered; 0 up to (not including) 1."""
+    item_sum: bool = False
+    """Whether the vectors of the window's items, summed, are added to the state by a learned weight for each
+    channel (FISM's user vector): on sparse logs items then call for their like from the first epochs on."""
     repeat_bias: int = 0
     """Buckets of how far back an item of the window was last seen, whose learned bias is added to its score:
     1, 2 to 3, 4 to 7 events ago and so on; 0 for none, at most 17. The full softmax alone trains it."""

@@ -55,7 +55,7 @@ def tensors_of(state: Any) -> Iterator[Tensor]:
 
 
 def step_through(encoder: "SequenceEncoder", batch: SequenceBatch) -> tuple[Tensor, Any]:
-    """Last states (B, D) of whole sequences and their streaming state, event by event, user by user."""
+    """What `encode_step` gives after whole sequences: last states (B, D), streaming state; event by event."""
     ends = batch.last_rows().tolist()
     hidden, states = [], []
     for first, last in zip([0, *(end + 1 for end in ends)], ends, strict=False):
@@ -65,7 +65,7 @@ def step_through(encoder: "SequenceEncoder", batch: SequenceBatch) -> tuple[Tens
             times = None if batch.timestamps is None else batch.timestamps[event]
             local = None if batch.local_times is None else batch.local_times[event]
             codes = None if batch.event_codes is None else batch.event_codes[event]
-            at, state = encoder._step(state, batch.items[event], times, local, local, columns=codes)
+            at, state = encoder._step_own(state, batch.items[event], times, local, local, columns=codes)
         assert at is not None
         hidden.append(at)
         states.append(state)

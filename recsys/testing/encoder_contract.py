@@ -80,8 +80,9 @@ def streaming_gives_what_encoding_at_once_gives(subject: Subject) -> None:
     items = np.array(sequences([40, 40, 40]))
     window, state = encoder.history_length, encoder.initial_state(3)
     bounded = _refuses_longer(encoder)
-    # The clock goes on summing where a window moves on.
-    steps = min(window, 40) if bounded and encoder.clock is not None else 40
+    # The clock and the item sum go on summing where a window moves on.
+    sums = encoder.clock is not None or encoder.item_sum is not None
+    steps = min(window, 40) if bounded and sums else 40
     exact = encoder.clock is not None or encoder.needs_timestamps
     with torch.no_grad():
         for t in range(steps):

@@ -14,7 +14,7 @@ from typing import Any
 
 from recsys.errors import RunError
 
-VERSION = 8
+VERSION = 9
 RESUMABLE = ("epochs", "patience", "prefetch")
 """Settings that may change when a run goes on: the first two say how far, the last changes nothing."""
 
@@ -148,6 +148,7 @@ _LATER_1 = {
     "user_columns": [],
     "user_column_dropout": 0.5,
     "no_click": False,
+    "item_sum": False,
 }
 """Settings that came since version 1 was begun, and the values at which its digests leave them out."""
 
@@ -216,6 +217,13 @@ def _from_7(state: dict[str, Any], asked: Identity) -> dict[str, Any]:
     return {**state, "format": 8, "identity": {**identity, "encoder": encoder}}
 
 
+def _from_8(state: dict[str, Any], asked: Identity) -> dict[str, Any]:
+    """Version 8 summed no items."""
+    identity: Mapping[str, Any] = state["identity"]
+    encoder = {"item_sum": False, **identity["encoder"]} if identity["encoder"] else {}
+    return {**state, "format": 9, "identity": {**identity, "encoder": encoder}}
+
+
 STEPS: Mapping[int, Callable[[dict[str, Any], Identity], dict[str, Any]]] = {
     1: _from_1,
     2: _from_2,
@@ -224,4 +232,5 @@ STEPS: Mapping[int, Callable[[dict[str, Any], Identity], dict[str, Any]]] = {
     5: _from_5,
     6: _from_6,
     7: _from_7,
+    8: _from_8,
 }

@@ -52,6 +52,10 @@ VARIANTS: list[tuple[str, dict[str, object]]] = [
     ("bert4rec", {"tie_items": False, "norm": "rms", "block": "postnorm", "feed_forward": "swiglu"}),
     ("mamba", {"tie_items": False, "norm": "rms", "feed_forward": "swiglu"}),
     ("mamba", {"tie_items": False, "item_hashes": 2, "item_buckets": 25}),
+    ("sasrec", {"item_sum": True}),
+    ("sasrec", {"item_sum": True, "clock": "pool", "positions": "reversed"}),
+    ("bert4rec", {"item_sum": True, "clock": "hours"}),
+    ("mamba", {"item_sum": True, "item_hashes": 2, "item_buckets": 25}),
 ]
 IDS = ["-".join([name, *map(str, options.values())]) for name, options in VARIANTS]
 

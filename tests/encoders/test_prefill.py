@@ -36,10 +36,11 @@ def batch(lengths: list[int], seed: int = 0) -> SequenceBatch:
     return SequenceBatch.from_lengths(rng.integers(0, POISONED, n), lengths, times, times)
 
 
+@pytest.mark.parametrize("item_sum", [False, True])
 @pytest.mark.parametrize("clock", ["off", "pool", "hours"])
 @pytest.mark.parametrize("name", NAMES)
-def test_states_are_those_of_encoding(name: str, clock: str) -> None:
-    encoder, histories = encoder_of(name, clock=clock), batch([7, 1, 11, 3])
+def test_states_are_those_of_encoding(name: str, clock: str, item_sum: bool) -> None:
+    encoder, histories = encoder_of(name, clock=clock, item_sum=item_sum), batch([7, 1, 11, 3])
     with torch.no_grad():
         hidden, state = encoder.prefill(histories)
         same = (

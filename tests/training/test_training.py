@@ -30,7 +30,8 @@ INPUT_SETTINGS = {"substitute", "substitute_by"}
 """Settings that came with version 5."""
 
 COLUMN_SETTINGS = {"event_columns", "request_columns", "column_dropout", "repeat_by"}
-"""Settings that came with version 6, or just before it."""
+COLUMN_SETTINGS |= {"user_columns", "user_column_dropout", "no_click", "item_sum"}
+"""Settings that came with versions 6 to 9, or just before."""
 
 LATER_SETTINGS = {"user_columns", "user_column_dropout", "no_click"}
 """Settings that came with versions 7 and 8."""
