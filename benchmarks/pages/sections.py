@@ -10,6 +10,7 @@ from recsys.benchmarks.accuracy.summary import items_table, presets_table, publi
 from recsys.benchmarks.accuracy.tables import all_tables, quality_table, section
 from recsys.benchmarks.clock.recipes import recipes_table
 from recsys.benchmarks.clock.report import study_tables
+from recsys.benchmarks.columns.table import columns_table
 from recsys.benchmarks.folders import RECORDS
 from recsys.benchmarks.pages import serving, tables
 from recsys.benchmarks.pages.throughput import throughput
@@ -34,6 +35,7 @@ SECTIONS: Mapping[tuple[str, str], Callable[[], str]] = {
     ("docs/results.md", "beauty"): lambda: published_table("amazon-beauty-5core", ACCURACY),
     ("docs/results.md", "presets"): presets_table,
     ("docs/results.md", "items"): lambda: items_table(ACCURACY),
+    ("docs/results.md", "columns"): lambda: columns_table(tables.record("columns")),
     ("docs/results.md", "defaults"): lambda: defaults_table(read_recipes(), ACCURACY),
     ("docs/results.md", "peers"): tables.training_peers,
     ("docs/clock.md", "clock-study"): lambda: study_tables(tables.record("clock-study")),
