@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from recsys.benchmarks import folders
+from recsys.benchmarks.accuracy.defaults import DEFAULT, defaults_summary
 from recsys.benchmarks.accuracy.places import locked, prepared_log
 from recsys.benchmarks.accuracy.recipes import FOLDER, Recipe, read_recipes
 from recsys.benchmarks.accuracy.records import compare, current, record_path
@@ -91,10 +92,11 @@ def run(
 def status_lines(results: Path = RESULTS, folder: Path = FOLDER) -> list[str]:
     """A line for every recipe with each of its seeds: its figures, or that it is not done.
 
-    Where `results` has no record but the package does, its line says so.
+    Where `results` has no record but the package does, its line says so. The last line compares the defaults.
     """
     lines = []
-    for recipe in read_recipes(folder=folder):
+    recipes = read_recipes(folder=folder)
+    for recipe in recipes:
         for seed in recipe.seeds:
             record = current(results, recipe, seed)
             ours = current(RECORDS, recipe, seed) if record is None else None
@@ -104,6 +106,8 @@ def status_lines(results: Path = RESULTS, folder: Path = FOLDER) -> list[str]:
                 lines.append(f"{record_line(ours)} (record of the package)")
             else:
                 lines.append(f"{recipe.id}, seed {seed}: not done")
+    if any(recipe.name == DEFAULT for recipe in recipes):
+        lines.append(f"`recsys train` without flags: {defaults_summary(recipes, results)}")
     return lines
 
 

@@ -1,17 +1,24 @@
 """Who is compared, and the taking of turns: ours and a peer, slice by slice, round by round."""
 
-import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from recsys.benchmarks.peers.environments import RECBOLE, RECTOOLS, PeerEnvironment, PeerUnavailable, ensure
+from recsys.benchmarks.peers.environments import (
+    RECBOLE,
+    RECTOOLS,
+    REPLAY,
+    PeerEnvironment,
+    PeerUnavailable,
+    ensure,
+)
 from recsys.benchmarks.peers.process import SideError, SideProcess, own_python
 from recsys.benchmarks.peers.protocol import Task
+from recsys.benchmarks.peers.suiting import cheapest, choice, first_batch, suited_length
 
 # Libraries' worker threads spin for a while after their last parallel region; let them go to sleep.
 SETTLE_S = 0.5
@@ -19,84 +26,93 @@ SETTLE_S = 0.5
 
 @dataclass(frozen=True, kw_only=True)
 class Peer:
-    """A library's way to train SASRec, and the network of ours that equals its network most nearly.
+    """A library's way to train a model, and the network of ours that equals its network most nearly.
 
     Attributes:
         module: side of this package that drives it.
-        d_ff, max_length: of both sides.
+        encoder: ours that is compared.
+        d_ff: of both sides.
+        longest: length of history, on both sides, where the log's histories are longer.
         block, positions: the kinds that ours takes to match the peer's network.
-        batch_size: of the peer, in its own unit: the one that cost it least processor time per event of
-            those in ``sweep``.
-        sweep: batch sizes that ``--sweep`` tries.
+        positions_first: positions of the batch that the search for the cheapest one begins with.
         differs: what is left that is not equal.
     """
 
     module: str
     environment: PeerEnvironment
+    encoder: str = "sasrec"
     d_ff: int
-    max_length: int
+    longest: int = 200
     block: str
     positions: str
-    batch_size: int
-    sweep: tuple[int, ...]
+    positions_first: int
     differs: str
 
 
-_RECBOLE_DIFFERS = "RecBole normalizes the embeddings once more; its attention is written out, not fused"
+_RECBOLE = Peer(
+    module="recbole_side",
+    environment=RECBOLE,
+    d_ff=256,
+    block="postnorm",
+    positions="learned",
+    positions_first=12_800,
+    differs="RecBole normalizes the embeddings once more; its attention is written out, not fused",
+)
 PEERS = {
-    "recbole": Peer(
-        module="recbole_side",
-        environment=RECBOLE,
-        d_ff=256,
-        max_length=200,
-        block="postnorm",
-        positions="learned",
-        batch_size=64,
-        sweep=(16, 32, 64, 128),
-        differs=_RECBOLE_DIFFERS,
-    ),
-    "recbole-50": Peer(
-        module="recbole_side",
-        environment=RECBOLE,
-        d_ff=256,
-        max_length=50,
-        block="postnorm",
-        positions="learned",
-        batch_size=128,
-        sweep=(128, 256, 512, 2048),
-        differs=_RECBOLE_DIFFERS,
-    ),
+    "recbole": _RECBOLE,
+    "recbole-50": replace(_RECBOLE, longest=50),
     "rectools": Peer(
         module="rectools_side",
         environment=RECTOOLS,
         d_ff=64,
-        max_length=200,
         block="sasrec",
         positions="reversed",
-        batch_size=8,
-        sweep=(8, 16, 32, 128),
+        positions_first=1_600,
         differs="RecTools' attention has an output projection, the authors' block (ours) has none",
     ),
     "rectools-fast": Peer(
         module="rectools_fast_side",
         environment=RECTOOLS,
         d_ff=256,
-        max_length=200,
         block="prenorm",
         positions="learned",
-        batch_size=8,
-        sweep=(8, 16, 32, 128),
+        positions_first=1_600,
         differs="FlatSASRecNet drops out inside the feed-forward layer, ours after the attention",
     ),
+    "rectools-bert4rec": Peer(
+        module="rectools_bert4rec_side",
+        environment=RECTOOLS,
+        encoder="bert4rec",
+        d_ff=256,
+        block="prenorm",
+        positions="reversed",
+        positions_first=1_600,
+        differs="RecTools computes the loss of every position, masked or not",
+    ),
+    "replay": Peer(
+        module="replay_side",
+        environment=REPLAY,
+        d_ff=64,
+        block="sasrec",
+        positions="reversed",
+        positions_first=1_600,
+        differs="RePlay's attention has an output projection, and it predicts a sequence's first item, too",
+    ),
 }
-DEFAULT_PEERS = ("recbole", "rectools", "rectools-fast")
+DEFAULT_PEERS = ("recbole", "rectools", "rectools-fast", "rectools-bert4rec", "replay")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Contest:
-    """The settings that all pairs share."""
+    """The settings that all pairs share.
+
+    Attributes:
+        history: `LogFacts.history_95`, by which lengths are chosen.
+        batch_size: of every peer, in place of the search; 0 to search.
+    """
 
     log: Path
+    history: int
     workdir: Path
     rounds: int
     seconds: float
@@ -109,17 +125,24 @@ class Contest:
     batch_events: int
     seed: int
     peer_python: str
-    sweep: bool
+    batch_size: int
 
 
 @dataclass(kw_only=True)
 class PairResult:
-    """What one pair gave; ``failure`` says in one line why it has no (more) rounds."""
+    """What one pair gave; ``failure`` says in one line why it has no (more) rounds.
+
+    Attributes:
+        max_length: of both sides.
+        batch_size: of the peer, in its own unit.
+        search: processor microseconds an event by batch size, as far as sizes were tried.
+    """
 
     peer: str
+    max_length: int
     batch_size: int
     facts: dict[str, dict[str, Any]] = field(default_factory=dict)
-    sweep: dict[int, float] = field(default_factory=dict)
+    search: dict[int, float] = field(default_factory=dict)
     warm_up: dict[str, dict[str, Any]] = field(default_factory=dict)
     rounds: list[dict[str, dict[str, Any]]] = field(default_factory=list)
     failure: str | None = None
@@ -164,7 +187,7 @@ def run(contest: Contest, names: Sequence[str]) -> list[PairResult]:
     The warm-up slice (compilation, caches, allocator) is kept apart from the rounds. Odd rounds
     start with the peer, so that a drift of the machine's speed favors nobody.
     """
-    pairs = [_Pair(PairResult(peer=name, batch_size=PEERS[name].batch_size)) for name in names]
+    pairs = [_Pair(_planned(contest, name)) for name in names]
     try:
         for pair in pairs:
             pair.attempt("preparing", partial(_prepare, contest, pair))
@@ -185,12 +208,19 @@ def say(text: str) -> None:
     print(f"[{time.strftime('%H:%M:%S')}] {text}", file=sys.stderr, flush=True)
 
 
+def _planned(contest: Contest, name: str) -> PairResult:
+    peer = PEERS[name]
+    length = suited_length(contest.history, peer.longest)
+    batch_size = contest.batch_size or first_batch(peer.positions_first, length)
+    return PairResult(peer=name, max_length=length, batch_size=batch_size)
+
+
 def _prepare(contest: Contest, pair: _Pair) -> None:
     name = pair.result.peer
     peer = PEERS[name]
     interpreter = ensure(peer.environment, contest.workdir, python=contest.peer_python)
     who = {
-        "peer": (interpreter, peer.module, peer.batch_size),
+        "peer": (interpreter, peer.module, pair.result.batch_size),
         "ours": (own_python(), "ours", contest.batch_events),
     }
     for role, (python, module, batch_size) in who.items():
@@ -202,7 +232,7 @@ def _prepare(contest: Contest, pair: _Pair) -> None:
             n_layers=contest.n_layers,
             n_heads=contest.n_heads,
             d_ff=peer.d_ff,
-            max_length=peer.max_length,
+            max_length=pair.result.max_length,
             dropout=contest.dropout,
             learning_rate=contest.learning_rate,
             batch_size=batch_size,
@@ -210,6 +240,7 @@ def _prepare(contest: Contest, pair: _Pair) -> None:
             threads=contest.threads,
             block=peer.block,
             positions=peer.positions,
+            encoder=peer.encoder,
         )
         pair.result.facts[role] = pair.sides[role].prepare(task)
 
@@ -217,13 +248,17 @@ def _prepare(contest: Contest, pair: _Pair) -> None:
 def _warm_up(contest: Contest, pair: _Pair) -> None:
     for role in ("ours", "peer"):
         pair.result.warm_up[role] = _slice(contest, pair, role)
-    if contest.sweep:
-        for size in PEERS[pair.result.peer].sweep:
-            pair.result.batch_size = size
-            # The first slice at a new size pays for new buffers; the median of three hides it.
-            rates = [_slice(contest, pair, "peer")["events_per_second"] for _ in range(3)]
-            pair.result.sweep[size] = statistics.median(rates)
-        pair.result.batch_size = max(pair.result.sweep, key=lambda size: pair.result.sweep[size])
+    if not contest.batch_size:
+        pair.result.search = cheapest(partial(_cost, contest, pair), pair.result.batch_size)
+        pair.result.batch_size = choice(pair.result.search)
+
+
+def _cost(contest: Contest, pair: _Pair, size: int) -> float:
+    """Processor microseconds an event, the lesser of two slices: the first one pays for new buffers."""
+    pair.result.batch_size = size
+    cost = min(float(_slice(contest, pair, "peer")["cpu_us_per_event"]) for _ in range(2))
+    say(f"{pair.result.peer}: batches of {size}: {cost:,.0f} us an event")
+    return cost
 
 
 def _round(contest: Contest, pair: _Pair, number: int) -> None:

@@ -57,6 +57,11 @@ RECTOOLS = PeerEnvironment(
     ),
     "import rectools.models, rectools.fast_transformers",
 )
+REPLAY = PeerEnvironment(
+    "replay-0.22.0",
+    ("replay-rec==0.22.0", "torch==2.13.0", "lightning==2.5.6", "numpy==2.4.6", "pandas==2.3.3"),
+    "import replay.nn.sequential, replay.data.nn.parquet.parquet_module",
+)
 
 
 def ensure(environment: PeerEnvironment, workdir: Path, *, python: str = sys.executable) -> Path:

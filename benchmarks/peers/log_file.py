@@ -1,15 +1,19 @@
 """The log that every side reads: dense ids and positions in one NumPy file."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 
+from recsys.benchmarks.peers.suiting import COVERED
 from recsys.errors import DataError
 
-# Two events of each user are held out; one more is the least that a history can be.
-MIN_EVENTS = 3
+HELD_OUT = 2
+"""Events of each user that are not trained on."""
+MIN_EVENTS = HELD_OUT + 1
+"""One more is the least that a history can be."""
 
 
 @dataclass(frozen=True)
@@ -21,6 +25,7 @@ class LogFacts:
         order_by: the source's column that the order came from.
         dropped_users: users with fewer than 3 events, left out.
         training_pairs: (position -> target) pairs among the events that are not held out.
+        history_95: events that 95% of the users have at most among those that are not held out.
     """
 
     name: str
@@ -30,6 +35,7 @@ class LogFacts:
     events: int
     dropped_users: int
     training_pairs: int
+    history_95: int
 
 
 def write_log(source: Path, target: Path) -> LogFacts:
@@ -69,7 +75,8 @@ def write_log(source: Path, target: Path) -> LogFacts:
     with partial.open("wb") as file:
         np.save(file, np.ascontiguousarray(frame.to_numpy()), allow_pickle=False)
     partial.replace(target)
-    users = frame["user_id"].n_unique()
+    lengths = frame.group_by("user_id").len()["len"] - HELD_OUT
+    users = len(lengths)
     return LogFacts(
         name="/".join(source.resolve().parts[-2:]),
         order_by=order_by,
@@ -78,4 +85,5 @@ def write_log(source: Path, target: Path) -> LogFacts:
         events=len(frame),
         dropped_users=users_before - users,
         training_pairs=len(frame) - MIN_EVENTS * users,
+        history_95=math.ceil(np.quantile(lengths.to_numpy(), COVERED)),
     )

@@ -1,6 +1,6 @@
-"""Our SASRec: the engine's own store, encoder and ``Trainer``, interrupted when a slice is over.
+"""Our SASRec or BERT4Rec: the engine's own store, encoder and ``Trainer``, interrupted when a slice is over.
 
-All events of a window but its first are supervised, of whole histories: those longer than
+SASRec supervises all events of a window but its first, BERT4Rec those that are masked; histories longer than
 ``max_length`` are cut into windows.
 """
 
@@ -22,6 +22,11 @@ from recsys.training.trainer import Trainer
 
 from .protocol import Slice, Task, serve
 
+# RecTools' BERT4Rec: as many masks, none of them apart for the last event, and no layer at the end.
+LIKE_PEERS: dict[str, dict[str, Any]] = {
+    "bert4rec": {"mask_probability": 0.15, "last_mask_probability": 0.0, "ends": "plain"}
+}
+
 
 class OurSide:
     """The engine with its store in memory."""
@@ -30,8 +35,9 @@ class OurSide:
         torch.set_num_threads(task.threads)
         store = open_log(task.log)
         config = encoder_config(
-            "sasrec",
+            task.encoder,
             {
+                **LIKE_PEERS.get(task.encoder, {}),
                 "d_model": task.d_model,
                 "n_layers": task.n_layers,
                 "n_heads": task.n_heads,
@@ -52,7 +58,7 @@ class OurSide:
             warmup_steps=0,
             gradient_clip=0.0,
         )
-        encoder = build_encoder("sasrec", store.n_items, config, seed=task.seed)
+        encoder = build_encoder(task.encoder, store.n_items, config, seed=task.seed)
         self._reporter = _Until()
         self._trainer = Trainer(encoder, store, training, reporter=self._reporter)
         self.facts: dict[str, Any] = {

@@ -31,6 +31,7 @@ class Task:
         d_ff: width of the feed-forward layer.
         block: kind of Transformer block, for the side that can choose.
         positions: kind of position information, for the side that can choose.
+        encoder: ours that equals the peer's model, for our side.
         batch_size: what a batch is counted in depends on the side: prefix rows, sequences or events.
     """
 
@@ -47,6 +48,7 @@ class Task:
     threads: int
     block: str
     positions: str
+    encoder: str = "sasrec"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,13 +21,21 @@ import torch
 
 from recsys.benchmarks.machine import stamp
 from recsys.benchmarks.peers.contest import say
-from recsys.benchmarks.peers.environments import RECBOLE, RECTOOLS, PeerEnvironment, ensure
+from recsys.benchmarks.peers.environments import (
+    RECBOLE,
+    RECTOOLS,
+    REPLAY,
+    PeerEnvironment,
+    PeerUnavailable,
+    ensure,
+)
 from recsys.benchmarks.peers.log_file import write_log
-from recsys.benchmarks.peers.process import SideProcess, own_python
+from recsys.benchmarks.peers.process import SideError, SideProcess, own_python
 from recsys.benchmarks.peers.protocol import OurTask, Task
 from recsys.benchmarks.peers.quality_curves import METRIC, SELECTED, Curve, costs
 from recsys.benchmarks.peers.quality_report import draw, print_tables, summary
 from recsys.benchmarks.peers.quality_training import Ranking, train
+from recsys.benchmarks.peers.suiting import cheapest, choice, first_batch, suited_length
 from recsys.datasets.preparing.prepare import prepare
 from recsys.errors import ArgumentError, RecsysError
 from recsys.files import write_json
@@ -41,52 +49,74 @@ class Peer:
 
     Attributes:
         module: side of this package that drives it.
-        d_ff, max_length, dropout, batch_size: as in `Task`; batch_size in the library's own unit.
+        slices: side that trains the same slice by slice, for the search for the cheapest batch.
+        d_ff, dropout: as in `Task`.
+        longest: length of history where the log's histories are longer.
+        batch_size: the library's own, in its own unit.
+        positions_first: as in `contest.Peer`.
         source: where these come from.
     """
 
     module: str
+    slices: str
     environment: PeerEnvironment
     d_ff: int
-    max_length: int
+    longest: int
     dropout: float
     batch_size: int
+    positions_first: int
     source: str
 
 
-_RECBOLE = Peer(
-    module="recbole_quality",
-    environment=RECBOLE,
-    d_ff=256,
-    max_length=50,
-    dropout=0.5,
-    batch_size=2048,
-    source="RecBole's defaults, with its CE loss",
-)
 _RECTOOLS = Peer(
     module="rectools_quality",
+    slices="rectools_side",
     environment=RECTOOLS,
     d_ff=64,
-    max_length=200,
+    longest=200,
     dropout=0.2,
     batch_size=128,
-    source="RecTools' defaults but for n_factors 64 (256), n_heads 2 (4), session_max_len 200 (100)",
+    positions_first=1_600,
+    source="RecTools' defaults but for n_factors 64 (256), n_heads 2 (4), session_max_len (100) by the log",
 )
 PEERS = {
-    "recbole": _RECBOLE,
-    "recbole-128": replace(
-        _RECBOLE,
-        batch_size=128,
-        source=_RECBOLE.source + ", train_batch_size 128 (2048), its cheapest per event",
+    "recbole": Peer(
+        module="recbole_quality",
+        slices="recbole_side",
+        environment=RECBOLE,
+        d_ff=256,
+        longest=50,
+        dropout=0.5,
+        batch_size=2048,
+        positions_first=12_800,
+        source="RecBole's defaults, with its CE loss and MAX_ITEM_LIST_LENGTH (50) by the log",
     ),
     "rectools": _RECTOOLS,
-    "rectools-8": replace(
-        _RECTOOLS, batch_size=8, source=_RECTOOLS.source + ", batch_size 8 (128), its cheapest per event"
+    "rectools-bert4rec": replace(
+        _RECTOOLS, module="rectools_bert4rec_quality", slices="rectools_bert4rec_side", d_ff=256
     ),
-    "rectools-bert4rec": replace(_RECTOOLS, module="rectools_bert4rec_quality", d_ff=256),
+    "rectools-fast": replace(
+        _RECTOOLS,
+        module="rectools_fast_quality",
+        slices="rectools_fast_side",
+        d_ff=256,
+        source="the network of RecTools' fast_transformers, in a loop of ours; settings of its SASRecModel",
+    ),
+    "replay": Peer(
+        module="replay_quality",
+        slices="replay_side",
+        environment=REPLAY,
+        d_ff=64,
+        longest=200,
+        dropout=0.3,
+        batch_size=32,
+        positions_first=1_600,
+        source="RePlay's defaults but for embedding_dim 64 (192), num_heads 2 (4), length (50) by the log",
+    ),
 }
-# On a CPU the libraries' own batches make too few steps in any budget of minutes to learn much.
-DEFAULT_PEERS = ("rectools-8", "recbole-128")
+DEFAULT_PEERS = ("rectools", "recbole")
+# Seconds of a slice of the search for a batch.
+SEARCH_S = 1.5
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -125,14 +155,18 @@ def compare(
     curves: dict[str, list[Curve]] = {"ours": [], "peer": []}
     result: dict[str, Any] = {}
     for kind, name in [*(("ours", name) for name in ours), *(("peer", name) for name in peers)]:
-        one = _train_ours if kind == "ours" else _train_peer
-        curves[kind].append(one(name, log, options, workdir, rank))
+        if kind == "ours":
+            curve = _train_ours(name, log, options, workdir, rank)
+        else:
+            length = suited_length(facts.history_95, PEERS[name].longest)
+            curve = _train_peer(name, log, options, workdir, rank, length)
+        curves[kind].append(curve)
         result = {
             "benchmark": "quality",
             **stamp(),
             "threads": options.threads,
             "log": asdict(facts),
-            "config": {k: getattr(options, k) for k in ("seconds", "every", "patience", "seed")},
+            "config": {k: getattr(options, k) for k in ("seconds", "every", "patience", "batches", "seed")},
             "selected_by": f"validation {METRIC}, seen items {SELECTED}",
             "sides": {
                 curve.side: {"kind": kind} | summary(curve)
@@ -158,29 +192,17 @@ def _train_ours(name: str, log: str, options: argparse.Namespace, workdir: Path,
     return train(side, start, asdict(task), 0, options, rank)
 
 
-def _train_peer(name: str, log: str, options: argparse.Namespace, workdir: Path, rank: Ranking) -> Curve:
+def _train_peer(
+    name: str, log: str, options: argparse.Namespace, workdir: Path, rank: Ranking, length: int
+) -> Curve:
     peer = PEERS[name]
-    task = asdict(_task(peer, log, options))
-
-    def start() -> SideProcess:
-        python = ensure(peer.environment, workdir, python=options.python)
-        folder = workdir / "runs" / f"quality-{name}"
-        return SideProcess(name, python, peer.module, folder, threads=options.threads)
-
-    curve = train(name, start, task, peer.batch_size, options, rank)
-    settings = {key: value for key, value in task.items() if key not in ("log", "block", "positions")}
-    curve.facts["settings"] = settings | {"from": peer.source}
-    return curve
-
-
-def _task(peer: Peer, log: str, options: argparse.Namespace) -> Task:
-    return Task(
+    task = Task(
         log=log,
         d_model=64,
         n_layers=2,
         n_heads=2,
         d_ff=peer.d_ff,
-        max_length=peer.max_length,
+        max_length=length,
         dropout=peer.dropout,
         learning_rate=1e-3,
         batch_size=peer.batch_size,
@@ -189,6 +211,42 @@ def _task(peer: Peer, log: str, options: argparse.Namespace) -> Task:
         block="",
         positions="",
     )
+    tried: dict[int, float] = {}
+    folder = workdir / "runs" / f"quality-{name}"
+    try:
+        python = ensure(peer.environment, workdir, python=options.python)
+        if options.batches == "search":
+            task = replace(task, batch_size=first_batch(peer.positions_first, length))
+            side = SideProcess(f"{name} (search)", python, peer.slices, folder, threads=options.threads)
+            tried = _search(name, side, task)
+            task = replace(task, batch_size=choice(tried))
+    except (SideError, PeerUnavailable) as error:
+        say(f"{name}: left out: {error}")
+        return Curve(side=name, failure=str(error))
+
+    def start() -> SideProcess:
+        return SideProcess(name, python, peer.module, folder, threads=options.threads)
+
+    curve = train(name, start, asdict(task), task.batch_size, options, rank)
+    told = ("log", "block", "positions", "encoder")
+    settings = {key: value for key, value in asdict(task).items() if key not in told}
+    curve.facts["settings"] = settings | {"from": peer.source, "batches": options.batches, "search": tried}
+    return curve
+
+
+def _search(name: str, side: SideProcess, task: Task) -> dict[int, float]:
+    """Processor microseconds an event by batch size."""
+
+    def cost(size: int) -> float:
+        found = min(float(side.train(SEARCH_S, size)["cpu_us_per_event"]) for _ in range(2))
+        say(f"{name}: batches of {size}: {found:,.0f} us an event")
+        return found
+
+    try:
+        side.prepare(task)
+        return cheapest(cost, task.batch_size)
+    finally:
+        side.close()
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -212,6 +270,10 @@ def _parser() -> argparse.ArgumentParser:
         default=120.0,
         help="of them without a better validation (default: %(default)s)",
     )
+    what = (
+        "of the peers: each one's cheapest per event, searched, or its library's own (default: %(default)s)"
+    )
+    add("--batches", choices=("search", "own"), default="search", help=what)
     add("--threads", type=int, default=1, help="of each side (default: %(default)s)")
     add("--seed", type=int, default=0)
     add("--out", type=Path, help="write the JSON here too")

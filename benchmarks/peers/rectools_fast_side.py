@@ -14,8 +14,8 @@ import torch
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
+from .held_out import read_events
 from .protocol import Slice, Task, serve
-from .rectools_side import read_events
 
 IGNORED = -100
 
@@ -34,8 +34,9 @@ class RecToolsFastSide:
         frame = read_events(task.log, held_out=2)
         columns = [torch.from_numpy(frame[c].to_numpy()) for c in ("user_id", "item_id", "position")]
         x, y, items, _ = build_sequences(*columns, max_len=task.max_length)
+        self.known = items.numpy()
         self._dataset = SequenceBatchDataset(x, y)
-        self._net = FlatSASRecNet(
+        self.net = FlatSASRecNet(
             n_items=len(items),
             n_factors=task.d_model,
             n_blocks=task.n_layers,
@@ -43,11 +44,11 @@ class RecToolsFastSide:
             session_max_len=task.max_length,
             dropout=task.dropout,
         )
-        self._optimizer = torch.optim.Adam(self._net.parameters(), lr=task.learning_rate)
+        self._optimizer = torch.optim.Adam(self.net.parameters(), lr=task.learning_rate)
         self._batches: dict[int, Iterator[dict[str, torch.Tensor]]] = {}
         self.facts: dict[str, Any] = {
             "versions": {"rectools": rectools.VERSION, "torch": torch.__version__},
-            "parameters": sum(p.numel() for p in self._net.parameters()),
+            "parameters": sum(p.numel() for p in self.net.parameters()),
             "items": len(items),
             "training_events": int((y != 0).sum()),
             "batch_unit": "sequences",
@@ -58,7 +59,7 @@ class RecToolsFastSide:
         if batch_size not in self._batches:
             loader = DataLoader(self._dataset, batch_size=batch_size, shuffle=True)
             self._batches[batch_size] = itertools.chain.from_iterable(itertools.repeat(loader))
-        self._net.train()
+        self.net.train()
         for batch in self._batches[batch_size]:
             loss = self._loss(batch)
             self._optimizer.zero_grad()
@@ -68,7 +69,7 @@ class RecToolsFastSide:
                 return
 
     def _loss(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-        logits = self._net(batch)  # (B, L, items); column i is item i + 1
+        logits = self.net(batch)  # (B, L, items); column i is item i + 1
         targets = batch["y"] - 1
         targets[targets < 0] = IGNORED
         return F.cross_entropy(logits.view(-1, logits.size(-1)), targets.view(-1), ignore_index=IGNORED)

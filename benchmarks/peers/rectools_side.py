@@ -7,11 +7,11 @@ Runs in RecTools' environment. All non-padding positions of a sequence are super
 import warnings
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer, seed_everything
 
+from .held_out import read_events
 from .protocol import Slice, Task, serve
 
 # Widths of the feed-forward layers over d_model, fixed in RecTools' code.
@@ -49,11 +49,13 @@ class RecToolsSide:
         self._model._build_model_from_dataset(as_dataset(read_events(task.log, held_out=2)))
         self._loaders: dict[int, Any] = {}
         loader = self._loader(task.batch_size)
+        # BERT4Rec supervises what it masks: about this share of an epoch's events.
+        share = getattr(self._model, "mask_prob", 1.0)
         self.facts: dict[str, Any] = {
             "versions": {"rectools": rectools.VERSION, "torch": torch.__version__},
             "parameters": sum(p.numel() for p in self._model.torch_model.parameters()),
             "items": len(self._model.data_preparator.get_known_item_ids()),
-            "training_events": sum(len(s) - 1 for s in loader.dataset.sessions),
+            "training_events": round(share * sum(len(s) - 1 for s in loader.dataset.sessions)),
             "batch_unit": "sequences",
         }
 
@@ -98,13 +100,6 @@ class _Until(Callback):  # type: ignore[misc]
         """Stop after this step when the time is used up."""
         if self._part.count(int((batch["y"] != 0).sum()), float(outputs["loss"])):
             trainer.should_stop = True
-
-
-def read_events(log: str, *, held_out: int) -> pd.DataFrame:
-    """The log without so many last events of each user, in file order."""
-    frame = pd.DataFrame(np.load(log), columns=["user_id", "item_id", "position"])
-    last = frame.groupby("user_id")["position"].transform("max")
-    return frame[frame["position"] <= last - held_out].reset_index(drop=True)
 
 
 def as_dataset(events: pd.DataFrame) -> Any:

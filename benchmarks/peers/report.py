@@ -19,8 +19,8 @@ from recsys.diagnosis.environment import processor_name
 
 COUNTED = (
     "Events supervised: (position -> target) pairs that enter the loss. RecBole: one per prefix row; "
-    "RecTools: every non-padding position of a sequence's last max_length + 1 events; ours: every event of "
-    "a window but its first."
+    "RecTools: every non-padding position of a sequence's last max_length + 1 events; RePlay: those and a "
+    "padded sequence's first item; ours: every event of a window but its first. BERT4Rec: masked positions."
 )
 
 
@@ -45,7 +45,8 @@ def summarize(pair: PairResult) -> dict[str, Any]:
     """Medians and spreads of one pair, with all its slices."""
     peer = PEERS[pair.peer]
     shared = {
-        "max_length": peer.max_length,
+        "max_length": pair.max_length,
+        "our_encoder": peer.encoder,
         "d_ff": peer.d_ff,
         "our_block": peer.block,
         "our_positions": peer.positions,
@@ -73,7 +74,7 @@ def summarize(pair: PairResult) -> dict[str, Any]:
             }
             for key in ("cores_busy", "cpu_us_per_event")
         },
-        "sweep": pair.sweep,
+        "search": pair.search,
         "facts": pair.facts,
         "warm_up": pair.warm_up,
         "rounds": pair.rounds,
@@ -101,7 +102,7 @@ def print_table(result: dict[str, Any]) -> None:
     ):
         table.add_column(heading, justify=justify)  # type: ignore[arg-type]
     for name, pair in result["pairs"].items():
-        for side, label in (("ours", f"ours ({pair['our_block']}, d_ff {pair['d_ff']})"), ("peer", name)):
+        for side, label in (("ours", f"ours ({pair['our_encoder']}, {pair['our_block']})"), ("peer", name)):
             table.add_row(label, *_cells(result, pair, side), end_section=side == "peer")
     console.print(table)
     console.print(result["counted"])
@@ -111,6 +112,9 @@ def print_table(result: dict[str, Any]) -> None:
         else:
             length = pair["max_length"]
             console.print(f"{name}: max length {length}; what differs: {pair['differs']}.")
+            if pair["search"]:
+                tried = ", ".join(f"{size}: {cost:,.0f}" for size, cost in sorted(pair["search"].items()))
+                console.print(f"{name}: processor us an event by batch size: {tried}")
             if not pair["loss_decreases"]:
                 console.print(f"{name}: a side's loss did not decrease; do not trust this pair.")
 
@@ -162,7 +166,7 @@ def _cells(result: dict[str, Any], pair: dict[str, Any], side: str) -> list[str]
 def _title(result: dict[str, Any]) -> str:
     log, config, where = result["log"], result["config"], result["machine"]
     return (
-        f"SASRec training, {log['name']} ({log['users']:,} users, {log['items']:,} items, {log['events']:,} "
+        f"Training, {log['name']} ({log['users']:,} users, {log['items']:,} items, {log['events']:,} "
         f"events), d {config['d_model']}, {config['n_layers']} layers, {config['n_heads']} heads, full "
         f"softmax; {where['cpu']}, {where['threads']} threads, {config['rounds']} rounds"
     )

@@ -1,4 +1,4 @@
-"""SASRec training throughput on a CPU: ours against RecBole and RecTools, taking turns.
+"""SASRec and BERT4Rec training throughput on a CPU: ours against RecBole, RecTools and RePlay, taking turns.
 
 ``python -m recsys.benchmarks.peers.sasrec_training --log interactions.parquet`` makes the peers' environments
 on first use, prints a table to standard error and one JSON object as the last line of standard
@@ -35,6 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     say(f"{facts.name}: {facts.users:,} users, {facts.items:,} items, {facts.events:,} events")
     contest = Contest(
         log=log,
+        history=facts.history_95,
         workdir=workdir,
         rounds=options.rounds,
         seconds=options.seconds,
@@ -47,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         batch_events=options.batch_events,
         seed=options.seed,
         peer_python=options.python,
-        sweep=options.sweep,
+        batch_size=options.batch_size,
     )
     try:
         pairs = run(contest, names)
@@ -72,7 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--seconds", type=float, default=6.0, help="least length of a slice (default: %(default)s)")
     add("--threads", type=int, default=os.cpu_count() or 1, help="of each side (default: %(default)s)")
     add("--batch-events", type=int, default=4096, help="ours: events per step (default: %(default)s)")
-    add("--sweep", action="store_true", help="try a few batch sizes of each peer first and keep its best")
+    add("--batch-size", type=int, default=0, help="of every peer; 0 (default): each one's cheapest, searched")
     add("--seed", type=int, default=0)
     add("--out", type=Path, help="write the JSON here too")
     add("--python", default=sys.executable, help="interpreter for the peers (RecBole: 3.11 at most)")
@@ -90,7 +91,7 @@ def _peer_names(text: str) -> list[str]:
 
 
 def _check(options: argparse.Namespace) -> None:
-    for name, least in (("rounds", 1), ("threads", 1), ("batch_events", 2)):
+    for name, least in (("rounds", 1), ("threads", 1), ("batch_events", 2), ("batch_size", 0)):
         if getattr(options, name) < least:
             raise ArgumentError(f"--{name.replace('_', '-')} must be at least {least}")
     if options.seconds <= 0:

@@ -8,15 +8,16 @@ import numpy as np
 import pytest
 
 from recsys.benchmarks import accuracy
+from recsys.benchmarks.accuracy.defaults import defaults_summary, defaults_table
 from recsys.benchmarks.accuracy.places import locked
 from recsys.benchmarks.accuracy.recipes import find_log, read_recipes
-from recsys.benchmarks.accuracy.records import compare, current
+from recsys.benchmarks.accuracy.records import compare, current, record_path
 from recsys.benchmarks.accuracy.running import read_ranks
 from recsys.benchmarks.accuracy.tables import dataset_tables, quality_table, replace_section, write_tables
 from recsys.errors import ConfigError, DataError, RunError
 from recsys.evaluation.bootstrap import paired_difference
 from recsys.evaluation.metrics import per_user_metrics
-from recsys.files import sha256_of
+from recsys.files import sha256_of, write_json
 
 
 def _run(place: Path, *names: str, **options: Any) -> list[dict[str, Any]]:
@@ -303,3 +304,32 @@ def test_the_command_lists_runs_and_writes(place: Path, capsys: Any, monkeypatch
         cli.main()
     assert ended.value.code == 2
     assert "--runs FOLDER is needed" in capsys.readouterr().err
+
+
+def test_defaults_are_counted_against_the_best_recipe_of_any_encoder(tmp_path: Path) -> None:
+    folder, results = tmp_path / "recipes", tmp_path / "results"
+    statistics = "[statistics]\nusers = 9\nitems = 9\nevents = 99\nrepeats = 0.0\n"
+    # Against .1: .098 is within 3%, .0969 is not; one log lacks the default, one the other.
+    reached = {"near": 0.098, "far": 0.0969, "none": None, "alone": 0.05}
+    for name in reached:
+        (folder / name).mkdir(parents=True)
+        (folder / name / "dataset.toml").write_text(f'sha256 = "{name}"\n{statistics}')
+        (folder / name / "default.toml").write_text('model = "sasrec"\nsuited = true\n')
+        if name != "alone":
+            (folder / name / "other.toml").write_text('model = "mamba"\npreset = "tuned"\n')
+    recipes = read_recipes(folder=folder)
+    for recipe in recipes:
+        score = 0.1 if recipe.name == "other" else reached[recipe.dataset.name]
+        if score is not None:
+            record = {
+                "dataset": {"sha256": recipe.dataset.name},
+                "configuration": recipe.configuration(0),
+                "result": {"metrics_seen_removed": {"ndcg@10": score}},
+            }
+            write_json(record_path(results, recipe, 0), record)
+    assert defaults_summary(recipes, results) == (
+        "Within 3% of the best recipe, or above it, on 1 of the 2 logs with both records; "
+        "not on far (0.9690). Without one of the two: alone, none."
+    )
+    lines = defaults_table(recipes, results).splitlines()
+    assert [line.rsplit("|", 2)[1].strip() for line in lines[2:6]] == ["", "0.969", "0.980", ""]
