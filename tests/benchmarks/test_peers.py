@@ -1,5 +1,6 @@
 """What a peer is given by the log, and the files that its sides read and write."""
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +30,7 @@ def test_the_search_for_a_batch_follows_the_falling_cost(best: int, tried: list[
 
     def cost(size: int) -> float:
         asked.append(size)
-        return abs(np.log2(size / best))
+        return abs(math.log2(size / best))
 
     found = cheapest(cost, 8)
     assert asked == tried
