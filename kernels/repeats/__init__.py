@@ -1,6 +1,6 @@
 """Repeat-consumption bias: what a learned bias of the items already in a window adds to the softmax.
 
-Read `reference` first, then `layout`, `cpu_pairs` and `cpu_forward`.
+Read `reference` first, then `layout`, `cpu_pairs` and `cpu_forward` or `triton_pairs` and `triton_forward`.
 
 The fused cross-entropy knows nothing of windows: z_v = h . e_v for every item. With a bias b of the items
 of the window, by how far back they lie, z'_v = z_v + b there, and
@@ -38,19 +38,35 @@ def _cpu() -> Correction:
     return cpu.repeat_correction
 
 
+def _triton() -> Correction:
+    from recsys.kernels.repeats import triton
+
+    return triton.repeat_correction
+
+
 def _cpu_occurrences() -> Correction:
     from recsys.kernels.repeats import cpu_occurrences
 
     return cpu_occurrences.occurrence_correction
 
 
+def _triton_occurrences() -> Correction:
+    from recsys.kernels.repeats import triton_occurrences
+
+    return triton_occurrences.occurrence_correction
+
+
 BACKENDS = BackendTable[Correction](
-    "repeats", {"reference": lambda: reference.repeat_correction, "cpu": _cpu}
+    "repeats", {"reference": lambda: reference.repeat_correction, "cpu": _cpu, "triton": _triton}
 )
 
 OCCURRENCE_BACKENDS = BackendTable[Correction](
     "occurrences",
-    {"reference": lambda: occurrence_reference.occurrence_correction, "cpu": _cpu_occurrences},
+    {
+        "reference": lambda: occurrence_reference.occurrence_correction,
+        "cpu": _cpu_occurrences,
+        "triton": _triton_occurrences,
+    },
 )
 
 
@@ -83,7 +99,7 @@ def repeat_correction(
         n_items: V.
         label_smoothing: as in `linear_cross_entropy`.
         temperature: likewise; divides the bias too.
-        backend: "reference", "cpu" (float32 alone) or None to choose by device and dtype.
+        backend: "reference", "cpu" (float32 alone), "triton" or None to choose by device and dtype.
 
     Returns:
         (M,) differentiable in the first four arguments.
@@ -141,7 +157,7 @@ def occurrence_correction(
         n_items: V.
         label_smoothing: as in `linear_cross_entropy`.
         temperature: likewise; divides the bias too.
-        backend: "reference", "cpu" (float32 alone) or None to choose by device and dtype.
+        backend: "reference", "cpu" (float32 alone), "triton" or None to choose by device and dtype.
 
     Returns:
         (M,) differentiable in the first four arguments.

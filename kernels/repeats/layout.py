@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from recsys.kernels.repeats.occurrences import Occurrences
+from recsys.kernels.repeats.occurrences import Occurrences, event_runs
 
 Ints = NDArray[np.int64]
 
@@ -105,8 +105,11 @@ class RepeatLayout:
         """The same on a device."""
         names = [name for name in self.__slots__ if name not in ("shape", "occurrences")]
         moved = {n: getattr(self, n).to(device, non_blocking=True) for n in names}
-        if self.occurrences is not None:
-            moved["occurrences"] = self.occurrences.to(device)
+        own = self.occurrences
+        if own is not None:
+            if device.type != "cpu" and own.runs is None:
+                own = replace(own, runs=event_runs(own.first, self.event_offsets))
+            moved["occurrences"] = own.to(device)
         return replace(self, **moved)
 
 

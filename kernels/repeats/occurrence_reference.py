@@ -1,7 +1,4 @@
-"""The correction of the softmax where every occurrence has a weight, in plain PyTorch.
-
-It is the definition, and what runs on a GPU.
-"""
+"""The correction of the softmax where every occurrence has a weight, in plain PyTorch: the definition."""
 
 from collections.abc import Callable
 

@@ -22,6 +22,7 @@ __all__ = [
     "Occurrences",
     "clock_buckets",
     "distance_buckets",
+    "event_runs",
     "quarters",
 ]
 
@@ -70,6 +71,24 @@ def clock_buckets(row: Tensor, event: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return hour, age, day
 
 
+def event_runs(first: Tensor, event_offsets: Tensor) -> Tensor:
+    """Sort the events of each sequence by item, so that an item's occurrences are a run, in their order.
+
+    Args:
+        first: (N,) int32 as of `Occurrences`.
+        event_offsets: (B + 1,) int32 as of `RepeatLayout`.
+
+    Returns:
+        (3, N) int32 by sorted place, which lies in the same sequence: the event, the first event of its run,
+        and the sorted place of the last one.
+    """
+    starts, lengths = event_offsets[:-1], event_offsets.diff()
+    owner = torch.repeat_interleave(starts, lengths, output_size=len(first)) + first
+    heads, order = torch.sort(owner, stable=True)
+    tails = torch.searchsorted(heads, heads, right=True) - 1
+    return torch.stack([order.int(), heads.int(), tails.int()])
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Occurrences:
     """What is known of the events of a `RepeatLayout`, so that all occurrences of an item count.
@@ -78,11 +97,13 @@ class Occurrences:
         first: (N,) int32 place of the first visible event of the same item in its sequence.
         event_quarters: (N,) int32 local quarter hours of the events; None where weights read no clock.
         row_quarters: (M,) int32 of what the rows predict, likewise.
+        runs: (3, N) int32 of `event_runs`, which the GPU's kernels read; None on the CPU.
     """
 
     first: Tensor
     event_quarters: Tensor | None
     row_quarters: Tensor | None
+    runs: Tensor | None = None
 
     @classmethod
     def of(

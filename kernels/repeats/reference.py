@@ -1,4 +1,4 @@
-"""The correction of the softmax for repeats in plain PyTorch: the definition, and what runs on a GPU."""
+"""The correction of the softmax for repeats in plain PyTorch: the definition."""
 
 from typing import Any
 

@@ -3,7 +3,7 @@
 import gc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,8 @@ from recsys.kernels.conv import causal_conv
 from recsys.kernels.cross_entropy import linear_cross_entropy
 from recsys.kernels.embedding import item_vectors
 from recsys.kernels.ranking import rank_of_target, top_k
+from recsys.kernels.repeats import Occurrences, RepeatLayout, occurrence_correction, repeat_correction
+from recsys.kernels.repeats.occurrences import CLOCK
 from recsys.kernels.sampled_loss import gbce_loss, sampled_softmax_loss
 from recsys.kernels.sampling import draw_negatives, draw_shared, popularity_sampler, uniform_sampler
 from recsys.kernels.scan import ScanSchedule, selective_scan
@@ -43,13 +45,14 @@ class Batch:
     offsets: Tensor
     attention: AttentionSchedule
     scan: ScanSchedule
+    repeats: RepeatLayout
 
     @classmethod
     def of(cls, lengths: Any) -> "Batch":
         sizes = np.asarray(lengths, dtype=np.int64)
         offsets = torch.from_numpy(np.concatenate(([0], np.cumsum(sizes))).astype(np.int32)).to(DEVICE)
         attention = AttentionSchedule.from_lengths(sizes).to(DEVICE)
-        return cls(sizes, offsets, attention, ScanSchedule.from_lengths(sizes, DEVICE))
+        return cls(sizes, offsets, attention, ScanSchedule.from_lengths(sizes, DEVICE), _layout(sizes))
 
     @classmethod
     def random(cls, seed: int, events: int = EVENTS) -> "Batch":
@@ -63,6 +66,18 @@ class Batch:
     @property
     def events(self) -> int:
         return int(self.lengths.sum())
+
+
+def _layout(sizes: np.ndarray[Any, np.dtype[np.int64]]) -> RepeatLayout:
+    """Next-item rows behind every event; a few items come again and again."""
+    n = int(sizes.sum())
+    sequence = np.repeat(np.arange(len(sizes)), sizes)
+    place = np.arange(n) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    items, visible = np.arange(n) * 7919 % 97, np.arange(n) % 11 > 0
+    plain = RepeatLayout.of(items, sizes, visible, sequence, place + 1, np.roll(items, -1))
+    times = torch.arange(n) * 1_777
+    own = Occurrences.of(items, sizes, visible, times, times + 600)
+    return replace(plain, occurrences=own).to(DEVICE)
 
 
 @dataclass(frozen=True)
@@ -214,6 +229,36 @@ def _clock(leaves: Leaves, batch: Batch, backend: str | None) -> Tensor:
     )
 
 
+def _repeats_leaves(entries: int) -> Callable[[Batch, torch.dtype], Leaves]:
+    def make(batch: Batch, dtype: torch.dtype) -> Leaves:
+        return {
+            "hidden": _draw(0, batch.events, 64, dtype=dtype),
+            "keys": _draw(1, batch.events, 64, dtype=dtype, scale=0.2),
+            "biases": _draw(2, entries, dtype=dtype, scale=0.4),
+        }
+
+    return make
+
+
+def _repeats(correction: Callable[..., Tensor]) -> Callable[[Leaves, Batch, str | None], Tensor]:
+    def call(leaves: Leaves, batch: Batch, backend: str | None) -> Tensor:
+        totals = torch.full_like(leaves["hidden"][:, 0], 9.0)
+        return correction(
+            leaves["hidden"],
+            leaves["keys"],
+            totals,
+            leaves["biases"],
+            batch.repeats,
+            sees_later=False,
+            n_items=ITEMS,
+            label_smoothing=0.1,
+            temperature=0.8,
+            backend=backend,
+        )
+
+    return call
+
+
 OPERATIONS = [
     Operation("attention-causal", _attention_leaves(2, 32, False), _attention(True), ("q", "k", "v")),
     Operation("attention-both-ways", _attention_leaves(2, 64, False), _attention(False), ("q", "k", "v")),
@@ -225,6 +270,8 @@ OPERATIONS = [
     Operation("shared-negatives", _loss_leaves, _shared_negatives, ("hidden",)),
     Operation("look-up", lambda batch, dtype: _table(dtype), _look_up),
     Operation("clock", _clock_leaves, _clock, ("values",)),
+    Operation("repeats", _repeats_leaves(8), _repeats(repeat_correction)),
+    Operation("occurrences", _repeats_leaves(8 + CLOCK), _repeats(occurrence_correction)),
 ]
 NUMBERED = ("cross-entropy", "own-negatives", "shared-negatives", "clock", "attention-biased")
 """Those whose targets or times here are numbered by the row of the batch."""

@@ -405,8 +405,8 @@ def test_arguments_that_do_not_fit_are_refused() -> None:
         correct(hidden, keys, totals, bias[:0])
     with pytest.raises(ArgumentError, match="dtypes differ"):
         correct(hidden, keys.double(), totals, bias)
-    with pytest.raises(ArgumentError, match="use one of reference, cpu or None"):
-        correct(*leaves, backend="triton")
+    with pytest.raises(ArgumentError, match="use one of reference, cpu, triton or None"):
+        correct(*leaves, backend="mamba-ssm")
     with pytest.raises(ArgumentError, match="float64"):
         correct(*(x.double() for x in leaves), backend="cpu")
     with pytest.raises(ArgumentError, match="takes float32, not torch.bfloat16"):
