@@ -21,10 +21,8 @@ ALIKE = "SwiGLU"
 
 
 def cases(device: torch.device, dtypes: tuple[torch.dtype, ...], events: int) -> Iterator[Case]:
-    """Comparisons on a CPU at an encoder's usual sizes; elsewhere both sides are PyTorch's."""
-    if device.type != "cpu":
-        return
-    generator = torch.Generator().manual_seed(0)
+    """Comparisons at an encoder's usual sizes."""
+    generator = torch.Generator(device).manual_seed(0)
     for dtype in dtypes:
         for title, inputs, results, ours, theirs in _operations(generator, events):
             leaves = [leaf(draw(events, n, seed=i, device=device, dtype=dtype)) for i, n in enumerate(inputs)]
@@ -91,7 +89,7 @@ def _operations(
     )
     width = D_MODEL // HEADS
     angles = torch.arange(events)[:, None] * 10_000.0 ** (-torch.arange(width // 2) / (width // 2))
-    cos, sin = angles.cos(), angles.sin()
+    cos, sin = (x.to(generator.device) for x in (angles.cos(), angles.sin()))
 
     def apart(x: Tensor) -> Tensor:
         return x.view(len(x), 3, HEADS, width)

@@ -1,7 +1,7 @@
 """The elementwise work between an encoder's matrix products, each in one pass over memory.
 
 Read `reference` first, then `mask` (which elements dropout keeps) and `cpu_dropout`, `cpu_activate` or
-`cpu_rotate`, each with its forward and backward pass.
+`cpu_rotate`, each with its forward and backward pass, or `triton_drop`, `triton_activate` or `triton_rotate`.
 
 Dropout with residual and gate, activations with dropout, rotary positions while a projection's output is
 taken apart into heads.
@@ -32,7 +32,15 @@ def _cpu() -> ModuleType:
     return cpu
 
 
-BACKENDS = BackendTable[ModuleType]("pointwise", {"reference": lambda: reference, "cpu": _cpu})
+def _triton() -> ModuleType:
+    from recsys.kernels.pointwise import triton
+
+    return triton
+
+
+BACKENDS = BackendTable[ModuleType](
+    "pointwise", {"reference": lambda: reference, "cpu": _cpu, "triton": _triton}
+)
 
 
 def dropout(
@@ -44,7 +52,7 @@ def dropout(
         x: (N, D) floating.
         dropout_p: probability p of dropping an element, in [0, 1).
         generator: where the mask's seed is drawn, one integer a call; None drops nothing.
-        backend: "reference", "cpu" or None to choose by device and dtype.
+        backend: "reference", "cpu", "triton" or None to choose by device and dtype.
 
     Returns:
         (N, D) in the dtype of x; x itself where nothing is dropped. NaN and infinity stay, or become NaN
@@ -54,8 +62,7 @@ def dropout(
         ArgumentError: an argument does not fit; the message names it.
 
     Cost: one pass over x; backward one over the gradient, in which the mask is computed again.
-    Numerics: on the CPU the mask is a function of (seed, row, column), the same for every dtype and backend
-    and however many threads run. On other devices it is torch's own, kept for the backward pass.
+    Numerics: the mask is a function of (seed, row, column), the same for every dtype, backend and device.
     Source: Srivastava et al. 2014; the mask's hash is named in `mask`.
     """
     check_rows("dropout", x, dropout_p)
@@ -82,7 +89,7 @@ def add_dropped(
         dropout_p: probability of dropping an element of y, in [0, 1).
         generator: as in `dropout`; None drops nothing.
         gate: (N, D) before the sigmoid, or None.
-        backend: "reference", "cpu" or None to choose by device and dtype.
+        backend: "reference", "cpu", "triton" or None to choose by device and dtype.
 
     Returns:
         (N, D). Differentiable in x, y and gate.
@@ -115,7 +122,7 @@ def activate(
         kind: "gelu" or "swiglu".
         dropout_p: probability of dropping an element of the result, in [0, 1).
         generator: as in `dropout`; None drops nothing.
-        backend: "reference", "cpu" or None to choose by device and dtype.
+        backend: "reference", "cpu", "triton" or None to choose by device and dtype.
 
     Returns:
         (N, F) in the dtype of x.
@@ -147,7 +154,7 @@ def rotate_parts(
         cos: (N, E / 2) cosines of each row's angles.
         sin: (N, E / 2) sines, likewise.
         turned: how many parts are rotated, 0 to P: of queries, keys and values 2.
-        backend: "reference", "cpu" or None to choose by device and dtype.
+        backend: "reference", "cpu", "triton" or None to choose by device and dtype.
 
     Returns:
         P tensors (N, H, E) in the dtype of x. Differentiable in x alone.
@@ -165,12 +172,13 @@ def rotate_parts(
 
 
 def _implementation(name: str, backend: str | None, x: Tensor, *others: Tensor | None) -> ModuleType:
-    """The kernel takes float32 throughout; what else there is goes to the reference.
+    """The CPU's kernel takes float32 throughout, the GPU's no float64; the rest goes to the reference.
 
     The number of rows has no say, or a row's bits would depend on its batch.
     """
-    single = all(other is None or other.dtype == torch.float32 for other in (x, *others))
-    if backend == "cpu" and not single:
+    dtypes = {other.dtype for other in (x, *others) if other is not None}
+    if backend == "cpu" and dtypes != {torch.float32}:
         raise ArgumentError(f"{name}: backend 'cpu' takes float32 throughout: cast, or use backend=None")
     chosen = BACKENDS.choose(backend, x)
-    return BACKENDS.load(chosen if single else "reference")
+    fits = dtypes == {torch.float32} if chosen == "cpu" else torch.float64 not in dtypes
+    return BACKENDS.load(chosen if fits else "reference")

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from recsys.kernels.pointwise.cpu_launch import mask_numbers, over_rows
 from recsys.kernels.pointwise.cpu_mask import keep_factor, row_key
+from recsys.kernels.pointwise.normal import DENSITY, SLOWNESS, TAIL
 from recsys.kernels.shared.arrays import flat
 from recsys.kernels.shared.operators import cpu_operator
 from recsys.kernels.shared.vector import (
@@ -38,25 +39,11 @@ __all__ = ["activate", "activate_backward"]
 STEPS = 3
 """Elementary steps of `threads_for` per element."""
 
-# P(X > t) of a standard normal, t >= 0, is exp(-t^2 / 2) times this polynomial in s = 1 / (1 + SLOWNESS t),
-# from the first power up: minimax in relative error on [0, 13], 1.2e-7. The form is that of Abramowitz and
-# Stegun 1964, 26.2.17.
-_SLOWNESS = np.float32(0.3)
-_TAIL = (
-    0.11962325870990753,
-    0.12084554135799408,
-    0.0993470698595047,
-    0.1304166615009308,
-    -0.05716777965426445,
-    0.2101188749074936,
-    -0.15937861800193787,
-    0.03619493544101715,
-)
-_T1, _T2, _T3, _T4, _T5, _T6, _T7, _T8 = (np.float32(x) for x in _TAIL)
+_SLOWNESS = np.float32(SLOWNESS)
+_T1, _T2, _T3, _T4, _T5, _T6, _T7, _T8 = (np.float32(x) for x in TAIL)
 _ZERO, _ONE = np.float32(0.0), np.float32(1.0)
 _MINUS_HALF_LOG2_E = np.float32(-0.5) * LOG2_E
-_DENSITY = np.float32(0.3989422804014327)
-"""1 / sqrt(2 pi)."""
+_DENSITY = np.float32(DENSITY)
 
 
 @cpu_operator("recsys::activate_cpu")

@@ -17,20 +17,23 @@ COLUMN_STEP = KEY_STEP
 _WORD = 0xFFFFFFFF
 
 
-def keep_mask(seed: int, rows: int, columns: int, dropout_p: float) -> Tensor:
+def keep_mask(
+    seed: int | Tensor, rows: int, columns: int, dropout_p: float, *, device: torch.device | None = None
+) -> Tensor:
     """Compute which elements are kept.
 
     Args:
-        seed: a 63-bit number.
+        seed: a 63-bit number, or an int64 scalar on the device.
         rows: number of rows.
         columns: elements of a row, below 2^32.
         dropout_p: probability of dropping an element, in [0, 1); exact to 2^-32.
+        device: where the mask is made; None for the CPU.
 
     Returns:
-        (rows, columns) bool on the CPU.
+        (rows, columns) bool.
     """
-    keys = row_keys(seed, torch.arange(rows))[:, None]
-    word = (keys + torch.arange(columns) * COLUMN_STEP) & _WORD
+    keys = row_keys(seed, torch.arange(rows, device=device))[:, None]
+    word = (keys + torch.arange(columns, device=device) * COLUMN_STEP) & _WORD
     word = ((word ^ (word >> 16)) * MIX_FIRST) & _WORD
     word = word ^ ((keys >> 32) & _WORD)
     word = ((word ^ (word >> 15)) * MIX_SECOND) & _WORD

@@ -42,15 +42,9 @@ def rotate_parts(x: Tensor, cos: Tensor, sin: Tensor, turned: int) -> list[Tenso
 
 
 def _factor(like: Tensor, dropout_p: float, generator: torch.Generator | None) -> Tensor | None:
-    """0 where an element is dropped and 1 / (1 - p) elsewhere; None drops nothing.
-
-    On the CPU by the mask of the kernels, elsewhere by one of torch's.
-    """
+    """0 where an element is dropped and 1 / (1 - p) elsewhere; None drops nothing."""
     if generator is None or dropout_p == 0.0:
         return None
-    if like.device.type != "cpu":
-        keep = torch.empty_like(like)
-        return keep.bernoulli_(1 - dropout_p, generator=generator).mul_(1 / (1 - dropout_p))
-    seed = int(draw_seed(generator, torch.device("cpu")))
-    keep = keep_mask(seed, like.shape[0], like.shape[1], dropout_p)
+    seed = draw_seed(generator, like.device).to(like.device, non_blocking=True)
+    keep = keep_mask(seed, like.shape[0], like.shape[1], dropout_p, device=like.device)
     return keep.to(like.dtype) * (1 / (1 - dropout_p))

@@ -45,8 +45,13 @@ def mix(words: Tensor) -> Tensor:
     return words ^ _right(words, 31)
 
 
-def row_keys(seed: int, rows: Tensor) -> Tensor:
-    """Return where the stream of each row begins; int64, shape of `rows`."""
+def row_keys(seed: int | Tensor, rows: Tensor) -> Tensor:
+    """Return where the stream of each row begins; int64, shape of `rows`.
+
+    A seed that is a tensor is an int64 scalar on the device of the rows.
+    """
+    if isinstance(seed, Tensor):
+        return mix(rows * signed(ROW_STEP) + mix(seed + signed(ATTEMPT_STEP)))
     start = mix(torch.tensor(signed(seed + ATTEMPT_STEP), dtype=torch.int64))
     return mix(rows * signed(ROW_STEP) + int(start))
 

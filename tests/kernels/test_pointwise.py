@@ -287,7 +287,7 @@ ANGLES = torch.zeros(4, 4)
         (lambda: dropout(X.double(), 0.1, _generator(), backend="cpu"), "takes float32 throughout"),
         (lambda: activate(X, "relu"), "activate: kind is 'relu', use 'gelu' or 'swiglu'"),  # type: ignore[arg-type]
         (lambda: activate(X[:, :5], "swiglu"), "activate: x has shape (4, 5), want an even width"),
-        (lambda: activate(X, "gelu", backend="triton"), "pointwise: backend is 'triton', use one of"),
+        (lambda: activate(X, "gelu", backend="mamba-ssm"), "pointwise: backend is 'mamba-ssm', use one of"),
         (lambda: rotate_parts(X, ANGLES, ANGLES, 1), "want floating (N, P, H, E) with E even"),
         (lambda: rotate_parts(WIDE, ANGLES, ANGLES, 4), "turned is 4, want 0 to P = 3"),
         (lambda: rotate_parts(WIDE, ANGLES, ANGLES[:2], 2), "sin has shape (2, 4), want (N, E / 2) = (4, 4)"),
