@@ -17,7 +17,7 @@ from pathlib import Path
 
 from recsys.benchmarks.gpu.bars import lines
 from recsys.benchmarks.gpu.carry import CARRIED
-from recsys.benchmarks.gpu.records import BUNDLE, bundle, read_records, unbundle
+from recsys.benchmarks.gpu.records import BUNDLE, bundle_back, read_records, unbundle
 from recsys.benchmarks.gpu.stage import AGAIN
 from recsys.benchmarks.gpu.stages import ROOT, STAGES, Stage, chosen
 from recsys.errors import RecsysError
@@ -155,8 +155,8 @@ def _finish(out: Path, good: bool) -> None:
             {"comparisons": compared, "limits": record["limits"], "machine": record["machine"]},
             Path(back or out),
         )
-    if back and any(record["device"] == "cuda" for record in records.values()):
-        bundle(out, Path(back) / BUNDLE)
+    if any(record["device"] == "cuda" for record in records.values()):
+        bundle_back(out)
     if not good:
         print("".join((out / "log.txt").read_text(encoding="utf-8", errors="replace")[-3_000:]))
     print("\n".join(found))

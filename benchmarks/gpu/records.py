@@ -13,7 +13,7 @@ from recsys.benchmarks.machine import stamp
 from recsys.errors import RunError
 from recsys.files import replacing, write_json
 
-__all__ = ["BUNDLE", "DRY", "Record", "bundle", "digest_of", "read_records", "unbundle"]
+__all__ = ["BUNDLE", "DRY", "Record", "bundle", "bundle_back", "digest_of", "read_records", "unbundle"]
 
 BUNDLE = "gpu.tar"
 """All records in one file, which is what comes back from a machine that is lent."""
@@ -82,9 +82,8 @@ class Record:
     def write(self) -> None:
         """Write the record, and all of them into the one file that comes back from elsewhere."""
         write_json(self.path, self.body)
-        back = os.environ.get("OUT")
-        if back and self.body["device"] == "cuda":
-            bundle(self.path.parent, Path(back) / BUNDLE)
+        if self.body["device"] == "cuda":
+            bundle_back(self.path.parent)
 
 
 def read_records(folder: Path) -> dict[str, dict[str, Any]]:
@@ -95,6 +94,13 @@ def read_records(folder: Path) -> dict[str, dict[str, Any]]:
         if body.get("benchmark") == "gpu":
             found[body["stage"]] = body
     return found
+
+
+def bundle_back(folder: Path) -> None:
+    """Pack a folder into the one that OUT names, if it names one: what is there comes back from elsewhere."""
+    back = os.environ.get("OUT")
+    if back:
+        bundle(folder, Path(back) / BUNDLE)
 
 
 def bundle(folder: Path, target: Path) -> None:

@@ -21,7 +21,7 @@ from recsys.benchmarks.gpu.stages import ROOT, Scale, Stage, chosen, tasks_of
 from recsys.errors import RecsysError
 from recsys.files import write_json
 
-__all__ = ["AGAIN", "main", "run_stage"]
+__all__ = ["AGAIN", "lost", "main", "run_stage"]
 
 AGAIN = 75
 """Exit code of a stage whose GPU was lost to a faulty kernel: a new process goes on behind that case."""
@@ -62,7 +62,7 @@ def run_stage(stage: Stage, out: Path, scale: Scale, *, fresh: bool = False, war
         except Exception as error:
             record.keep(task.name, {"error": _one_line(error)})
             print(f"{stage.name}, {task.name}: {_one_line(error)}", file=sys.stderr, flush=True)
-            if _lost(scale):
+            if lost(scale.device):
                 return AGAIN
         del task
         gc.collect()
@@ -87,8 +87,10 @@ def _compile(stage: Stage, out: Path, scale: Scale) -> dict[str, Any]:
     parts = max(1, min(14, (os.cpu_count() or 2) - 2))
     program = (sys.executable, "-m", "recsys.benchmarks.gpu.stage", stage.name, "--out", str(out))
     carried = () if scale.datasets is None else ("--datasets", str(scale.datasets))
+    alone = {**os.environ, "TORCHINDUCTOR_COMPILE_THREADS": "1"}  # there are processes enough
     running = [
-        subprocess.Popen([*program, *carried, "--warm", f"{part}/{parts}"], cwd=ROOT) for part in range(parts)
+        subprocess.Popen([*program, *carried, "--warm", f"{part}/{parts}"], cwd=ROOT, env=alone)
+        for part in range(parts)
     ]
     cut = 0
     for process in running:
@@ -102,9 +104,9 @@ def _compile(stage: Stage, out: Path, scale: Scale) -> dict[str, Any]:
     return {"seconds": seconds, "processes": parts, "cut_off": cut}
 
 
-def _lost(scale: Scale) -> bool:
+def lost(device: torch.device) -> bool:
     """Whether the GPU answers no more in this process; frees its memory if it does."""
-    if scale.device.type != "cuda":
+    if device.type != "cuda":
         return False
     try:
         gc.collect()

@@ -18,7 +18,7 @@ from recsys.benchmarks.timing import alternate, summarize
 from recsys.kernels.ranking import triton_top_k_launch as ours
 from recsys.kernels.shared.launching import interpreting
 
-__all__ = ["BATCHES", "steps", "tasks"]
+__all__ = ["BATCHES", "cases", "steps", "tasks"]
 
 ITEMS = 1_000_000
 BATCHES = (64, 512, 4_096, 1, 8)
@@ -31,20 +31,29 @@ _STEP_ROWS = 512
 
 def tasks(scale: Scale) -> Iterator[Task]:
     """Searches for 100, then for 10; then ranks in the model's types."""
+    for case, steps_of in _cases(scale):
+        yield _task(case, scale, steps_of)
+
+
+def cases(scale: Scale) -> Iterator[Case]:
+    """The comparisons alone."""
+    for case, _ in _cases(scale):
+        yield case
+
+
+def _cases(scale: Scale) -> Iterator[tuple[Case, Callable[[], dict[str, Any]]]]:
     items, batches = (1_300, (2,)) if scale.dry else (ITEMS, BATCHES)
     table, queries = clusters(items, max(batches), scale.device)
     for k in (1,) if scale.dry else (100, 10):
         for batch in batches:
-            case = search_case(table, None, batch, k, queries[:batch])
+            asked = queries[:batch]
+            case = search_case(table, None, batch, k, asked)
             wanted = 2.0 if batch >= 64 else 1.0
-            yield _task(
-                replace(case, target=(RIVAL, wanted)), scale, _search_facts(queries[:batch], table, k, scale)
-            )
-    del table, queries
+            yield replace(case, target=(RIVAL, wanted)), _steps_of(asked, table, k, scale)
+    del table, queries, asked, case
     for dtype in scale.dtypes:
-        rows = 8 if scale.dry else RANKED
-        case = rank_case(rows, items, dtype, scale.device)
-        yield _task(replace(case, target=("torch, all scores", 1.0)), scale, dict)
+        case = rank_case(8 if scale.dry else RANKED, items, dtype, scale.device)
+        yield replace(case, target=("torch, all scores", 1.0)), dict
 
 
 def _task(case: Case, scale: Scale, more: Callable[[], dict[str, Any]]) -> Task:
@@ -55,7 +64,7 @@ def _task(case: Case, scale: Scale, more: Callable[[], dict[str, Any]]) -> Task:
     return as_task(case, scale, facts)
 
 
-def _search_facts(asked: Tensor, table: Tensor, k: int, scale: Scale) -> Callable[[], dict[str, Any]]:
+def _steps_of(asked: Tensor, table: Tensor, k: int, scale: Scale) -> Callable[[], dict[str, Any]]:
     def facts() -> dict[str, Any]:
         if scale.device.type == "cpu" and not interpreting():
             return {}  # the steps are the GPU's
@@ -101,7 +110,7 @@ def steps(asked: Tensor, table: Tensor, k: int, scale: Scale) -> dict[str, Any]:
         block = config.blocks["BLOCK_B"]
         bounds, _ = ours.bound_tiles(asked, table, catalog, None, precision, config)
         picked = bounds.topk(ours.picks_of(k), sorted=False)[1]
-        calls["screen"] = lambda: ours.bound_tiles(asked, table, catalog, None, precision, config)
+        calls["prefilter"] = lambda: ours.bound_tiles(asked, table, catalog, None, precision, config)
         calls["choice of tiles"] = lambda: bounds.topk(ours.picks_of(k), sorted=False)
     keys, _ = ours.score_tiles(asked, table, catalog, None, picked, block)
     calls["refine"] = lambda: ours.score_tiles(asked, table, catalog, None, picked, block)

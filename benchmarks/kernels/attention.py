@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from recsys.benchmarks.kernels import flex
 from recsys.benchmarks.kernels.case import DEFINITION, Case, Work, comparisons
 from recsys.benchmarks.kernels.padding import draw, leaf, pad, unpad
-from recsys.benchmarks.kernels.shapes import BEAUTY, ML_1M, Batch
+from recsys.benchmarks.kernels.shapes import BEAUTY, LONG, ML_1M, Batch
 from recsys.kernels.attention import jagged_attention
 
 __all__ = ["cases"]
@@ -18,12 +18,12 @@ __all__ = ["cases"]
 HEADS = {64: 2, 256: 4}
 
 PADDED, WRAPPED, BUCKETS = "SDPA, already padded", "SDPA, padding and unpadding", "SDPA, already in buckets"
-FLASH = "FlashAttention varlen through torch"
+FLASH, NESTED = "FlashAttention varlen through torch", "SDPA, nested tensors"
 
 
 def cases(device: torch.device, dtypes: tuple[torch.dtype, ...], events: int) -> Iterator[Case]:
     """Comparisons on one device: causal as in SASRec, at d 64 also bidirectional as in BERT4Rec."""
-    for shape in (ML_1M, BEAUTY):
+    for shape in (ML_1M, BEAUTY) if device.type == "cpu" else (ML_1M, BEAUTY, LONG):
         batch = Batch.make(shape, device, events)
         for d_model in (64, 256):
             for dtype in dtypes:
@@ -87,6 +87,7 @@ def _compare(
     }
     if device.type == "cuda" and dtype != torch.float32:
         sides[FLASH] = (_flash(batch, causal), [leaf(x) for x in inputs], upstream)
+        sides[NESTED] = (_nested(batch, causal), [leaf(x) for x in inputs], upstream)
     kind = "causal" if causal else "bidirectional"
 
     def target(direction: str) -> tuple[str, float] | None:
@@ -188,5 +189,18 @@ def _flash(batch: Batch, causal: bool) -> Callable[..., Tensor]:
             q, k, v, offsets, offsets, longest, longest, 0.0, causal, False
         )[0]
         return made
+
+    return run
+
+
+def _nested(batch: Batch, causal: bool) -> Callable[..., Tensor]:
+    """SDPA on jagged nested tensors, which share the events' memory."""
+    offsets, longest = batch.offsets.long(), batch.longest
+
+    def run(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        nested = torch.nested.nested_tensor_from_jagged
+        q, k, v = (nested(x, offsets, min_seqlen=1, max_seqlen=longest).transpose(1, 2) for x in (q, k, v))
+        made: Tensor = F.scaled_dot_product_attention(q, k, v, is_causal=causal).transpose(1, 2)
+        return made.values()
 
     return run

@@ -8,9 +8,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-__all__ = ["BEAUTY", "DENSE", "ML_1M", "Batch", "catalog", "draw_lengths"]
+__all__ = ["BEAUTY", "DENSE", "LONG", "ML_1M", "Batch", "catalog", "draw_lengths"]
 
-ML_1M, BEAUTY, DENSE = "ml-1m", "beauty", "dense"
+ML_1M, BEAUTY, DENSE, LONG = "ml-1m", "beauty", "dense", "long"
 
 EVENTS = 40_000
 """Events of a batch."""
@@ -87,7 +87,7 @@ def draw_lengths(shape: str, events: int) -> npt.NDArray[np.int64]:
     """Lengths of about `events` events in all, always the same.
 
     ml-1m: mean 165, at most 200: windows of 200, of which three fifths are full. beauty: mean 9, 3 to 50.
-    dense: all 200.
+    dense: all 200. long: mean 384, 257 to 512.
     """
     rng = np.random.default_rng(20_26)
     if shape == DENSE:
@@ -99,4 +99,7 @@ def draw_lengths(shape: str, events: int) -> npt.NDArray[np.int64]:
     if shape == BEAUTY:
         count = max(1, round(events / 9))
         return np.minimum(2 + rng.geometric(1 / 7, count), 50)
+    if shape == LONG:
+        count = max(1, round(events / 384.5))
+        return rng.permutation(np.linspace(512, 257, count).round().astype(np.int64))
     raise ValueError(f"unknown shape {shape!r}")

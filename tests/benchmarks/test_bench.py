@@ -12,7 +12,7 @@ from recsys.benchmarks.kernels import limit_of, run
 from recsys.benchmarks.kernels.case import Case, Work, both_ways
 from recsys.benchmarks.kernels.padding import pad, unpad
 from recsys.benchmarks.kernels.roofline import plot
-from recsys.benchmarks.kernels.shapes import BEAUTY, DENSE, ML_1M, Batch, draw_lengths
+from recsys.benchmarks.kernels.shapes import BEAUTY, DENSE, LONG, ML_1M, Batch, draw_lengths
 from recsys.benchmarks.report import lines
 from recsys.benchmarks.retrieval import kinds
 from recsys.benchmarks.timing import alternate, spread, summarize
@@ -23,7 +23,7 @@ CPU = torch.device("cpu")
 
 
 def test_the_shapes_have_the_means_and_limits_they_claim() -> None:
-    for shape, mean, most in ((ML_1M, 165, 200), (BEAUTY, 9, 50), (DENSE, 200, 200)):
+    for shape, mean, most in ((ML_1M, 165, 200), (BEAUTY, 9, 50), (DENSE, 200, 200), (LONG, 384, 512)):
         lengths = draw_lengths(shape, 40_000)
         assert abs(lengths.mean() - mean) < 0.05 * mean
         assert lengths.max() == most

@@ -49,7 +49,7 @@ def test_every_stage_runs_dry_and_claims_nothing(
             assert case.get("passed", True), case
             assert not case.get("failures"), case
     topk = next(iter(records["topk"]["cases"].values()))
-    assert set(topk["steps_ms"]) == {"screen", "choice of tiles", "refine", "merge"}
+    assert set(topk["steps_ms"]) == {"prefilter", "choice of tiles", "refine", "merge"}
     assert topk["rows_in_doubt"] == 0
     for case in records["losses"]["cases"].values():
         assert max(case["apart"]["torch loop, 16 rows"].values()) < 1e-5
@@ -114,7 +114,7 @@ def test_what_has_no_time_is_left_and_named(tmp_path: Path, monkeypatch: pytest.
 def test_a_lost_gpu_ends_the_process_behind_the_case(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     counts: dict[str, int] = {}
     monkeypatch.setattr(stage, "tasks_of", lambda *_: iter(_tasks(counts, broken="a")))
-    monkeypatch.setattr(stage, "_lost", lambda scale: True)
+    monkeypatch.setattr(stage, "lost", lambda device: True)
     assert stage.run_stage(TOPK, tmp_path, SCALE) == stage.AGAIN
     assert stage.run_stage(TOPK, tmp_path, SCALE) == 1
     assert counts == {"a": 1, "b": 1, "c": 1}

@@ -132,9 +132,9 @@ def test_a_compiler_that_ends_its_process_costs_one_row(
 
     started, keys = [], [replace(rows[0].key, kernel=f"gone_{i}") for i in range(3)]
 
-    class Mortal(compile_pool._Worker):
-        def __init__(self, key: Any) -> None:
-            super().__init__(key)
+    class Mortal(compile_pool._Worker[Any, Any]):
+        def __init__(self, work: Any, key: Any) -> None:
+            super().__init__(work, key)
             started.append(key.kernel)
             if key.kernel == "gone_0":
                 self._process.kill()

@@ -4,7 +4,7 @@ import contextlib
 import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.connection import wait
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from recsys.kernels.shared.launching import interpreting
 from recsys.kernels.shared.launching.machine_code import ARCHITECTURES, Resources, compile_launch
@@ -12,7 +12,10 @@ from recsys.kernels.shared.launching.operations import operations, record_operat
 from recsys.kernels.shared.launching.recording import Launch
 from recsys.kernels.shared.launching.table import Key, key_of
 
-__all__ = ["compile_all", "recorded", "spread"]
+__all__ = ["compile_all", "compile_each", "recorded", "spread"]
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 def recorded() -> dict[Key, Launch]:
@@ -38,8 +41,6 @@ def compile_all(
 ) -> Iterator[tuple[Key, Resources | str]]:
     """Compile launches by their keys; results come as they are ready.
 
-    An assertion that fails in the compiler ends its process: a new one goes on with the next key.
-
     Args:
         keys: of `recorded`.
         processes: how many compile at a time.
@@ -51,15 +52,40 @@ def compile_all(
     Raises:
         RuntimeError: `TRITON_INTERPRET` is set.
     """
+    return compile_each(_compile, keys, processes, progress)
+
+
+def compile_each(
+    work: Callable[[Item], Result],
+    items: Sequence[Item],
+    processes: int,
+    progress: Callable[[int], None] = lambda done: None,
+) -> Iterator[tuple[Item, Result | str]]:
+    """Do what compiles for each item, in processes of their own; results come as they are ready.
+
+    An assertion that fails in the compiler ends its process: a new one goes on with the next item.
+
+    Args:
+        work: a function of a module.
+        items: what it takes; they are pickled on their way.
+        processes: how many work at a time.
+        progress: told the number done.
+
+    Yields:
+        An item and its result, or words on how the process ended.
+
+    Raises:
+        RuntimeError: `TRITON_INTERPRET` is set.
+    """
     if interpreting():
         raise RuntimeError("TRITON_INTERPRET is set: compile in a process without it")
-    waiting, done = list(reversed(keys)), 0
-    workers = [_Worker(waiting.pop()) for _ in range(min(processes, len(keys)))]
+    waiting, done = list(reversed(items)), 0
+    workers = [_Worker(work, waiting.pop()) for _ in range(min(processes, len(items)))]
     try:
         while workers:
             ready = wait([worker.pipe for worker in workers])
             for worker in [worker for worker in workers if worker.pipe in ready]:
-                key, result = worker.key, worker.result()
+                item, result = worker.item, worker.result()
                 workers.remove(worker)
                 if waiting:
                     workers.append(worker.go_on(waiting.pop()))
@@ -67,36 +93,37 @@ def compile_all(
                     worker.end()
                 done += 1
                 progress(done)
-                yield key, result
+                yield item, result
     finally:
         for worker in workers:
             worker.end()
 
 
-class _Worker:
-    """A process that compiles one key after another."""
+class _Worker(Generic[Item, Result]):
+    """A process that works on one item after another."""
 
-    def __init__(self, key: Key) -> None:
+    def __init__(self, work: Callable[[Item], Result], item: Item) -> None:
+        self._work = work
         # Spawned, since the parent's threads do not survive a fork.
         context = multiprocessing.get_context("spawn")
         self.pipe, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(theirs,), daemon=True)
+        self._process = context.Process(target=_serve, args=(work, theirs), daemon=True)
         self._process.start()
         theirs.close()
-        self.go_on(key)
+        self.go_on(item)
 
-    def go_on(self, key: Key) -> "_Worker":
-        """Give the next key; to a new process, if this one has died."""
+    def go_on(self, item: Item) -> "_Worker[Item, Result]":
+        """Give the next item; to a new process, if this one has died."""
         if not self._process.is_alive():
-            return _Worker(key)
-        self.key = key
-        self.pipe.send(key)
+            return _Worker(self._work, item)
+        self.item = item
+        self.pipe.send(item)
         return self
 
-    def result(self) -> Resources | str:
+    def result(self) -> Result | str:
         """Take the result that is ready."""
         try:
-            made: Resources | str = self.pipe.recv()
+            made: Result = self.pipe.recv()
         except (EOFError, OSError):
             self._process.join()
             return f"the compiler ended its process ({self._process.exitcode})"
@@ -108,10 +135,10 @@ class _Worker:
         self._process.join()
 
 
-def _serve(pipe: Any) -> None:
+def _serve(work: Callable[[Any], Any], pipe: Any) -> None:
     with contextlib.suppress(EOFError):
         while True:
-            pipe.send(_compile(pipe.recv()))
+            pipe.send(work(pipe.recv()))
 
 
 def _compile(key: Key) -> Resources | str:
