@@ -45,11 +45,13 @@ class SyntheticLog:
         drawn: scores of that recommender on this very draw; they differ from ``best`` by chance alone.
         description: the rule in one line.
         probabilities: the rule itself. For `markov_log` (V, branching) float64 beside ``successors``;
-            for `clock_log` (groups, parts of the day, V) float64; for `attribute_log` (groups, branching).
-        successors: (V, branching) int64 next items, most likely first, or for `attribute_log` next groups;
+            for `clock_log` (groups, parts of the day, V) float64; for `attribute_log` (groups, branching),
+            as for `sparse_log`.
+        successors: (V, branching) int64 next items, most likely first, or for `attribute_log` and
+            `sparse_log` next groups;
             None for `clock_log`.
         user_group: (U,) int64 group of each user; of `clock_log` alone.
-        items: a row for each item, ``item_id`` and ``group``; of `attribute_log` alone.
+        items: a row for each item, ``item_id`` and ``group``; of these two alone.
         vectors: (V, p) float32 in the order of these rows; of `attribute_log` alone.
     """
 
