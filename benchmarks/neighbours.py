@@ -51,7 +51,7 @@ TRAINING = {
     "ema_decay": 0.99,
 }
 SHARE, WEIGHT, TEMPERATURE, USERS = 0.2, 0.1, 1.0, 5
-"""SRA-CL's share of items that give way and weight of a contrast; temperature; alike users that are averaged."""
+"""Share of items that give way and weight of a contrast, as SRA-CL has them; temperature; users averaged."""
 
 WAYS: dict[str, dict[str, Any]] = {
     "plain": {},

@@ -41,7 +41,7 @@ class EventOptions:
         None, "Predict these events alone, the others are context: action=cart,purchase, or 'rating>=4'."
     )
     user_columns: Any = option(None, "Columns of what is known of users, with commas: age,region.")
-    users: Any = option(None, "File that has --user-columns, a line for each user; else the log has them.")
+    users: Any = option(None, "File that has these columns, a line for each user; else the log has them.")
     shown_column: str | None = option(
         None, "Column of the items that were shown, with | between; rows without an item took none of them."
     )

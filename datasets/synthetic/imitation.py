@@ -1,6 +1,7 @@
 """A log that resembles another and holds nothing of anyone in it, to share where that one may not be."""
 
 import tempfile
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
@@ -41,6 +42,7 @@ def like(
     users: int | None = None,
     clusters: int | None = None,
     seed: int = 0,
+    notify: Callable[[str], None] | None = None,
     **options: Unpack[ReadKeywords],
 ) -> "pl.DataFrame":
     """Make a log whose statistics are those of another.
@@ -61,6 +63,7 @@ def like(
         users: how many to make; None for as many as there are.
         clusters: of users, at most; None for one for every 40 users, 2 to 32.
         seed: decides everything.
+        notify: receives lines worth showing: where a known log was fetched from, how far it is.
         options: the fields of `recsys.datasets.reading.options.ReadOptions` (how the log is read).
 
     Returns:
@@ -78,7 +81,8 @@ def like(
         if not whole or (value is not None and value < lowest):
             raise ArgumentError(f"{name}={value!r} must be a whole number of at least {lowest}")
     refuse_unknown(options, ReadOptions)
-    source = find_source(log)
+    say = notify or (lambda line: None)
+    source = find_source(log, notify)
     with tempfile.TemporaryDirectory() as scratch:
         checked = open_log(source.log, ReadOptions(**options))
         events = sort_events(load_events(checked, Path(scratch)))
@@ -88,10 +92,12 @@ def like(
         raise DataError(
             f"{source.file}: has {n_users} users; nothing that {LEAST} of them share can be imitated"
         )
+    say(f"{source.file}: {len(events.users):,} events, {n_users:,} users, {n_items:,} items")
     rng = np.random.default_rng(seed)
     items, times = events.items.astype(np.int64), events.timestamps
     most = clusters or max(2, min(_CLUSTERS, n_users // _USERS_EACH))
     habits = learn_habits(items, offsets, times, n_items, most, rng)
+    say(f"what users do was learned, in {len(habits.lengths):,} clusters")
     made = rng.choice(habits.cluster, users or n_users)
     lengths = np.empty(len(made), dtype=np.int64)
     for number, those in enumerate(habits.lengths):
@@ -106,6 +112,7 @@ def like(
     few = made[:_PILOT], lengths[:_PILOT], bins[: int(lengths[:_PILOT].sum())]
     pilot = walk_by_habit(habits, rare, *few, rng)
     habits = replace(habits, bin_lift=habits.bin_lift * _correction(pilot, few[1], had))
+    say(f"{len(made):,} users walk, to {len(bins):,} events at most")
     walked = walk_by_habit(habits, rare, made, lengths, bins, rng)
     kept = walked >= 0
     place = np.arange(len(walked)) - np.repeat(np.cumsum(lengths) - lengths, lengths)

@@ -25,6 +25,7 @@ from recsys.commands import (
     doctor,
     evaluate,
     events,
+    imitate,
     index,
     prepare,
     recommend,
@@ -59,6 +60,7 @@ app.command()(score.score)
 clock.register(app)
 app.command("datasets")(prepare.list_datasets)
 app.command()(prepare.prepare)
+app.command()(imitate.imitate)
 app.command()(train.train)
 app.command()(tune.tune)
 app.command()(evaluate.evaluate)

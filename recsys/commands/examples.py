@@ -7,6 +7,7 @@ EXAMPLES = {
         "recsys prepare log.csv --out data",
         "recsys prepare clicks.parquet --out data --user-column visitor --item-column sku --min-events 5",
     ),
+    "imitate": ("recsys imitate log.csv --out made.csv --seed 1",),
     "train": (
         "recsys train ml-100k --out run",
         "recsys train log.csv --encoder mamba --out run --set training.epochs=50",

@@ -37,7 +37,9 @@ def for_command(message: str, command: Any, root: Any) -> str:
 
     def translate(found: re.Match[str]) -> str:
         name, value = found[1], (found[2] or "").strip("'\"[]")
-        option = _OTHERWISE.get(name, f"--{name.replace('_', '-')}")
+        option = f"--{name.replace('_', '-')}"
+        if command is None or option not in options_of(command):
+            option = _OTHERWISE.get(name, option)
         owners = _owners(option, root)
         if not owners:
             return found[0]
