@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from recsys.errors import ArgumentError
+from recsys.events.event_columns import fault_of_columns
 from recsys.events.store import Event, RawId
 
 ID_BYTES = 256
@@ -36,7 +37,8 @@ def fault_of(event: Event) -> str | None:
             fault = _fault_of_text(text)
             if fault is not None:
                 return f"{name}: {fault}"
-    return None
+    fault = fault_of_columns(event.columns)
+    return None if fault is None else f"columns: {fault}"
 
 
 def fault_of_id(value: RawId) -> str | None:

@@ -11,6 +11,7 @@ from recsys.datasets.schema import ITEM, TIMESTAMP, USER
 from recsys.datasets.sources.exported import read_stamp, stamp_metadata
 from recsys.datasets.sources.finding import find_source
 from recsys.errors import ArgumentError, DataError
+from recsys.events.event_columns import RESERVED, word_of
 from recsys.events.store import EventStore, RawId, StoredEvent
 from recsys.files import replacing, user_path
 
@@ -58,7 +59,8 @@ def export_events(
     """Write the events of a store as a Parquet log, whole or not at all.
 
     Columns: user_id and item_id (int64 or string, as they were sent), timestamp (int64, unix seconds), type
-    and request_id (string or null). The file names the store and the last place that it holds, which
+    and request_id (string or null), and as text the older log's further columns of text, numbers, true or
+    false, and those that came with events. The file names the store and the last place that it holds, which
     `recsys prepare` hands on, so that a service reads none of these events a second time.
 
     Args:
@@ -91,7 +93,7 @@ def export_events(
         whole = _older(source.log, str(log), options or ReadOptions())
         old = _without(whole, store.erasures(first))
         erased_rows = len(whole) - len(old)
-    rows = _Rows(old)
+    rows = _Rows(old, _further(old, store, first, last))
     with replacing(path) as temporary:
         count = _write(temporary, rows, store, first, last)
         if not count and (old is None or not len(old)):
@@ -136,7 +138,22 @@ def _older(log: Any, label: str, options: ReadOptions) -> "pl.DataFrame":
         (pl.col(name).cast(pl.String) if name in frame.columns else pl.lit(None, pl.String)).alias(name)
         for name in _TEXTS
     ]
-    return frame.select(USER, ITEM, TIMESTAMP, *texts)
+    kinds = (pl.String, pl.Boolean)
+    further = [
+        pl.col(name).cast(pl.String)
+        for name, kind in frame.schema.items()
+        if name not in RESERVED and (kind.is_numeric() or kind in kinds)
+    ]
+    return frame.select(USER, ITEM, TIMESTAMP, *texts, *further)
+
+
+def _further(old: "pl.DataFrame | None", store: EventStore, after: int, through: int) -> tuple[str, ...]:
+    """Names of the columns beside those that every export has: the older log's, then those of events."""
+    known = [] if old is None else [name for name in old.columns if name not in RESERVED]
+    came = {
+        name for part in store.read_all(after, through) for own in part for name in own.event.columns or ()
+    }
+    return (*known, *sorted(came - set(known)))
 
 
 def _without(old: "pl.DataFrame", erased: list[RawId]) -> "pl.DataFrame":
@@ -150,8 +167,8 @@ def _without(old: "pl.DataFrame", erased: list[RawId]) -> "pl.DataFrame":
 class _Rows:
     """Row groups of one schema: the kinds of ids are those of the older log, or of the first event."""
 
-    def __init__(self, old: "pl.DataFrame | None") -> None:
-        self.old = old
+    def __init__(self, old: "pl.DataFrame | None", further: tuple[str, ...]) -> None:
+        self.old, self._further = old, further
         self._kinds: tuple[type, type] | None = None
         if old is not None:
             user, item = (int if old.schema[name].is_integer() else str for name in (USER, ITEM))
@@ -165,7 +182,7 @@ class _Rows:
             event = first[0].event if first else None
             self._kinds = (type(event.user), type(event.item)) if event is not None else (int, int)
         user, item = (pa.int64() if kind is int else pa.string() for kind in self._kinds)
-        texts = [(name, pa.string()) for name in _TEXTS]
+        texts = [(name, pa.string()) for name in (*_TEXTS, *self._further)]
         return pa.schema([(USER, user), (ITEM, item), (TIMESTAMP, pa.int64()), *texts])
 
     def checked(self, events: list[StoredEvent]) -> dict[str, list[Any]]:
@@ -191,7 +208,21 @@ class _Rows:
             ITEM: [event.item for event in own],
             TIMESTAMP: [event.time for event in own],
             **{name: [getattr(event, name) for event in own] for name in _TEXTS},
+            **{
+                name: [None if event.columns is None else word_of(event.columns.get(name)) for event in own]
+                for name in self._further
+            },
         }
+
+    def older(self) -> "pl.DataFrame | None":
+        """Rows of the older log in these columns; None where there are none."""
+        import polars as pl
+
+        if self.old is None or not len(self.old):
+            return None
+        lacking = [name for name in self._further if name not in self.old.columns]
+        whole = self.old.with_columns(pl.lit(None, pl.String).alias(name) for name in lacking)
+        return whole.select(*RESERVED, *self._further)
 
 
 def _write(path: Path, rows: _Rows, store: EventStore, after: int, through: int) -> int:
@@ -204,8 +235,9 @@ def _write(path: Path, rows: _Rows, store: EventStore, after: int, through: int)
     schema = rows.schema(first).with_metadata(stamp_metadata(store.identity, after, through))
     count = 0
     with pq.ParquetWriter(path, schema, compression="zstd") as writer:
-        if rows.old is not None and len(rows.old):
-            writer.write_table(rows.old.to_arrow().cast(schema), GROUP)
+        older = rows.older()
+        if older is not None:
+            writer.write_table(older.to_arrow().cast(schema), GROUP)
         group: list[StoredEvent] | None = first
         while group:
             writer.write_table(pa.table(rows.checked(group), schema=schema))

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, TypeVar
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
+from recsys.events.event_columns import columns_text
 from recsys.events.exposures import KEPT, Exposure, items_text
 from recsys.events.group_commit import GroupCommit
 from recsys.events.idle_connections import IdleConnections
@@ -150,6 +151,7 @@ class PostgresStore(SqlStore[_Connection]):
                 [event.type for event in events],
                 int(time.time()),
                 [event.request_id for event in events],
+                [columns_text(event.columns) for event in events],
             ),
         ).fetchall()
         stored = {int(seq) for (seq,) in kept}

@@ -2,7 +2,7 @@
 
 from recsys.events.exposures import SKEW
 
-VERSION = 2
+VERSION = 3
 """Of the tables; a later one is refused, an earlier one is brought up to date when it is opened."""
 
 TABLES = (
@@ -12,7 +12,7 @@ TABLES = (
     "CREATE TABLE recsys_events("
     "seq bigint PRIMARY KEY, id text UNIQUE,"
     ' user_id text COLLATE "C" NOT NULL, item_id text NOT NULL, time bigint NOT NULL,'
-    " type text, received bigint NOT NULL, request_id text)",
+    " type text, received bigint NOT NULL, request_id text, columns text)",
     "CREATE INDEX recsys_events_of_user ON recsys_events(user_id, seq)",
     'CREATE TABLE recsys_erased(user_id text COLLATE "C" PRIMARY KEY, seq bigint NOT NULL,'
     " time bigint NOT NULL DEFAULT 0)",
@@ -31,18 +31,19 @@ EXPOSURES = (
 
 UP_TO_DATE = (
     "ALTER TABLE recsys_erased ADD COLUMN IF NOT EXISTS time bigint NOT NULL DEFAULT 0",
+    "ALTER TABLE recsys_events ADD COLUMN IF NOT EXISTS columns text",
     f"UPDATE recsys_store SET version = {VERSION}",
 )
-"""What brings the tables of version 1 up to date, beside exposures where it has none."""
+"""What brings the tables of versions 1 and 2 up to date, beside exposures where it has none."""
 
 GIVE_PLACES = "UPDATE recsys_store SET last_seq = last_seq + %s RETURNING last_seq"
 
 INSERT = (
-    "INSERT INTO recsys_events(seq, id, user_id, item_id, time, type, received, request_id)"
-    " SELECT seq, id, user_id, item_id, time, type, received, request_id FROM ("
+    "INSERT INTO recsys_events(seq, id, user_id, item_id, time, type, received, request_id, columns)"
+    " SELECT seq, id, user_id, item_id, time, type, received, request_id, columns FROM ("
     "SELECT unnest(%s::bigint[]) seq, unnest(%s::text[]) id, unnest(%s::text[]) user_id,"
     " unnest(%s::text[]) item_id, unnest(%s::bigint[]) time, unnest(%s::text[]) type,"
-    " %s::bigint received, unnest(%s::text[]) request_id) given"
+    " %s::bigint received, unnest(%s::text[]) request_id, unnest(%s::text[]) columns) given"
     " ORDER BY seq ON CONFLICT (id) DO NOTHING RETURNING seq"
 )
 

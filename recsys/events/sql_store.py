@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 
 from recsys.errors import ArgumentError
 from recsys.events.checking import check_events, fault_of_id
+from recsys.events.event_columns import columns_of
 from recsys.events.exposures import Exposure, items_of
 from recsys.events.group_commit import GroupCommit
 from recsys.events.store import Appended, Event, RawId, StoredEvent
@@ -33,7 +34,8 @@ class Questions:
     """
 
     def __init__(self, *, placeholder: str, prefix: str, user: str, item: str, place: str) -> None:
-        events = f"SELECT seq, received, {user}, {item}, time, id, type, request_id FROM {prefix}events WHERE"
+        kept = f"seq, received, {user}, {item}, time, id, type, request_id, columns"
+        events = f"SELECT {kept} FROM {prefix}events WHERE"
         newest = f"seq < {placeholder} ORDER BY seq DESC LIMIT {placeholder}"
         self.tail = f"{events} {user} = {placeholder} AND seq > {placeholder} ORDER BY time, seq"
         self.page = f"{events} {user} = {placeholder} AND {newest}"
@@ -177,8 +179,12 @@ class SqlStore(ABC, Generic[C]):
 
     def _events(self, sql: str, values: Sequence[RawId]) -> list[StoredEvent]:
         return [
-            StoredEvent(seq, received, Event(self._raw(user), self._raw(item), when, name, kind, request))
-            for seq, received, user, item, when, name, kind, request in self._rows(sql, values)
+            StoredEvent(
+                seq,
+                received,
+                Event(self._raw(user), self._raw(item), when, name, kind, request, columns_of(columns)),
+            )
+            for seq, received, user, item, when, name, kind, request, columns in self._rows(sql, values)
         ]
 
     @abstractmethod

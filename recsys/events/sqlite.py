@@ -11,6 +11,7 @@ import apsw
 
 from recsys.errors import ArgumentError
 from recsys.events.checking import fault_of_id
+from recsys.events.event_columns import columns_text
 from recsys.events.exposures import KEPT, SKEW, Exposure, items_text
 from recsys.events.group_commit import GroupCommit
 from recsys.events.idle_connections import IdleConnections
@@ -21,8 +22,8 @@ from recsys.files import user_path
 
 _LAST = "SELECT seq FROM sqlite_sequence WHERE name = 'events'"
 _INSERT = (
-    "INSERT INTO events(id, user, item, time, type, received, request_id) VALUES (?, ?, ?, ?, ?, ?, ?)"
-    " ON CONFLICT(id) DO NOTHING"
+    "INSERT INTO events(id, user, item, time, type, received, request_id, columns)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT(id) DO NOTHING"
 )
 _EXPOSE = (
     "INSERT INTO exposures(request_id, user, model, version, items, time, shadow)"
@@ -147,7 +148,11 @@ class SqliteStore(SqlStore[apsw.Connection]):
         accepted = []
         for events in group:
             connection.executemany(
-                _INSERT, ((e.id, e.user, e.item, e.time, e.type, received, e.request_id) for e in events)
+                _INSERT,
+                (
+                    (e.id, e.user, e.item, e.time, e.type, received, e.request_id, columns_text(e.columns))
+                    for e in events
+                ),
             )
             after = connection.total_changes()
             accepted.append(after - before)

@@ -16,7 +16,7 @@ from recsys.files import lock_on, replacing
 APPLICATION = 0x72656376
 """SQLite's application_id of an event store ("recv")."""
 
-VERSION = 2
+VERSION = 3
 """Of the tables; a later one is refused, an earlier one is brought up to date when it is opened."""
 
 WAIT = 10.0
@@ -34,7 +34,8 @@ CREATE TABLE events(
   time INTEGER NOT NULL,
   type TEXT,
   received INTEGER NOT NULL,
-  request_id TEXT);
+  request_id TEXT,
+  columns TEXT);
 -- An index ends with the place, so a user's newest events are read from it in order.
 CREATE INDEX events_of_user ON events(user);
 CREATE TABLE erased(user NOT NULL UNIQUE, seq INTEGER NOT NULL, time INTEGER NOT NULL DEFAULT 0);
@@ -147,12 +148,15 @@ def bring_up_to_date(connection: apsw.Connection, path: Path) -> None:
             return
         connection.execute("BEGIN IMMEDIATE")
         # Another process may have been first.
-        if connection.pragma("user_version") == 1:
+        version = connection.pragma("user_version")
+        if version == 1:
             connection.execute("ALTER TABLE erased ADD COLUMN time INTEGER NOT NULL DEFAULT 0")
             columns = {name for _, name, *_ in connection.execute("PRAGMA table_info(exposures)")}
             if "shadow" not in columns:
                 # Nothing was ever written into the first form of this table.
                 connection.execute(f"DROP TABLE exposures; {EXPOSURES}")
+        if version in (1, 2):
+            connection.execute("ALTER TABLE events ADD COLUMN columns TEXT")
             connection.pragma("user_version", VERSION)
         connection.execute("COMMIT")
     except apsw.Error as error:

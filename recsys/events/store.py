@@ -1,11 +1,12 @@
 """What a store of events is: the protocol that SQLite and Postgres keep."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol, runtime_checkable
 
 from recsys.errors import RecsysError
+from recsys.events.event_columns import ColumnValue
 
 RawId = int | str
 """A user's or item's id as the log has it: whole numbers or text, never one for the other."""
@@ -34,6 +35,7 @@ class Event:
         id: the sender's name for it; one that is there already is a duplicate, and not stored again.
         type: "view", "purchase"...; None is not said.
         request_id: of the answer that it came of.
+        columns: what else came with it, by name; None or empty where nothing did.
     """
 
     user: RawId
@@ -42,6 +44,7 @@ class Event:
     id: str | None = None
     type: str | None = None
     request_id: str | None = None
+    columns: Mapping[str, ColumnValue] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -139,6 +139,16 @@ def test_places_that_were_forgotten_are_not_given_again(events: EventStore) -> N
         (Event("a\0b", 1, 1), "event 1: user: holds a NUL character"),
         (Event("\ud800", 1, 1), r"event 1: user: is not text that UTF-8 can write"),
         (Event(1, "é" * 129, 1), "event 1: item: is longer than 256 bytes"),
+        (Event(1, 2, 1, columns={"a": "é" * 129}), "event 1: columns: 'a' is longer than 256 bytes"),
+        (
+            Event(1, 2, 1, columns={"type": "buy"}),
+            "event 1: columns: 'type' is a name that logs have already",
+        ),
+        (Event(1, 2, 1, columns={" ": 1}), "event 1: columns: ' ' is empty"),
+        (Event(1, 2, 1, columns={"a": float("nan")}), "event 1: columns: 'a' holds nan"),
+        (Event(1, 2, 1, columns={"a": 2**63}), "event 1: columns: 'a' does not fit 64 bits"),
+        (Event(1, 2, 1, columns={"a": [1]}), "event 1: columns: 'a' is neither text"),  # type: ignore[dict-item]
+        (Event(1, 2, 1, columns=dict.fromkeys(map(str, range(33)))), "event 1: columns: has 33 columns"),
         (Event(1, 1, 1.5), "event 1: time: 1.5 is not unix seconds"),  # type: ignore[arg-type]
         (Event(1, 1, 1, id=""), "event 1: id: is empty"),
     ],

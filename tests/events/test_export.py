@@ -44,6 +44,35 @@ def test_events_are_written_in_order_with_their_kinds(events: EventStore, tmp_pa
     assert store.meta["events"] == {"store": events.identity, "through": last}
 
 
+def test_what_came_with_events_becomes_columns_of_the_log(events: EventStore, tmp_path: Path) -> None:
+    old, out = tmp_path / "old.csv", tmp_path / "log.parquet"
+    old.write_text("user,item,time,action,stars\n1,5,1600000000,view,4\n2,6,1600000001,buy,\n")
+    events.append(
+        [
+            Event(1, 7, T, columns={"action": "buy", "stars": 2.5, "new": True}),
+            Event(2, 8, T + 1, columns={}),
+            Event(3, 9, T + 2, type="view", columns={"stars": 3, "action": None}),
+        ]
+    )
+    export_events(events, out, log=str(old))
+    frame = pl.read_parquet(out)
+    assert frame.columns == [*COLUMNS, "action", "stars", "new"]
+    assert frame.select("type", "action", "stars", "new").rows() == [
+        (None, "view", "4", None),
+        (None, "buy", None, None),
+        (None, "buy", "2.5", "true"),
+        (None, None, None, None),
+        ("view", None, "3", None),
+    ]
+    again = tmp_path / "again.parquet"
+    export_events(events, again, log=out)
+    order = ["user_id", "timestamp"]
+    assert pl.read_parquet(again).equals(frame.sort(order))
+    store = prepare(again, tmp_path / "data", event_columns="action,stars")
+    assert store.event_columns is not None
+    assert store.event_columns.events[1].edges is not None
+
+
 def test_a_later_export_goes_on_where_the_older_log_ends(events: EventStore, tmp_path: Path) -> None:
     out = tmp_path / "log.parquet"
     events.append([Event(user, 5, T + user) for user in (1, 2, 3)])

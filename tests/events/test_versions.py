@@ -9,6 +9,7 @@ import psycopg
 import pytest
 
 from recsys.events.by_place import open_events
+from recsys.events.event_columns import ColumnValue
 from recsys.events.exposures import Exposure, ExposureStore
 from recsys.events.sqlite_file import APPLICATION
 from recsys.events.store import Event, EventStore
@@ -71,7 +72,9 @@ def check(store: EventStore, before: list[Exposure]) -> None:
     ]
     store.expose([NEW])
     assert [own for part in store.exposures() for own in part] == [*before, NEW]
-    assert store.append([Event(2, 5, 200)]).last_seq == 4
+    columns: dict[str, ColumnValue] = {"action": "buy", "price": 9.5, "gift": True, "place": None}
+    assert store.append([Event(2, 5, 200, columns=columns)]).last_seq == 4
+    assert store.tail(2)[-1].event.columns == columns
     assert store.erase(2) == 1
     assert store.erased(2, 4)
 
@@ -91,6 +94,17 @@ def test_a_file_of_version_1(tmp_path: Path, opened: Opened, tables: str, before
     assert (again.last_seq(), again.erased(2, 4)) == (5, True)
 
 
+def test_a_file_of_version_2(tmp_path: Path, opened: Opened) -> None:
+    path = tmp_path / "events.db"
+    opened(str(path)).append([Event(1, 5, 100, "a")])
+    with closing(apsw.Connection(str(path))) as connection:
+        connection.execute("ALTER TABLE events DROP COLUMN columns")
+        connection.pragma("user_version", 2)
+    again = opened(str(path))
+    again.append([Event(1, 6, 200, columns={"action": "buy"})])
+    assert [own.event.columns for own in again.tail(1)] == [None, {"action": "buy"}]
+
+
 @pytest.mark.parametrize("kept", [False, True], ids=["without-exposures", "with"])
 def test_a_database_of_version_1(postgres_url: str, opened: Opened, kept: bool) -> None:
     url = new_database(postgres_url)
@@ -104,6 +118,7 @@ def test_a_database_of_version_1(postgres_url: str, opened: Opened, kept: bool) 
         store.close()
         with psycopg.connect(url, autocommit=True) as connection:
             connection.execute("ALTER TABLE recsys_erased DROP COLUMN time")
+            connection.execute("ALTER TABLE recsys_events DROP COLUMN columns")
             connection.execute("UPDATE recsys_store SET version = 1")
     check(opened(url), [OLD] if kept else [])
     again = opened(url)

@@ -216,6 +216,8 @@ class MemoryEngine:
                 reads_request_time=self.reads_hours,
                 loaded=1.0,
                 categories=("even", "odd"),
+                event_columns=("action",),
+                context_columns=("device", "age"),
                 details={"metrics": {"ndcg@10": 0.25}},
             ),
         )

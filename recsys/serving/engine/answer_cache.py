@@ -67,6 +67,8 @@ def _of_user_only(ask: Ask) -> bool:
 
 def _key(served: Served, ask: Ask) -> Hashable:
     category = None if ask.category is None else tuple(ask.category)
+    # 1, 1.0 and True are three values of a column.
+    context = None if ask.context is None else tuple(sorted((n, repr(v)) for n, v in ask.context.items()))
     return (
         served.number,
         ask.user,
@@ -76,4 +78,5 @@ def _key(served: Served, ask: Ask) -> Hashable:
         ask.time_zone,
         category,
         ask.interests,
+        context,
     )

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from recsys.errors import RecsysError
+from recsys.events.event_columns import ColumnValue
 from recsys.events.store import RawId
 
 
@@ -53,6 +54,9 @@ class Ask:
         history: raw item ids, oldest first; after what the log and the store hold of `user`, if both are
             given. Unknown ones are left out and reported.
         times: unix seconds of every event of `history`, or None.
+        columns: by an event column's name what came with each of them, or None.
+        context: by the name of a request or user column what is known of the request, or None. Columns that
+            the model does not read are passed over.
         at: when the answer is wanted, as `Recommender.recommend` takes it.
         time_zone: of the request.
         k: answers.
@@ -69,6 +73,8 @@ class Ask:
     user: RawId | None = None
     history: Sequence[RawId] | None = None
     times: Sequence[int] | None = None
+    columns: Mapping[str, Sequence[ColumnValue]] | None = None
+    context: Mapping[str, ColumnValue] | None = None
     at: Any = None
     time_zone: str | None = None
     k: int = 10
@@ -168,6 +174,8 @@ class ModelInfo:
         loaded: unix seconds.
         categories: what items may be asked for by category.
         watermark: the event store that its log was exported from, and the last place that the log holds.
+        event_columns: names of the columns of events that it reads.
+        context_columns: likewise of requests and users.
         details: for the page: the run's report, and `time_zone` of its log.
     """
 
@@ -187,6 +195,8 @@ class ModelInfo:
     loaded: float = 0.0
     categories: tuple[str, ...] = ()
     watermark: tuple[str, int] | None = None
+    event_columns: tuple[str, ...] = ()
+    context_columns: tuple[str, ...] = ()
     details: dict[str, Any] = field(default_factory=dict)
 
 

@@ -77,7 +77,11 @@ class Computing:
         found: list[Any] = [None] * len(jobs)
         with self._stage("ids"):
             tails = [self._tail(job) for job in jobs]
-            asked = {p: request_of(jobs[p].ask, t) for p, t in enumerate(tails) if isinstance(t, Tail)}
+            asked = {
+                p: request_of(served, jobs[p].ask, tail)
+                for p, tail in enumerate(tails)
+                if isinstance(tail, Tail)
+            }
             read = dict(zip(asked, served.answerer.read(list(asked.values())), strict=True))
             places = [place for place, own in read.items() if isinstance(own, Reading)]
             readings = [_without_added(served, own) for own in read.values() if isinstance(own, Reading)]
@@ -156,14 +160,20 @@ class Computing:
         self._observer.stage(name, time.perf_counter() - start)
 
 
-def request_of(ask: Ask, tail: Tail) -> Request:
-    """A request as the library takes it."""
+def request_of(served: Served, ask: Ask, tail: Tail) -> Request:
+    """A request as the library takes it; columns that another model in service reads are passed over."""
+    events, known = served.event_columns, served.context_columns
+    columns = {name: values for name, values in (ask.columns or {}).items() if name in events}
+    context = {name: value for name, value in (ask.context or {}).items() if name in known}
     return Request(
         user=ask.user,
         log=not tail.erased,
         since=tail.since,
+        since_columns=tail.columns if events else (),
         history=() if ask.history is None else ask.history,
         times=ask.times,
+        columns=columns or None,
+        context=context or None,
         at=ask.at,
         time_zone=ask.time_zone,
         k=ask.k,

@@ -362,7 +362,7 @@ class ServingEngine:
             tail = NOTHING
             if ask.user is not None and events is not None:
                 tail = read_tail(events, ask.user, served.watermark_for(ask.user))
-            found.append(request_of(ask, tail))
+            found.append(request_of(served, ask, tail))
         return found
 
     def _reserve(self, served: Served) -> None:

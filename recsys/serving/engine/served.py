@@ -72,6 +72,17 @@ class Served:
             return ()
 
     @property
+    def event_columns(self) -> tuple[str, ...]:
+        """Names of the columns of events that it reads."""
+        return tuple(self.model.encoder_.config.event_columns)
+
+    @property
+    def context_columns(self) -> tuple[str, ...]:
+        """Names of the columns of requests and users that it reads."""
+        config = self.model.encoder_.config
+        return tuple(dict.fromkeys((*config.request_columns, *config.user_columns)))
+
+    @property
     def first_item(self) -> npt.NDArray[np.int64]:
         """(1,) index of an item that may be answered."""
         live = self.model.decoder_.live
@@ -110,6 +121,8 @@ class Served:
             loaded=self.loaded,
             categories=self.categories,
             watermark=self.watermark,
+            event_columns=self.event_columns,
+            context_columns=self.context_columns,
             details=self.details,
         )
 

@@ -1,10 +1,12 @@
 """What the event store holds of a user beyond the log of a run."""
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from recsys.events.store import EventStore, QuickStore, RawId
+from recsys.events.event_columns import ColumnValue
+from recsys.events.store import Event, EventStore, QuickStore, RawId
 
 
 class Position(NamedTuple):
@@ -28,11 +30,13 @@ class Tail:
 
     Attributes:
         since: raw item ids and unix seconds, in order of time.
+        columns: what came with each, its type among that; None of one with which nothing came.
         erased: whether what the log holds of the user is not read any more.
         last_seq: highest place among them; 0 for none.
     """
 
     since: tuple[tuple[RawId, int], ...] = ()
+    columns: tuple[Mapping[str, ColumnValue] | None, ...] = ()
     erased: bool = False
     last_seq: int = 0
 
@@ -61,9 +65,15 @@ def read_tail(store: EventStore, user: RawId, watermark: tuple[str, int] | None)
     stored = store.tail(user, after)
     return Tail(
         tuple((own.event.item, own.event.time) for own in stored),
+        tuple(_columns(own.event) for own in stored),
         store.erased(user, after),
         max((own.seq for own in stored), default=0),
     )
+
+
+def _columns(event: Event) -> Mapping[str, ColumnValue] | None:
+    """What came with an event by the names that an exported log has."""
+    return event.columns if event.type is None else {"type": event.type, **(event.columns or {})}
 
 
 def read_position(store: QuickStore, user: RawId, watermark: tuple[str, int] | None) -> Position | None:

@@ -57,8 +57,32 @@ def check_ask(ask: Ask, engine: Engine) -> None:
     model = model_info(engine, ask.model)
     if ask.user is not None:
         check_type("user", [ask.user], model.user_ids_are_int)
+    check_columns(ask, engine.models() if ask.model is None else (model,))
     for name, ids in (("history", ask.history), (ask.allow_field, ask.allow), ("deny", ask.deny)):
         check_type(name, ids or (), model.ids_are_int)
+
+
+def check_columns(ask: Ask, models: Sequence[ModelInfo]) -> None:
+    """Refuse columns that none of the models that may answer reads, or that do not fit the history.
+
+    Raises:
+        FieldError: names the field.
+    """
+    for field, named, read in (
+        ("columns", ask.columns, [name for one in models for name in one.event_columns]),
+        ("context", ask.context, [name for one in models for name in one.context_columns]),
+    ):
+        odd = next((name for name in named or () if name not in read), None)
+        if odd is not None:
+            known = f"it reads {', '.join(dict.fromkeys(read))}" if read else "it reads none; leave it out"
+            raise FieldError(field, f"{odd[:64]!r} is no column that the model reads: {known}")
+    length = len(ask.history or ())
+    for name, values in (ask.columns or {}).items():
+        if len(values) != length:
+            raise FieldError(
+                "columns",
+                f"{name[:64]!r} has {len(values)} values for {length} events of history; send one for each",
+            )
 
 
 def check_new_id(item: RawId) -> None:

@@ -47,6 +47,7 @@ _KINDS: tuple[tuple[type[RecsysError], int, str, str], ...] = (
 _FIRST_WORD = re.compile(r"([a-z_]+)\b")
 _FIELDS = {
     *("user", "history", "times", "at", "time_zone", "k", "exclude_seen", "allow", "deny", "category"),
+    *("columns", "context"),
     *("interests", "model", "item", "like", "vector", "path", "weight", "shadow", "limit", "before"),
 }
 _ALIASES = {"histories": "history", "users": "user", "items": "item"}

@@ -8,12 +8,14 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    StrictBool,
     StrictInt,
     StrictStr,
     ValidationInfo,
     field_validator,
 )
 
+from recsys.events.event_columns import MOST_COLUMNS
 from recsys.serving.engine.asking import Answered, Ask, Item
 
 ID_BYTES = 256
@@ -47,6 +49,16 @@ Moment = Annotated[
 Text = Annotated[StrictStr, Field(min_length=1, max_length=ID_BYTES, pattern=r"^[^\x00]+$")]
 
 
+Value = Annotated[
+    Annotated[StrictStr, Field(max_length=ID_BYTES)]
+    | StrictBool
+    | Annotated[StrictInt, Field(ge=-_INT64, lt=_INT64)]
+    | Annotated[float, Field(strict=True, allow_inf_nan=False)]
+    | None,
+    Field(description="Of a column, as the log has it; null, and what training never saw, is missing."),
+]
+
+
 class Strict(BaseModel):
     """A body whose fields have their types, and no others."""
 
@@ -65,6 +77,7 @@ class RecommendBody(Strict):
                 {"history": [50, 181, 174], "k": 5, "deny": [172]},
                 {"user": 42, "history": [50], "times": [893286638], "category": ["Comedy"]},
                 {"user": 42, "candidates": [50, 172, 181]},
+                {"user": 42, "context": {"device": "phone"}},
             ]
         },
     )
@@ -75,6 +88,15 @@ class RecommendBody(Strict):
     )
     times: Annotated[list[Seconds], Field(max_length=MOST_HISTORY)] | None = Field(
         None, description="Unix seconds of every event of the history."
+    )
+    columns: (
+        Annotated[
+            dict[Text, Annotated[list[Value], Field(max_length=MOST_HISTORY)]], Field(max_length=MOST_COLUMNS)
+        ]
+        | None
+    ) = Field(None, description="What came with every event of the history, by the event column's name.")
+    context: Annotated[dict[Text, Value], Field(max_length=MOST_COLUMNS)] | None = Field(
+        None, description="What is known of the request or its user, by the name of a request or user column."
     )
     at: Moment | None = None
     time_zone: Annotated[StrictStr, Field(max_length=64)] | None = Field(

@@ -10,6 +10,7 @@ import numpy as np
 from recsys.errors import RecsysError
 from recsys.events.store import RawId
 from recsys.serving.engine.asking import Answered, Ask, DeadlineError, Engine, Item
+from recsys.serving.http.ids import check_columns
 from recsys.serving.http.schemas import ID_BYTES, MOST_BATCH, MOST_HISTORY
 from recsys.serving.oip.errors import ProtocolError, refusal
 from recsys.serving.oip.messages import InferRequest
@@ -52,7 +53,10 @@ async def infer(engine: Engine, model: OfferedModel, request: InferRequest) -> I
         return await _similar(engine, model, request.inputs, parameters)
     if model.kind == "encode":
         return await _encode(engine, model, request.inputs, parameters)
-    return await _recommend(engine, model, _asks(model, request.inputs, parameters), parameters)
+    asks = _asks(model, request.inputs, parameters)
+    for ask in asks[:1]:  # the context is that of all
+        check_columns(ask, engine.models() if model.asked is None else (model.run,))
+    return await _recommend(engine, model, asks, parameters)
 
 
 async def _recommend(
@@ -147,6 +151,7 @@ def _asks(model: OfferedModel, inputs: dict[str, Tensor], parameters: Parameters
         "category": parameters.category,
         "at": parameters.at,
         "time_zone": parameters.time_zone,
+        "context": parameters.context,
         "model": model.asked,
     }
     if model.kind == "recommend":

@@ -1,16 +1,18 @@
 """Parameters of a request: what is asked beside its tensors."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
+from recsys.events.event_columns import ColumnValue, fault_of_columns
 from recsys.serving.http.schemas import MOST_K
 from recsys.serving.oip.errors import ProtocolError
 from recsys.serving.oip.models import Kind
 
 _TAKEN: dict[Kind, tuple[str, ...]] = {
-    "recommend": ("k", "exclude_seen", "category", "at", "time_zone", "timeout"),
-    "recommend_history": ("k", "exclude_seen", "category", "at", "time_zone", "timeout"),
+    "recommend": ("k", "exclude_seen", "category", "at", "time_zone", "context", "timeout"),
+    "recommend_history": ("k", "exclude_seen", "category", "at", "time_zone", "context", "timeout"),
     "similar": ("k", "timeout"),
     "encode": ("timeout",),
 }
@@ -26,6 +28,7 @@ class Parameters:
         category: only items of one of these; None is all.
         at: when the answers are wanted.
         time_zone: of the request.
+        context: what is known of all of its rows, by the name of a request or user column.
         timeout: seconds until the answer is of no use any more; None leaves that to the service.
     """
 
@@ -34,6 +37,7 @@ class Parameters:
     category: tuple[str, ...] | None = None
     at: int | float | str | None = None
     time_zone: str | None = None
+    context: dict[str, ColumnValue] | None = None
     timeout: float | None = None
 
 
@@ -67,8 +71,24 @@ def read_parameters(given: Mapping[str, Any], kind: Kind) -> Parameters:
         category=_category(given.get("category")),
         at=at,
         time_zone=time_zone,
+        context=_context(given.get("context")),
         timeout=timeout / 1e6 if timeout else None,  # 0 is none, as for Triton
     )
+
+
+def _context(found: object) -> dict[str, ColumnValue] | None:
+    """An object of columns, or its JSON text, for clients whose parameters are scalars."""
+    if found is None:
+        return None
+    if isinstance(found, str):
+        try:
+            found = json.loads(found)
+        except ValueError:
+            found = None
+    fault = "is no object" if not isinstance(found, dict) else fault_of_columns(found)
+    if fault is not None:
+        raise ProtocolError(f"parameter 'context' {fault}: give columns and their values")
+    return cast("dict[str, ColumnValue]", found)
 
 
 def _category(found: object) -> tuple[str, ...] | None:

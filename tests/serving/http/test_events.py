@@ -4,6 +4,7 @@ import time
 
 import pytest
 
+from recsys.events.event_columns import ColumnValue
 from recsys.events.store import Event, RawId
 from recsys.serving.http.service import Service
 from tests.serving.doubles import MemoryEvents, memory_service
@@ -30,6 +31,32 @@ def test_events_are_stored_and_duplicates_counted() -> None:
     assert stored(service, 5) == [Event(5, 8, 90), Event(5, 7, 100, "a", "view", "r")]
     again = ask(service, "POST", "/v1/events", json={"events": sent[:1]}).json()
     assert again == {"accepted": 0, "duplicates": 1, "rejected": [], "last_seq": 2}
+
+
+def test_what_came_with_an_event_is_stored() -> None:
+    service = memory_service()
+    columns: dict[str, ColumnValue] = {"action": "buy", "price": 9.5, "gift": True, "place": None, "n": 3}
+    body = {"events": [{"user": 5, "item": 7, "time": 100, "columns": columns}]}
+    assert ask(service, "POST", "/v1/events", json=body).json()["accepted"] == 1
+    assert stored(service, 5) == [Event(5, 7, 100, columns=columns)]
+
+
+@pytest.mark.parametrize(
+    ("columns", "said"),
+    [
+        ({"type": "x"}, "columns: 'type' is a name that logs have already"),
+        ({"a": "x" * 300}, "columns.a"),
+        ({"a": ["x"]}, "columns.a"),
+        ("buy", "columns: "),
+        (dict.fromkeys(map(str, range(33)), 1), "columns: "),
+    ],
+)
+def test_columns_that_are_none_are_rejected(columns: object, said: str) -> None:
+    service = memory_service()
+    body = {"events": [{"user": 1, "item": 2, "columns": columns}]}
+    (rejected,) = ask(service, "POST", "/v1/events", json=body).json()["rejected"]
+    assert rejected["detail"].startswith(said)
+    assert stored(service, 1) == []
 
 
 def test_an_event_without_a_time_happens_now() -> None:

@@ -254,3 +254,56 @@ def test_health_tells_ending_a_dead_thread_and_a_full_disk_apart() -> None:
     assert ask(service, "GET", "/livez").status_code == 200
     service.engine.age = 61.0
     assert ask(service, "GET", "/livez").status_code == 503
+
+
+def test_columns_and_context_reach_the_engine() -> None:
+    service = memory_service()
+    engine: Any = service.engine
+    context = {"device": "phone", "age": 30}
+    body = {"history": [1, 2], "columns": {"action": ["view", None]}, "context": context}
+    assert post(body, service).status_code == 200
+    assert (engine.asked[-1].columns, engine.asked[-1].context) == ({"action": ["view", None]}, context)
+    found = ask(service, "GET", "/v1/users/1/recommendations?context=device=tv%3Dnew&context=age=30")
+    assert found.status_code == 200
+    assert engine.asked[-1].context == {"device": "tv=new", "age": "30"}
+    assert ask(service, "GET", "/v1/users/1/recommendations").status_code == 200
+    assert engine.asked[-1].context is None
+    both = {"requests": [{"user": 1, "context": {"device": "tv"}}, {"user": 1, "context": {"devise": "tv"}}]}
+    first, second = ask(service, "POST", "/v1/recommend/batch", json=both).json()["results"]
+    assert "items" in first
+    assert (second["status"], second["field"]) == (422, "context")
+
+
+@pytest.mark.parametrize(
+    ("body", "field", "said"),
+    [
+        (
+            {"user": 1, "context": {"devise": "x"}},
+            "context",
+            "'devise' is no column that the model reads: it reads",
+        ),
+        ({"user": 1, "context": {"action": "x"}}, "context", "device, age"),
+        ({"history": [1], "columns": {"device": ["x"]}}, "columns", "it reads action"),
+        (
+            {"history": [1, 2], "columns": {"action": ["x"]}},
+            "columns",
+            "has 1 values for 2 events of history",
+        ),
+        ({"user": 1, "columns": {"action": ["x"]}}, "columns", "has 1 values for 0 events of history"),
+        ({"user": 1, "context": {"device": ["x"]}}, "context.device", ""),
+        ({"user": 1, "context": {"device": "x" * 257}}, "context.device", ""),
+        ({"user": 1, "context": ["device"]}, "context", ""),
+        ({"history": [1], "columns": {"action": "x"}}, "columns.action", ""),
+    ],
+)
+def test_columns_that_nobody_reads_are_refused(body: dict[str, Any], field: str, said: str) -> None:
+    found = post(body)
+    assert found.status_code == 422
+    assert found.json()["field"].startswith(field)
+    assert said in found.json()["detail"]
+
+
+def test_a_context_of_a_path_is_column_and_value() -> None:
+    found = ask(memory_service(), "GET", "/v1/users/1/recommendations?context=device")
+    assert (found.status_code, found.json()["field"]) == (422, "context")
+    assert "write it as column=value" in found.json()["detail"]

@@ -10,13 +10,14 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
 from recsys.events.checking import fault_of
+from recsys.events.event_columns import MOST_COLUMNS
 from recsys.events.store import Appended, Event
 from recsys.serving.engine.asking import ModelInfo
 from recsys.serving.http.auth import requires
 from recsys.serving.http.ids import check_type, model_info
 from recsys.serving.http.problems import FieldError, said_of_fields
 from recsys.serving.http.responses import json_response, problems
-from recsys.serving.http.schemas import Id, Seconds, Strict, Text
+from recsys.serving.http.schemas import Id, Seconds, Strict, Text, Value
 from recsys.serving.http.service import Service, service_of
 from recsys.serving.http.storing import written
 
@@ -36,11 +37,12 @@ class EventBody(Strict):
     id: Text | None = None
     type: Text | None = None
     request_id: Text | None = None
+    columns: Annotated[dict[Text, Value], Field(max_length=MOST_COLUMNS)] | None = None
 
     def event(self, now: int) -> Event:
         """As a store takes it; the time is now where none was said."""
         when = now if self.time is None else self.time
-        return Event(self.user, self.item, when, self.id, self.type, self.request_id)
+        return Event(self.user, self.item, when, self.id, self.type, self.request_id, self.columns or None)
 
 
 _VALIDATE = EventBody.__pydantic_validator__.validate_python
@@ -56,6 +58,7 @@ class EventsBody(Strict):
             "examples": [
                 {"events": [{"user": 42, "item": 50, "id": "c0ffee-1", "type": "view"}]},
                 {"events": [{"user": 42, "item": 50, "time": 893286638}, {"user": 7, "item": 181}]},
+                {"events": [{"user": 42, "item": 50, "columns": {"device": "phone", "price": 9.5}}]},
             ]
         },
     )
@@ -65,7 +68,9 @@ class EventsBody(Strict):
         description=(
             "Objects of `user` and `item` (ids as the log has them) and, if wanted: `time` (unix seconds, now"
             " if left out), `id` (your name for the event: one that was stored before is a duplicate, so that"
-            " a request can be sent again), `type`, and `request_id` of the answer that it came of."
+            " a request can be sent again), `type`, `request_id` of the answer that it came of, and"
+            " `columns`, an object of what else came with it: models read the event columns that they were"
+            " trained with, and all are exported."
         ),
     )
 

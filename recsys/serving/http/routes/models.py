@@ -26,6 +26,8 @@ _EXAMPLE: dict[str, Any] = {
     "width": 128,
     "weight": 1.0,
     "shadow": 0.0,
+    "event_columns": ["action"],
+    "context_columns": ["device"],
     "loaded": 1764400000.0,
 }
 
@@ -44,6 +46,8 @@ class ModelAnswer(BaseModel):
     width: int = Field(description="Of its states.")
     weight: float = Field(description="Share of the users, out of the sum of all weights.")
     shadow: float = Field(description="Percent of requests that it is asked beside another model.")
+    event_columns: list[str] = Field(description="Columns of events that it reads.")
+    context_columns: list[str] = Field(description="Columns of requests and users that it reads.")
     loaded: float = Field(description="Unix seconds.")
 
 
@@ -126,5 +130,7 @@ def _shown(info: ModelInfo) -> dict[str, Any]:
         "width": info.width,
         "weight": info.weight,
         "shadow": info.shadow,
+        "event_columns": list(info.event_columns),
+        "context_columns": list(info.context_columns),
         "loaded": info.loaded,
     }

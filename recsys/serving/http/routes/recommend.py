@@ -7,12 +7,13 @@ from fastapi import APIRouter, Depends, Query, Request
 from starlette.responses import Response
 
 from recsys.errors import RecsysError, UnknownIdError
+from recsys.events.event_columns import MOST_COLUMNS, ColumnValue
 from recsys.serving.engine.asking import Answered, Ask
 from recsys.serving.http.auth import requires
 from recsys.serving.http.facts import facts_of
 from recsys.serving.http.ids import check_ask, model_info, path_id
 from recsys.serving.http.leaving import unless_left
-from recsys.serving.http.problems import problem_of
+from recsys.serving.http.problems import FieldError, problem_of
 from recsys.serving.http.quoted import QuotedRoute
 from recsys.serving.http.responses import json_response, problems
 from recsys.serving.http.schemas import (
@@ -90,6 +91,10 @@ async def recommendations(
     time_zone: Annotated[str | None, Query(max_length=64)] = None,
     exclude_seen: bool = True,
     interests: Annotated[int, Query(ge=1, le=MOST_INTERESTS)] = 1,
+    context: Annotated[
+        Sequence[Text] | None,
+        Query(max_length=MOST_COLUMNS, description="What is known of the request: column=value."),
+    ] = None,
     model: Annotated[str | None, Query(max_length=64)] = None,
 ) -> Response:
     """Answer what comes next for a user who is known."""
@@ -102,6 +107,7 @@ async def recommendations(
         exclude_seen=exclude_seen,
         category=category,
         interests=interests,
+        context=_context(context),
         model=model,
         request_id=facts_of(request).request_id,
     )
@@ -128,6 +134,23 @@ def _refusal(ask: Ask, service: Service) -> RecsysError | None:
     except RecsysError as error:
         return error
     return None
+
+
+def _context(pairs: Sequence[str] | None) -> dict[str, ColumnValue] | None:
+    """Columns and their values; one that is written twice has its last.
+
+    Raises:
+        FieldError: a part is no column=value.
+    """
+    if pairs is None:
+        return None
+    parts = [pair.partition("=") for pair in pairs]
+    odd = next(
+        (pair for pair, (name, equals, _) in zip(pairs, parts, strict=True) if not (name and equals)), None
+    )
+    if odd is not None:
+        raise FieldError("context", f"{odd[:64]!r}: write it as column=value")
+    return {name: value for name, _, value in parts}
 
 
 def _moment(text: str | None) -> int | str | None:
