@@ -7,7 +7,10 @@ from recsys.datasets.keywords import check_types, column_names, option
 from recsys.datasets.preparing.event_conditions import Condition
 from recsys.errors import ArgumentError
 
-__all__ = ["EventKeywords", "EventOptions"]
+__all__ = ["LOCAL_HOUR", "EventKeywords", "EventOptions"]
+
+LOCAL_HOUR = "local_hour"
+"""The column that no log need have: models read it of local times, which need a time zone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -15,8 +18,9 @@ class EventOptions:
     """Which further columns of a log are kept, and as what.
 
     Attributes:
-        event_columns: columns of what came with an event, as a list or with commas between. A model may read
-            them of events that happened, and never of the one to be predicted.
+        event_columns: columns of what came with an event, as a list or with commas between; ``local_hour`` is
+            the hour of its local time. A model may read them of events that happened, and never of the one to
+            be predicted.
         request_columns: columns of what is known when an answer is asked for. A model may read them of the
             event to be predicted. A column may be of both kinds.
         weight_column: column of how much an event counts in training, 0 or more.
@@ -64,12 +68,18 @@ class EventOptions:
     @property
     def events(self) -> tuple[str, ...]:
         """Names of the columns of what came with an event."""
-        return column_names(self.event_columns, "event_columns")
+        return _of_log(column_names(self.event_columns, "event_columns"))
 
     @property
     def requests(self) -> tuple[str, ...]:
         """Names of the columns of what is known when an answer is asked for."""
-        return column_names(self.request_columns, "request_columns")
+        return _of_log(column_names(self.request_columns, "request_columns"))
+
+    @property
+    def hours(self) -> tuple[str, ...]:
+        """The options that name the local hour."""
+        names = ("event_columns", "request_columns")
+        return tuple(name for name in names if LOCAL_HOUR in column_names(getattr(self, name), name))
 
     @property
     def of_users(self) -> tuple[str, ...]:
@@ -92,7 +102,8 @@ class EventOptions:
             "shown_column",
             "user_columns",
         )
-        return tuple(name for name in names if getattr(self, name) is not None)
+        kept = {"event_columns": self.events, "request_columns": self.requests}
+        return tuple(name for name in names if getattr(self, name) is not None and kept.get(name, True))
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -106,16 +117,16 @@ class EventOptions:
     def record(self) -> dict[str, Any]:
         """As meta.json holds it; nothing where nothing was asked for."""
         found: dict[str, Any] = {
-            name: list(getattr(self, role))
-            for name, role in (
-                ("event_columns", "events"),
-                ("request_columns", "requests"),
-                ("user_columns", "of_users"),
-            )
+            name: list(column_names(getattr(self, name), name))
+            for name in ("event_columns", "request_columns", "user_columns")
             if getattr(self, name) is not None
         }
         alone = ("weight_column", "target_where", "shown_column")
         return found | {name: getattr(self, name) for name in alone if getattr(self, name) is not None}
+
+
+def _of_log(names: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(name for name in names if name != LOCAL_HOUR)
 
 
 class EventKeywords(TypedDict, total=False):

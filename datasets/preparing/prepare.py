@@ -17,6 +17,7 @@ from recsys.datasets.preparing.denoising import drop_noise
 from recsys.datasets.preparing.description import Lengths, Times, describe_events
 from recsys.datasets.preparing.dividing import divide_events
 from recsys.datasets.preparing.event_arrays import event_arrays
+from recsys.datasets.preparing.event_options import LOCAL_HOUR
 from recsys.datasets.preparing.event_values import code_columns
 from recsys.datasets.preparing.events import (
     Events,
@@ -104,6 +105,10 @@ def prepare(
         refuse_shards(shards, first)
     if time_zone is not None:
         check_time_zone(time_zone)
+    elif first.events.hours:
+        raise ArgumentError(
+            f"{first.events.hours[0]}: {LOCAL_HOUR} is the hour of local times: pass time_zone="
+        )
     if not isinstance(out, str | Path) or not str(out) or "\0" in str(out):
         raise ArgumentError(f"out={out!r} names no folder: give the path of one")
     folder = with_home(out)

@@ -1,6 +1,7 @@
 """What became of a log's rows, as lines to print: what was dropped, merged or left without training."""
 
 from recsys.datasets.prepared.store import SequenceStore
+from recsys.datasets.preparing.event_options import LOCAL_HOUR
 
 
 def summary(store: SequenceStore) -> list[str]:
@@ -38,12 +39,15 @@ def summary(store: SequenceStore) -> list[str]:
         lines.append(f"tags: {counts['tags']:,}, of {counts['items_with_tags']:,} items")
     columns = store.event_columns
     for what, described in (
-        ("event columns", () if columns is None else columns.events),
-        ("request columns", () if columns is None else columns.requests),
-        ("user columns", () if columns is None else columns.users),
+        ("event", () if columns is None else columns.events),
+        ("request", () if columns is None else columns.requests),
+        ("user", () if columns is None else columns.users),
     ):
-        if described:
-            lines.append(f"{what}: {', '.join(column.described() for column in described)}")
+        words = [column.described() for column in described]
+        if LOCAL_HOUR in (meta.get("options", {}).get(f"{what}_columns") or ()):
+            words.append(f"{LOCAL_HOUR} (24 hours)")
+        if words:
+            lines.append(f"{what} columns: {', '.join(words)}")
     if "users_in_file" in counts:
         lines.append(f"users found in the users file: {counts['users_in_file']:,} of {store.n_users:,}")
     for name, changed in counts.get("users_of_several_values", {}).items():

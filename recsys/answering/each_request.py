@@ -271,7 +271,7 @@ def _context(encoder: SequenceEncoder, names: Names, request: Request, events: U
 
 def _codes_since(encoder: SequenceEncoder, names: Names, request: Request) -> Array | None:
     """(S, E) codes of what came with the events of `since`; None where nothing is known or read."""
-    read = encoder.config.event_columns
+    read = encoder.told_of_events
     if not read or not request.since_columns:
         return None
     known = [

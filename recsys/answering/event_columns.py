@@ -11,6 +11,7 @@ from recsys.datasets.prepared.event_columns import MISSING, EventColumn
 from recsys.datasets.prepared.store import SequenceStore
 from recsys.datasets.prepared.user_codes import CodeRows, with_users
 from recsys.encoders.base import SequenceEncoder
+from recsys.encoders.event_columns import LOCAL_HOUR
 from recsys.errors import ArgumentError
 
 __all__ = ["codes_of_context", "codes_of_event", "codes_of_events", "input_codes", "names_users"]
@@ -52,8 +53,7 @@ def codes_of_context(
         codes[:, -users.shape[1] :] = users
     if context is None:
         return codes
-    read = dict.fromkeys((*encoder.config.request_columns, *encoder.config.user_columns))
-    _check_names("context", context, list(read))
+    _check_names("context", context, encoder.told_of_requests)
     for name, given in context.items():
         # A number of numpy has __iter__ and no axis.
         several = isinstance(given, Iterable) and not isinstance(given, str | bytes)
@@ -111,7 +111,7 @@ def codes_of_event(
     if given is None:
         return None
     columns = () if store.event_columns is None else store.event_columns.events
-    _check_names("columns", given, encoder.config.event_columns)
+    _check_names("columns", given, encoder.told_of_events)
     codes = np.full(len(columns), MISSING, dtype=np.int64)
     for place, column in enumerate(columns):
         if column.name in given:
@@ -146,7 +146,7 @@ def codes_of_events(
     if given is None:
         return None
     columns = () if store.event_columns is None else store.event_columns.events
-    _check_names("columns", given, encoder.config.event_columns)
+    _check_names("columns", given, encoder.told_of_events)
     places = {column.name: place for place, column in enumerate(columns)}
     codes = np.full((sum(lengths), len(columns)), MISSING, dtype=np.int64)
     for name, lists in given.items():
@@ -166,6 +166,9 @@ def codes_of_events(
 
 def _check_names(what: str, given: Any, read: Sequence[str]) -> None:
     """Refuse what is no mapping of columns that the model reads."""
+    if isinstance(given, Mapping) and LOCAL_HOUR in given:
+        told = "at=" if what == "context" else "times="
+        raise ArgumentError(f"{what} names {LOCAL_HOUR!r}, the hour of local times: say it by {told}")
     role = "request or user" if what == "context" else "event"
     if not read:
         raise ArgumentError(

@@ -85,7 +85,7 @@ class SequenceEncoder(EncoderColumns, ABC):
     @property
     def needs_local_times(self) -> bool:
         """Whether every event must come with its local time, which takes a time zone."""
-        return str(self.config.clock) != "off" or self.bias_reads_clock
+        return str(self.config.clock) != "off" or self.bias_reads_clock or self.reads_hour_columns
 
     @property
     def bias_reads_clock(self) -> bool:
@@ -100,7 +100,12 @@ class SequenceEncoder(EncoderColumns, ABC):
     @property
     def encodes_request_time(self) -> bool:
         """Whether the network itself reads that moment, so that another one takes another pass."""
-        return self.hours is not None
+        return self.hours is not None or self.hour_output is not None
+
+    @property
+    def reads_event_hours(self) -> bool:
+        """Whether the hour of every event is read at the input."""
+        return self.hours is not None or super().reads_event_hours
 
     @abstractmethod
     def encode(self, batch: SequenceBatch, *, generator: torch.Generator | None = None) -> Tensor:
@@ -155,7 +160,7 @@ class SequenceEncoder(EncoderColumns, ABC):
             hidden = self.clock(hidden, batch, self.item_embedding(batch.items))
         elif self.hours is not None:
             hidden = hidden + self.hours.at_output(batch).to(hidden.dtype)
-        states: Tensor = self.requested(hidden, batch.request_codes)
+        states: Tensor = self.requested(hidden, batch.request_codes, batch.query_times)
         return states
 
     def user_state(
@@ -206,7 +211,8 @@ class SequenceEncoder(EncoderColumns, ABC):
         """
         if self.clock is None:
             raise ArgumentError(NO_CLOCK_TO_READ)
-        return self.requested(self.clock.read(memory, local_at), context)
+        asked = memory.times if local_at is None else local_at
+        return self.requested(self.clock.read(memory, local_at), context, asked)
 
     def _last_states(self, batch: SequenceBatch) -> Tensor:
         """(B, D) what `user_state` gives, without the item sum and the clock."""
@@ -216,8 +222,7 @@ class SequenceEncoder(EncoderColumns, ABC):
         """(N, D) vectors of the events' hours to add to the input; None but for the hour baseline."""
         if self.hours is None:
             return None
-        tokens = (batch.items >= self.n_items) & (batch.items < self.n_items + self.n_extra_items)
-        return self.hours.at_input(batch, tokens)
+        return self.hours.at_input(batch, self.is_mask(batch.items))
 
     def added_to_input(self, batch: SequenceBatch) -> Tensor | None:
         """(N, D) to add to the events' item vectors: their hours and columns; None where neither is read."""
@@ -231,14 +236,14 @@ class SequenceEncoder(EncoderColumns, ABC):
 
         Args:
             n: users.
-            local_times: (n,) int64 local seconds, for the hour baseline.
+            local_times: (n,) int64 local seconds, where hours are read.
             columns: (n, E) int64 codes of what came with the events and is known of the users, or None.
             first: (n,) bool, whose event is the first of its sequence; read where columns of users are.
         """
         hours = None
         if self.hours is not None and local_times is not None:
             hours = self.hours.of_events(local_times)
-        known = self.columns_at_step(n, columns, first)
+        known = self.columns_at_step(n, local_times, columns, first)
         return known if hours is None else hours if known is None else known + hours
 
     def _with_sums(self, hidden: Tensor, batch: SequenceBatch) -> tuple[Tensor, Tensor | None]:
@@ -310,14 +315,16 @@ class SequenceEncoder(EncoderColumns, ABC):
         if self.clock is not None:
             memory, new = self.step_memory(state, items, timestamps, local_times=local_times, columns=columns)
             return self.recall(memory, local_at, context), new
-        if self.hours is None:
+        if self.hours is None and not self.reads_hour_columns:
             hidden, own = self._step(state, items, timestamps, columns=columns)
             return self.requested(hidden, context), own
         if local_times is None:
             raise ArgumentError(NO_LOCAL_TIMES)
         asked = local_times if local_at is None else local_at
         hidden, own = self._step(state, items, timestamps, local_times, asked, columns=columns)
-        return self.requested(hidden + self.hours.of_requests(asked), context), own
+        if self.hours is not None:
+            hidden = hidden + self.hours.of_requests(asked)
+        return self.requested(hidden, context, asked), own
 
     def step_memory(
         self,
@@ -347,7 +354,8 @@ class SequenceEncoder(EncoderColumns, ABC):
             raise ArgumentError(NO_CLOCK_TO_READ)
         if local_times is None:
             raise ArgumentError(NO_LOCAL_TIMES)
-        hidden, own = self._step(state.own, items, timestamps, columns=columns)
+        hours = (local_times, local_times) if self.reads_event_hours else ()
+        hidden, own = self._step(state.own, items, timestamps, *hours, columns=columns)
         sums = self.clock.step(state.sums, items, self.item_embedding(items), local_times)
         return UserMemory(hidden, sums, local_times), ClockedState(own, sums)
 
@@ -367,14 +375,16 @@ class SequenceEncoder(EncoderColumns, ABC):
         if self.clock is not None:
             memory, state = self.prefill_memory(batch)
             return self.recall(memory, context=context), state
-        if self.hours is None:
+        if self.hours is None and not self.reads_hour_columns:
             hidden, own = self._prefill(batch)
             return self.requested(hidden, context), own
         if batch.local_times is None:
             raise ArgumentError(NO_LOCAL_TIMES)
         hidden, own = self._prefill(batch)
-        hidden = hidden + self.hours.of_requests(batch.local_times[batch.last_rows()])
-        return self.requested(hidden, context), own
+        asked = batch.local_times[batch.last_rows()]
+        if self.hours is not None:
+            hidden = hidden + self.hours.of_requests(asked)
+        return self.requested(hidden, context, asked), own
 
     def prefill_memory(self, batch: SequenceBatch) -> tuple[UserMemory, Any]:
         """The same for answers at any hour: what :meth:`remember` gives, and the streaming state.

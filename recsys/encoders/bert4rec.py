@@ -268,7 +268,7 @@ class BERT4Rec(SequenceEncoder):
                 n, self.history_length if self.needs_timestamps else 0, dtype=torch.int64, device=device
             ),
             torch.zeros(
-                n, self.history_length if self.hours is not None else 0, dtype=torch.int64, device=device
+                n, self.history_length if self.reads_event_hours else 0, dtype=torch.int64, device=device
             ),
             torch.zeros(n, self.history_length, self.n_event_codes, dtype=torch.int64, device=device),
         )
@@ -298,7 +298,7 @@ class BERT4Rec(SequenceEncoder):
             times = torch.cat((times[:, 1:], timestamps[:, None]), dim=1)
             packed = times[recent].cpu().numpy()
         local, packed_local = state.local_times, None
-        if local_times is not None and self.hours is not None:
+        if local_times is not None and self.reads_event_hours:
             local = torch.cat((local[:, 1:], local_times[:, None]), dim=1)
             packed_local = local[recent].cpu().numpy()
         codes, packed_codes = state.codes, None
@@ -339,7 +339,7 @@ class BERT4Rec(SequenceEncoder):
         state.items[rows, places] = batch.items
         if batch.timestamps is not None and self.needs_timestamps:
             state.timestamps[rows, places] = batch.timestamps
-        if batch.local_times is not None and self.hours is not None:
+        if batch.local_times is not None and self.reads_event_hours:
             state.local_times[rows, places] = batch.local_times
         if batch.event_codes is not None and self.n_event_codes:
             state.codes[rows, places] = batch.event_codes

@@ -9,6 +9,9 @@ another. Codes of events and of requests both end with the user's.
 Code 0, a value that is missing or unknown, has a row of its own, which starts at zero and learns from the
 histories and requests whose columns training leaves out (``column_dropout``).
 
+The column `LOCAL_HOUR` is none of the data's: its codes are the hours of local times, of an event's own and
+of the request's.
+
 The next event's own columns are never read but for its request columns, which are known before it happens.
 """
 
@@ -20,8 +23,15 @@ from torch import Tensor, nn
 
 from recsys.errors import ArgumentError, ConfigError
 from recsys.kernels.bags import bag_vectors
+from recsys.kernels.clock.circle import DAY
 
-__all__ = ["ColumnInputs", "ColumnRows", "columns_read"]
+__all__ = ["HOURS", "LOCAL_HOUR", "ColumnInputs", "ColumnRows", "columns_read", "hour_codes"]
+
+LOCAL_HOUR = "local_hour"
+"""The column that local times give."""
+
+HOURS = 25
+"""Its codes: that of none, and 24."""
 
 DEVIATION = 0.02
 """Of the rows, as of item vectors."""
@@ -42,6 +52,11 @@ class ColumnInputs:
     requests: tuple[tuple[str, int], ...]
     digest: str
     users: tuple[tuple[str, int], ...] = ()
+
+
+def hour_codes(local_times: Tensor | None) -> Tensor | None:
+    """(n, 1) int64 codes of the hours of local seconds (n,); None where they are not known."""
+    return None if local_times is None else (local_times.remainder(DAY) // 3600 + 1)[:, None]
 
 
 class ColumnRows(nn.Module):

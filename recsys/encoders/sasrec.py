@@ -138,7 +138,7 @@ class SASRec(SequenceEncoder):
             integers(n, c.max_length),
             integers(n),
             integers(n, c.max_length if self.needs_timestamps else 0),
-            integers(n, c.max_length if self.hours is not None else 0),
+            integers(n, c.max_length if self.reads_event_hours else 0),
             integers(n, c.max_length, self.n_event_codes),
         )
 
@@ -174,7 +174,7 @@ class SASRec(SequenceEncoder):
         state.items[users, state.lengths] = items
         if timestamps is not None and self.needs_timestamps:
             state.timestamps[users, state.lengths] = timestamps
-        if self.hours is not None and local_times is not None:
+        if self.reads_event_hours and local_times is not None:
             state.local_times[users, state.lengths] = local_times
         if self.n_event_codes:
             state.codes[users, state.lengths] = 0 if columns is None else columns
@@ -204,7 +204,7 @@ class SASRec(SequenceEncoder):
         state.items[rows, places] = batch.items
         if batch.timestamps is not None and self.needs_timestamps:
             state.timestamps[rows, places] = batch.timestamps
-        if batch.local_times is not None and self.hours is not None:
+        if batch.local_times is not None and self.reads_event_hours:
             state.local_times[rows, places] = batch.local_times
         if batch.event_codes is not None and self.n_event_codes:
             state.codes[rows, places] = batch.event_codes
@@ -260,7 +260,7 @@ class SASRec(SequenceEncoder):
         taken = torch.arange(self.config.max_length, device=users.device) < lengths[:, None]
         times = state.timestamps[users][taken].cpu().numpy() if self.needs_timestamps else None
         items = state.items[users][taken].cpu().numpy()
-        local = state.local_times[users][taken].cpu().numpy() if self.hours is not None else None
+        local = state.local_times[users][taken].cpu().numpy() if self.reads_event_hours else None
         codes = state.codes[users][taken].cpu().numpy() if self.n_event_codes else None
         counts = lengths.cpu().numpy()
         batch = SequenceBatch.from_lengths(items, counts, times, local, event_codes=codes).to(users.device)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from recsys.datasets.prepared.store import SequenceStore
 from recsys.datasets.times.local_times import require_local_times
 from recsys.encoders.base import SequenceEncoder
+from recsys.encoders.event_columns import LOCAL_HOUR
 from recsys.errors import ConfigError, DataError
 from recsys.training.batches import target_counts
 from recsys.training.losses import Negatives
@@ -47,6 +48,8 @@ def check_data(encoder: SequenceEncoder, store: SequenceStore) -> None:
         remedies = ["train without clock=True"] if encoder.config.clock != "off" else []
         if encoder.bias_reads_clock:
             remedies.append("set encoder.repeat_by = 'count'")
+        if encoder.reads_hour_columns:
+            remedies.append(f"leave {LOCAL_HOUR} out of the encoder's columns")
         require_local_times(store, " and ".join(remedies) or "choose another encoder")
     least = 2 if encoder.causal else 1
     if store.most_trained < least:

@@ -79,6 +79,25 @@ def test_a_log_without_columns_is_prepared_as_before(tmp_path: Path) -> None:
     assert plain.fingerprint != prepare(FULL, tmp_path / "columns", event_columns="action").fingerprint
 
 
+def test_the_local_hour_is_kept_by_nothing_but_times(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"event_columns": "local_hour", "request_columns": ["local_hour"]}
+    store = prepare(FULL, tmp_path / "out", **options, time_zone="-05:00")
+    assert store.fingerprint == prepare(FULL, tmp_path / "plain", time_zone="-05:00").fingerprint
+    assert store.event_columns is None
+    assert "event columns: local_hour (24 hours)" in summary(store)
+    assert store.meta["options"]["request_columns"] == ["local_hour"]
+    both = prepare(FULL, tmp_path / "both", event_columns="local_hour,action", time_zone="-05:00")
+    assert both.event_columns is not None
+    assert [column.name for column in both.event_columns.events] == ["action"]
+    assert "event columns: action (2 values), local_hour (24 hours)" in summary(both)
+    with pytest.raises(
+        ArgumentError, match="request_columns: local_hour is the hour of local times: pass time"
+    ):
+        prepare(FULL, tmp_path / "no", request_columns="local_hour")
+    shards = prepare(FULL, tmp_path / "shards", event_columns="local_hour", time_zone="-05:00", shards=1)
+    assert shards.n_events == 10
+
+
 def test_few_numbers_are_values_and_many_are_cut_at_quantiles(tmp_path: Path) -> None:
     few = log_of(stars=["5", "3", "4", "1", "5", "3", "3", "4", "", "9"])
     column = prepare(few, tmp_path / "few", event_columns="stars").event_columns

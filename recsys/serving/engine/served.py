@@ -74,13 +74,12 @@ class Served:
     @property
     def event_columns(self) -> tuple[str, ...]:
         """Names of the columns of events that it reads."""
-        return tuple(self.model.encoder_.config.event_columns)
+        return self.model.encoder_.told_of_events
 
     @property
     def context_columns(self) -> tuple[str, ...]:
         """Names of the columns of requests and users that it reads."""
-        config = self.model.encoder_.config
-        return tuple(dict.fromkeys((*config.request_columns, *config.user_columns)))
+        return self.model.encoder_.told_of_requests
 
     @property
     def first_item(self) -> npt.NDArray[np.int64]:
