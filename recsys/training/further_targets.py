@@ -19,7 +19,7 @@ from recsys.training.batches import EpochPlan
 from recsys.training.objectives import Further
 from recsys.training.shard_plan import Plan
 
-__all__ = ["UnreadTargets", "asks_at_moments", "placed", "predicted_events"]
+__all__ = ["UnreadTargets", "asks_at_moments", "placed", "predicted_events", "unpredicted"]
 
 
 def asks_at_moments(encoder: SequenceEncoder) -> bool:
@@ -79,3 +79,18 @@ class UnreadTargets:
             torch.from_numpy(events.items[which].astype(np.int64)),
             None if weights is None else torch.from_numpy(weights),
         )
+
+
+def unpredicted(store: SequenceStore, found: UnreadTargets | None) -> str | None:
+    """What is said, for people, where a log has such events and a training does not take them; else None.
+
+    Args:
+        store: the log.
+        found: those that the training takes.
+    """
+    if store.unread is None or not len(store.unread.items) or found is not None:
+        return None
+    return (
+        f"{len(store.unread.items):,} events that are not read, as noise, are not predicted either: a state "
+        "of this training has one target"
+    )

@@ -22,7 +22,7 @@ from recsys.training.averaging import WeightAverage
 from recsys.training.checkpoint import Progress, load_checkpoint, pack, save_checkpoint, unpack
 from recsys.training.config import TrainingConfig
 from recsys.training.estimate import Estimate, estimate
-from recsys.training.further_targets import UnreadTargets
+from recsys.training.further_targets import UnreadTargets, unpredicted
 from recsys.training.gradient_sums import GradientSum, check_same_weights
 from recsys.training.identity import Identity
 from recsys.training.item_files import TABLE, ItemFile, own_rows
@@ -240,9 +240,10 @@ class Trainer:
         if self._resumed:
             self.reporter.explained(f"Resuming after epoch {self.progress.epoch}, step {self.progress.step}")
         self.reporter.explained(self._loss.plan.line)
-        left_out = None if self._shown is None else self._shown.line()
-        if left_out is not None:
-            self.reporter.explained(left_out)
+        passed = None if self._shown is None else self._shown.line()
+        for left_out in (passed, unpredicted(self.store, self._unread)):
+            if left_out is not None:
+                self.reporter.explained(left_out)
         if self._precision.line is not None:
             self.reporter.explained(self._precision.line)
         self.reporter.started(self._estimate(plan), self.progress, self.config.epochs)

@@ -16,6 +16,7 @@ from recsys.training.batches import EpochPlan
 from recsys.training.config import TrainingConfig
 from recsys.training.further_targets import UnreadTargets
 from recsys.training.objectives import make_task
+from recsys.training.reporting import SilentReporter
 from recsys.training.trainer import Trainer
 
 SMALL: dict[str, Any] = {"d_model": 16, "n_layers": 1, "d_ff": 16, "max_length": 20}
@@ -71,6 +72,15 @@ def test_a_state_that_is_asked_at_a_moment_has_one_target(tmp_path: Path) -> Non
     assert UnreadTargets.of(zoned, build_encoder("sasrec", 10, plain)) is not None
     clocked = encoder_config("sasrec", {**SMALL, "clock": "pool"})
     assert UnreadTargets.of(zoned, build_encoder("sasrec", 10, clocked)) is None
+    said: list[str] = []
+
+    class Told(SilentReporter):
+        def explained(self, line: str) -> None:
+            said.append(line)
+
+    encoder = build_encoder("sasrec", 9, clocked)
+    Trainer(encoder, zoned, TrainingConfig(epochs=1, amp=False), reporter=Told()).run()
+    assert "3 events that are not read, as noise, are not predicted either" in said[-1]
     cloze = encoder_config("bert4rec", SMALL)
     assert UnreadTargets.of(zoned, build_encoder("bert4rec", 10, cloze)) is None
 
