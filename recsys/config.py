@@ -83,7 +83,16 @@ in, or how a value is written, differs."""
 def require(condition: bool, field: str, value: object, allowed: str) -> None:
     """Raise a one-line ConfigError naming the field, its value and what is allowed, unless it holds."""
     if not condition:
-        raise ConfigError(f"{field} = {value!r} is out of range: it must be {allowed}")
+        raise ConfigError(f"{field} = {written(value)} is out of range: it must be {allowed}")
+
+
+def written(value: object) -> str:
+    """A value as a configuration file writes it."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, tuple | list):
+        return f"[{', '.join(written(one) for one in value)}]"
+    return repr(value)
 
 
 def nearest(word: str, known: Sequence[str]) -> str:

@@ -251,9 +251,8 @@ def _weights(series: "pl.Series", where: str) -> NDArray[np.float32]:
     bad = ~(np.isfinite(weights) & (weights >= 0) & (weights < 1e30))
     if bad.any():
         first = given[int(np.flatnonzero(bad)[0])]
-        raise DataError(
-            f"{where} holds {first!r} among its weights: give a number of 0 or more for every event"
-        )
+        held = "holds nothing" if first is None else f"holds {first!r}"
+        raise DataError(f"{where} {held} among its weights: give a number of 0 or more for every event")
     return weights.astype(np.float32)
 
 
@@ -264,12 +263,12 @@ def _slates(series: "pl.Series", where: str) -> "pl.Series":
     if isinstance(series.dtype, pl.Array):
         series = series.arr.to_list()
     if not isinstance(series.dtype, pl.List):
-        # Text with | between; a list that JSON wrote has brackets, commas and quotes.
+        # Text with | between; a list that JSON or Python wrote has brackets, commas and quotes.
         text = pl.col("text").str.strip_chars()
         listed = text.str.starts_with("[") & text.str.ends_with("]")
-        inner = text.str.strip_chars("[]").str.replace_all('"', "").str.replace_all(",", "|")
+        inner = text.str.strip_chars("[]").str.split(",").list.eval(pl.element().str.strip_chars(" \t'\""))
         frame = pl.DataFrame({"text": words_of(series, where)})
-        series = frame.select(pl.when(listed).then(inner).otherwise(text).str.split("|"))["text"]
+        series = frame.select(pl.when(listed).then(inner).otherwise(text.str.split("|")))["text"]
     if not (series.dtype.inner.is_numeric() or series.dtype.inner in (pl.String, pl.Null)):  # type: ignore[attr-defined]
         raise DataError(f"{where} holds lists of {series.dtype.inner}; give lists of item ids")  # type: ignore[attr-defined]
     return series.alias(where)

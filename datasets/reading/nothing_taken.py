@@ -35,9 +35,9 @@ def fill_nothing_taken(raw: RawLog, shown: str | None) -> RawLog:
         schema = raw.frame.collect_schema()
     item, given = schema[raw.item], schema[shown]
     if isinstance(given, pl.List | pl.Array):
-        full = pl.col(shown).cast(pl.List(given.inner)).list.len() > 0
+        full = pl.col(shown).cast(pl.List(given.inner)).list.drop_nulls().list.len() > 0
     elif given in (pl.String, pl.Categorical, pl.Enum, pl.Null) or given.is_integer():
-        full = pl.col(shown).cast(pl.String).str.strip_chars().str.len_chars() > 0
+        full = pl.col(shown).cast(pl.String).str.strip_chars(" \t[]|").str.len_chars() > 0
     else:
         raise DataError(
             f"{raw.label}: column {shown!r} has type {given}; give lists of item ids, or text with | between"

@@ -155,8 +155,9 @@ def _settle_id(raw: RawLog, column: str, dtype: "pl.DataType", facts: dict[str, 
     rows = facts["rows"]
     if facts[f"missing {column}"]:
         row, value = first_row(raw, column, values.id_missing(column, dtype))
+        held = "" if value is None else f" ({value!r})"
         raise DataError(
-            f"{raw.label}: column {column!r}, row {row}: the id is missing ({value!r}); fill or drop the row"
+            f"{raw.label}: column {column!r}, row {row}: the id is missing{held}; fill or drop the row"
         )
     all_numeric = facts[f"numeric {column}"] == rows
     if all_numeric and facts[f"fraction {column}"]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from recsys.config import build, convert, nearest, read_toml, to_dict
+from recsys.config import build, convert, nearest, read_toml, to_dict, written
 from recsys.datasets.prepared.store import SequenceStore
 from recsys.encoders.base import EncoderConfig
 from recsys.encoders.registry import (
@@ -225,8 +225,8 @@ def _its_own(
                 continue
             if not may(where, key, training):
                 raise RunError(
-                    f"{label.path}: was made with another {where} configuration ({where}.{key} = {its!r}, "
-                    f"not {value!r}); {leave}"
+                    f"{label.path}: was made with another {where} configuration ({where}.{key} = "
+                    f"{written(its)}, not {written(value)}); {leave}"
                 )
             changed[where][key] = value
     return Settings(

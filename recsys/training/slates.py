@@ -16,7 +16,7 @@ from recsys.training.losses import Negatives
 from recsys.training.objectives import Task
 from recsys.training.shard_plan import Plan
 
-__all__ = ["ShownTargets"]
+__all__ = ["ShownTargets", "shown_targets"]
 
 Ints = NDArray[np.int64]
 
@@ -55,7 +55,7 @@ class ShownTargets:
         if encoder.no_click is not None and not slates.n_passed:
             raise ConfigError(
                 f"encoder.no_click = true: {store.path} has no row with a slate and without an item between "
-                "two events: set encoder.no_click = false"
+                "two events: train anew with encoder.no_click = false"
             )
         if encoder.no_click is not None and asks_at_moments(encoder):
             raise ConfigError(
@@ -130,6 +130,23 @@ class ShownTargets:
             weights=None if weights is None else torch.from_numpy(weights),
         )
         return found, Negatives(torch.from_numpy(_padded(items, sizes, targets)), None, taken)
+
+
+def shown_targets(store: SequenceStore, encoder: SequenceEncoder, loss: str) -> ShownTargets | None:
+    """What gives tasks their slates; None for another loss.
+
+    Raises:
+        ConfigError: the log or the encoder does not go with the loss.
+        DataError: no training event that can be predicted has a slate.
+    """
+    if loss == "shown":
+        return ShownTargets.of(store, encoder)
+    if encoder.no_click is not None:
+        raise ConfigError(
+            f"encoder.no_click = true is learned by training.loss = 'shown' alone, and the loss is {loss!r}: "
+            "set training.loss = 'shown', or train anew with encoder.no_click = false"
+        )
+    return None
 
 
 def _padded(items: Ints, sizes: Ints, targets: Ints) -> Ints:

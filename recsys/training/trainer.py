@@ -38,7 +38,7 @@ from recsys.training.propensity import Propensities, is_weighted
 from recsys.training.reporting import SilentReporter
 from recsys.training.shard_plan import Plan, plan_of
 from recsys.training.sharded_items import ShardedItems, check_shardable, clip_with_items
-from recsys.training.slates import ShownTargets
+from recsys.training.slates import shown_targets
 from recsys.training.substitution import Substitution
 from recsys.training.validating import VALIDATION_LOSS
 
@@ -103,7 +103,7 @@ class Trainer:
         self._device = encoder.device
         self._loss = TrainingLoss(encoder, store, config)
         self._substitute = Substitution.of(store, config)
-        self._shown = ShownTargets.of(store, encoder) if config.loss == "shown" else None
+        self._shown = shown_targets(store, encoder, config.loss)
         self._unread = None if self._shown is not None else UnreadTargets.of(store, encoder)
         power = config.propensity_power
         self._propensities = Propensities(store.item_counts(), power) if power else None

@@ -258,7 +258,9 @@ def test_what_cannot_be_kept_is_refused(options: dict[str, Any], said: str, tmp_
 def test_columns_of_bad_values_are_refused(tmp_path: Path) -> None:
     ones = [1.0] * 10
     assert "holds -1.0 among its weights" in refused(tmp_path, log_of(w=[*ones[:9], -1.0]), weight_column="w")
-    assert "holds None among its weights" in refused(tmp_path, log_of(w=[*ones[:9], None]), weight_column="w")
+    assert "holds nothing among its weights" in refused(
+        tmp_path, log_of(w=[*ones[:9], None]), weight_column="w"
+    )
     late = [0.0, 0.0, 0.0, 1.0, 1.0] * 2
     assert "all weights of training events are 0" in refused(tmp_path, log_of(w=late), weight_column="w")
     never = [None, None, None, "x", "y"] * 2

@@ -85,6 +85,10 @@ def test_text_is_as_good_as_lists(tmp_path: Path) -> None:
     assert prepare(tmp_path / "log.csv", tmp_path / "csv", shown_column="shown").fingerprint == wanted
     frame.write_ndjson(tmp_path / "log.jsonl")
     assert prepare(tmp_path / "log.jsonl", tmp_path / "json", shown_column="shown").fingerprint == wanted
+    for name, quote in (("json", '"'), ("python", "'")):
+        written = pl.col("shown").list.eval(quote + pl.element() + quote).list.join(", ")
+        table = frame.with_columns("[" + written + "]")
+        assert prepare(table, tmp_path / f"{name}-text", shown_column="shown").fingerprint == wanted
     shuffled = frame.sample(fraction=1, shuffle=True, seed=2)
     assert prepare(shuffled, tmp_path / "shuffled", shown_column="shown").fingerprint == wanted
 
@@ -169,6 +173,8 @@ def test_damaged_slates_are_refused(tmp_path: Path, name: str, values: list[int]
         ),
         ({"shown": ["q|r"] * 15}, {"shown_column": "shown"}, "nothing that was shown at an event is an item"),
         ({"shown": [None] * 15}, {"shown_column": "shown"}, "column 'item_id', row 1: the id is missing"),
+        ({"shown": ["[]"] * 15}, {"shown_column": "shown"}, r"row 1: the id is missing; fill or drop"),
+        ({"shown": [[None]] * 15}, {"shown_column": "shown"}, "column 'item_id', row 1: the id is missing"),
         ({"item_id": [None] * 15}, {"shown_column": "shown"}, "column 'item_id' is empty"),
         ({"item_id": [""] * 15}, {"shown_column": "shown"}, "no row has an item; nothing was taken"),
         ({}, {}, "column 'item_id', row 1: the id is missing"),

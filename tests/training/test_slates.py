@@ -164,7 +164,7 @@ def test_it_is_the_softmax_of_ragged_slates(options: dict[str, Any], no_click: b
         (
             {},
             {"shard_items": True},
-            "training.shard_items = True is out of range: it must be false with training.loss = 'shown'",
+            "training.shard_items = true is out of range: it must be false with training.loss = 'shown'",
         ),
         (
             {},
@@ -204,6 +204,9 @@ def test_a_log_must_say_what_was_shown(tmp_path: Path) -> None:
     slates = prepare(log, tmp_path / "slates", shown_column="shown")
     with pytest.raises(ConfigError, match="has no row with a slate and without an item between two events"):
         Trainer(_encoder(5, no_click=True), slates, config)
+    for loss in ("auto", "full", "bpr"):
+        with pytest.raises(ConfigError, match=f"'shown' alone, and the loss is '{loss}': set training.loss"):
+            Trainer(_encoder(5, no_click=True), slates, TrainingConfig(loss=loss))
     late = log.with_columns(pl.when(pl.col("item_id") > 2).then("shown").alias("shown"))
     with pytest.raises(DataError, match="no training event that can be predicted has a slate"):
         Trainer(_encoder(5), prepare(late, tmp_path / "late", shown_column="shown"), config)
