@@ -103,7 +103,9 @@ STAGES: dict[str, Stage] = {
             "linear cross-entropy beside a tuned loop, Liger's and Apple's",
             (*_kernels("cross_entropy"), "benchmarks/gpu/losses.py", "benchmarks/gpu/loss_rivals.py"),
         ),
-        Stage("scan", "the selective scan beside mamba-ssm's", _kernels("scan")),
+        Stage(
+            "scan", "the selective scan beside mamba-ssm's", (*_kernels("scan"), "benchmarks/gpu/mamba.py")
+        ),
         Stage(
             "attention",
             "attention beside SDPA's flash path and FlexAttention",

@@ -1,12 +1,14 @@
-"""The selective scan against its definition in torch, and against mamba-ssm's CUDA kernel where installed."""
+"""The selective scan against its definition in torch, and against mamba-ssm's CUDA kernel where it is."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from importlib.util import find_spec
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from recsys.benchmarks.gpu import mamba
 from recsys.benchmarks.kernels.case import Case, Work, comparisons
 from recsys.benchmarks.kernels.padding import draw, leaf, pad
 from recsys.benchmarks.kernels.shapes import BEAUTY, DENSE, ML_1M, Batch
@@ -66,10 +68,11 @@ def _compare(
         return y
 
     sides: dict[str, Any] = {"ours": (ours, [leaf(x) for x in inputs], upstream)}
-    if rivals and (device.type == "cpu" or find_spec("mamba_ssm") is None):
+    theirs = _mamba_ssm() if rivals and device.type == "cuda" else None
+    if rivals and theirs is None:
         sides["torch, event by event"] = (definition, [leaf(x) for x in inputs], upstream)
-    if rivals and device.type == "cuda" and find_spec("mamba_ssm") is not None:
-        sides["mamba-ssm, already padded"] = _mamba_ssm(inputs, upstream, batch)
+    if theirs is not None:
+        sides["mamba-ssm, already padded"] = _already_padded(theirs, inputs, upstream, batch)
     size, state_steps = upstream.element_size(), events * channels * STATES
     passes = {"forward": 4, "backward": 7, "forward+backward": 11}
 
@@ -108,11 +111,19 @@ def _schedule(batch: Batch) -> dict[str, Any]:
     return {"schedule": scan.ScanSchedule.from_lengths(batch.lengths, batch.offsets.device)}
 
 
-def _mamba_ssm(
-    inputs: list[Tensor], upstream: Tensor, batch: Batch
+def _mamba_ssm() -> Callable[..., Tensor] | None:
+    """Their function: of the package, of the library that was carried here, or None."""
+    if find_spec("mamba_ssm") is not None:
+        from mamba_ssm.ops.selective_scan_interface import selective_scan_fn
+
+        return partial(selective_scan_fn, delta_softplus=True)
+    return None if mamba.find_library() is None else mamba.scan
+
+
+def _already_padded(
+    scan: Callable[..., Tensor], inputs: list[Tensor], upstream: Tensor, batch: Batch
 ) -> tuple[Callable[..., Tensor], list[Tensor], Tensor]:
     """Their function on arrays padded and laid out as it wants them: (B, channels, longest)."""
-    from mamba_ssm.ops.selective_scan_interface import selective_scan_fn
 
     def laid(x: Tensor) -> Tensor:
         return leaf(pad(x, batch).mT.contiguous())
@@ -121,7 +132,6 @@ def _mamba_ssm(
     leaves = [laid(u), laid(delta), leaf(A), laid(B), laid(C), leaf(D), laid(z), leaf(lift)]
 
     def rival(*leaves: Tensor) -> Tensor:
-        made: Tensor = selective_scan_fn(*leaves, delta_softplus=True).mT
-        return made
+        return scan(*leaves).mT
 
     return rival, leaves, pad(upstream, batch)
