@@ -30,11 +30,10 @@ INPUT_SETTINGS = {"substitute", "substitute_by"}
 """Settings that came with version 5."""
 
 COLUMN_SETTINGS = {"event_columns", "request_columns", "column_dropout", "repeat_by"}
-COLUMN_SETTINGS |= {"user_columns", "user_column_dropout", "no_click", "item_sum"}
-"""Settings that came with versions 6 to 9, or just before."""
+"""Settings that came with version 6, or just before it."""
 
-LATER_SETTINGS = {"user_columns", "user_column_dropout", "no_click"}
-"""Settings that came with versions 7 and 8."""
+LATER_SETTINGS = {"user_columns", "user_column_dropout", "no_click", "item_sum"}
+"""Settings that came with versions 7 to 9."""
 
 TINY: dict[str, Any] = {"amp": False, "epochs": 3, "batch_events": 128, "warmup_steps": 2}
 
