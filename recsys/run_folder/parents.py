@@ -14,9 +14,11 @@ from recsys.config import to_dict
 from recsys.datasets.prepared.item_features import TAGS
 from recsys.datasets.prepared.store import SequenceStore
 from recsys.datasets.prepared.vocabulary import item_vocabulary, user_vocabulary
+from recsys.encoders.event_columns import LOCAL_HOUR
 from recsys.encoders.registry import registration
 from recsys.errors import DataError, RunError
 from recsys.files import read_json, user_path
+from recsys.run_folder.column_places import column_places
 from recsys.run_folder.layout import RunFolder
 from recsys.run_folder.model import Manifest, read_manifest, read_settings, require_own, steadily
 from recsys.run_folder.settings import Recipe, Settings, inherited_settings
@@ -108,6 +110,7 @@ class Succession:
             )
         if _with_features(parent):
             tags = _tag_places(parent, store, name)
+        columns = column_places(parent.settings.encoder, parent.store, store, name, parent.run.path)
         record = {
             "path": str(parent.run.path),
             "sha256": parent.manifest.sha256,
@@ -116,7 +119,12 @@ class Succession:
             "items": _counted(items, parent.store.n_items),
             "users": _counted(users, parent.store.n_users),
         }
-        return cls(parent, Places(items=items, items_before=parent.store.n_items, tags=tags), record)
+        if columns:
+            record["new_values"] = sum(
+                columns[table].new for table in columns if table != "user_output.weight"
+            )
+        places = Places(items=items, items_before=parent.store.n_items, tags=tags, columns=columns)
+        return cls(parent, places, record)
 
     def hand_over(self, trainer: Trainer, bags: Sequence[Bags] | None = None) -> str:
         """Let a trainer of the log go on where the parent stands.
@@ -158,9 +166,11 @@ class Succession:
             else:
                 what = "their features" if by == "features" else "the rows that they share"
                 new += f" (they start from {what})"
+        values = self.record.get("new_values", 0)
+        values = f"; columns: {values:,} new value(s), which start as missing ones" if values else ""
         return (
             f"Goes on from {self.parent.run.path}: items: {items['known']:,} known, {new}, {items['gone']:,} "
-            f"gone; users: {users['known']:,} known, {users['new']:,} new, {users['gone']:,} gone"
+            f"gone; users: {users['known']:,} known, {users['new']:,} new, {users['gone']:,} gone" + values
         )
 
 
@@ -242,6 +252,7 @@ def _refuse_lacking(parent: Parent, store: SequenceStore, name: str) -> None:
     """Refuse a log that lacks what a model reads, which cannot be changed without training anew."""
     run, config = parent.run.path, parent.settings.encoder
     reads_hours = config.clock != "off" or config.repeat_by == "clock"
+    reads_hours |= LOCAL_HOUR in (*config.event_columns, *config.request_columns)
     if not store.has_times and (reads_hours or to_dict(config).get("time_bias")):
         raise DataError(
             f"{name}: the log carries order alone, and {run} reads times; prepare a log with a timestamp "
@@ -252,14 +263,6 @@ def _refuse_lacking(parent: Parent, store: SequenceStore, name: str) -> None:
             f"{name}: was prepared without a time zone, and {run} reads local hours; prepare the log with "
             "time_zone=, or train anew"
         )
-    if config.event_columns or config.request_columns:
-        columns, own = parent.store.event_columns, store.event_columns
-        assert columns is not None
-        if own is None or own.digest != columns.digest:
-            raise DataError(
-                f"{name}: its event columns are not those of {run}, with the same values, whose "
-                "rows are not carried over; train anew"
-            )
     if not _with_features(parent):
         return
     there, here = parent.store.item_features, store.item_features

@@ -8,11 +8,12 @@ weights, in AdamW's moments and in the weight average. A new one has moments of 
 - else from the items beside it in the log (`recsys.training.neighbours`), or as it was drawn where there are
   none, in every table.
 
-A new tag starts at zero, so that the vectors of known items that bear it stay what they were.
+A new tag starts at zero, so that the vectors of known items that bear it stay what they were. A new value of
+a column starts as a missing one, which the run knew it as so far.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -27,9 +28,27 @@ from recsys.kernels.bags import bag_vectors
 from recsys.training.averaging import UPDATES, WeightAverage
 from recsys.training.neighbours import Bags
 
-__all__ = ["Places", "begins_by", "grown"]
+__all__ = ["Places", "RowPlaces", "begins_by", "grown"]
 
 Tensors = dict[str, Tensor]
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class RowPlaces:
+    """Where the rows of a table were before.
+
+    Attributes:
+        rows: (n,) int64 of each, -1 for a new one.
+        otherwise: (n,) int64 row that each starts from where it is new.
+    """
+
+    rows: NDArray[np.int64]
+    otherwise: NDArray[np.int64]
+
+    @property
+    def new(self) -> int:
+        """Rows that were not there."""
+        return int((self.rows < 0).sum())
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -40,11 +59,13 @@ class Places:
         items: (V,) int64 place of each item there, -1 for a new one.
         items_before: V there.
         tags: (C,) int64 of each tag likewise; empty where items have none.
+        columns: of the values of columns, by the name of the encoder's table.
     """
 
     items: NDArray[np.int64]
     items_before: int
     tags: NDArray[np.int64]
+    columns: Mapping[str, RowPlaces] = field(default_factory=dict)
 
     @property
     def known(self) -> NDArray[np.bool_]:
@@ -98,10 +119,13 @@ def grown(
                 "it can only be trained anew"
             )
         model[name] = there
-        if name in rows:
+        if name in places.columns:
+            otherwise = there[torch.from_numpy(places.columns[name].otherwise)]
+            model[name] = _taken(there, rows[name], otherwise)
+        elif name in rows:
             model[name] = _taken(there, rows[name], _first(value, name, encoder))
     if begins_by(encoder) == "neighbours":
-        for name in rows:
+        for name in rows.keys() - places.columns.keys():
             _begin_beside(model[name], bags)
     model |= _numbers(old["model"], encoder, places)
     moments = {}
@@ -129,7 +153,7 @@ def _embeddings(encoder: SequenceEncoder) -> Iterator[tuple[str, nn.Module]]:
 
 
 def _rows(encoder: SequenceEncoder, places: Places) -> dict[str, Tensor]:
-    """For each table that has a row for each item or tag, where its rows were before; -1 for new ones."""
+    """For each table that has a row for each item, tag or value, where its rows were; -1 for new ones."""
     found = {}
     items = torch.from_numpy(places.items)
     for name, table in _embeddings(encoder):
@@ -139,7 +163,7 @@ def _rows(encoder: SequenceEncoder, places: Places) -> dict[str, Tensor]:
             found[f"{name}.weight"] = torch.cat((items, places.items_before + torch.arange(extra)))
         if isinstance(table, ItemTower) and table.tag_weight is not None:
             found[f"{name}.tag_weight"] = torch.from_numpy(places.tags)
-    return found
+    return found | {name: torch.from_numpy(own.rows) for name, own in places.columns.items()}
 
 
 def _first(drawn: Tensor, name: str, encoder: SequenceEncoder) -> Tensor:
