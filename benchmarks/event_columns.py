@@ -1,10 +1,11 @@
-"""What a column of events costs: training steps with one, with two and without, in turn.
+"""What columns cost: training steps with columns of events, requests and users and without, in turn.
 
     python -m recsys.benchmarks.event_columns --log LOG [--log LOG] --json FILE
 
 LOG is a Parquet file; `--order COLUMN` names a column that only orders events. Columns are made, as their
-values change no time: ``action`` of 5 values and ``device`` of 100, drawn for each event. Times are processor
-times of one thread, of batches of 4,096 events and windows of 200, in turn.
+values change no time: ``action`` of 5 values and ``device`` of 100, drawn for each event, and ``region`` of
+20 for each user; a log with times has the hours of UTC, too. Times are processor times of one thread, of
+batches of 4,096 events and windows of 200, in turn.
 """
 
 import argparse
@@ -32,7 +33,10 @@ SIDES: dict[str, dict[str, tuple[str, ...]]] = {
         "event_columns": ("action", "device"),
         "request_columns": ("device",),
     },
+    "one column of users": {"user_columns": ("region",)},
 }
+HOURS: dict[str, tuple[str, ...]] = {"event_columns": ("local_hour",), "request_columns": ("local_hour",)}
+"""The side of logs that have times."""
 
 
 def step_times(log: pl.DataFrame, encoder: str, rounds: int, **read: Any) -> dict[str, Any]:
@@ -41,14 +45,22 @@ def step_times(log: pl.DataFrame, encoder: str, rounds: int, **read: Any) -> dic
     made = log.with_columns(
         pl.Series("action", rng.integers(0, 5, log.height)).cast(pl.String),
         pl.Series("device", rng.integers(0, 100, log.height)).map_elements("d{}".format, pl.String),
+        region=pl.format("r{}", pl.col("user_id").hash(0) % 20),
     )
+    asked: dict[str, Any] = {
+        "event_columns": "action,device",
+        "request_columns": "device",
+        "user_columns": "region",
+    }
+    columns_of = dict(SIDES)
+    if "time_unit" not in read:
+        read["time_zone"] = "+00:00"
+        columns_of["the hour of events and requests"] = HOURS
     with tempfile.TemporaryDirectory(prefix="recsys-") as scratch:
-        store = prepare(
-            made, Path(scratch) / "data", event_columns="action,device", request_columns="device", **read
-        )
+        store = prepare(made, Path(scratch) / "data", **asked, **read)
         sides = {
             name: Steps(encoder, store, encoder={**SAME, **columns}, loss="full")
-            for name, columns in SIDES.items()
+            for name, columns in columns_of.items()
         }
         return alternate_steps(sides, rounds)
 
