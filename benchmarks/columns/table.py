@@ -7,7 +7,10 @@ __all__ = ["columns_table"]
 
 
 def columns_table(record: Mapping[str, Any]) -> str:
-    """A line for each side: figures by the study's own seen rule, and its paired test against the first."""
+    """A line for each side: figures by the study's own seen rule, and its paired test against the first.
+
+    Popularity stands below them, counted over the training events.
+    """
     lines = [
         "| log | read or weighed | HR@10 / NDCG@10 (each seed's) | NDCG@10 against the first line, 95% | p |",
         "|---|---|---|---|---|",
@@ -30,3 +33,5 @@ def _lines(name: str, study: Mapping[str, Any]) -> Iterator[str]:
                 apart = f"{test['difference']:+.4f} ({test['low']:+.4f} to {test['high']:+.4f})"
                 p = f"{test['p_value']:.4f}"
         yield f"| {name} | {side['name']} | {figures} | {apart} | {p} |"
+    popular = study["popularity"][seen]
+    yield f"| {name} | popularity | {popular['hr@10']:.4f} / {popular['ndcg@10']:.4f} | | |"

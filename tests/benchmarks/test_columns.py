@@ -121,9 +121,10 @@ def test_sides_are_tested_on_the_same_targets_and_paired(
     found = pairs["targets", "neither", "removed"]["ndcg@10"]
     assert found["difference"] == pytest.approx(means["targets"] - means["neither"])
     lines = columns_table({"studies": {"made": record}}).splitlines()
-    assert len(lines) == 2 + len(SIDES)
-    assert lines[-1].startswith(f"| made | targets | {record['sides'][3]['removed']['hr@10']:.4f} / ")
-    assert f"| {found['difference']:+.4f} (" in lines[-1]
+    assert len(lines) == 2 + len(SIDES) + 1
+    assert lines[-1].startswith(f"| made | popularity | {plain.popularity['removed']['hr@10']:.4f} / ")
+    assert lines[-2].startswith(f"| made | targets | {record['sides'][3]['removed']['hr@10']:.4f} / ")
+    assert f"| {found['difference']:+.4f} (" in lines[-2]
     assert lines[2].endswith("|  |  |")
 
     def never(*_: Any, **__: Any) -> None:
