@@ -8,7 +8,7 @@ time, too. The contrast is SRA-CL's in a reduced form, a prototype that lives he
 batch in each of which a fifth of the items gives way to items alike by their tags, the last states of a
 user are each other's targets among the batch's; and the last state of a user is the target of the mean of
 those whose items are alike. `--denoise` is ConsRec's filter. Test figures of all users, paired by bootstrap.
-A FILE that is there keeps its other logs, and the runs that it has.
+A FILE that is there keeps its other logs and seeds.
 """
 
 import argparse
@@ -192,7 +192,8 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     name = options.log.parent.name
-    record: dict[str, Any] = read_json(options.out) if options.out.exists() else {"logs": {}}
+    before = read_json(options.out)["runs"] if options.out.exists() else []
+    others = [run for run in before if (run["log"], run["seed"]) != (name, options.seed)]
     lines: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory(prefix="recsys-") as scratch:
         given: dict[str, Any] = {"items": options.items, "item_tags": options.tags}
@@ -220,8 +221,9 @@ def main() -> None:
                 of_time = trained(read, longer, options.seed, {})
                 lines.append(measured(f"plain, as long as {way}", of_time, None))
                 lines[-2]["of_time"] = _paired(found[0], of_time[0])
-            record["logs"][name] = {"steps": steps, "noise": facts, "ways": lines}
-            write_json(options.out, {**record, "machine": stamp(), "encoder": ENCODER, "training": TRAINING})
+            run = {"log": name, "seed": options.seed, "steps": steps, "noise": facts, "ways": lines}
+            about = {"machine": stamp(), "encoder": ENCODER, "training": TRAINING}
+            write_json(options.out, {**about, "runs": [*others, run]})
 
 
 if __name__ == "__main__":
