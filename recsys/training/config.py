@@ -126,9 +126,9 @@ class TrainingConfig:
         )
         require(
             not self.shard_items or self.loss != "shown",
-            "training.shard_items",
-            self.shard_items,
-            "false with training.loss = 'shown'",
+            "training.loss",
+            self.loss,
+            "another loss where training.shard_items = true",
         )
         require(self.temperature > 0, "training.temperature", self.temperature, "above 0")
         require(0 <= self.ema_decay < 1, "training.ema_decay", self.ema_decay, "at least 0 and below 1")

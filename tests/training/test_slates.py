@@ -164,7 +164,7 @@ def test_it_is_the_softmax_of_ragged_slates(options: dict[str, Any], no_click: b
         (
             {},
             {"shard_items": True},
-            "training.shard_items = true is out of range: it must be false with training.loss = 'shown'",
+            "training.loss = 'shown' is out of range: it must be another loss where training.shard_items",
         ),
         (
             {},
