@@ -85,7 +85,8 @@ def run_stages(stages: list[Stage], options: argparse.Namespace, out: Path, log:
                 good = False
                 break
             started = time.monotonic()
-            program = [*common, stage.name, "--out", str(out), *carried, *fresh]
+            until = ("--until", str(time.time() + left - _SPARE))
+            program = [*common, stage.name, "--out", str(out), *carried, *fresh, *until]
             code = run_process(program, min(left, stage.compiling + stage.seconds + _SPARE), log)
             said = {0: "done", 1: "failures", None: "out of time", AGAIN: "the GPU was lost: again"}
             print(

@@ -19,21 +19,34 @@ def comparisons(operations: Sequence[str], scale: Scale) -> Iterator[Task]:
     """Every comparison of some operations; dry, the first of each."""
     for name in operations:
         cases = cases_of(name)(scale.device, scale.dtypes, scale.events)
-        for case in islice(cases, _DRY if scale.dry else None):
-            yield as_task(case, scale)
+        try:
+            for case in islice(cases, _DRY if scale.dry else None):
+                yield as_task(case, scale)
+        except Exception as error:  # making a case failed: the other operations go on
+            yield _broken(f"{name}, its further cases", error)
 
 
-def as_task(case: Case, scale: Scale, more: Callable[[], dict[str, Any]] = dict) -> Task:
+def _broken(name: str, error: Exception) -> Task:
+    def fail() -> dict[str, Any]:
+        raise error
+
+    return Task(name, fail, fail)
+
+
+def as_task(
+    case: Case, scale: Scale, more: Callable[[], dict[str, Any]] = dict, *, compiles: bool = True
+) -> Task:
     """One comparison.
 
     Args:
         case: ready to run.
         scale: of the stage.
         more: what else its entry holds; called after the rest.
+        compiles: whether the rivals compile anything, so that they have to be warmed up, too.
     """
 
     def warm() -> None:
-        for side in compared(case.sides).values():
+        for side in compared(case.sides).values() if compiles else [case.sides[case.ours]]:
             with contextlib.suppress(Exception):  # `measure` says why
                 side()
 

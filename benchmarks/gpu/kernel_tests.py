@@ -11,15 +11,20 @@ from pathlib import Path
 
 from recsys.benchmarks.gpu.pytest_outcomes import OUTCOMES, PASSED
 from recsys.benchmarks.gpu.records import Record
-from recsys.benchmarks.gpu.stages import ROOT, Scale, Stage
+from recsys.benchmarks.gpu.stages import ROOT, Scale
 
 __all__ = ["run_tests"]
 
 DRY = "tests/kernels/test_interpreter_triton.py"
 
 
-def run_tests(record: Record, stage: Stage, scale: Scale) -> int:
+def run_tests(record: Record, scale: Scale, seconds: float) -> int:
     """Run what has not passed yet, with a process for nearly every core: compiling takes longest.
+
+    Args:
+        record: of the stage.
+        scale: dry, one quick file of tests in the interpreter.
+        seconds: after which the rest is left to the next call.
 
     Returns:
         0 if all have passed, else 1.
@@ -34,7 +39,7 @@ def run_tests(record: Record, stage: Stage, scale: Scale) -> int:
         environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
         environment |= {OUTCOMES: str(log.resolve()), PASSED: str(known)}
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-        code = _call(_program(scale), environment, stage.seconds)
+        code = _call(_program(scale), environment, seconds)
     _take(record, log)
     record.note(finished=code == 0, exit=code)
     return int(code != 0)
@@ -55,7 +60,7 @@ def _call(program: list[str], environment: dict[str, str], seconds: float) -> in
     """Exit code; None if it ran out of time and was ended with its children."""
     process = subprocess.Popen(program, cwd=ROOT, env=environment, start_new_session=True)
     try:
-        return process.wait(seconds)
+        return process.wait(max(1.0, seconds))
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()

@@ -78,7 +78,7 @@ class _Backward(_Forward):
 
 
 def compile_library(checkout: Path, target: Path, chip: str = "sm_90") -> None:
-    """Compile the library: some minutes on one core.
+    """Compile the library: about half a minute on one core.
 
     Args:
         checkout: of state-spaces/mamba.

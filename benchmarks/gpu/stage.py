@@ -6,6 +6,7 @@ python -m recsys.benchmarks.gpu.stage topk --out build/gpu
 import argparse
 import contextlib
 import gc
+import math
 import os
 import subprocess
 import sys
@@ -27,7 +28,15 @@ AGAIN = 75
 """Exit code of a stage whose GPU was lost to a faulty kernel: a new process goes on behind that case."""
 
 
-def run_stage(stage: Stage, out: Path, scale: Scale, *, fresh: bool = False, warm: bool = True) -> int:
+def run_stage(
+    stage: Stage,
+    out: Path,
+    scale: Scale,
+    *,
+    fresh: bool = False,
+    warm: bool = True,
+    until: float = math.inf,
+) -> int:
     """Run one stage from where its record ends.
 
     Args:
@@ -36,6 +45,7 @@ def run_stage(stage: Stage, out: Path, scale: Scale, *, fresh: bool = False, war
         scale: where, and how large.
         fresh: measure anew what has a record.
         warm: compile beforehand, in parallel processes, unless the stage is dry.
+        until: of `time.time`; no case begins later.
 
     Returns:
         0; 1 if a case failed; `AGAIN`.
@@ -45,18 +55,20 @@ def run_stage(stage: Stage, out: Path, scale: Scale, *, fresh: bool = False, war
     if stage.name == "tests":
         from recsys.benchmarks.gpu.kernel_tests import run_tests
 
-        return run_tests(record, stage, scale)
+        return run_tests(record, scale, min(stage.seconds, until - time.time()))
     if warm and not scale.dry:
         record.note(compiled=_compile(stage, out, scale))
         record.note(limits=scale.limits)
-    ends = time.perf_counter() + stage.seconds
+    _note_endless(record)
+    ends = min(time.time() + stage.seconds, until)
     left = []
     for task in tasks_of(stage, scale):
         if task.name in record.cases:
             continue
-        if time.perf_counter() > ends:
+        if time.time() > ends:
             left.append(task.name)
             continue
+        record.note(began=task.name)
         try:
             record.keep(task.name, task.measure())
         except Exception as error:
@@ -66,8 +78,15 @@ def run_stage(stage: Stage, out: Path, scale: Scale, *, fresh: bool = False, war
                 return AGAIN
         del task
         gc.collect()
-    record.note(finished=not left, left_out=left)
+    record.note(finished=not left, left_out=left, began=None)
     return int(any("error" in entry for entry in record.cases.values()))
+
+
+def _note_endless(record: Record) -> None:
+    """A case that an earlier call began and did not end, with half a minute to spare, is not begun again."""
+    began = record.body.get("began")
+    if began is not None and began not in record.cases:
+        record.keep(began, {"error": "did not end in an earlier call"})
 
 
 def warm_up(stage: Stage, out: Path, scale: Scale, part: int, parts: int) -> None:
@@ -146,6 +165,9 @@ def main() -> int:
     parser.add_argument("--datasets", type=Path, help="folder of what was taken along")
     parser.add_argument("--fresh", action="store_true", help="measure anew what has a record")
     parser.add_argument("--dry", action="store_true", help="tiny shapes on the CPU")
+    parser.add_argument(
+        "--until", type=float, default=math.inf, help="seconds of the epoch: no case begins later"
+    )
     parser.add_argument("--warm", help="PART/PARTS: only compile this share")
     options = parser.parse_args()
     add_carried(options.datasets)
@@ -164,7 +186,7 @@ def main() -> int:
                 part, parts = map(int, options.warm.split("/"))
                 warm_up(stage, options.out, scale, part, parts)
                 continue
-            code = max(code, run_stage(stage, options.out, scale, fresh=options.fresh))
+            code = max(code, run_stage(stage, options.out, scale, fresh=options.fresh, until=options.until))
     except RecsysError as error:
         print(f"Error: {error}", file=sys.stderr)
         return 2

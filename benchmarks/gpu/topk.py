@@ -61,7 +61,7 @@ def _task(case: Case, scale: Scale, more: Callable[[], dict[str, Any]]) -> Task:
         launches = profile(case.sides[case.ours], scale.device, calls=1 if scale.dry else 5)
         return {"wall": waited(compared(case.sides), scale), "launches": launches, **more()}
 
-    return as_task(case, scale, facts)
+    return as_task(case, scale, facts, compiles=False)
 
 
 def _steps_of(asked: Tensor, table: Tensor, k: int, scale: Scale) -> Callable[[], dict[str, Any]]:

@@ -14,7 +14,7 @@ import torch
 from torch.nn import functional as F
 
 from recsys.benchmarks.gpu import __main__ as program
-from recsys.benchmarks.gpu import carry, kernel_tests, stage
+from recsys.benchmarks.gpu import carry, comparisons, kernel_tests, stage
 from recsys.benchmarks.gpu.bars import bars, lines
 from recsys.benchmarks.gpu.faiss import blocks_top_k
 from recsys.benchmarks.gpu.launches import Launch, tabulate
@@ -22,6 +22,7 @@ from recsys.benchmarks.gpu.loss_rivals import chunk_loop
 from recsys.benchmarks.gpu.records import DRY, Record, bundle, digest_of, read_records, unbundle
 from recsys.benchmarks.gpu.stages import STAGES, Scale, Stage, Task, chosen
 from recsys.benchmarks.gpu.vectors import clusters
+from recsys.benchmarks.kernels import cases_of
 from recsys.benchmarks.kernels.measuring import same_bits
 from recsys.errors import ArgumentError, RunError
 
@@ -109,6 +110,38 @@ def test_what_has_no_time_is_left_and_named(tmp_path: Path, monkeypatch: pytest.
     assert lines({"topk": record})[0] == (
         "topk: 0 cases, 3 left for the next call, not finished, a dry run: no claim"
     )
+
+
+def test_a_case_that_did_not_end_is_not_begun_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    counts: dict[str, int] = {}
+    monkeypatch.setattr(stage, "tasks_of", lambda *_: iter(_tasks(counts)))
+    record = Record(tmp_path, TOPK, DRY)
+    record.keep("a", {"value": "a"})
+    record.note(began="b")  # and then its process was ended
+    assert stage.run_stage(TOPK, tmp_path, SCALE) == 1
+    found = read_records(tmp_path)["topk"]
+    assert found["cases"]["b"] == {"error": "did not end in an earlier call"}
+    assert counts == {"c": 1}
+    assert stage.run_stage(TOPK, tmp_path, SCALE, fresh=True, until=0.0) == 0
+    assert read_records(tmp_path)["topk"]["left_out"] == ["a", "b", "c"]
+
+
+def test_an_operation_whose_cases_cannot_be_made_costs_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_case() -> Any:
+        raise ValueError("no such mask")
+
+    def cases(*_: object) -> Iterator[Any]:
+        yield no_case()
+
+    def choose(name: str) -> Any:
+        return cases if name == "scan" else cases_of(name)
+
+    monkeypatch.setattr("recsys.benchmarks.gpu.comparisons.cases_of", choose)
+    first, *others = comparisons.comparisons(("scan", "embedding"), SCALE)
+    assert first.name == "scan, its further cases"
+    with pytest.raises(ValueError, match="no such mask"):
+        first.measure()
+    assert [task.name.split()[0] for task in others] == ["embedding", "embedding"]
 
 
 def test_a_lost_gpu_ends_the_process_behind_the_case(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -303,14 +336,14 @@ def test_tests_that_passed_are_not_run_again(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(kernel_tests, "ROOT", Path(__file__).parents[2])
     tests.write_text(text.format(0))
     record = Record(tmp_path / "out", STAGES["tests"], DRY)
-    assert kernel_tests.run_tests(record, STAGES["tests"], SCALE) == 1
+    assert kernel_tests.run_tests(record, SCALE, 100.0) == 1
     assert {name.split("::")[-1]: entry["outcome"] for name, entry in record.cases.items()} == {
         "test_a": "passed",
         "test_b": "failed",
     }
     assert record.body["in_one_call"]
     tests.write_text(text.format(1).replace("pass\n", "raise AssertionError\n"))  # not run again
-    assert kernel_tests.run_tests(record, STAGES["tests"], SCALE) == 0
+    assert kernel_tests.run_tests(record, SCALE, 100.0) == 0
     assert {entry["outcome"] for entry in record.cases.values()} == {"passed"}
     assert (record.body["calls"], record.body["in_one_call"]) == (2, False)
 
