@@ -88,7 +88,7 @@ def rows_kernel(
             tile = products(hidden, row, inside, keys, event, met, BLOCK_M, BLOCK_N, WIDTH, DEPTH)
             counted = met[None, :] & (place[:, None] >= low[None, :]) & (place[:, None] <= high[None, :])
             bucket = bucket_of(tl.abs(place[:, None] - key[None, :]), buckets - 1)
-            power = power_of(tile, total, rate) * d_gain[:, None]
+            power = power_of(tile, total[:, None], rate) * d_gain[:, None]
             pair = tl.load(growth + bucket) * power
             if column == 0:
                 item = tl.load(items + event, mask=met, other=-1)
@@ -134,7 +134,11 @@ def keys_kernel(
     BLOCK_D: tl.constexpr,
     DEPTH: tl.constexpr,
 ):
-    """Compute the gradients of BLOCK_N events' vectors from BLOCK_M rows at a time."""
+    """Compute the gradients of BLOCK_N events' vectors from BLOCK_M rows at a time.
+
+    Tiles lie events x rows, so that nothing made by a product is transposed: on Hopper some versions of
+    Triton compile that wrongly.
+    """
     SLICES: tl.constexpr = (WIDTH + BLOCK_D - 1) // BLOCK_D
     column = tl.program_id(0) % SLICES * BLOCK_D
     part = tl.program_id(0) // SLICES
@@ -154,18 +158,18 @@ def keys_kernel(
         row = row0 + tl.arange(0, BLOCK_M)
         inside = row < row_end
         place = tl.load(places + row, mask=inside, other=-1)
-        counted = met[None, :] & (place[:, None] >= low[None, :]) & (place[:, None] <= high[None, :])
-        counted = counted & inside[:, None]
+        counted = met[:, None] & (place[None, :] >= low[:, None]) & (place[None, :] <= high[:, None])
+        counted = counted & inside[None, :]
         if tl.max(tl.max(counted.to(tl.int32), 1), 0) > 0:
             total = tl.load(totals + row, mask=inside, other=0.0).to(tl.float32)
             above = tl.load(grad + row, mask=inside, other=0.0).to(tl.float32)
             d_gain = d_gains(above, gained, row, inside, least)
-            tile = products(hidden, row, inside, keys, event, met, BLOCK_M, BLOCK_N, WIDTH, DEPTH)
-            bucket = bucket_of(tl.abs(place[:, None] - key[None, :]), buckets - 1)
-            pair = tl.load(growth + bucket) * power_of(tile, total, rate) * d_gain[:, None]
+            tile = products(keys, event, met, hidden, row, inside, BLOCK_N, BLOCK_M, WIDTH, DEPTH)
+            bucket = bucket_of(tl.abs(place[None, :] - key[:, None]), buckets - 1)
+            pair = tl.load(growth + bucket) * power_of(tile, total[None, :], rate) * d_gain[None, :]
             weight = tl.where(counted, pair * rate, 0.0).to(hidden.dtype.element_ty)
             state = load_tile(hidden, row, inside, column, WIDTH, BLOCK_D)
-            d_key = tl.dot(tl.trans(weight), state, d_key, input_precision="ieee")
+            d_key = tl.dot(weight, state, d_key, input_precision="ieee")
     o_column = column + tl.arange(0, BLOCK_D)
     tl.store(
         d_keys + event.to(tl.int64)[:, None] * WIDTH + o_column[None, :],

@@ -74,7 +74,7 @@ def forward_kernel(
             tile = products(hidden, row, inside, keys, event, met, BLOCK_M, BLOCK_N, WIDTH, DEPTH)
             counted = met[None, :] & (place[:, None] >= low[None, :]) & (place[:, None] <= high[None, :])
             bucket = bucket_of(tl.abs(place[:, None] - key[None, :]), last_bucket)
-            pair = tl.load(growth + bucket) * power_of(tile, total, rate)
+            pair = tl.load(growth + bucket) * power_of(tile, total[:, None], rate)
             gain += tl.sum(tl.where(counted, pair, 0.0), 1)
             bias = tl.where(counted, tl.load(added + bucket), 0.0)
             item = tl.load(items + event, mask=met, other=-1)

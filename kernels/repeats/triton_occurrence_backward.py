@@ -11,6 +11,8 @@ import triton.language as tl
 from recsys.kernels.repeats.triton_occurrence_pairs import (
     add_to_tables,
     clock,
+    crosses_blocks,
+    head_at,
     load_runs,
     sums_of_runs,
     weigh,
@@ -22,7 +24,7 @@ from recsys.kernels.shared.triton_tiles import load_tile, products
 __all__ = ["occurrence_keys_kernel", "occurrence_rows_kernel"]
 
 
-@triton.jit(do_not_specialize=["blocks", "event_blocks"])
+@triton.jit(do_not_specialize=["events", "blocks", "event_blocks"])
 def occurrence_rows_kernel(
     grad,
     gained,
@@ -37,14 +39,13 @@ def occurrence_rows_kernel(
     visible,
     places,
     targets,
-    order,
-    heads,
-    tails,
+    runs,
     event_quarters,
     row_quarters,
     d_hidden,
     d_totals,
     parts,
+    events,
     blocks,
     event_blocks,
     count,
@@ -94,8 +95,8 @@ def occurrence_rows_kernel(
     furthest = tl.max(place, 0)
     d_row = tl.zeros((BLOCK_M, BLOCK_D), tl.float32)
     for begin in range(0, length, BLOCK_N):
-        if SEES_LATER or tl.load(heads + start + begin) - start < furthest:
-            slot, known, event, head, tail = load_runs(order, heads, tails, start, begin, length, BLOCK_N)
+        if SEES_LATER or head_at(runs, events, start + begin, True) - start < furthest:
+            slot, known, event, head, tail = load_runs(runs, events, start, begin, length, BLOCK_N)
             seen = tl.load(visible + event, mask=known, other=0) != 0
             at = event - start
             then = None if event_quarters is None else clock(event_quarters, event, known)
@@ -103,16 +104,20 @@ def occurrence_rows_kernel(
             if not SEES_LATER:
                 counted = counted & (at[None, :] < place[:, None])
             weight = weigh(place, at, now, then, counted, weights, count)
-            before = tl.load(heads + start + begin - 1, mask=begin > 0, other=-1)
+            before = head_at(runs, events, start + begin - 1, begin > 0)
+            crosses = crosses_blocks(head, before, tail, begin, BLOCK_N)
+            earlier = inside[:, None]
+            if not SEES_LATER:
+                earlier = earlier & ((head - start)[None, :] < place[:, None])
             sums = whole_sums(
-                sums_of_runs(weight, head), crossing, row, inside, place, before, start, begin, head, tail,
-                BLOCK_N, event_blocks, SEES_LATER,
+                sums_of_runs(weight, head, False), crossing, row[:, None], earlier, crosses[None, :],
+                tail[None, :], event_blocks, BLOCK_N,
             )  # fmt: skip
             tile = products(hidden, row, inside, keys, head, seen, BLOCK_M, BLOCK_N, WIDTH, DEPTH)
             held = seen[None, :] & (sums > 0.0)
             full = tl.where(held, sums, 1.0)
             grown = tl.exp2(tl.log2(full) * rate) if POWERED else full
-            power = power_of(tile, total, rate) * d_gain[:, None]
+            power = power_of(tile, total[:, None], rate) * d_gain[:, None]
             if column == 0:
                 item = tl.load(items + head, mask=seen, other=-1)
                 share = tl.where(item[None, :] == target[:, None], own + even, even)
@@ -133,7 +138,7 @@ def occurrence_rows_kernel(
     tl.store(to_part, tables, mask=in_part)
 
 
-@triton.jit(do_not_specialize=["blocks"])
+@triton.jit(do_not_specialize=["events", "blocks"])
 def occurrence_keys_kernel(
     grad,
     gained,
@@ -146,12 +151,11 @@ def occurrence_keys_kernel(
     row_bounds,
     visible,
     places,
-    order,
-    heads,
-    tails,
+    runs,
     event_quarters,
     row_quarters,
     d_keys,
+    events,
     blocks,
     count,
     rate,
@@ -167,7 +171,7 @@ def occurrence_keys_kernel(
     """Compute the gradients of the vectors of BLOCK_N sorted events from BLOCK_M rows at a time.
 
     The first event of a run has the gradient of its item, which the program of the last one writes; the
-    others have none.
+    others have none. Tiles lie events x rows, as in `triton_backward`.
     """
     SLICES: tl.constexpr = (WIDTH + BLOCK_D - 1) // BLOCK_D
     column = tl.program_id(0) % SLICES * BLOCK_D
@@ -178,11 +182,11 @@ def occurrence_keys_kernel(
     begin = part % blocks * BLOCK_N
     if begin >= length:
         return
-    slot, known, event, head, tail = load_runs(order, heads, tails, start, begin, length, BLOCK_N)
+    slot, known, event, head, tail = load_runs(runs, events, start, begin, length, BLOCK_N)
     seen = tl.load(visible + event, mask=known, other=0) != 0
     at = event - start
     then = None if event_quarters is None else clock(event_quarters, event, known)
-    before = tl.load(heads + start + begin - 1, mask=begin > 0, other=-1)
+    crosses = crosses_blocks(head, head_at(runs, events, start + begin - 1, begin > 0), tail, begin, BLOCK_N)
     ends = seen & (tail == slot)
     nearest = tl.min(tl.where(known, head - start, length), 0)
     d_key = tl.zeros((BLOCK_N, BLOCK_D), tl.float32)
@@ -196,22 +200,24 @@ def occurrence_keys_kernel(
             now = None if row_quarters is None else clock(row_quarters, row, inside)
             above = tl.load(grad + row, mask=inside, other=0.0).to(tl.float32)
             d_gain = d_gains(above, gained, row, inside, least)
-            counted = inside[:, None] & seen[None, :]
+            counted = inside[None, :] & seen[:, None]
+            earlier = inside[None, :]
             if not SEES_LATER:
-                counted = counted & (at[None, :] < place[:, None])
-            weight = weigh(place, at, now, then, counted, weights, count)
+                counted = counted & (at[:, None] < place[None, :])
+                earlier = earlier & ((head - start)[:, None] < place[None, :])
+            weight = weigh(at, place, then, now, counted, weights, count)
             sums = whole_sums(
-                sums_of_runs(weight, head), crossing, row, inside, place, before, start, begin, head, tail,
-                BLOCK_N, blocks, SEES_LATER,
+                sums_of_runs(weight, head, True), crossing, row[None, :], earlier, crosses[:, None],
+                tail[:, None], blocks, BLOCK_N,
             )  # fmt: skip
-            tile = products(hidden, row, inside, keys, head, ends, BLOCK_M, BLOCK_N, WIDTH, DEPTH)
-            held = ends[None, :] & (sums > 0.0)
+            tile = products(keys, head, ends, hidden, row, inside, BLOCK_N, BLOCK_M, WIDTH, DEPTH)
+            held = ends[:, None] & (sums > 0.0)
             full = tl.where(held, sums, 1.0)
             grown = tl.exp2(tl.log2(full) * rate) if POWERED else full
-            pair = (grown - 1.0) * power_of(tile, total, rate) * d_gain[:, None] * rate
+            pair = (grown - 1.0) * power_of(tile, total[None, :], rate) * d_gain[None, :] * rate
             pair = tl.where(held, pair, 0.0).to(hidden.dtype.element_ty)
             state = load_tile(hidden, row, inside, column, WIDTH, BLOCK_D)
-            d_key = tl.dot(tl.trans(pair), state, d_key, input_precision="ieee")
+            d_key = tl.dot(pair, state, d_key, input_precision="ieee")
     o_column = column + tl.arange(0, BLOCK_D)
     in_columns = (o_column < WIDTH)[None, :]
     done = known & (tail == slot)

@@ -4,7 +4,7 @@
 import triton
 import triton.language as tl
 
-from recsys.kernels.repeats.triton_occurrence_pairs import clock, load_runs, sums_of_runs, weigh
+from recsys.kernels.repeats.triton_occurrence_pairs import clock, head_at, load_runs, sums_of_runs, weigh
 from recsys.kernels.repeats.triton_pairs import power_of, store_loss
 from recsys.kernels.shared.triton_math import LN_2
 from recsys.kernels.shared.triton_tiles import products
@@ -12,7 +12,7 @@ from recsys.kernels.shared.triton_tiles import products
 __all__ = ["occurrence_forward_kernel"]
 
 
-@triton.jit(do_not_specialize=["blocks", "event_blocks"])
+@triton.jit(do_not_specialize=["events", "blocks", "event_blocks"])
 def occurrence_forward_kernel(
     hidden,
     keys,
@@ -24,14 +24,13 @@ def occurrence_forward_kernel(
     visible,
     places,
     targets,
-    order,
-    heads,
-    tails,
+    runs,
     event_quarters,
     row_quarters,
     gained,
     correction,
     crossing,
+    events,
     blocks,
     event_blocks,
     count,
@@ -71,8 +70,8 @@ def occurrence_forward_kernel(
     carried = -1
     for begin in range(0, length, BLOCK_N):
         # Heads ascend: behind the first that lies too late there is nothing.
-        if SEES_LATER or tl.load(heads + start + begin) - start < furthest:
-            slot, known, event, head, tail = load_runs(order, heads, tails, start, begin, length, BLOCK_N)
+        if SEES_LATER or head_at(runs, events, start + begin, True) - start < furthest:
+            slot, known, event, head, tail = load_runs(runs, events, start, begin, length, BLOCK_N)
             seen = tl.load(visible + event, mask=known, other=0) != 0
             at = event - start
             then = None if event_quarters is None else clock(event_quarters, event, known)
@@ -80,7 +79,7 @@ def occurrence_forward_kernel(
             if not SEES_LATER:
                 counted = counted & (at[None, :] < place[:, None])
             weight = weigh(place, at, now, then, counted, weights, count)
-            sums = sums_of_runs(weight, head)
+            sums = sums_of_runs(weight, head, False)
             entered = known & (head == carried)
             sums += tl.where(entered[None, :], carry[:, None], 0.0)
             ends = seen & (tail == slot)
@@ -96,7 +95,7 @@ def occurrence_forward_kernel(
             full = tl.where(held, sums, 1.0)
             log = tl.log2(full) * rate
             grown = tl.exp2(log) if POWERED else full
-            gain += tl.sum(tl.where(held, (grown - 1.0) * power_of(tile, total, rate), 0.0), 1)
+            gain += tl.sum(tl.where(held, (grown - 1.0) * power_of(tile, total[:, None], rate), 0.0), 1)
             bias = tl.where(held, log * LN_2, 0.0)
             item = tl.load(items + head, mask=ends, other=-1)
             every += tl.sum(bias, 1)

@@ -15,7 +15,16 @@ from recsys.kernels.repeats.occurrences import AGES, DAY_QUARTERS, DAYS, HOURS
 from recsys.kernels.repeats.triton_pairs import add_by_bucket, bucket_of
 from recsys.kernels.shared.triton_math import LOG2_E
 
-__all__ = ["add_to_tables", "clock", "load_runs", "sums_of_runs", "weigh", "whole_sums"]
+__all__ = [
+    "add_to_tables",
+    "clock",
+    "crosses_blocks",
+    "head_at",
+    "load_runs",
+    "sums_of_runs",
+    "weigh",
+    "whole_sums",
+]
 
 _DAY_QUARTERS = tl.constexpr(DAY_QUARTERS)
 _HOURS = tl.constexpr(HOURS)
@@ -27,18 +36,24 @@ _WEEKEND = tl.constexpr(5)
 
 
 @triton.jit
-def load_runs(order, heads, tails, start, begin, length, BLOCK_N: tl.constexpr):
+def load_runs(runs, events, start, begin, length, BLOCK_N: tl.constexpr):
     """Events, heads and tails of a block of sorted places, which of them exist, and the places.
 
-    Places and tails count from the sequence's start; heads, and events, from the batch's. A head is -1 where
-    there is nothing.
+    runs (3, events) as of `event_runs`. Places and tails count from the sequence's start; heads, and events,
+    from the batch's. A head is -1 where there is nothing.
     """
     slot = begin + tl.arange(0, BLOCK_N)
     known = slot < length
-    event = tl.load(order + start + slot, mask=known, other=0)
-    head = tl.load(heads + start + slot, mask=known, other=-1)
-    tail = tl.load(tails + start + slot, mask=known, other=0) - start
+    event = tl.load(runs + start + slot, mask=known, other=0)
+    head = tl.load(runs + events + start + slot, mask=known, other=-1)
+    tail = tl.load(runs + 2 * events + start + slot, mask=known, other=0) - start
     return slot, known, event, head, tail
+
+
+@triton.jit
+def head_at(runs, events, slot, there):
+    """Head of the run at a sorted place of the batch, -1 if it is not `there`."""
+    return tl.load(runs + events + slot, mask=there, other=-1)
 
 
 @triton.jit
@@ -54,7 +69,8 @@ def clock(quarters, at, inside):
 def _buckets(place, at, now, then, count):
     """Buckets of a tile of pairs by distance, hour, age and day; without times all but the first are None.
 
-    place (rows,), at (events,); now and then: as `clock` gives them, or None.
+    place (m,) of rows and at (n,) of events, or the other way about: the tile is (m, n). now and then: as
+    `clock` gives them, or None.
     """
     far = bucket_of(tl.abs(place[:, None] - at[None, :]), count - 1)
     if now is None:
@@ -94,22 +110,26 @@ def add_to_tables(sums, tile, place, at, now, then, counted, count, LANES: tl.co
 
 
 @triton.jit
-def sums_of_runs(weight, head):
-    """Sums of a tile's weights (rows, events) by run, at each event of it."""
+def sums_of_runs(weight, head, EVENTS_FIRST: tl.constexpr):
+    """Sums of a tile's weights (rows, events), or (events, rows), by run, at each event of it."""
     together = (head[:, None] == head[None, :]).to(tl.float32)
+    if EVENTS_FIRST:
+        return tl.dot(together, weight, input_precision="ieee")
     return tl.dot(weight, together, input_precision="ieee")
 
 
 @triton.jit
-def whole_sums(part, crossing, row, inside, place, before, start, begin, head, tail, BLOCK_N: tl.constexpr,
-               blocks, SEES_LATER: tl.constexpr):  # fmt: skip
+def whole_sums(part, crossing, row, earlier, crosses, tail, blocks, BLOCK_N: tl.constexpr):
     """Sums by run where runs may reach beyond a block: those that do are read from `crossing` (M, blocks).
 
-    `before` is the head of the event before the block, -1 if there is none.
+    row, `earlier` (whether the head is in the row's window), `crosses` and tail have shapes that broadcast to
+    `part`.
     """
-    crosses = (head >= 0) & ((head == before) | (tail >= begin + BLOCK_N))
-    there = inside[:, None] & crosses[None, :]
-    if not SEES_LATER:
-        there = there & ((head - start)[None, :] < place[:, None])
-    entry = row.to(tl.int64)[:, None] * blocks + (tail // BLOCK_N)[None, :]
-    return tl.where(crosses[None, :], tl.load(crossing + entry, mask=there, other=0.0), part)
+    entry = row.to(tl.int64) * blocks + tail // BLOCK_N
+    return tl.where(crosses, tl.load(crossing + entry, mask=earlier & crosses, other=0.0), part)
+
+
+@triton.jit
+def crosses_blocks(head, before, tail, begin, BLOCK_N: tl.constexpr):
+    """Whether the run of each event of a block goes beyond it; `before`: head of the event ahead, or -1."""
+    return (head >= 0) & ((head == before) | (tail >= begin + BLOCK_N))

@@ -45,9 +45,9 @@ def _forward(inputs: Inputs) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     launch(
         occurrence_forward_kernel, programs(inputs, blocks, config), config,
         hidden, keys, totals, weights, layout.event_offsets, layout.row_offsets, layout.items, layout.visible,
-        layout.places, layout.targets, *runs, *_times(layout), gained, correction, crossing,
-        blocks, event_blocks, _distances(weights, layout), weighing.rate, weighing.own, weighing.even, LEAST,
-        **_constants(inputs),
+        layout.places, layout.targets, runs, *_times(layout), gained, correction, crossing,
+        runs.shape[1], blocks, event_blocks, _distances(weights, layout),
+        weighing.rate, weighing.own, weighing.even, LEAST, **_constants(inputs),
     )  # fmt: skip
     return correction, gained, crossing, runs
 
@@ -64,8 +64,8 @@ def _backward(
     launch(
         occurrence_rows_kernel, programs(inputs, blocks, config), config,
         grad, gained, crossing, hidden, keys, totals, weights, layout.event_offsets, layout.row_offsets,
-        layout.items, layout.visible, layout.places, layout.targets, *runs, *_times(layout),
-        d_hidden, d_totals, parts, blocks, event_blocks, count, entries,
+        layout.items, layout.visible, layout.places, layout.targets, runs, *_times(layout),
+        d_hidden, d_totals, parts, runs.shape[1], blocks, event_blocks, count, entries,
         weighing.rate, weighing.own, weighing.even, LEAST,
         LANES=power_of_two(entries), **_constants(inputs),
     )  # fmt: skip
@@ -73,7 +73,7 @@ def _backward(
     launch(
         occurrence_keys_kernel, programs(inputs, event_blocks, config), config,
         grad, gained, crossing, hidden, keys, totals, weights, layout.event_offsets, layout.row_offsets,
-        layout.visible, layout.places, *runs, *_times(layout), d_keys, event_blocks, count,
+        layout.visible, layout.places, runs, *_times(layout), d_keys, runs.shape[1], event_blocks, count,
         weighing.rate, LEAST, **_constants(inputs),
     )  # fmt: skip
     return d_hidden, d_keys, d_totals, total(parts, weights)

@@ -41,8 +41,8 @@ def bucket_of(gap, last):
 
 @triton.jit
 def power_of(products, total, rate):
-    """e^(score - total) of a tile (rows, events) of products of vectors; total (rows,)."""
-    return tl.exp2((products * rate - total[:, None]) * LOG2_E)
+    """e^(score - total) of a tile of products of vectors, and totals that broadcast to it."""
+    return tl.exp2((products * rate - total) * LOG2_E)
 
 
 @triton.jit

@@ -96,10 +96,11 @@ class Inputs:
         """d_state."""
         return self.A.shape[1]
 
-    def config(self, kernel: str) -> Config:
+    def config(self, kernel: str, **more: int) -> Config:
         """Configuration of a kernel for these sizes and types, none of them the batch's.
 
         padded: 1 if some state or channel of a block is padding, whose masks take registers.
+        `more` is what the rows of this kernel alone ask for.
         """
         return choose_config(
             "scan",
@@ -108,6 +109,7 @@ class Inputs:
             dtype=str(self.u.dtype).removeprefix("torch."),
             d_state=self.d_state,
             padded=int(self.d_state not in (16, 32, 64) or self.d_inner % 32 != 0),
+            **more,
         )
 
     def constants(self, config: Config) -> dict[str, Any]:
@@ -266,7 +268,9 @@ def scan_backward(
     dinitial = None if x.initial_state is None else torch.empty_like(x.initial_state)
     carries = _backward_carries(x, schedule, dy, dfinal, dinitial)
 
-    config = x.config("tasks_backward")
+    # States from or to elsewhere take registers, and without gates another code spills.
+    stated, ungated = int(dfinal is not None or dinitial is not None), int(x.z is None)
+    config = x.config("tasks_backward", stated=stated, ungated=ungated)
     blocks, tile = x.blocks(config), config.blocks["BLOCK_D"] * config.blocks["BLOCK_S"]
     groups = schedule.bounds.shape[0] - 1
     programs = min(groups, max(1, _RESIDENT // (tile * max(blocks, 1))))

@@ -181,6 +181,32 @@ def test_the_configurations_of_other_chips(
     _assert_as_exact_as_the_reference(inputs, offsets_of(lengths, device))
 
 
+@pytest.mark.parametrize("chip", ["sm_90", "sm_100"])
+def test_training_in_half_precision_takes_sixteen_channels_to_a_program(
+    chip: str, monkeypatch: pytest.MonkeyPatch, device: torch.device
+) -> None:
+    from recsys.kernels.scan import triton_launches
+
+    taken: list[Config] = []
+
+    def choose(*args: Any, **sizes: Any) -> Config:
+        taken.append(choose_config(*args, **sizes))
+        return taken[-1]
+
+    monkeypatch.setattr(triton_launches, "architecture", lambda tensor: chip)
+    monkeypatch.setattr(triton_launches, "choose_config", choose)
+    lengths = (3, 0, 18, 1)
+    inputs = _inputs(lengths, device, 32, 16, without=("initial_state",))
+    inputs.update({name: inputs[name].half() for name in ROWS})
+    _assert_as_exact_as_the_reference(inputs, offsets_of(lengths, device), ("y",))
+    assert {config.blocks["BLOCK_D"] for config in taken if "HELD" in config.blocks} == {16}
+    taken.clear()
+    with_states = _inputs(lengths, device, 32, 16)
+    with_states.update({name: with_states[name].half() for name in ROWS})
+    _with_gradients(with_states, offsets_of(lengths, device), backend="triton")
+    assert {config.blocks["BLOCK_D"] for config in taken if "HELD" in config.blocks} == {32}
+
+
 @pytest.mark.slow
 def test_one_huge_sequence_among_short_ones(device: torch.device) -> None:
     lengths = (*(3,) * 25, 300, *(3,) * 25)
