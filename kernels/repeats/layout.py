@@ -4,6 +4,7 @@ Legend: N events, B sequences, M rows that predict, L longest sequence, T most r
 """
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from recsys.kernels.repeats.occurrences import Occurrences, event_runs
+from recsys.kernels.shared.packing import moved_together
 
 Ints = NDArray[np.int64]
 
@@ -102,15 +104,20 @@ class RepeatLayout:
         )
 
     def to(self, device: torch.device) -> "RepeatLayout":
-        """The same on a device."""
-        names = [name for name in self.__slots__ if name not in ("shape", "occurrences")]
-        moved = {n: getattr(self, n).to(device, non_blocking=True) for n in names}
+        """The same on a device, from the CPU by one copy, with what the GPU's kernels read of occurrences."""
+        if device.type == self.items.device.type:
+            return self
         own = self.occurrences
+        if own is not None and own.runs is None:
+            own = replace(own, runs=event_runs(own.first, self.event_offsets))
+        names = [name for name in self.__slots__ if name not in ("shape", "occurrences")]
+        known = [] if own is None else own.known
+        tensors = [*(getattr(self, name) for name in names), *(getattr(own, name) for name in known)]
+        moved = moved_together(tensors, device)
+        changed: dict[str, Any] = dict(zip(names, moved, strict=False))
         if own is not None:
-            if device.type != "cpu" and own.runs is None:
-                own = replace(own, runs=event_runs(own.first, self.event_offsets))
-            moved["occurrences"] = own.to(device)
-        return replace(self, **moved)
+            changed["occurrences"] = replace(own, **dict(zip(known, moved[len(names) :], strict=True)))
+        return replace(self, **changed)
 
 
 def _offsets(lengths: Ints) -> Tensor:

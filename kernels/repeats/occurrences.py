@@ -4,7 +4,7 @@ Times are whole quarter hours of local time, so that what two of them have in co
 Legend: N events, M rows that predict, K buckets of distance.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -143,7 +143,7 @@ class Occurrences:
         """Whether times are known."""
         return self.event_quarters is not None
 
-    def to(self, device: torch.device) -> "Occurrences":
-        """The same on a device."""
-        moved = {n: getattr(self, n) for n in self.__slots__ if getattr(self, n) is not None}
-        return replace(self, **{n: x.to(device, non_blocking=True) for n, x in moved.items()})
+    @property
+    def known(self) -> list[str]:
+        """Names of the tensors that are there."""
+        return [name for name in self.__slots__ if getattr(self, name) is not None]

@@ -154,6 +154,18 @@ def test_runs_worked_by_hand() -> None:
     assert runs.dtype == torch.int32
 
 
+def test_a_layout_goes_to_a_device_by_one_copy_with_its_runs() -> None:
+    layout = _case((5, 0, 20)).layout
+    assert layout.to(torch.device("cpu")) is layout
+    moved = layout.to(torch.device("meta"))
+    assert (moved.shape, moved.items.shape, moved.visible.dtype) == ((3, 20, 20), (25,), torch.bool)
+    assert moved.occurrences is not None
+    assert moved.occurrences.runs is not None
+    assert (moved.occurrences.runs.shape, moved.occurrences.runs.dtype) == ((3, 25), torch.int32)
+    tensors = [moved.items, moved.places, moved.row_offsets, moved.occurrences.first, moved.occurrences.runs]
+    assert len({x.untyped_storage()._cdata for x in tensors}) == 1
+
+
 @pytest.mark.parametrize("by_all", [False, True])
 @pytest.mark.parametrize("lengths", [(), (0,), (0, 0, 3)])
 def test_a_batch_may_have_no_rows_or_no_events(
