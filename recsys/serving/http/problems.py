@@ -199,6 +199,10 @@ async def _validation(request: Request, error: Exception) -> Response:
     return respond(found, request.url.path)
 
 
+_UNION = ("int", "str", "bool", "float")
+"""Members of a union, which are no fields."""
+
+
 def said_of_fields(errors: Sequence[Any]) -> list[dict[str, str]]:
     """Pydantic's errors by field: which, and what is wrong with it."""
     by_place: dict[str, list[dict[str, Any]]] = {}
@@ -213,15 +217,19 @@ def _place(loc: Sequence[int | str]) -> str:
     for part in loc:
         if isinstance(part, int):
             text += f"[{part}]"
-        elif re.fullmatch(r"[a-z_0-9]+", part) and part not in ("int", "str"):
+        elif re.fullmatch(r"[a-z_0-9]+", part) and part not in _UNION:
             text += f".{part}" if text else part
     return text[:200]
 
 
 def _said(errors: Sequence[dict[str, Any]]) -> str:
     kinds = {error["type"] for error in errors}
+    if {"int_type", "string_type", "bool_type"} <= kinds:
+        return "has to be text, a number, true or false, or null"
     if {"int_type", "string_type"} <= kinds:
         return "has to be a whole number or text"
+    if "dict_type" in kinds:
+        return "has to be an object"
     if "extra_forbidden" in kinds:
         return "is not a field of this request; /docs lists them"
     # Of the members of a union the one is meant whose type was right.

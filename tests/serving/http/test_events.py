@@ -75,6 +75,11 @@ def test_an_event_without_a_time_happens_now() -> None:
         ({"user": 1, "item": "x"}, "item: 'x': the ids of this log are whole numbers, as 42"),
         ({"user": 1, "item": 2**63}, "item: Input should be less than 9223372036854775808"),
         ({"user": 1, "item": 1, "kind": "view"}, "kind: is not a field of this request; /docs lists them"),
+        (
+            {"user": 1, "item": 1, "columns": {"device": [1]}},
+            "columns.device: has to be text, a number, true or false, or null",
+        ),
+        ({"user": 1, "item": 1, "columns": [1]}, "columns: has to be an object"),
         ({"user": 1, "item": 1, "type": ""}, "type: String should have at least 1 character"),
         ({"user": 1, "item": 1, "id": "é" * 129}, "id: is longer than 256 bytes"),
     ],

@@ -290,9 +290,13 @@ def test_columns_and_context_reach_the_engine() -> None:
             "has 1 values for 2 events of history",
         ),
         ({"user": 1, "columns": {"action": ["x"]}}, "columns", "has 1 values for 0 events of history"),
-        ({"user": 1, "context": {"device": ["x"]}}, "context.device", ""),
+        (
+            {"user": 1, "context": {"device": ["x"]}},
+            "context.device",
+            "text, a number, true or false, or null",
+        ),
         ({"user": 1, "context": {"device": "x" * 257}}, "context.device", ""),
-        ({"user": 1, "context": ["device"]}, "context", ""),
+        ({"user": 1, "context": ["device"]}, "context", "context: has to be an object"),
         ({"history": [1], "columns": {"action": "x"}}, "columns.action", ""),
     ],
 )
