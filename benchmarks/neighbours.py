@@ -4,10 +4,11 @@
 
 LOG and ITEMS are files of interactions and of items. SASRec, small and by the sampled softmax, is trained in
 each way with as many steps; ways that take longer a step are set beside plain training of the same processor
-time, too. The contrast is SRA-CL's in a reduced form, a prototype that lives here alone: of two views of a
-batch in each of which a fifth of the items gives way to items alike by their tags, the last states of a
-user are each other's targets among the batch's; and the last state of a user is the target of the mean of
-those whose items are alike. `--denoise` is ConsRec's filter. Test figures of all users, paired by bootstrap.
+time, too, and denoising beside the longest of these. The contrast is SRA-CL's in a reduced form, a prototype
+that lives here alone: of two views of a batch in each of which a fifth of the items gives way to items alike
+by their tags, the last states of a user are each other's targets among the batch's; and the last state of a
+user is the target of the mean of those whose items are alike. `--denoise` is ConsRec's filter. Test figures
+of all users, paired by bootstrap.
 A FILE that is there keeps its other logs and seeds.
 """
 
@@ -206,13 +207,20 @@ def main() -> None:
         plain = trained(read, options.epochs, options.seed, {})
         lines.append(measured("plain", plain, None))
         steps, seconds = plain[1]["steps"], plain[1]["seconds"]
+        share = 1 - facts["noise_events"] / facts["noise_of_events"]
+        longest = plain
+
+        def write() -> None:
+            run = {"log": name, "seed": options.seed, "steps": steps, "noise": facts, "ways": lines}
+            about = {"machine": stamp(), "encoder": ENCODER, "training": TRAINING}
+            write_json(options.out, {**about, "runs": [*others, run]})
+
         for way, settings in WAYS.items():
             if way == "plain":
                 continue
             store, epochs = read, options.epochs
             if "denoise" in settings:  # fewer events are read, so an epoch has fewer steps
                 store = denoised
-                share = 1 - facts["noise_events"] / facts["noise_of_events"]
                 epochs = round(options.epochs / share)
             found = trained(store, epochs, options.seed, settings)
             lines.append(measured(way, found, plain[0]))
@@ -221,9 +229,12 @@ def main() -> None:
                 of_time = trained(read, longer, options.seed, {})
                 lines.append(measured(f"plain, as long as {way}", of_time, None))
                 lines[-2]["of_time"] = _paired(found[0], of_time[0])
-            run = {"log": name, "seed": options.seed, "steps": steps, "noise": facts, "ways": lines}
-            about = {"machine": stamp(), "encoder": ENCODER, "training": TRAINING}
-            write_json(options.out, {**about, "runs": [*others, run]})
+                longest = max(longest, of_time, key=lambda one: int(one[1]["steps"]))
+            write()
+        if longest is not plain:
+            found = trained(denoised, round(longest[1]["epochs"] / share), options.seed, WAYS["denoise"])
+            lines.append(measured("denoise, as long as the longest", found, longest[0]))
+            write()
 
 
 if __name__ == "__main__":

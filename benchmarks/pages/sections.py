@@ -35,6 +35,7 @@ SECTIONS: Mapping[tuple[str, str], Callable[[], str]] = {
     ("docs/results.md", "beauty"): lambda: published_table("amazon-beauty-5core", ACCURACY),
     ("docs/results.md", "presets"): presets_table,
     ("docs/results.md", "items"): lambda: items_table(ACCURACY),
+    ("docs/experiments.md", "neighbours"): tables.neighbours,
     ("docs/results.md", "columns"): lambda: columns_table(tables.record("columns")),
     ("docs/results.md", "defaults"): lambda: defaults_table(read_recipes(), ACCURACY),
     ("docs/results.md", "peers"): tables.training_peers,

@@ -12,6 +12,7 @@ __all__ = [
     "clock_times",
     "filters",
     "latency",
+    "neighbours",
     "peers_costs",
     "peers_quality",
     "record",
@@ -20,6 +21,8 @@ __all__ = [
     "training_peers",
     "vectors",
 ]
+
+LONGEST = "denoise, as long as the longest"
 
 DATASETS = {"ml-1m-sasrec-order": "ml-1m"}
 
@@ -228,3 +231,26 @@ def peers_costs() -> str:
             f"| {peer['peak_mib']:.0f}, {ours['peak_mib']:.0f} | {times['peak_mib']:.1f} |"
         )
     return "\n".join(lines) + "\n"
+
+
+def neighbours() -> str:
+    """What neighbours are worth beside plain training, at equal steps and at equal time."""
+    lines = [
+        "| log | training | steps | processor s | test HR@10 | test NDCG@10 | plain, as many steps (p) "
+        "| plain, as long (p) |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for run in record("neighbours")["runs"]:
+        for way in run["ways"]:
+            cells = [_against(way if "p" in way else {}), _against(way.get("of_time", {}))]
+            if way["way"] == LONGEST:
+                cells = ["", cells[0]]
+            lines.append(
+                f"| {run['log']} | {way['way']} | {way['steps']:,} | {way['seconds']:.0f} "
+                f"| {way['hr@10']:.4f} | {way['ndcg@10']:.4f} | {' | '.join(cells)} |"
+            )
+    return "\n".join(lines) + "\n"
+
+
+def _against(pair: Mapping[str, float]) -> str:
+    return f"{pair['difference']:+.4f} ({pair['p']:.3f})" if pair else ""
