@@ -151,7 +151,7 @@ def _finish(out: Path, good: bool) -> None:
     if compared:
         from recsys.benchmarks.kernels.roofline import plot
 
-        _, record = max((r["utc"], r) for r in records.values() if r.get("limits"))
+        record = max((r for r in records.values() if r.get("limits")), key=lambda record: record["utc"])
         plot(
             {"comparisons": compared, "limits": record["limits"], "machine": record["machine"]},
             Path(back or out),

@@ -33,11 +33,9 @@ def bars(records: Records) -> list[Bar]:
     topk = [
         e for e in _entries(real, "topk") if e["operation"] == "ranking, top k" and e["shape"][:4] == "100 "
     ]
-    found.append(_least("top-k, k 100, never slower than torch", 1.0, ((_batch(e), _topk(e)) for e in topk)))
+    found.append(_least("top-k, k 100, never slower than torch", 1.0, _searches(topk)))
     large = [e for e in topk if e["events"] >= 64]
-    found.append(
-        _least("top-k, k 100, twice torch at 64 to 4,096", 2.0, ((_batch(e), _topk(e)) for e in large))
-    )
+    found.append(_least("top-k, k 100, twice torch at 64 to 4,096", 2.0, _searches(large)))
     losses = [e for e in _entries(real, "losses") if e["d_model"] == 64]
     found.append(_least("linear CE, d 64: 3 times Liger", 3.0, _against(losses, lambda name: name == LIGER)))
     wide = [e for e in losses if not e["shape"].endswith(" 10,000 items")]
@@ -134,10 +132,13 @@ def _against(entries: Iterable[Entry], rival: Callable[[str], bool]) -> Iterator
             yield _title(entry), min(ratios)
 
 
-def _topk(entry: Entry) -> float:
-    """The lesser of the ratios on the device and by the clock of who waits."""
-    kinds = (entry["rivals"], entry["wall"]["rivals"])
-    return min(float(side["ratio"]["median"]) for rivals in kinds for side in rivals.values())
+def _searches(entries: Iterable[Entry]) -> Iterator[tuple[str, float]]:
+    """Of each search the lesser of the ratios on the device and by the clock of who waits."""
+    for entry in entries:
+        if entry["rivals"]:
+            kinds = (entry["rivals"], entry["wall"]["rivals"])
+            ratios = [side["ratio"]["median"] for rivals in kinds for side in rivals.values()]
+            yield f"batch {entry['events']:,}", min(ratios)
 
 
 def _memory(losses: list[Entry]) -> Bar:
@@ -175,10 +176,6 @@ def _epochs(entries: list[Entry]) -> Iterator[Bar]:
         best[key] = min(best.get(key, seen), seen)
     seen_all = "; ".join(f"{e} on {log} {s:.2f} s, {gb:.2f} GB" for (e, log), (s, gb) in best.items())
     yield Bar(wanted, seen_all, all(s <= 2 and gb <= 2 for s, gb in best.values()))
-
-
-def _batch(entry: Entry) -> str:
-    return f"batch {entry['events']:,}"
 
 
 def _title(entry: Entry) -> str:

@@ -1,5 +1,6 @@
 """The stages of a GPU run where there is no GPU: that they run, go on, and claim what their records say."""
 
+import argparse
 import json
 import subprocess
 import sys
@@ -355,6 +356,32 @@ def test_a_program_that_outlives_its_time_is_ended_with_its_children(tmp_path: P
     assert program.run_process(["-c", "raise SystemExit(3)"], 30, log) == 3
     assert program.run_process(["-c", child], 1, log) is None
     assert "said" in log.read_text()
+
+
+def test_stages_follow_while_there_is_time_and_go_on_after_a_lost_gpu(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    codes: list[int | None] = [stage.AGAIN, 0, None]
+    programs = []
+
+    def run(command: list[str], seconds: float, log: Path) -> int | None:
+        programs.append((command[2], "--fresh" in command, seconds))
+        return codes.pop(0)
+
+    monkeypatch.setattr(program, "run_process", run)
+    stages = chosen("topk,losses")
+    options = argparse.Namespace(datasets=tmp_path, dry=False, fresh=True, seconds=400.0)
+    assert not program.run_stages(stages, options, tmp_path, tmp_path / "log.txt")
+    # After a lost GPU what was measured stands: only the first process begins afresh.
+    assert [each[:2] for each in programs] == [("topk", True), ("topk", False), ("losses", True)]
+    assert all(seconds == pytest.approx(330, abs=5) for *_, seconds in programs)
+    options.seconds = 10.0
+    assert not program.run_stages(stages, options, tmp_path, tmp_path / "log.txt")
+    assert len(programs) == 3
+    shown = capsys.readouterr().out
+    assert "topk: the GPU was lost: again" in shown
+    assert "losses: out of time" in shown
+    assert "losses: no time left for it in this call" in shown
 
 
 def test_rivals_are_unpacked_and_found_behind_what_is_installed(
