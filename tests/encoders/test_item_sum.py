@@ -1,14 +1,17 @@
 """The sum of a window's item vectors: what is added to the states, and what is not."""
 
 import math
+from pathlib import Path
 
+import polars as pl
 import pytest
 import torch
 from torch import Tensor
 
+from recsys import Recommender
 from recsys.encoders import build_encoder, encoder_config
 from recsys.encoders.base import SequenceEncoder
-from recsys.encoders.item_sum import SummedState
+from recsys.encoders.item_sum import ItemSum, SummedState
 from recsys.jagged import SequenceBatch
 
 NAMES = ("sasrec", "bert4rec", "mamba")
@@ -104,6 +107,34 @@ def test_scales_and_rates_learn() -> None:
                 values.append(encoder(batch).square().sum().item())
             parameter[1] += step
         assert gradient[1].item() == pytest.approx((values[0] - values[1]) / (2 * step), rel=0.02, abs=1e-6)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("loss", ["full", "sampled_softmax"])
+def test_a_run_learns_it_and_is_loaded_with_it(name: str, loss: str, tmp_path: Path) -> None:
+    rows = [(user, (user + at) % 15, at) for user in range(30) for at in range(7)]
+    log = pl.DataFrame(rows, schema=["user_id", "item_id", "timestamp"], orient="row")
+    model = Recommender(
+        name,
+        encoder_options={"d_model": 8, "n_layers": 1, "max_length": 8, "item_sum": True},
+        training_options={
+            "loss": loss,
+            "negatives": 4 * (loss != "full"),
+            "epochs": 2,
+            "batch_events": 64,
+            "learning_rate": 0.02,
+            "warmup_steps": 0,
+        },
+        index="exact",
+    )
+    model.fit(log, out=tmp_path / "run")
+    assert model.encoder_.item_sum is not None
+    start = ItemSum(8, 15, 8)
+    assert not torch.equal(model.encoder_.item_sum.scale, start.scale)
+    assert not torch.equal(model.encoder_.item_sum.log_rates, start.log_rates)
+    found = model.recommend([3, 4], k=4)
+    again = Recommender.load(tmp_path / "run").recommend([3, 4], k=4)
+    assert found["score"].to_list() == pytest.approx(again["score"].to_list(), abs=1e-5)
 
 
 def test_it_is_off_where_nobody_asks_for_it() -> None:
