@@ -1,6 +1,7 @@
 """The contract of encoders, one function per clause; each raises AssertionError with what does not hold."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -10,7 +11,7 @@ from recsys.encoders.base import SequenceEncoder
 from recsys.encoders.registry import build_encoder, encoder_config, encoder_name, preset, registration
 from recsys.encoders.streams import join_states, split_states, tensors_of
 from recsys.errors import ArgumentError
-from recsys.testing.subject import Subject, V, batch_of, sequences, step
+from recsys.testing.subject import EVENT_CODES, USER_CODES, Subject, V, batch_of, sequences, step
 
 __all__ = ["CHECKS"]
 
@@ -90,6 +91,26 @@ def streaming_gives_what_encoding_at_once_gives(subject: Subject) -> None:
             start = max(0, t + 1 - window) if bounded else 0
             whole = encoder.user_state(batch_of(list(items[:, start : t + 1])))
             _close(hidden, whole, 1e-5 if exact else 1e-4)
+
+
+def columns_are_read_by_steps_as_at_once(subject: Subject) -> None:
+    """`step` reads columns where `reads_columns` is true, and a first event's user where `reads_users` is."""
+    encoder = subject.build_with_columns()
+    if encoder is None:
+        return
+    length = min(encoder.history_length, 12)
+    items, rng = np.array(sequences([length] * 3)), np.random.default_rng(0)
+    users = rng.integers(0, USER_CODES, (3, 1)).repeat(length, axis=1)
+    codes = np.stack((rng.integers(0, EVENT_CODES, (3, length)), users), axis=2)
+    state = encoder.initial_state(3)
+    with torch.no_grad():
+        for t in range(length):
+            hidden, state = step(encoder, state, items[:, t], t, torch.from_numpy(codes[:, t]))
+            seen = [torch.from_numpy(own[: t + 1]) for own in codes]
+            batch = replace(batch_of(list(items[:, : t + 1])), event_codes=torch.cat(seen))
+            _close(hidden, encoder.user_state(batch), 1e-4)
+            silent = encoder.user_state(replace(batch, event_codes=None))
+            _require(not torch.equal(hidden, silent), "columns change no state")
 
 
 def users_in_one_stream_need_not_be_equally_far(subject: Subject) -> None:
@@ -221,6 +242,7 @@ CHECKS: tuple[Callable[[Subject], None], ...] = (
     one_user_never_reaches_another,
     causal_encoders_are_blind_to_the_future,
     streaming_gives_what_encoding_at_once_gives,
+    columns_are_read_by_steps_as_at_once,
     users_in_one_stream_need_not_be_equally_far,
     prefilling_gives_what_steps_give,
     dropout_follows_its_generator,

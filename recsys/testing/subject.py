@@ -10,13 +10,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from recsys.encoders.base import SequenceEncoder
-from recsys.encoders.registry import build_encoder, encoder_config
+from recsys.encoders.event_columns import ColumnInputs
+from recsys.encoders.registry import build_encoder, encoder_config, registration
 from recsys.jagged import SequenceBatch
 
-__all__ = ["SMALL", "Subject", "V", "batch_of", "sequences", "step"]
+__all__ = ["EVENT_CODES", "SMALL", "USER_CODES", "Subject", "V", "batch_of", "sequences", "step"]
 
 V = 50
 """Items of the catalog."""
+EVENT_CODES, USER_CODES = 5, 7
+"""Codes of a column of events and of one of users."""
 SMALL: dict[str, object] = {"d_model": 32, "n_layers": 2, "max_length": 24, "dropout": 0.3}
 """Fields that all encoders have."""
 
@@ -42,7 +45,26 @@ class Subject:
 
     def build(self, seed: int = 0) -> SequenceEncoder:
         """The encoder, in evaluation mode, with weights large enough that mistakes show."""
-        encoder = build_encoder(self.name, V, encoder_config(self.name, self.values), seed=seed).eval()
+        return self._large(
+            build_encoder(self.name, V, encoder_config(self.name, self.values), seed=seed), seed
+        )
+
+    def build_with_columns(self, seed: int = 0) -> SequenceEncoder | None:
+        """The same with a column of events and, where it reads such, of users; None where it reads none."""
+        kind = registration(self.name).encoder
+        if not kind.reads_columns:
+            return None
+        users = ("user",) if kind.reads_users else ()
+        config = encoder_config(
+            self.name, {**self.values, "event_columns": ("event",), "user_columns": users}
+        )
+        columns = ColumnInputs(
+            events=(("event", EVENT_CODES),), requests=(), digest="", users=(("user", USER_CODES),)
+        )
+        return self._large(build_encoder(self.name, V, config, seed=seed, columns=columns), seed)
+
+    def _large(self, encoder: SequenceEncoder, seed: int) -> SequenceEncoder:
+        encoder.eval()
         # Weights of 0.02 make every encoder nearly linear.
         generator = torch.Generator().manual_seed(seed)
         with torch.no_grad():
@@ -67,10 +89,16 @@ def batch_of(items: Sequence[Any]) -> SequenceBatch:
     return SequenceBatch.from_sequences(items, [times_of(s) for s in items], local)
 
 
-def step(encoder: SequenceEncoder, state: Any, items: NDArray[np.int64], places: Any) -> tuple[Tensor, Any]:
+def step(
+    encoder: SequenceEncoder,
+    state: Any,
+    items: NDArray[np.int64],
+    places: Any,
+    columns: Tensor | None = None,
+) -> tuple[Tensor, Any]:
     """One more event of each user, the event at these places of the users' sequences."""
-    local = torch.from_numpy(_local(items, places))
-    return encoder.step(state, torch.from_numpy(items), torch.from_numpy(times_of(items)), local_times=local)
+    local, times = torch.from_numpy(_local(items, places)), torch.from_numpy(times_of(items))
+    return encoder.step(state, torch.from_numpy(items), times, local_times=local, columns=columns)
 
 
 def times_of(items: Any) -> NDArray[np.int64]:

@@ -67,6 +67,48 @@ class Drifts(Sum):
         return state, state
 
 
+class ReadsUsers(Sum):
+    """Counts events, so that the first is known."""
+
+    reads_columns = True
+    reads_users = True
+
+    def encode(self, batch: SequenceBatch, *, generator: torch.Generator | None = None) -> Tensor:
+        added = self.added_to_input(batch)
+        vectors = self.item_embedding(batch.items) + (0 if added is None else added)
+        vectors = dropout(vectors, self.config.dropout, generator)
+        rows: list[Tensor] = []
+        starts = set(batch.offsets.tolist())
+        for place, vector in enumerate(vectors):
+            rows.append(vector if place in starts else vector + 0.5 * rows[-1])
+        return torch.stack(rows)
+
+    def encode_start(self, n: int) -> Tensor:
+        return torch.zeros(n, self.config.d_model + 1)
+
+    def encode_step(
+        self,
+        state: Any,
+        items: Tensor,
+        timestamps: Tensor | None = None,
+        local_times: Tensor | None = None,
+        asked: Tensor | None = None,
+        columns: Tensor | None = None,
+    ) -> tuple[Tensor, Any]:
+        added = self.added_at_step(len(items), local_times, columns, self.first(state))
+        vectors = self.item_embedding(items) + (0 if added is None else added)
+        hidden = vectors + 0.5 * state[:, :-1]
+        return hidden, torch.cat((hidden, state[:, -1:] + 1), dim=1)
+
+    def first(self, state: Tensor) -> Tensor:
+        return state[:, -1] == 0
+
+
+class EveryEventIsTheFirst(ReadsUsers):
+    def first(self, state: Tensor) -> Tensor:
+        return state[:, -1] >= 0
+
+
 class Prefills(Sum):
     def encode_prefill(self, batch: SequenceBatch) -> tuple[Tensor, Any]:
         states = self.encode(batch)[batch.last_rows()]
@@ -110,6 +152,8 @@ def test_a_right_encoder_passes_by_name_and_by_class() -> None:
     check_encoder(Sum, {"d_model": 16, "dropout": 0.1, "clock": "pool"})
     register_encoder("prefills", config=SumConfig)(Prefills)
     check_encoder("prefills", {"clock": "pool"})
+    register_encoder("users", config=SumConfig)(ReadsUsers)
+    check_encoder("users")
     assert str(encoder_checks(Sum)[0]) == "hidden_states_have_one_row_per_event"
 
 
@@ -118,6 +162,7 @@ def test_a_right_encoder_passes_by_name_and_by_class() -> None:
     [
         (Leaks, "packing_changes_nothing: "),
         (Peeks, "causal_encoders_are_blind_to_the_future: causal is True and later events change"),
+        (EveryEventIsTheFirst, "columns_are_read_by_steps_as_at_once: "),
         (Drifts, "streaming_gives_what_encoding_at_once_gives: "),
         (ForgetsTheStart, "prefilling_gives_what_steps_give: "),
         (DropsAtWill, "dropout_follows_its_generator: the same generator gives other masks"),
