@@ -107,7 +107,7 @@ def prepare(
         check_time_zone(time_zone)
     elif first.events.hours:
         raise ArgumentError(
-            f"{first.events.hours[0]}: {LOCAL_HOUR} is the hour of local times: pass time_zone="
+            f"{first.events.hours[0]}= names {LOCAL_HOUR}, the hour of local times: pass time_zone="
         )
     if not isinstance(out, str | Path) or not str(out) or "\0" in str(out):
         raise ArgumentError(f"out={out!r} names no folder: give the path of one")

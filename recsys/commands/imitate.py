@@ -45,6 +45,9 @@ def imitate(
         raise ConfigError(f"--out {out}: the name says no format; end it with .csv or .parquet")
     if out.expanduser().is_dir():
         raise ConfigError(f"--out {out}: is a folder; name a file")
+    source = Path(log).expanduser()
+    if out.expanduser().exists() and source.exists() and out.expanduser().samefile(source):
+        raise ConfigError(f"--out {out}: is the log itself; name another file")
     made = like(log, users=users, clusters=clusters, seed=seed, notify=say, **options)
     content = io.BytesIO()
     if out.suffix.lower() == ".csv":

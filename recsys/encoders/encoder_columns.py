@@ -50,7 +50,8 @@ class EncoderColumns(EncoderItems):
             generator: of the weights that come with them.
 
         Raises:
-            ConfigError: the data keep no such column, or the encoder reads none of events.
+            ConfigError: the data keep no such column, the encoder reads none of events, or the hour is to be
+                one of users.
         """
         config = self.config
         if config.event_columns and not self.reads_columns:
@@ -60,6 +61,11 @@ class EncoderColumns(EncoderItems):
         if config.user_columns and not self.reads_users:
             raise ConfigError(
                 f"encoder.user_columns: {type(self).__name__} reads no columns of users; leave it out"
+            )
+        if LOCAL_HOUR in config.user_columns:
+            raise ConfigError(
+                f"encoder.user_columns names {LOCAL_HOUR!r}, the hour of events and of requests: name it in "
+                "encoder.event_columns or encoder.request_columns"
             )
         events, requests, users = (
             ((), (), ()) if inputs is None else (inputs.events, inputs.requests, inputs.users)

@@ -91,7 +91,7 @@ def test_the_local_hour_is_kept_by_nothing_but_times(tmp_path: Path) -> None:
     assert [column.name for column in both.event_columns.events] == ["action"]
     assert "event columns: action (2 values), local_hour (24 hours)" in summary(both)
     with pytest.raises(
-        ArgumentError, match="request_columns: local_hour is the hour of local times: pass time"
+        ArgumentError, match="request_columns= names local_hour, the hour of local times: pass time"
     ):
         prepare(FULL, tmp_path / "no", request_columns="local_hour")
     shards = prepare(FULL, tmp_path / "shards", event_columns="local_hour", time_zone="-05:00", shards=1)
