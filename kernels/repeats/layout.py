@@ -103,13 +103,18 @@ class RepeatLayout:
             (batch, most, longest),
         )
 
+    def with_runs(self) -> "RepeatLayout":
+        """The same with the runs of occurrences, if it knows occurrences; what a GPU is to be given."""
+        own = self.occurrences
+        if own is None or own.runs is not None:
+            return self
+        return replace(self, occurrences=replace(own, runs=event_runs(own.first, self.event_offsets)))
+
     def to(self, device: torch.device) -> "RepeatLayout":
         """The same on a device, from the CPU by one copy, with what the GPU's kernels read of occurrences."""
         if device.type == self.items.device.type:
             return self
-        own = self.occurrences
-        if own is not None and own.runs is None:
-            own = replace(own, runs=event_runs(own.first, self.event_offsets))
+        own = self.with_runs().occurrences
         names = [name for name in self.__slots__ if name not in ("shape", "occurrences")]
         known = [] if own is None else own.known
         tensors = [*(getattr(self, name) for name in names), *(getattr(own, name) for name in known)]

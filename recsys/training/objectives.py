@@ -116,7 +116,9 @@ def _repeats(task: Task, encoder: SequenceEncoder) -> RepeatLayout:
         if own is None or asked is None:
             raise ArgumentError(NO_LOCAL_TIMES)
         asked = asked if task.rows is None else asked[task.rows]
-    return replace(layout, occurrences=Occurrences.of(items, lengths, visible, own, asked))
+    layout = replace(layout, occurrences=Occurrences.of(items, lengths, visible, own, asked))
+    # Here, where batches are made ahead, rather than on their way to the device.
+    return layout if encoder.repeat_bias.weight.device.type == "cpu" else layout.with_runs()
 
 
 def next_item(batch: SequenceBatch) -> Task:

@@ -157,6 +157,13 @@ def test_runs_worked_by_hand() -> None:
 def test_a_layout_goes_to_a_device_by_one_copy_with_its_runs() -> None:
     layout = _case((5, 0, 20)).layout
     assert layout.to(torch.device("cpu")) is layout
+    ready = layout.with_runs()
+    assert ready.occurrences is not None
+    assert ready.with_runs() is ready
+    assert torch.equal(
+        ready.occurrences.runs,  # type: ignore[arg-type]
+        event_runs(ready.occurrences.first, layout.event_offsets),
+    )
     moved = layout.to(torch.device("meta"))
     assert (moved.shape, moved.items.shape, moved.visible.dtype) == ((3, 20, 20), (25,), torch.bool)
     assert moved.occurrences is not None
