@@ -163,9 +163,9 @@ def test_many_users_get_together_what_each_gets_alone(name: str, monkeypatch: py
     passes: list[int] = []
     prefill = encoder.prefill
 
-    def counted(batch: SequenceBatch) -> Any:
+    def counted(batch: SequenceBatch, **known: Any) -> Any:
         passes.append(batch.batch_size)
-        return prefill(batch)
+        return prefill(batch, **known)
 
     monkeypatch.setattr(encoder, "prefill", counted)
     found = together.query_many(users)
