@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from recsys.datasets.prepared.feature_vectors import feature_vectors
 from recsys.datasets.prepared.item_features import ItemFeatures as StoredFeatures
-from recsys.datasets.preparing.events import Events, keep_events
+from recsys.datasets.preparing.events import Events, keep_users
 from recsys.datasets.preparing.item_features import catalog_features
 from recsys.datasets.preparing.slates import next_kept
 from recsys.datasets.reading.item_features import ItemFeatures
@@ -71,7 +71,7 @@ def drop_noise(events: Events, features: ItemFeatures, threshold: float) -> Deno
     dropped = dropped[left[events.items[dropped]] > 0]
     keep = np.ones(len(training), dtype=np.bool_)
     keep[dropped] = False
-    kept = keep_events(events, keep)
+    kept = keep_users(events, keep)  # no item is left without an event, but those that never had one
     assert kept.parts is not None
     keys = kept.keys if kept.per_second is not None else None
     arrays = _unread(events, kept, keep, dropped)

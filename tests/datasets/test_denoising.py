@@ -138,6 +138,29 @@ def test_what_is_not_read_is_predicted(tmp_path: Path) -> None:
         SequenceStore.open(store.path, verify=False)
 
 
+def test_items_that_nobody_took_stay_in_the_catalog(tmp_path: Path) -> None:
+    noisy, _, items = planted()
+    cold = pl.DataFrame({"item_id": [-7, 155_000], "kind": ["k3", "k4"]}, schema=items.schema)
+    plain = prepare(noisy, tmp_path / "plain", items=items, item_tags="kind", denoise=0.3)
+    store = prepare(
+        noisy,
+        tmp_path / "cold",
+        items=pl.concat([items, cold]),
+        item_tags="kind",
+        denoise=0.3,
+        keep_cold=True,
+    )
+    ids = pl.read_parquet(store.path / "items.parquet")["item_id"].to_list()
+    assert {-7, 155_000} < set(ids)
+    assert store.n_events == plain.n_events
+    assert store.unread is not None
+    assert plain.unread is not None
+    assert len(plain.unread.items)
+    of_plain = pl.read_parquet(plain.path / "items.parquet")["item_id"].to_list()
+    assert [ids[item] for item in store.unread.items] == [of_plain[item] for item in plain.unread.items]
+    assert [ids[item] for item in store.items] == [of_plain[item] for item in plain.items]
+
+
 def test_an_item_keeps_its_only_training_events(tmp_path: Path) -> None:
     # Item 3 is unlike the others, and tested; no other user trains on it.
     rows = [(0, 0), (0, 1), (0, 3), (0, 2), (0, 1), (0, 0), (1, 1), (1, 2), (1, 4), (1, 0), (1, 3), (1, 3)]
