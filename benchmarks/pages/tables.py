@@ -132,22 +132,36 @@ def latency() -> str:
     return "\n".join([*lines, *(row[-1] for row in sorted(rows))]) + "\n"
 
 
+TRAINING_RECORDS = {"peers-sasrec-ml-1m": "ml-1m"}
+PEERS = {
+    "recbole": "RecBole `SASRec`",
+    "rectools": "RecTools `SASRecModel`",
+    "rectools-fast": "RecTools `FlatSASRecNet`",
+    "rectools-bert4rec": "RecTools `BERT4RecModel`",
+    "replay": "RePlay `SasRec`",
+    # In a record from before batches were searched.
+    "recbole-128": "RecBole `SASRec`",
+    "rectools-8": "RecTools `SASRecModel`",
+}
+
+
 def training_peers() -> str:
     """Training rates against the peers', with what says whether they are of use."""
     lines = [
-        "| peer | processor time an event, peer / ours | events a second, ours / peer "
-        "| cores busy, ours and peer |",
-        "|---|---|---|---|",
+        "| log | peer | length | its batch | processor time an event, peer / ours "
+        "| events a second, ours / peer | cores busy, ours and peer |",
+        "|---|---|---|---|---|---|---|",
     ]
-    names = {"recbole": "RecBole", "rectools": "RecTools", "rectools-fast": "RecTools `fast_transformers`"}
-    for key, name in names.items():
-        pair = record("peers-sasrec-ml-1m")["pairs"][key]
-        times, rate, busy = pair["cpu_us_per_event"], pair["ratio"], pair["cores_busy"]
-        lines.append(
-            f"| {name} | {times['peer'] / times['ours']:.3g} "
-            f"| {rate['median']:.3g} ({rate['min']:.3g} to {rate['max']:.3g}) "
-            f"| {busy['ours']:.2f}, {busy['peer']:.2f} |"
-        )
+    for file, log in TRAINING_RECORDS.items():
+        for key, pair in record(file)["pairs"].items():
+            times, rate, busy = pair["cpu_us_per_event"], pair["ratio"], pair["cores_busy"]
+            unit = pair["facts"]["peer"]["batch_unit"]
+            lines.append(
+                f"| {log} | {PEERS[key]} | {pair['max_length']} | {pair['peer_batch_size']:,} {unit} "
+                f"| {times['peer'] / times['ours']:.3g} "
+                f"| {rate['median']:.3g} ({rate['min']:.3g} to {rate['max']:.3g}) "
+                f"| {busy['ours']:.2f}, {busy['peer']:.2f} |"
+            )
     return "\n".join(lines) + "\n"
 
 
@@ -185,51 +199,58 @@ def clock_times() -> str:
     return "\n".join(lines) + "\n"
 
 
-SIDES = {
-    "ours (sasrec)": "ours, SASRec `tuned`",
-    "rectools-8": "RecTools `SASRecModel`, `rectools-8`",
-    "recbole-128": "RecBole `SASRec`, `recbole-128`",
-}
+QUALITY_RECORDS = {"peers-quality-ml-100k": "ml-100k"}
 
 
 def peers_quality() -> str:
     """Whole trainings side by side: what each side reached in its budget."""
     lines = [
-        "| side | valid NDCG@10 | test HR@10 / NDCG@10, seen removed | kept | epochs | training, processor s "
-        "| events per processor s | peak MiB | evaluation, processor s |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| log | side | length, batch | valid NDCG@10 | test HR@10 / NDCG@10, seen removed | kept | epochs "
+        "| training, processor s | events per processor s | peak MiB | evaluation, processor s |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
-    for name, title in SIDES.items():
-        side = record("peers-quality-ml-100k")["sides"][name]
-        tests = [side["test"][seen] for seen in ("removed", "kept")]
-        cells = [
-            title,
-            f"{side['best']['valid']['removed']['ndcg@10']:.4f}",
-            *(f"{test['hr@10']:.4f} / {test['ndcg@10']:.4f}" for test in tests),
-            f"{side['epochs']:.1f}",
-            f"{side['training']['cpu_seconds']:.0f}",
-            f"{side['events_per_cpu_second']:,.0f}",
-            f"{side['peak_mib']:.0f}",
-            f"{side['evaluation']['cpu_seconds']:.0f}",
-        ]
-        lines.append(f"| {' | '.join(cells)} |")
+    for file, log in QUALITY_RECORDS.items():
+        for name, side in record(file)["sides"].items():
+            tests = [side["test"][seen] for seen in ("removed", "kept")]
+            cells = [
+                log,
+                PEERS.get(name, "ours, SASRec `tuned`"),
+                _length_and_batch(side["facts"]),
+                f"{side['best']['valid']['removed']['ndcg@10']:.4f}",
+                *(f"{test['hr@10']:.4f} / {test['ndcg@10']:.4f}" for test in tests),
+                f"{side['epochs']:.1f}",
+                f"{side['training']['cpu_seconds']:.0f}",
+                f"{side['events_per_cpu_second']:,.0f}",
+                f"{side['peak_mib']:.0f}",
+                f"{side['evaluation']['cpu_seconds']:.0f}",
+            ]
+            lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
+
+
+def _length_and_batch(facts: Mapping[str, Any]) -> str:
+    settings = facts["settings"]
+    length = settings.get("encoder", settings)["max_length"]
+    size = settings["training"]["batch_events"] if "training" in settings else settings["batch_size"]
+    return f"{length}, {size:,} {facts['batch_unit']}"
 
 
 def peers_costs() -> str:
     """What it took ours to be as good on validation as each peer ever was."""
     lines = [
-        "| peer | seen | NDCG@10 | processor s: peer, ours | peer / ours | peak MiB: peer, ours "
+        "| log | peer | seen | NDCG@10 | processor s: peer, ours | peer / ours | peak MiB: peer, ours "
         "| peer / ours |",
-        "|---|---|---|---|---|---|---|",
+        "|---|---|---|---|---|---|---|---|",
     ]
-    for row in sorted(record("peers-quality-ml-100k")["costs"], key=lambda r: r["seen"], reverse=True):
-        peer, ours, times = row["peer_needed"], row["ours_needed"], row["times"]
-        lines.append(
-            f"| `{row['peer']}` | {row['seen']} | {row['score']:.4f} "
-            f"| {peer['cpu_seconds']:.0f}, {ours['cpu_seconds']:.1f} | {times['cpu_seconds']:.1f} "
-            f"| {peer['peak_mib']:.0f}, {ours['peak_mib']:.0f} | {times['peak_mib']:.1f} |"
-        )
+    for file, log in QUALITY_RECORDS.items():
+        for row in sorted(record(file)["costs"], key=lambda r: r["seen"], reverse=True):
+            peer, ours, times = row["peer_needed"], row["ours_needed"], row["times"]
+            cells = [log, PEERS[row["peer"]], row["seen"], f"{row['score']:.4f}"]
+            for key, figures in (("cpu_seconds", ".1f"), ("peak_mib", ".0f")):
+                mine = "not reached" if ours is None else f"{ours[key]:{figures}}"
+                cells.append(f"{peer[key]:.0f}, {mine}")
+                cells.append("" if times is None else f"{times[key]:.1f}")
+            lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 
