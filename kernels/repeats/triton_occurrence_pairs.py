@@ -67,14 +67,14 @@ def clock(quarters, at, inside):
 
 @triton.jit
 def _buckets(place, at, now, then, count):
-    """Buckets of a tile of pairs by distance, hour, age and day; without times all but the first are None.
+    """Buckets of a tile of pairs by distance, hour, age and day; without times there is only the first.
 
     place (m,) of rows and at (n,) of events, or the other way about: the tile is (m, n). now and then: as
     `clock` gives them, or None.
     """
     far = bucket_of(tl.abs(place[:, None] - at[None, :]), count - 1)
     if now is None:
-        return far, None, None, None
+        return far, far, far, far  # Triton 3.6 has no None in tuples
     else:
         apart = tl.abs(now[1][:, None] - then[1][None, :])
         hour = tl.minimum(tl.minimum(apart, tl.abs(apart - _DAY_QUARTERS)) // 2, _HOURS - 1)
