@@ -15,7 +15,15 @@ from recsys.errors import DataError
 if TYPE_CHECKING:
     import polars as pl
 
-__all__ = ["ColumnValues", "EventValues", "code_columns", "coded", "column_values", "read_values"]
+__all__ = [
+    "ColumnValues",
+    "EventValues",
+    "code_columns",
+    "coded",
+    "column_values",
+    "numbers_of",
+    "read_values",
+]
 
 MOST_VALUES = 65_535
 """Distinct words that a column may have: one with more is an id, which nothing is learned of by rows."""
@@ -225,8 +233,8 @@ def column_values(series: "pl.Series", where: str) -> ColumnValues:
     if not series.dtype.is_numeric():
         words = words_of(series, where)
         words = words.set(words == "", None)
-        numbers = words.cast(pl.Float64, strict=False)
-        if numbers.null_count() > words.null_count() or numbers.null_count() == len(numbers):
+        numbers = numbers_of(words)
+        if numbers is None:
             distinct = words.drop_nulls().unique().sort()
             if len(distinct) > MOST_VALUES:
                 raise DataError(
@@ -241,6 +249,16 @@ def column_values(series: "pl.Series", where: str) -> ColumnValues:
     if np.isinf(found).any():
         raise DataError(f"{where} holds an infinite number; leave its event out, or write a number")
     return ColumnValues(numbers=found)
+
+
+def numbers_of(words: "pl.Series") -> "pl.Series | None":
+    """Text as Float64, null where it is empty; None where some is no number, or all is empty."""
+    import polars as pl
+
+    words = words.set(words == "", None)
+    numbers = words.cast(pl.Float64, strict=False)
+    nulls = numbers.null_count()
+    return None if nulls > words.null_count() or nulls == len(numbers) else numbers
 
 
 def _weights(series: "pl.Series", where: str) -> NDArray[np.float32]:

@@ -72,6 +72,8 @@ def export(
         print_json({**asdict(done), "path": str(done.path)})
         return
     tell(f"{out}: {_exported(done, log)}")
+    for name, count in done.no_numbers.items():
+        tell(f"column {name!r} holds numbers in {log}: left out {_counted(count, 'other value')} of events")
 
 
 def check(store: Store, as_json: AsJson = False) -> None:

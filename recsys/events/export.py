@@ -1,7 +1,7 @@
 """The way back to training: events as a log that `recsys prepare` reads, beside the rows of an older one."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,8 @@ from recsys.datasets.schema import ITEM, TIMESTAMP, USER
 from recsys.datasets.sources.exported import read_stamp, stamp_metadata
 from recsys.datasets.sources.finding import find_source
 from recsys.errors import ArgumentError, DataError
-from recsys.events.event_columns import RESERVED, word_of
+from recsys.events.event_columns import RESERVED
+from recsys.events.export_values import ExportValues
 from recsys.events.store import EventStore, RawId, StoredEvent
 from recsys.files import replacing, user_path
 
@@ -36,6 +37,8 @@ class Exported:
         events: of the store.
         old_rows: of the older log.
         erased_rows: of the older log that were left out, because their user was erased since.
+        no_numbers: by column, how many values of events were left out, because the older log has numbers
+            there and they are none.
     """
 
     path: Path
@@ -45,6 +48,7 @@ class Exported:
     events: int
     old_rows: int = 0
     erased_rows: int = 0
+    no_numbers: dict[str, int] = field(default_factory=dict)
 
 
 def export_events(
@@ -60,7 +64,9 @@ def export_events(
 
     Columns: user_id and item_id (int64 or string, as they were sent), timestamp (int64, unix seconds), type
     and request_id (string or null), and as text the older log's further columns of text, numbers, true or
-    false, and those that came with events. The file names the store and the last place that it holds, which
+    false, and those that came with events. Where the older log has a column of numbers, what came with an
+    event and is no number is left out, as a model of that log reads it: one such value would make words of
+    all. The file names the store and the last place that it holds, which
     `recsys prepare` hands on, so that a service reads none of these events a second time.
 
     Args:
@@ -93,7 +99,8 @@ def export_events(
         whole = _older(source.log, str(log), options or ReadOptions())
         old = _without(whole, store.erasures(first))
         erased_rows = len(whole) - len(old)
-    rows = _Rows(old, _further(old, store, first, last))
+    values = ExportValues(old, _further(old, store, first, last))
+    rows = _Rows(old, values)
     with replacing(path) as temporary:
         count = _write(temporary, rows, store, first, last)
         if not count and (old is None or not len(old)):
@@ -106,6 +113,7 @@ def export_events(
         events=count,
         old_rows=0 if old is None else len(old),
         erased_rows=erased_rows,
+        no_numbers=values.no_numbers,
     )
 
 
@@ -167,8 +175,8 @@ def _without(old: "pl.DataFrame", erased: list[RawId]) -> "pl.DataFrame":
 class _Rows:
     """Row groups of one schema: the kinds of ids are those of the older log, or of the first event."""
 
-    def __init__(self, old: "pl.DataFrame | None", further: tuple[str, ...]) -> None:
-        self.old, self._further = old, further
+    def __init__(self, old: "pl.DataFrame | None", values: ExportValues) -> None:
+        self.old, self._values = old, values
         self._kinds: tuple[type, type] | None = None
         if old is not None:
             user, item = (int if old.schema[name].is_integer() else str for name in (USER, ITEM))
@@ -182,7 +190,7 @@ class _Rows:
             event = first[0].event if first else None
             self._kinds = (type(event.user), type(event.item)) if event is not None else (int, int)
         user, item = (pa.int64() if kind is int else pa.string() for kind in self._kinds)
-        texts = [(name, pa.string()) for name in (*_TEXTS, *self._further)]
+        texts = [(name, pa.string()) for name in (*_TEXTS, *self._values.names)]
         return pa.schema([(USER, user), (ITEM, item), (TIMESTAMP, pa.int64()), *texts])
 
     def checked(self, events: list[StoredEvent]) -> dict[str, list[Any]]:
@@ -208,10 +216,7 @@ class _Rows:
             ITEM: [event.item for event in own],
             TIMESTAMP: [event.time for event in own],
             **{name: [getattr(event, name) for event in own] for name in _TEXTS},
-            **{
-                name: [None if event.columns is None else word_of(event.columns.get(name)) for event in own]
-                for name in self._further
-            },
+            **self._values.of(own),
         }
 
     def older(self) -> "pl.DataFrame | None":
@@ -220,9 +225,9 @@ class _Rows:
 
         if self.old is None or not len(self.old):
             return None
-        lacking = [name for name in self._further if name not in self.old.columns]
+        lacking = [name for name in self._values.names if name not in self.old.columns]
         whole = self.old.with_columns(pl.lit(None, pl.String).alias(name) for name in lacking)
-        return whole.select(*RESERVED, *self._further)
+        return whole.select(*RESERVED, *self._values.names)
 
 
 def _write(path: Path, rows: _Rows, store: EventStore, after: int, through: int) -> int:

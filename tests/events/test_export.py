@@ -73,6 +73,38 @@ def test_what_came_with_events_becomes_columns_of_the_log(events: EventStore, tm
     assert store.event_columns.events[1].edges is not None
 
 
+def test_columns_of_numbers_stay_columns_of_numbers(
+    events: EventStore, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, out = tmp_path / "old.csv", tmp_path / "log.parquet"
+    old.write_text("user,item,time,price,gift\n1,5,1600000000,4.5,0\n2,6,1600000001,,1\n")
+    given = (9, "7.25", " 3 ", True, "cheap", "inf", "", None)
+    events.append(
+        [Event(1, 7, T + place, columns={"price": value, "gift": True}) for place, value in enumerate(given)]
+    )
+    done = export_events(events, out, log=str(old))
+    assert done.no_numbers == {"price": 2}
+    frame = pl.read_parquet(out)
+    assert frame["price"].to_list() == ["4.5", None, "9", "7.25", " 3 ", "1", None, None, "", None]
+    assert frame["gift"].to_list() == ["0", "1", *["1"] * len(given)]
+    store = prepare(out, tmp_path / "data", event_columns="price,gift")
+    assert store.event_columns is not None
+    assert [column.edges is not None for column in store.event_columns.events] == [True, True]
+    # Without an older log they are what they are.
+    export_events(events, out)
+    assert pl.read_parquet(out)["price"].to_list()[4:6] == ["cheap", "inf"]
+    if isinstance(events, SqliteStore):
+        place = str(events.path)
+        events.close()
+        words = ["recsys", "events", "export", place, "--log", str(old), "--out", str(out)]
+        monkeypatch.setattr("sys.argv", words)
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert not ended.value.code
+        said = f"column 'price' holds numbers in {old}: left out 2 other values of events"
+        assert said in capsys.readouterr().out
+
+
 def test_a_later_export_goes_on_where_the_older_log_ends(events: EventStore, tmp_path: Path) -> None:
     out = tmp_path / "log.parquet"
     events.append([Event(user, 5, T + user) for user in (1, 2, 3)])

@@ -52,7 +52,7 @@ Text = Annotated[StrictStr, Field(min_length=1, max_length=ID_BYTES, pattern=r"^
 Value = Annotated[
     Annotated[StrictStr, Field(max_length=ID_BYTES)]
     | StrictBool
-    | Annotated[StrictInt, Field(ge=-_INT64, lt=_INT64)]
+    | StrictInt  # without bounds, beyond which it would be taken for a float and rounded
     | Annotated[float, Field(strict=True, allow_inf_nan=False)]
     | None,
     Field(description="Of a column, as the log has it; null, and what training never saw, is missing."),

@@ -45,6 +45,7 @@ def test_what_came_with_an_event_is_stored() -> None:
     ("columns", "said"),
     [
         ({"type": "x"}, "columns: 'type' is a name that logs have already"),
+        ({"a": 2**63}, "columns: 'a' does not fit 64 bits"),
         ({"a": "x" * 300}, "columns.a"),
         ({"a": ["x"]}, "columns.a"),
         ("buy", "columns: "),
