@@ -63,10 +63,10 @@ def export_events(
     """Write the events of a store as a Parquet log, whole or not at all.
 
     Columns: user_id and item_id (int64 or string, as they were sent), timestamp (int64, unix seconds), type
-    and request_id (string or null), and as text the older log's further columns of text, numbers, true or
-    false, and those that came with events. Where the older log has a column of numbers, what came with an
-    event and is no number is left out, as a model of that log reads it: one such value would make words of
-    all. The file names the store and the last place that it holds, which
+    and request_id (string or null), and as text the older log's further columns of text, categories, numbers,
+    true or false, and those that came with events. Where the older log has a column of numbers, what came
+    with an event and is no number is left out, as a model of that log reads it: one such value would make
+    words of all. The file names the store and the last place that it holds, which
     `recsys prepare` hands on, so that a service reads none of these events a second time.
 
     Args:
@@ -146,7 +146,7 @@ def _older(log: Any, label: str, options: ReadOptions) -> "pl.DataFrame":
         (pl.col(name).cast(pl.String) if name in frame.columns else pl.lit(None, pl.String)).alias(name)
         for name in _TEXTS
     ]
-    kinds = (pl.String, pl.Boolean)
+    kinds = (pl.String, pl.Boolean, pl.Categorical, pl.Enum)
     further = [
         pl.col(name).cast(pl.String)
         for name, kind in frame.schema.items()

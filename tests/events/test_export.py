@@ -73,6 +73,19 @@ def test_what_came_with_events_becomes_columns_of_the_log(events: EventStore, tm
     assert store.event_columns.events[1].edges is not None
 
 
+@pytest.mark.parametrize("kind", [pl.Categorical(), pl.Enum(["tv", "phone"])])
+def test_older_columns_of_categories_are_written_as_text(tmp_path: Path, kind: pl.DataType) -> None:
+    old, out = tmp_path / "old.parquet", tmp_path / "log.parquet"
+    device = pl.Series("device", ["tv", None], dtype=pl.String).cast(kind)
+    frame = pl.DataFrame({"user_id": [1, 2], "item_id": [5, 6], "timestamp": [T - 2, T - 1]})
+    frame.with_columns(device).write_parquet(old)
+    events = SqliteStore(tmp_path / "events.db")
+    events.append([Event(1, 7, T, columns={"device": "phone"})])
+    export_events(events, out, log=old)
+    events.close()
+    assert pl.read_parquet(out)["device"].to_list() == ["tv", None, "phone"]
+
+
 def test_columns_of_numbers_stay_columns_of_numbers(
     events: EventStore, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
