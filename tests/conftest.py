@@ -1,6 +1,7 @@
 """Settings of all tests, and small prepared datasets that the engine's tests share."""
 
 import contextlib
+import os
 import shutil
 import sys
 import tempfile
@@ -12,12 +13,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     import polars as pl
 
     from recsys.datasets.prepared.store import SequenceStore
+
+# Read when a Triton kernel is defined, which any room's tests may do by an import. The compiled kernels run
+# where there is a GPU, interpreted elsewhere.
+if not torch.cuda.is_available():
+    os.environ.setdefault("TRITON_INTERPRET", "1")
 
 # A GPU machine that runs the kernels' tests alone has no Hypothesis.
 with contextlib.suppress(ModuleNotFoundError):

@@ -36,7 +36,12 @@ def run_tests(record: Record, scale: Scale, seconds: float) -> int:
     with tempfile.TemporaryDirectory() as made:
         known = Path(made) / "passed.json"
         known.write_text(json.dumps(sorted(passed)), encoding="utf-8")
-        environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+        # Compiled, not interpreted; and led by a process of its own, whoever leads this one.
+        environment = {
+            name: value
+            for name, value in os.environ.items()
+            if name != "TRITON_INTERPRET" and not name.startswith("PYTEST_XDIST")
+        }
         environment |= {OUTCOMES: str(log.resolve()), PASSED: str(known)}
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
         code = _call(_program(scale), environment, seconds)

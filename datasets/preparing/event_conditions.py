@@ -7,13 +7,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from recsys.errors import ArgumentError, DataError
 
 if TYPE_CHECKING:
+    import numpy as np
     import polars as pl
+    from numpy.typing import NDArray
 
 __all__ = ["Condition", "meeting", "words_of"]
 
@@ -66,7 +65,7 @@ class Condition:
         return cls(column=column, comparison=comparison, values=values)
 
 
-def meeting(series: "pl.Series", condition: Condition, where: str) -> NDArray[np.bool_]:
+def meeting(series: "pl.Series", condition: Condition, where: str) -> "NDArray[np.bool_]":
     """(N,) bool, events that meet a condition; one without a value meets none.
 
     Args:
@@ -113,7 +112,7 @@ def number_of(text: str) -> float:
         return math.nan
 
 
-def _by_number(words: "pl.Series", condition: Condition, where: str) -> NDArray[np.bool_]:
+def _by_number(words: "pl.Series", condition: Condition, where: str) -> "NDArray[np.bool_]":
     import polars as pl
 
     given = words.set(words == "", None)
@@ -127,13 +126,14 @@ def _by_number(words: "pl.Series", condition: Condition, where: str) -> NDArray[
     found = numbers.fill_null(math.nan).to_numpy()
     meets: NDArray[np.bool_] = _BY_NUMBER[condition.comparison](found, number_of(condition.values[0]))
     if not meets.any():
-        held = found[~np.isnan(found)]
-        told = f"they reach from {held.min():g} to {held.max():g}" if len(held) else "it holds none at all"
+        held = [number for number in found.tolist() if not math.isnan(number)]
+        told = f"they reach from {min(held):g} to {max(held):g}" if held else "it holds none at all"
         raise DataError(f"{where} has no number {condition.comparison} {condition.values[0]}; {told}")
     return meets
 
 
-def _named(words: "pl.Series", values: tuple[str, ...], where: str) -> NDArray[np.bool_]:
+def _named(words: "pl.Series", values: tuple[str, ...], where: str) -> "NDArray[np.bool_]":
+    import numpy as np
     import polars as pl
 
     meets = np.zeros(len(words), dtype=bool)

@@ -79,7 +79,7 @@ def score_with_ray(
 def scoring_of(model: "Recommender", request: ScoringRequest) -> Scoring:
     """The scoring that a request asks of a model; raises as `Recommender.score` does."""
     arguments = request.arguments()
-    outside = {name: arguments.pop(name) for name in ("users", "at", "time_zone", "part_users")}
+    outside = {name: arguments.pop(name) for name in ("users", "at", "context", "time_zone", "part_users")}
     return model._scoring(wanted=QueryOptions(**arguments), **outside)
 
 

@@ -219,8 +219,7 @@ class PostgresStore(SqlStore[_Connection]):
 
 def _made(connection: _Connection) -> Row | None:
     """Identity and version of the tables, None without tables."""
-    there = connection.execute("SELECT to_regclass('recsys_store')").fetchone()
-    if there is None or there[0] is None:
+    if not _is_there(connection, "recsys_store"):
         return None
     return connection.execute("SELECT identity, version FROM recsys_store").fetchone()
 
@@ -231,8 +230,17 @@ def _missing(connection: _Connection, made: Row | None) -> tuple[str, ...]:
         return (*TABLES, *EXPOSURES)
     if made[1] >= VERSION:
         return ()
-    there = connection.execute("SELECT to_regclass('recsys_exposures')").fetchone()
-    return (*(() if there and there[0] else EXPOSURES), *UP_TO_DATE)
+    return (*(() if _is_there(connection, "recsys_exposures") else EXPOSURES), *UP_TO_DATE)
+
+
+def _is_there(connection: _Connection, table: str) -> bool:
+    # Read from the catalog's table: to_regclass may go on saying no by what this session looked up before it
+    # waited for the one that made the tables.
+    found = connection.execute(
+        "SELECT 1 FROM pg_catalog.pg_class WHERE relname = %s AND pg_catalog.pg_table_is_visible(oid)",
+        (table,),
+    )
+    return found.fetchone() is not None
 
 
 def _key(raw: RawId) -> str:

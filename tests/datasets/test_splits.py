@@ -220,7 +220,8 @@ def test_the_log_itself_is_no_test_file(tmp_path: Path) -> None:
 
 def test_a_split_column_has_no_other_role(tmp_path: Path) -> None:
     with pytest.raises(
-        DataError, match="'item_id' is both item and part; name another column with item_column="
+        DataError,
+        match="'item_id' is both item and part; leave it out there, or name another column with item_column=",
     ):
         prepare(frame_of(ROWS), tmp_path / "out", split_column="item_id")
 

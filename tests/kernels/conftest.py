@@ -1,15 +1,10 @@
 import math
-import os
 import sys
 from collections.abc import Callable, Iterator
 
 import pytest
 import torch
 from torch import Tensor
-
-# Read when a Triton kernel is defined. The compiled kernels run where there is a GPU, interpreted elsewhere.
-if not torch.cuda.is_available():
-    os.environ.setdefault("TRITON_INTERPRET", "1")
 
 
 @pytest.fixture

@@ -18,8 +18,8 @@ def _store(lengths: list[int], held_out: int = 2) -> Any:
         timestamps=None,
         offsets=offsets,
         valid_start=train,
-        event_codes=None,
-        request_codes=None,
+        event_inputs=None,
+        request_inputs=None,
         event_weights=None,
         event_targets=None,
     )
