@@ -11,8 +11,10 @@ import logging
 import os
 import secrets
 import shutil
+import signal
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, redirect_stdout
 from functools import cache
@@ -75,6 +77,7 @@ def ray_cluster(
         ending.enter_context(redirect_stdout(sys.stderr))
         if ray.is_initialized():
             raise RunError("this process uses Ray already: call ray.shutdown() first")
+        ours = signal.getsignal(signal.SIGTERM)
         try:
             ray.init(address=address or "local", log_to_driver=False, logging_level=logging.ERROR, **settings)
         except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
@@ -82,6 +85,9 @@ def ray_cluster(
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise RunError(f"no Ray cluster {where} ({reason}); start one, or leave address= out") from None
         ending.callback(ray.shutdown)
+        # Ray took SIGTERM, to end this process after its own manner; the caller's ends the cluster as well.
+        if ours is not None and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, ours)
         yield ray
 
 

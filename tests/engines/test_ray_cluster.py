@@ -10,15 +10,19 @@ import pytest
 from recsys.engines.ray_cluster import remove_left_folders
 
 OWN = r"""
-import os, sys
+import os, signal, sys
 from pathlib import Path
 from recsys.engines.ray_cluster import ray_cluster
 
 before = dict(os.environ)
+signal.signal(signal.SIGTERM, lambda *_: None)
+ours = signal.getsignal(signal.SIGTERM)
 with ray_cluster(None, cpus=1) as ray:
     (node,) = ray.nodes()
     token = os.environ["RAY_AUTH_TOKEN"]
+    assert signal.getsignal(signal.SIGTERM) is ours
     print("told")
+assert signal.getsignal(signal.SIGTERM) is ours
 assert token and dict(os.environ).get("RAY_AUTH_TOKEN") is None
 print(node["NodeManagerAddress"], os.environ.get("RAY_USAGE_STATS_ENABLED"), file=sys.stderr)
 """
