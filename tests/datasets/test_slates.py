@@ -124,7 +124,7 @@ def test_slates_of_dropped_events_go_and_weights_stay(tmp_path: Path) -> None:
     # "c" occurs once, so its event is gone and is no item; what was passed over before "b" stays there.
     assert store.n_items == 3
     assert store.slates is not None
-    words = np.array(list("abd"))[store.slates.passed].tolist()
+    words = np.array(["a", "b", "d"])[store.slates.passed].tolist()
     assert (words, store.slates.passed_offsets.tolist()) == (["b", "d"], [0, 1, 2])
     assert store.slates.passed_before.tolist() == [1, 1]
     assert store.slates.passed_weights is not None
