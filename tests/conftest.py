@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-import torch
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
@@ -22,9 +21,12 @@ if TYPE_CHECKING:
     from recsys.datasets.prepared.store import SequenceStore
 
 # Read when a Triton kernel is defined, which any room's tests may do by an import. The compiled kernels run
-# where there is a GPU, interpreted elsewhere.
-if not torch.cuda.is_available():
-    os.environ.setdefault("TRITON_INTERPRET", "1")
+# where there is a GPU, interpreted elsewhere. The tests of datasets need no torch.
+with contextlib.suppress(ModuleNotFoundError):
+    import torch
+
+    if not torch.cuda.is_available():
+        os.environ.setdefault("TRITON_INTERPRET", "1")
 
 # A GPU machine that runs the kernels' tests alone has no Hypothesis.
 with contextlib.suppress(ModuleNotFoundError):
