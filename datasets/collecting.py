@@ -47,7 +47,7 @@ def _explain(label: str, message: str, path: Path | None, separator: str | None)
     if path is not None and "utf" in message.lower():
         row = _undecodable_line(path)
         return not_utf8(label, f"line {row}" if row else "it")
-    uneven = "more fields" in message or "did not find column" in message
+    uneven = any(words in message for words in ("more fields", "did not find column", "missing_columns"))
     if path is not None and separator is not None and uneven:
         if found := _uneven_row(path, separator, operator.gt):
             return f"{label}: {found}; quote fields that hold {separator!r} or name another separator="
