@@ -132,7 +132,7 @@ def latency() -> str:
     return "\n".join([*lines, *(row[-1] for row in sorted(rows))]) + "\n"
 
 
-TRAINING_RECORDS = {"peers-sasrec-ml-1m": "ml-1m"}
+TRAINING_RECORDS = {"peers-sasrec-ml-1m": "ml-1m", "peers-sasrec-beauty": "amazon-beauty-5core"}
 PEERS = {
     "recbole": "RecBole `SASRec`",
     "rectools": "RecTools `SASRecModel`",
