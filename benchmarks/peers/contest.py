@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -208,6 +208,24 @@ def say(text: str) -> None:
     print(f"[{time.strftime('%H:%M:%S')}] {text}", file=sys.stderr, flush=True)
 
 
+def search_batch(peer: str, train: Callable[[int], Mapping[str, Any]], start: int) -> dict[int, float]:
+    """Processor microseconds an event by batch size, as far as sizes were tried.
+
+    Args:
+        peer: its name.
+        train: a slice with batches of a size.
+        start: first size.
+    """
+
+    def cost(size: int) -> float:
+        # The lesser of two slices: the first one pays for new buffers.
+        found = min(float(train(size)["cpu_us_per_event"]) for _ in range(2))
+        say(f"{peer}: batches of {size}: {found:,.0f} us an event")
+        return found
+
+    return cheapest(cost, start)
+
+
 def _planned(contest: Contest, name: str) -> PairResult:
     peer = PEERS[name]
     length = suited_length(contest.history, peer.longest)
@@ -249,16 +267,13 @@ def _warm_up(contest: Contest, pair: _Pair) -> None:
     for role in ("ours", "peer"):
         pair.result.warm_up[role] = _slice(contest, pair, role)
     if not contest.batch_size:
-        pair.result.search = cheapest(partial(_cost, contest, pair), pair.result.batch_size)
+
+        def train(size: int) -> dict[str, Any]:
+            pair.result.batch_size = size
+            return _slice(contest, pair, "peer")
+
+        pair.result.search = search_batch(pair.result.peer, train, pair.result.batch_size)
         pair.result.batch_size = choice(pair.result.search)
-
-
-def _cost(contest: Contest, pair: _Pair, size: int) -> float:
-    """Processor microseconds an event, the lesser of two slices: the first one pays for new buffers."""
-    pair.result.batch_size = size
-    cost = min(float(_slice(contest, pair, "peer")["cpu_us_per_event"]) for _ in range(2))
-    say(f"{pair.result.peer}: batches of {size}: {cost:,.0f} us an event")
-    return cost
 
 
 def _round(contest: Contest, pair: _Pair, number: int) -> None:

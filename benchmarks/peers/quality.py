@@ -20,22 +20,16 @@ import polars as pl
 import torch
 
 from recsys.benchmarks.machine import stamp
+from recsys.benchmarks.peers import contest
 from recsys.benchmarks.peers.contest import say
-from recsys.benchmarks.peers.environments import (
-    RECBOLE,
-    RECTOOLS,
-    REPLAY,
-    PeerEnvironment,
-    PeerUnavailable,
-    ensure,
-)
+from recsys.benchmarks.peers.environments import PeerEnvironment, PeerUnavailable, ensure
 from recsys.benchmarks.peers.log_file import write_log
 from recsys.benchmarks.peers.process import SideError, SideProcess, own_python
 from recsys.benchmarks.peers.protocol import OurTask, Task
 from recsys.benchmarks.peers.quality_curves import METRIC, SELECTED, Curve, costs
 from recsys.benchmarks.peers.quality_report import draw, print_tables, summary
 from recsys.benchmarks.peers.quality_training import Ranking, train
-from recsys.benchmarks.peers.suiting import cheapest, choice, first_batch, suited_length
+from recsys.benchmarks.peers.suiting import choice, first_batch, suited_length
 from recsys.datasets.preparing.prepare import prepare
 from recsys.errors import ArgumentError, RecsysError
 from recsys.files import write_json
@@ -49,68 +43,69 @@ class Peer:
 
     Attributes:
         module: side of this package that drives it.
-        slices: side that trains the same slice by slice, for the search for the cheapest batch.
-        d_ff, dropout: as in `Task`.
+        sliced: the same, trained slice by slice, for the search for the cheapest batch.
         longest: length of history where the log's histories are longer.
+        dropout: as in `Task`.
         batch_size: the library's own, in its own unit.
-        positions_first: as in `contest.Peer`.
         source: where these come from.
     """
 
     module: str
-    slices: str
-    environment: PeerEnvironment
-    d_ff: int
+    sliced: contest.Peer
     longest: int
     dropout: float
     batch_size: int
-    positions_first: int
     source: str
+
+    @property
+    def slices(self) -> str:
+        """Side that trains slice by slice."""
+        return self.sliced.module
+
+    @property
+    def environment(self) -> PeerEnvironment:
+        """What it runs in."""
+        return self.sliced.environment
+
+    @property
+    def d_ff(self) -> int:
+        """As in `Task`."""
+        return self.sliced.d_ff
 
 
 _RECTOOLS = Peer(
     module="rectools_quality",
-    slices="rectools_side",
-    environment=RECTOOLS,
-    d_ff=64,
+    sliced=contest.PEERS["rectools"],
     longest=200,
     dropout=0.2,
     batch_size=128,
-    positions_first=1_600,
     source="RecTools' defaults but for n_factors 64 (256), n_heads 2 (4), session_max_len (100) by the log",
 )
 PEERS = {
     "recbole": Peer(
         module="recbole_quality",
-        slices="recbole_side",
-        environment=RECBOLE,
-        d_ff=256,
+        sliced=contest.PEERS["recbole"],
         longest=50,
         dropout=0.5,
         batch_size=2048,
-        positions_first=12_800,
         source="RecBole's defaults, with its CE loss and MAX_ITEM_LIST_LENGTH (50) by the log",
     ),
     "rectools": _RECTOOLS,
     "rectools-bert4rec": replace(
-        _RECTOOLS, module="rectools_bert4rec_quality", slices="rectools_bert4rec_side", d_ff=256
+        _RECTOOLS, module="rectools_bert4rec_quality", sliced=contest.PEERS["rectools-bert4rec"]
     ),
     "rectools-fast": replace(
         _RECTOOLS,
         module="rectools_fast_quality",
-        slices="rectools_fast_side",
-        d_ff=256,
+        sliced=contest.PEERS["rectools-fast"],
         source="the network of RecTools' fast_transformers, in a loop of ours; settings of its SASRecModel",
     ),
     "replay": Peer(
         module="replay_quality",
-        slices="replay_side",
-        environment=REPLAY,
-        d_ff=64,
+        sliced=contest.PEERS["replay"],
         longest=200,
         dropout=0.3,
         batch_size=32,
-        positions_first=1_600,
         source="RePlay's defaults but for embedding_dim 64 (192), num_heads 2 (4), length (50) by the log",
     ),
 }
@@ -216,7 +211,7 @@ def _train_peer(
     try:
         python = ensure(peer.environment, workdir, python=options.python)
         if options.batches == "search":
-            task = replace(task, batch_size=first_batch(peer.positions_first, length))
+            task = replace(task, batch_size=first_batch(peer.sliced.positions_first, length))
             side = SideProcess(f"{name} (search)", python, peer.slices, folder, threads=options.threads)
             tried = _search(name, side, task)
             task = replace(task, batch_size=choice(tried))
@@ -236,15 +231,9 @@ def _train_peer(
 
 def _search(name: str, side: SideProcess, task: Task) -> dict[int, float]:
     """Processor microseconds an event by batch size."""
-
-    def cost(size: int) -> float:
-        found = min(float(side.train(SEARCH_S, size)["cpu_us_per_event"]) for _ in range(2))
-        say(f"{name}: batches of {size}: {found:,.0f} us an event")
-        return found
-
     try:
         side.prepare(task)
-        return cheapest(cost, task.batch_size)
+        return contest.search_batch(name, lambda size: side.train(SEARCH_S, size), task.batch_size)
     finally:
         side.close()
 

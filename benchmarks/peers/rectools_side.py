@@ -9,9 +9,10 @@ from typing import Any
 
 import pandas as pd
 import torch
-from pytorch_lightning import Callback, LightningModule, Trainer, seed_everything
+from pytorch_lightning import Callback, Trainer, seed_everything
 
 from .held_out import read_events
+from .lightning_slices import UntilEnd
 from .protocol import Slice, Task, serve
 
 # Widths of the feed-forward layers over d_model, fixed in RecTools' code.
@@ -81,25 +82,11 @@ class RecToolsSide:
         return self._loaders[batch_size]
 
 
-class _Until(Callback):  # type: ignore[misc]
-    """Counts the non-padding targets of each step and stops with the slice."""
+class _Until(UntilEnd, Callback):  # type: ignore[misc]
+    """Counts the targets that are no padding."""
 
     def __init__(self, part: Slice) -> None:
-        self._part = part
-        self._fresh = True
-
-    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start the clock when Lightning has set itself up."""
-        if self._fresh:
-            self._fresh = False
-            self._part.restart_clock()
-
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        """Stop after this step when the time is used up."""
-        if self._part.count(int((batch["y"] != 0).sum()), float(outputs["loss"])):
-            trainer.should_stop = True
+        super().__init__(part, lambda batch: int((batch["y"] != 0).sum()))
 
 
 def as_dataset(events: pd.DataFrame) -> Any:

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
+from lightning.pytorch import Callback, Trainer, seed_everything
 
 from .held_out import read_events
+from .lightning_slices import UntilEnd
 from .protocol import Slice, Task, serve
 
 ITEM = "item_id"
@@ -119,25 +120,11 @@ def schema(items: int, width: int) -> Any:
     )
 
 
-class _Until(Callback):  # type: ignore[misc]
-    """Counts the targets of each step and stops with the slice."""
+class _Until(UntilEnd, Callback):  # type: ignore[misc]
+    """Counts the targets that are no padding."""
 
     def __init__(self, part: Slice) -> None:
-        self._part = part
-        self._fresh = True
-
-    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start the clock when Lightning has set itself up."""
-        if self._fresh:
-            self._fresh = False
-            self._part.restart_clock()
-
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        """Stop after this step when the time is used up."""
-        if self._part.count(int(batch["target_padding_mask"].sum()), float(outputs["loss"])):
-            trainer.should_stop = True
+        super().__init__(part, lambda batch: int(batch["target_padding_mask"].sum()))
 
 
 if __name__ == "__main__":
