@@ -1,8 +1,12 @@
-"""Processes below one, and the memory that they take."""
+"""Processes below one, the memory that they take, and their end in time."""
 
+import os
+import signal
+import subprocess
 from pathlib import Path
+from typing import Any
 
-__all__ = ["below", "memory_of", "own_memory_of", "title_of"]
+__all__ = ["below", "exit_code", "memory_of", "own_memory_of", "title_of"]
 
 
 def below(pid: int) -> list[int]:
@@ -36,6 +40,20 @@ def _rollup(pid: int, kind: str) -> int:
     except OSError:
         return 0
     return 1024 * sum(int(line.split()[1]) for line in rollup.splitlines() if line.startswith(kind))
+
+
+def exit_code(process: "subprocess.Popen[Any]", seconds: float) -> int | None:
+    """Wait for a process that leads a session of its own.
+
+    Returns:
+        Its exit code; None if the time ran out, and it was ended with its children.
+    """
+    try:
+        return process.wait(max(1.0, seconds))
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        return None
 
 
 def title_of(pid: int) -> str:

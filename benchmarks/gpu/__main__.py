@@ -9,7 +9,6 @@ the next machine goes on.
 
 import argparse
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -20,6 +19,7 @@ from recsys.benchmarks.gpu.carry import CARRIED
 from recsys.benchmarks.gpu.records import BUNDLE, bundle_back, read_records, unbundle
 from recsys.benchmarks.gpu.stage import AGAIN
 from recsys.benchmarks.gpu.stages import ROOT, STAGES, Stage, chosen
+from recsys.benchmarks.processes import exit_code
 from recsys.errors import RecsysError
 from recsys.files import write_text
 
@@ -59,12 +59,7 @@ def run_process(program: list[str], seconds: float, log: Path, *, interpret: boo
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-        try:
-            return process.wait(max(1.0, seconds))
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-            return None
+        return exit_code(process, seconds)
 
 
 def run_stages(stages: list[Stage], options: argparse.Namespace, out: Path, log: Path) -> bool:

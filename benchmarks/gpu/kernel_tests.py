@@ -3,7 +3,6 @@
 import importlib.util
 import json
 import os
-import signal
 import subprocess
 import sys
 import tempfile
@@ -12,6 +11,7 @@ from pathlib import Path
 from recsys.benchmarks.gpu.pytest_outcomes import OUTCOMES, PASSED
 from recsys.benchmarks.gpu.records import Record
 from recsys.benchmarks.gpu.stages import ROOT, Scale
+from recsys.benchmarks.processes import exit_code
 
 __all__ = ["run_tests"]
 
@@ -44,7 +44,8 @@ def run_tests(record: Record, scale: Scale, seconds: float) -> int:
         }
         environment |= {OUTCOMES: str(log.resolve()), PASSED: str(known)}
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-        code = _call(_program(scale), environment, seconds)
+        process = subprocess.Popen(_program(scale), cwd=ROOT, env=environment, start_new_session=True)
+        code = exit_code(process, seconds)
     _take(record, log)
     record.note(finished=code == 0, exit=code)
     return int(code != 0)
@@ -59,17 +60,6 @@ def _program(scale: Scale) -> list[str]:
         pytest += ["-n", str(max(1, min(14, (os.cpu_count() or 2) - 2)))]
     tests = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "tests/kernels").glob("test_*_triton.py"))
     return [*pytest, "--durations=10", *tests, "tests/kernels/test_on_device.py"]
-
-
-def _call(program: list[str], environment: dict[str, str], seconds: float) -> int | None:
-    """Exit code; None if it ran out of time and was ended with its children."""
-    process = subprocess.Popen(program, cwd=ROOT, env=environment, start_new_session=True)
-    try:
-        return process.wait(max(1.0, seconds))
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        return None
 
 
 def _take(record: Record, log: Path) -> None:
