@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from recsys.errors import RunError
 
@@ -120,6 +120,18 @@ def lock_on(path: Path, *, wait: bool) -> Iterator[None]:
                 path.unlink(missing_ok=True)
         finally:
             os.close(handle)
+
+
+def is_still(stream: BinaryIO, path: Path) -> bool:
+    """Whether a path leads to this open file still: nobody replaced it, not even by one and then by its like.
+
+    Equal contents would not tell, as what lies beside the file may have been gone in between. As long as a
+    file is open, no other one is given its number.
+    """
+    try:
+        return os.path.samestat(os.fstat(stream.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def write_error(path: Path, error: OSError) -> RunError:

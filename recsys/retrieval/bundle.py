@@ -23,12 +23,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from torch import Tensor
 
 from recsys.errors import RetrievalError
-from recsys.files import lock_on, save_tensors, settle, sha256_of, write_error
+from recsys.files import is_still, lock_on, save_tensors, settle, sha256_of, write_error
 from recsys.retrieval.metric import METRICS
 
 FORMAT = "recsys item index"
@@ -178,24 +178,24 @@ def read_bundle(
     """
     path = Path(folder)
     while True:
-        manifest, files, raw = _read_manifest(path / MANIFEST)
-        for what, asked, found in (
-            ("model (fingerprint", fingerprint, manifest.fingerprint),
-            ("catalog (vocabulary", vocabulary, manifest.vocabulary),
-        ):
-            if asked is not None and asked != found:
-                raise RetrievalError(
-                    f"{path / MANIFEST}: made by another {what} {found[:12]}, this one is {asked[:12]}); "
-                    f"{_REMEDY}"
-                )
-        try:
-            contents = {name: _read_file(path / entry["file"], entry) for name, entry in files.items()}
-        except FileNotFoundError as error:
-            # Another process may have replaced the index in between, files and all.
-            if _bytes_of(path / MANIFEST) != raw:
-                continue
-            raise RetrievalError(f"{error.filename}: not found; {_REMEDY}") from None
-        return manifest, contents, str(json.loads(raw)["sha256"])
+        with _open_manifest(path / MANIFEST) as stream:
+            manifest, files, state = _manifest_of(path / MANIFEST, stream)
+            for what, asked, found in (
+                ("model (fingerprint", fingerprint, manifest.fingerprint),
+                ("catalog (vocabulary", vocabulary, manifest.vocabulary),
+            ):
+                if asked is not None and asked != found:
+                    raise RetrievalError(
+                        f"{path / MANIFEST}: made by another {what} {found[:12]}, this one is {asked[:12]}); "
+                        f"{_REMEDY}"
+                    )
+            try:
+                contents = {name: _read_file(path / entry["file"], entry) for name, entry in files.items()}
+            except FileNotFoundError as error:
+                if not is_still(stream, path / MANIFEST):
+                    continue
+                raise RetrievalError(f"{error.filename}: not found; {_REMEDY}") from None
+        return manifest, contents, state
 
 
 def _read_file(file: Path, entry: Mapping[str, Any]) -> dict[str, Tensor]:
@@ -215,12 +215,19 @@ def _read_file(file: Path, entry: Mapping[str, Any]) -> dict[str, Tensor]:
         raise RetrievalError(f"{file}: cannot be read ({error}); {_REMEDY}") from None
 
 
-def _read_manifest(file: Path) -> tuple[Manifest, dict[str, dict[str, Any]], bytes]:
-    """The manifest, the entry of each file, and the manifest's bytes."""
+def _open_manifest(file: Path) -> BinaryIO:
     try:
-        raw = _bytes_of(file)
+        return file.open("rb")
     except FileNotFoundError:
         raise RetrievalError(f"{file}: not found, {file.parent} holds no item index; {_REMEDY}") from None
+    except OSError as error:
+        raise RetrievalError(f"{file}: cannot be read ({error.strerror or error}); {_REMEDY}") from None
+
+
+def _manifest_of(file: Path, stream: BinaryIO) -> tuple[Manifest, dict[str, dict[str, Any]], str]:
+    """The manifest, the entry of each file, and the name of this state."""
+    try:
+        raw = stream.read(_MANIFEST_LIMIT_BYTES)
     except OSError as error:
         raise RetrievalError(f"{file}: cannot be read ({error.strerror or error}); {_REMEDY}") from None
     record = _parsed(file, raw)
@@ -237,7 +244,7 @@ def _read_manifest(file: Path) -> tuple[Manifest, dict[str, dict[str, Any]], byt
         raise damaged from None
     if not sound:
         raise damaged
-    return manifest, files, raw
+    return manifest, files, record["sha256"]
 
 
 def _parsed(file: Path, raw: bytes) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from recsys.encoders.registry import (
     registration,
 )
 from recsys.errors import ConfigError, DataError, RunError
-from recsys.files import read_json, replacing, save_tensors, sha256_of, write_json
+from recsys.files import is_still, read_json, replacing, save_tensors, sha256_of, write_json
 from recsys.run_folder.layout import RunFolder
 from recsys.run_folder.versions import VERSION, upgraded
 from recsys.training.column_inputs import column_inputs
@@ -201,14 +201,19 @@ def steadily(run: RunFolder, read: Callable[[RunFolder, Manifest], Found]) -> tu
     while True:
         manifest = read_manifest(run)
         try:
-            found = read(run, manifest)
-        except (RunError, DataError, ConfigError):
-            # Files of two runs may not fit each other.
-            if read_manifest(run) == manifest:
-                raise
+            stream = run.manifest.open("rb")
+        except FileNotFoundError:
             continue
-        if read_manifest(run) == manifest:
-            return manifest, found
+        with stream:
+            try:
+                found = read(run, manifest)
+            except (RunError, DataError, ConfigError):
+                # Files of two runs may not fit each other.
+                if is_still(stream, run.manifest) and read_manifest(run) == manifest:
+                    raise
+                continue
+            if is_still(stream, run.manifest) and read_manifest(run) == manifest:
+                return manifest, found
 
 
 def _rebuilt(run: RunFolder, manifest: Manifest) -> "tuple[SequenceEncoder, TrainingConfig, str]":

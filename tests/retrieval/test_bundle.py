@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -452,3 +453,34 @@ def test_a_reader_meets_one_index_while_another_process_saves(tmp_path: Path) ->
         assert index.fingerprint == str(index.n_items)
         reads += 1
     writer.join()
+
+
+def test_a_reader_goes_on_where_the_index_of_before_is_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its manifest says the same as the one that was read, and yet its files were gone for a while."""
+    indexes = [ItemIndex.build(np.eye(n), kind="exact", fingerprint=str(n)) for n in (3, 4)]
+    indexes[0].save(tmp_path / "index")
+    read_file = bundle._read_file
+    missed: list[Path] = []
+
+    def read(file: Path, entry: Mapping[str, Any]) -> dict[str, torch.Tensor]:
+        if not missed:
+            missed.append(file)
+            indexes[1].save(tmp_path / "index")
+            assert not file.exists()
+            indexes[0].save(tmp_path / "index")
+            raise FileNotFoundError(2, "No such file", str(file))
+        return read_file(file, entry)
+
+    monkeypatch.setattr(bundle, "_read_file", read)
+    assert ItemIndex.load(tmp_path / "index").n_items == 3
+    assert missed
+
+
+def test_a_missing_file_of_an_index_that_stands_is_said(tmp_path: Path) -> None:
+    ItemIndex.build(np.eye(3), kind="exact", fingerprint="model-a").save(tmp_path / "index")
+    (lost,) = (tmp_path / "index").glob("vectors-*")
+    lost.unlink()
+    with pytest.raises(RetrievalError, match=f"{lost.name}: not found; build the index again"):
+        ItemIndex.load(tmp_path / "index")

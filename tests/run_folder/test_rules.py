@@ -263,6 +263,24 @@ def test_the_data_of_a_run_that_replaces_itself_survive(run: Path, log: pl.DataF
     assert recsys.load(run).store_.n_events == len(log)
 
 
+@pytest.mark.parametrize("fails", [True, False])
+def test_a_run_that_was_replaced_by_its_like_is_read_again(run: Path, fails: bool) -> None:
+    """Its ``run.json`` says what it said before, and yet files of another run may have lain there."""
+    turns = []
+
+    def read(folder: RunFolder, manifest: run_model.Manifest) -> int:
+        turns.append(manifest)
+        if len(turns) == 1:
+            shutil.copy(folder.manifest, run / "again.json")
+            os.replace(run / "again.json", folder.manifest)
+            if fails:
+                raise RunError("a file of the other run")
+        return len(turns)
+
+    assert run_model.steadily(RunFolder(run), read) == (turns[0], 2)
+    assert turns[0] == turns[1]
+
+
 def test_the_second_writer_is_refused(log: pl.DataFrame, run: Path) -> None:
     model = recsys.load(run)
     with lock_on(RunFolder(run).beside("lock").path, wait=False):
