@@ -36,9 +36,8 @@ def prepared_log(recipe: Recipe, data: Path | None, runs: Path, say: Callable[[s
 
     log = find_log(recipe.dataset, data)
     options: Any = {**recipe.dataset.prepare, **recipe.items}
-    return prepare(
-        log, folder, name=name, items=find_items(log) if recipe.items else None, notify=say, **options
-    )
+    items = find_items(recipe.dataset, log, data) if recipe.items else None
+    return prepare(log, folder, name=name, items=items, notify=say, **options)
 
 
 def _is_prepared(folder: Path, recipe: Recipe) -> bool:

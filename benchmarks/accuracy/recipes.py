@@ -9,7 +9,7 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from recsys.baselines.registry import baseline_configs, baseline_names
 from recsys.config import build, nearest, require, to_dict
@@ -20,6 +20,9 @@ from recsys.errors import ConfigError, DataError
 from recsys.files import sha256_of
 from recsys.training.config import TrainingConfig
 from recsys.training.identity import deciding_settings
+
+if TYPE_CHECKING:
+    import polars as pl
 
 __all__ = ["FOLDER", "DatasetFile", "Figure", "Recipe", "find_items", "find_log", "read_recipes"]
 
@@ -55,6 +58,8 @@ class DatasetFile:
         about: one line for people.
         sha256: of the log's bytes; another file is refused.
         prepare: options of `recsys.datasets.preparing.prepare.prepare`.
+        items_file: where a recipe's items stand: ``file`` in the folder of logs, and the ``item_column`` that
+            has this log's ids; empty for an items file beside the log.
         tie_orders: orders of tied events that figures are averaged over beside the file's own; 0 for none.
         statistics: of its training events, which the preset `tuned` chooses by; None if no recipe asks.
     """
@@ -63,6 +68,7 @@ class DatasetFile:
     about: str
     sha256: str
     prepare: Mapping[str, Any]
+    items_file: Mapping[str, str] = field(default_factory=dict)
     tie_orders: int = 0
     statistics: LogStatistics | None = None
 
@@ -228,14 +234,25 @@ def find_log(dataset: DatasetFile, data: Path | None) -> str | Path:
     return found
 
 
-def find_items(log: str | Path) -> Path | None:
-    """The items file beside a log, for a recipe that reads more of them than ids; None for a known log.
+def find_items(dataset: DatasetFile, log: str | Path, data: Path | None) -> "Path | pl.DataFrame | None":
+    """The items of a log, for a recipe that reads more of them than ids; None for a known log.
+
+    Args:
+        dataset: which log.
+        log: as `find_log` found it.
+        data: as `find_log` took it.
 
     Raises:
-        DataError: there is none.
+        DataError: there are none, or the column of ids is not theirs.
     """
     if isinstance(log, str):
         return None
+    if dataset.items_file:
+        from recsys.datasets.reading.item_metadata import read_item_file
+
+        folder = data if data is not None and data.is_dir() else log.parent.parent
+        where = folder / dataset.items_file["file"]
+        return read_item_file(where, item_column=dataset.items_file["item_column"]).frame
     found = next(
         (place for suffix in _SUFFIXES if (place := log.with_name(f"items{suffix}")).is_file()), None
     )
@@ -298,9 +315,16 @@ def _read(path: Path) -> Recipe:
 def _read_dataset(path: Path) -> DatasetFile:
     raw = _toml(path)
     where = f"{path.parent.name}/{path.name}"
-    _known_keys(raw, {"name", "about", "sha256", "prepare", "tie_orders", "statistics"}, where)
+    _known_keys(raw, {"name", "about", "sha256", "prepare", "items_file", "tie_orders", "statistics"}, where)
     prepare = dict(raw.get("prepare", {}))
     _known_keys(prepare, _PREPARE, f"{where} [prepare]")
+    items_file = raw.get("items_file", {})
+    require(
+        not items_file or set(items_file) == {"file", "item_column"},
+        f"{where}: items_file",
+        items_file,
+        "a file and an item_column",
+    )
     require("sha256" in raw, f"{where}: sha256", None, "the sha256 of the log's bytes")
     orders = raw.get("tie_orders", 0)
     require(isinstance(orders, int) and orders >= 0, f"{where}: tie_orders", orders, "a whole number from 0")
@@ -309,6 +333,7 @@ def _read_dataset(path: Path) -> DatasetFile:
         about=str(raw.get("about", "")),
         sha256=str(raw["sha256"]),
         prepare=prepare,
+        items_file=items_file,
         tie_orders=orders,
         statistics=build(LogStatistics, raw["statistics"], where=where) if "statistics" in raw else None,
     )
