@@ -8,9 +8,10 @@ import numpy as np
 
 from recsys.benchmarks.accuracy.recipes import Recipe, read_recipes
 from recsys.benchmarks.accuracy.records import COMPARISONS, records_of
+from recsys.benchmarks.accuracy.tables import reached
 from recsys.files import read_json
 
-__all__ = ["items_table", "presets_table", "published_table", "results_table"]
+__all__ = ["bars_table", "items_table", "presets_table", "published_table", "results_table"]
 
 LOGS = {"ml-100k": "ML-100K", "ml-1m-sasrec-order": "ML-1M", "amazon-beauty-5core": "Beauty"}
 ENCODERS = ("sasrec", "bert4rec", "mamba")
@@ -65,7 +66,7 @@ def items_table(results: Path) -> str:
             continue
         for name in ("items-id", "items-tags"):
             records = records_of(results, known[name])
-            cells = [dataset, ", ".join(map(str, known[name].items.values())) or "ids", str(len(records))]
+            cells = [dataset, _known_of(known[name]), str(len(records))]
             cells.append(_mean(records, "removed"))
             cells += [_slice(records, part) for part in parts]
             cells.append(_p(results / dataset) if name == "items-tags" else "")
@@ -111,6 +112,28 @@ def published_table(dataset: str, results: Path) -> str:
     return "\n".join(lines) + "\n"
 
 
+def bars_table(recipes: Sequence[Recipe], results: Path) -> str:
+    """The recipes that have a bar and a record, beside it, under the bar's seen rule."""
+    lines = [
+        "| log | recipe | known of the items | seeds | ours | beside | reached |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for recipe in recipes:
+        records, bar = records_of(results, recipe), recipe.bar
+        if bar is None or not records:
+            continue
+        ours = _means(records, bar.seen)
+        names = ", ".join(figure.name for figure in recipe.published)
+        cells = [recipe.dataset.name, recipe.name, _known_of(recipe), str(len(records)), _two(ours)]
+        cells += [f"{bar.hr:.4f} / {bar.ndcg:.4f} ({names})", reached(bar, ours)]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _known_of(recipe: Recipe) -> str:
+    return ", ".join(map(str, recipe.items.values())) or "ids"
+
+
 def presets_table() -> str:
     """What sets `paper` and `tuned` apart, a line for each setting, on ML-100K."""
     lines = ["| setting | " + " | ".join(f"{encoder}, `paper` | `tuned`" for encoder in ENCODERS) + " |"]
@@ -145,8 +168,12 @@ def _shown(key: str, settings: Mapping[str, Any]) -> str:
 def _mean(records: Sequence[Mapping[str, Any]], seen: str) -> str:
     if not records:
         return NO_RECORD
+    return _two(_means(records, seen))
+
+
+def _means(records: Sequence[Mapping[str, Any]], seen: str) -> dict[str, float]:
     metrics = [record["result"][f"metrics_seen_{seen}"] for record in records]
-    return _two({name: float(np.mean([each[name] for each in metrics])) for name in METRICS})
+    return {name: float(np.mean([each[name] for each in metrics])) for name in METRICS}
 
 
 def _two(metrics: Mapping[str, float]) -> str:

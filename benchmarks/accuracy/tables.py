@@ -11,7 +11,15 @@ from recsys.benchmarks.accuracy.records import COMPARISONS, records_of
 from recsys.errors import DataError
 from recsys.files import read_json, write_text
 
-__all__ = ["all_tables", "dataset_tables", "quality_table", "replace_section", "section", "write_tables"]
+__all__ = [
+    "all_tables",
+    "dataset_tables",
+    "quality_table",
+    "reached",
+    "replace_section",
+    "section",
+    "write_tables",
+]
 
 METRICS = ("hr@10", "ndcg@10")
 KEPT = (
@@ -117,9 +125,9 @@ def _row(recipe: Recipe, records: Sequence[dict[str, Any]], seen: str) -> str:
     published = next((figure for figure in recipe.published if figure.seen == seen), None)
     cells.append("" if published is None else f"{_two(published)} {published.name}")
     bar = recipe.bar if recipe.bar is not None and recipe.bar.seen == seen else None
-    cells += ["" if bar is None else _two(bar), "" if bar is None else _reached(bar, mean)]
+    cells += ["" if bar is None else _two(bar), "" if bar is None else reached(bar, mean)]
     aim = recipe.aim if recipe.aim is not None and recipe.aim.seen == seen else None
-    cells.append("" if aim is None else f"{_two(aim)}: {_reached(aim, mean)}")
+    cells.append("" if aim is None else f"{_two(aim)}: {reached(aim, mean)}")
     epochs = [record["epochs"] for record in records if "epochs" in record]
     cells.append("" if not epochs else _span(epochs, "{:.0f}"))
     cells.append(_span([record["training_seconds"] for record in records], "{:,.0f} s"))
@@ -159,7 +167,8 @@ def _two(figure: Figure) -> str:
     return f"{figure.hr:.4f} / {figure.ndcg:.4f}"
 
 
-def _reached(figure: Figure, mean: Mapping[str, float]) -> str:
+def reached(figure: Figure, mean: Mapping[str, float]) -> str:
+    """Whether the means of ``hr@10`` and ``ndcg@10`` come up to a figure, in a word."""
     hr, ndcg = mean["hr@10"] >= figure.hr, mean["ndcg@10"] >= figure.ndcg
     if hr and ndcg:
         return "yes"

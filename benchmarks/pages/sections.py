@@ -6,7 +6,13 @@ from pathlib import Path
 from recsys.benchmarks import accuracy
 from recsys.benchmarks.accuracy.defaults import defaults_table
 from recsys.benchmarks.accuracy.recipes import read_recipes
-from recsys.benchmarks.accuracy.summary import items_table, presets_table, published_table, results_table
+from recsys.benchmarks.accuracy.summary import (
+    bars_table,
+    items_table,
+    presets_table,
+    published_table,
+    results_table,
+)
 from recsys.benchmarks.accuracy.tables import all_tables, quality_table, section
 from recsys.benchmarks.clock.recipes import recipes_table
 from recsys.benchmarks.clock.report import study_tables
@@ -20,6 +26,7 @@ from recsys.files import write_text
 __all__ = ["SECTIONS", "stale", "write"]
 
 ACCURACY = RECORDS / "accuracy"
+S3REC = ("beauty-s3rec-order", "lastfm-s3rec-order")
 
 
 def _ml_100k() -> str:
@@ -34,6 +41,7 @@ SECTIONS: Mapping[tuple[str, str], Callable[[], str]] = {
     ("docs/results.md", "ml-1m"): lambda: published_table("ml-1m-sasrec-order", ACCURACY),
     ("docs/results.md", "beauty"): lambda: published_table("amazon-beauty-5core", ACCURACY),
     ("docs/results.md", "presets"): presets_table,
+    ("docs/results.md", "s3rec"): lambda: bars_table(read_recipes(S3REC), ACCURACY),
     ("docs/results.md", "items"): lambda: items_table(ACCURACY),
     ("docs/experiments.md", "neighbours"): tables.neighbours,
     ("docs/results.md", "columns"): lambda: columns_table(tables.record("columns")),

@@ -10,9 +10,10 @@ import pytest
 from recsys.benchmarks import accuracy
 from recsys.benchmarks.accuracy.defaults import defaults_summary, defaults_table
 from recsys.benchmarks.accuracy.places import locked
-from recsys.benchmarks.accuracy.recipes import find_log, read_recipes
+from recsys.benchmarks.accuracy.recipes import find_items, find_log, read_recipes
 from recsys.benchmarks.accuracy.records import compare, current, record_path
 from recsys.benchmarks.accuracy.running import read_ranks
+from recsys.benchmarks.accuracy.summary import bars_table
 from recsys.benchmarks.accuracy.tables import dataset_tables, quality_table, replace_section, write_tables
 from recsys.errors import ConfigError, DataError, RunError
 from recsys.evaluation.bootstrap import paired_difference
@@ -97,6 +98,35 @@ def test_a_recipe_may_read_columns_of_the_items(place: Path) -> None:
     (recipes / "tags.toml").write_text(text + '\n[items]\nitem_tag = "kind"\n')
     with pytest.raises(ConfigError, match="item_tag; did you mean 'item_tags'"):
         _run(place, "toy/tags")
+
+
+def test_the_items_may_stand_in_the_file_of_another_log(place: Path) -> None:
+    recipes = place / "recipes/toy"
+    text = (recipes / "sasrec-small.toml").read_text()
+    text = text.replace("[training]", 'item_parts = "id+features"\n[training]')
+    (recipes / "tags.toml").write_text(text + '\n[items]\nitem_tags = "kind"\n')
+    dataset = (recipes / "dataset.toml").read_text()
+    (recipes / "dataset.toml").write_text(dataset + '[items_file]\nfile = "other/items.csv"\n')
+    with pytest.raises(ConfigError, match="dataset.toml: items_file"):
+        read_recipes(["toy/tags"], place / "recipes")
+    (recipes / "dataset.toml").write_text(
+        dataset + '[items_file]\nfile = "other/items.csv"\nitem_column = "ours"\n'
+    )
+    (recipe,) = read_recipes(["toy/tags"], place / "recipes")
+    # Both have a column item_id: theirs, which is not ours.
+    other = place / "other/items.csv"
+    other.parent.mkdir()
+    rows = (f"{i},{21 - i},{'ab'[i % 2]}\n" for i in range(1, 21))
+    other.write_text("ours,item_id,kind\n" + "".join(rows))
+    for data in (place, place / "other"):  # the folder of logs, or of something else: beside the log's folder
+        found = find_items(recipe.dataset, place / "toy/log.csv", data if data == place else None)
+        assert found.columns == ["item_id", "kind"]
+        assert dict(found.select("item_id", "kind").iter_rows()) == {
+            str(i): "ab"[i % 2] for i in range(1, 21)
+        }
+    other.unlink()
+    with pytest.raises(DataError, match="other/items.csv"):
+        find_items(recipe.dataset, place / "toy/log.csv", place)
 
 
 def test_an_edited_recipe_is_run_anew_and_more_epochs_go_on(place: Path) -> None:
@@ -253,6 +283,9 @@ def test_tables_say_what_was_reached_and_what_differs(place: Path) -> None:
     assert "- sasrec-small: small" in text
     assert "a paper" in text
     assert "| knn - sasrec-small | removed |" in text
+    told = f"| toy | sasrec-small | ids | 2 | {means[0]:.4f} / {means[1]:.4f} "
+    told += "| 0.0000 / 0.9000 (somebody) | HR@10 alone |"
+    assert bars_table(recipes, place / "results").splitlines()[2:] == [told]
     assert "| sasrec | " in quality_table(recipes, place / "results")
     assert "| knn" not in quality_table(recipes, place / "results")
     assert dataset_tables(recipes, place / "nothing") == ""
