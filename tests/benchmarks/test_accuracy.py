@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 
 from recsys.benchmarks import accuracy
@@ -120,6 +121,7 @@ def test_the_items_may_stand_in_the_file_of_another_log(place: Path) -> None:
     other.write_text("ours,item_id,kind\n" + "".join(rows))
     for data in (place, place / "other"):  # the folder of logs, or of something else: beside the log's folder
         found = find_items(recipe.dataset, place / "toy/log.csv", data if data == place else None)
+        assert isinstance(found, pl.DataFrame)
         assert found.columns == ["item_id", "kind"]
         assert dict(found.select("item_id", "kind").iter_rows()) == {
             str(i): "ab"[i % 2] for i in range(1, 21)
