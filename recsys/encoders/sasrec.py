@@ -89,7 +89,7 @@ def suited(log: LogStatistics) -> list[Choice]:
     long = {"epochs": 45, "batch_events": 16384, "learning_rate": 0.002, "evaluate_every": 9}
     return [
         *dense(log, wide, {**long, "label_smoothing": 0.0, "ema_decay": 0.998}),
-        *sparse(log, {"max_length": 50}, {}),
+        *sparse(log, {"max_length": 50, "item_sum": True}, {}),
         *repeating(log),
         *few_events(log, TUNED["training"]["batch_events"]),
     ]

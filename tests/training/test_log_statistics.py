@@ -64,6 +64,7 @@ LEARNED_ON = LogStatistics(users=943, items=1678, events=98_114)
 def test_logs_like_those_that_the_rules_were_learned_on_get_what_was_best_there(name: str) -> None:
     assert _chosen(name, LEARNED_ON) == {}
     assert _chosen(name, SPARSE)["max_length"] == 50
+    assert ("item_sum" in _chosen(name, SPARSE)) == (name == "sasrec")
     assert "d_model" not in _chosen(name, SPARSE)
     assert {"d_model": 128, "label_smoothing": 0.0, "batch_events": 16384}.items() <= _chosen(
         name, DENSE
@@ -122,11 +123,17 @@ def test_the_published_networks_are_never_changed() -> None:
 def test_a_choice_is_said_and_kept_and_what_was_said_otherwise_wins(said: bool, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     log = _frame([rng.integers(0, 30, 8).tolist() for _ in range(40)])
-    own = {"training": {"batch_events": 128}} if said else {"training": {}}
+    own: dict[str, dict[str, Any]] = {"encoder": {}, "training": {}}
+    if said:
+        own = {"encoder": {"max_length": 7, "item_sum": False}, "training": {"batch_events": 128}}
     lines: list[str] = []
     model = Recommender(
         "sasrec",
-        encoder_options={"d_model": 16, "n_layers": 1, **({"max_length": 7} if said else {})},
+        encoder_options={
+            "d_model": 16,
+            "n_layers": 1,
+            **({"max_length": 7, "item_sum": False} if said else {}),
+        },
         training_options={"epochs": 1, **own["training"]},
     )
     model.fit(log, out=tmp_path / "run", notify=lines.append)
@@ -135,10 +142,11 @@ def test_a_choice_is_said_and_kept_and_what_was_said_otherwise_wins(said: bool, 
         assert chosen == []
     else:
         assert chosen == [
-            "Chosen for histories of 6.0 training events: encoder.max_length = 50",
+            "Chosen for histories of 6.0 training events: encoder.max_length = 50, encoder.item_sum = True",
             "Chosen for 240 training events: training.batch_events = 64",
         ]
     text = (tmp_path / "run" / "config.toml").read_text()
+    assert f"item_sum = {str(not said).lower()}\n" in text
     assert f"max_length = {7 if said else 50}\n" in text
     assert f"batch_events = {128 if said else 64}\n" in text
     again = Recommender.load(tmp_path / "run")
