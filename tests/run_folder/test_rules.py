@@ -373,7 +373,7 @@ def test_a_death_at_any_write_leaves_the_old_or_the_new(tmp_path: Path) -> None:
     root = Path(__file__).parents[2]
     done = subprocess.run(command, capture_output=True, text=True, cwd=root, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
-    assert int(json.loads(done.stdout.split()[0])) >= 8
+    assert int(json.loads(done.stdout.splitlines()[-1].split()[0])) >= 8
 
 
 def test_the_data_of_a_run_are_not_replaced_by_preparing(run: Path, log: pl.DataFrame) -> None:
