@@ -16,8 +16,8 @@ __all__ = ["DEFAULT", "WITHIN", "defaults_summary", "defaults_table"]
 DEFAULT = "default"
 """Name of the recipe that says nothing but the encoder."""
 REPEATING = 0.03
-"""Share of repeats in training from which seen items are kept in the ranking: where they are removed but for the
-target, as where users repeat some do, a repeated target has the rivals of its kind taken away."""
+"""Share of repeats in training from which seen items stay in the ranking. Where they go, all but the target,
+a repeated target has no rival of its kind left, and a few of these outweigh all others."""
 
 WITHIN = 0.03
 """Share of the best recipe's NDCG@10 that the default may lack."""

@@ -2,7 +2,8 @@
 
 An encoder registers a function from `LogStatistics` to `Choice`s beside its presets. The rules were learned
 on ml-100k, ml-1m-sasrec-order, amazon-beauty-5core and, for repeats, foursquare-nyc, for the item sum also
-beauty-s3rec-order and yelp-2020-5core, where each setting was chosen on validation events; docs/results.md has what they reach on these and other logs.
+beauty-s3rec-order and yelp-2020-5core, where each setting was chosen on validation events;
+docs/results.md has what they reach on these and other logs.
 """
 
 from collections.abc import Mapping
