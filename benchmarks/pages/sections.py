@@ -41,6 +41,7 @@ SECTIONS: Mapping[tuple[str, str], Callable[[], str]] = {
     ("docs/results.md", "ml-1m"): lambda: published_table("ml-1m-sasrec-order", ACCURACY),
     ("docs/results.md", "beauty"): lambda: published_table("amazon-beauty-5core", ACCURACY),
     ("docs/results.md", "presets"): presets_table,
+    ("docs/results.md", "ml-1m-order"): lambda: bars_table(read_recipes(["ml-1m-order"]), ACCURACY),
     ("docs/results.md", "s3rec"): lambda: bars_table(read_recipes(S3REC), ACCURACY),
     ("docs/results.md", "items"): lambda: items_table(ACCURACY),
     ("docs/experiments.md", "neighbours"): tables.neighbours,

@@ -286,7 +286,7 @@ def test_tables_say_what_was_reached_and_what_differs(place: Path) -> None:
     assert "a paper" in text
     assert "| knn - sasrec-small | removed |" in text
     told = f"| toy | sasrec-small | ids | 2 | {means[0]:.4f} / {means[1]:.4f} "
-    told += "| 0.0000 / 0.9000 (somebody) | HR@10 alone |"
+    told += "| 0.5000 / 0.2500 (somebody) | 0.0000 / 0.9000 | HR@10 alone |"
     assert bars_table(recipes, place / "results").splitlines()[2:] == [told]
     assert "| sasrec | " in quality_table(recipes, place / "results")
     assert "| knn" not in quality_table(recipes, place / "results")

@@ -77,7 +77,7 @@ def test_what_went_is_answered_no_more_and_comes_back(engine: ServingEngine) -> 
     assert set(_items(engine)) == set(sorted(everything)[2:])
     with pytest.raises(UnknownIdError, match="not in the catalog"):
         asyncio.run(engine.remove_item(sorted(everything)[0]))
-    asyncio.run(engine.put_item(sorted(everything)[0], NewItem(like=[everything[-1]])))
+    asyncio.run(engine.put_item(sorted(everything)[0], NewItem(like=[sorted(everything)[-1]])))
     assert set(_items(engine)) == set(sorted(everything)[2:]) | {sorted(everything)[0]}
 
 
