@@ -25,7 +25,7 @@ from recsys.config import require
 from recsys.encoders.base import EncoderConfig, SequenceEncoder, make_norm
 from recsys.encoders.bias_tables import require_times
 from recsys.encoders.registry import register_encoder
-from recsys.encoders.suited import Choice, LogStatistics, dense, few_events, repeating, sparse
+from recsys.encoders.suited import Choice, LogStatistics, dense, few_events, full_softmax, repeating, sparse
 from recsys.encoders.transformer import PackedPass, TransformerConfig, make_block
 from recsys.errors import ArgumentError
 from recsys.jagged import SequenceBatch
@@ -150,6 +150,7 @@ def suited(log: LogStatistics) -> list[Choice]:
     return [
         *dense(log, wide, {**long, "label_smoothing": 0.0, "ema_decay": 0.998}),
         *sparse(log, short, {"batch_events": 2048, "learning_rate": 0.001}),
+        *full_softmax(log),
         *repeating(log),
         *few_events(log, TUNED["training"]["batch_events"]),
     ]

@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from recsys.config import require
 from recsys.encoders.base import EncoderConfig, SequenceEncoder, make_norm
 from recsys.encoders.registry import register_encoder
-from recsys.encoders.suited import Choice, LogStatistics, dense, few_events, repeating, sparse
+from recsys.encoders.suited import Choice, LogStatistics, dense, few_events, full_softmax, repeating, sparse
 from recsys.jagged import SequenceBatch
 from recsys.kernels.conv import causal_conv, causal_conv_step
 from recsys.kernels.linear import Linear
@@ -98,6 +98,7 @@ def suited(log: LogStatistics) -> list[Choice]:
     return [
         *dense(log, wide, {**long, "label_smoothing": 0.0, "ema_decay": 0.998}),
         *sparse(log, {"max_length": 50}, {}),
+        *full_softmax(log),
         *repeating(log),
         *few_events(log, TUNED["training"]["batch_events"]),
     ]

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from recsys.encoders.base import EncoderConfig, SequenceEncoder, make_norm
 from recsys.encoders.bias_tables import require_times
 from recsys.encoders.registry import register_encoder
-from recsys.encoders.suited import Choice, LogStatistics, dense, few_events, repeating, sparse
+from recsys.encoders.suited import Choice, LogStatistics, dense, few_events, full_softmax, repeating, sparse
 from recsys.encoders.transformer import PackedPass, StepPass, TransformerConfig, make_block
 from recsys.errors import ArgumentError
 from recsys.jagged import SequenceBatch
@@ -90,6 +90,7 @@ def suited(log: LogStatistics) -> list[Choice]:
     return [
         *dense(log, wide, {**long, "label_smoothing": 0.0, "ema_decay": 0.998}),
         *sparse(log, {"max_length": 50, "item_sum": True}, {}),
+        *full_softmax(log),
         *repeating(log),
         *few_events(log, TUNED["training"]["batch_events"]),
     ]

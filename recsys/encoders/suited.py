@@ -16,6 +16,11 @@ DENSE_ITEMS = 100
 """Training events an item from which weights are pinned down by the log and need little restraint."""
 DENSE_EVENTS = 400_000
 """Training events from which a wider network pays as well."""
+MANY_ITEMS = 40_000
+"""Items with a training event from which "auto", which counts the whole catalog, may sample on a CPU."""
+FULL_WORK = 2e10
+"""Scores of an epoch, items times training events, up to which the full softmax is waited for all the same:
+some three minutes of a CPU core."""
 SHORT_HISTORIES = 20
 """Mean training events a user up to which windows of 50 hold nearly all of them."""
 REPEATING = 0.2
@@ -100,6 +105,13 @@ def sparse(log: LogStatistics, encoder: Mapping[str, Any], training: Mapping[str
     if not log.is_sparse:
         return []
     return [Choice(f"histories of {log.per_user:.1f} training events", encoder, training)]
+
+
+def full_softmax(log: LogStatistics) -> list[Choice]:
+    """The full softmax for a large catalog with few events, of which a sampled one learns far less."""
+    if log.items < MANY_ITEMS or log.items * log.events > FULL_WORK:
+        return []
+    return [Choice(f"{log.items:,} items and {log.events:,} training events", {}, {"loss": "full"})]
 
 
 def repeating(log: LogStatistics) -> list[Choice]:

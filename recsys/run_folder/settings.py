@@ -34,6 +34,9 @@ from recsys.training.losses import plan_loss
 PAIRED = ("gbce", "bce", "bpr", "shown")
 """Losses whose targets are not a distribution, so that none of it can be spread."""
 
+SAMPLING = {"negatives", "negative_sampling", "popularity_power", "shard_items"}
+"""Settings of training that a sampled loss alone reads."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Recipe:
@@ -93,8 +96,11 @@ class Settings:
         kept = recipe.encoder_options
         if not encoder.repeat_bias:  # there is nothing to choose for
             kept = {**kept, "repeat_by": encoder.repeat_by}
+        for_training = recipe.training_options
+        if encoder.item_hashes or SAMPLING & for_training.keys():  # who speaks of samples wants them
+            for_training = {**for_training, "loss": training.loss}
         for choice in choices_for(recipe.encoder, recipe.preset, log):
-            rest = choice.without(kept, recipe.training_options)
+            rest = choice.without(kept, for_training)
             if rest.encoder or rest.training:
                 encoder = dataclasses.replace(encoder, **rest.encoder)
                 training = dataclasses.replace(training, **rest.training)

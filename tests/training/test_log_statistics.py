@@ -13,6 +13,7 @@ from recsys.encoders import registry
 from recsys.encoders.registry import choices_for, encoder_config, preset, register_encoder, registration
 from recsys.encoders.suited import Choice, LogStatistics
 from recsys.recommender import Recommender
+from recsys.training import losses
 from recsys.training.log_statistics import log_statistics
 
 BUILT_IN = ["sasrec", "bert4rec", "mamba"]
@@ -103,6 +104,36 @@ def test_where_users_come_back_all_visits_count_and_their_hours_if_known(name: s
     assert _chosen(name, LogStatistics(**log, repeats=0.7)) == {"repeat_by": "count"}
     hours = {"clock": "pool", "repeat_by": "clock"}
     assert _chosen(name, LogStatistics(**log, repeats=0.7, zoned=True)) == hours
+
+
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_a_large_catalog_of_few_events_gets_the_full_softmax(name: str) -> None:
+    assert _chosen(name, LogStatistics(users=40_226, items=49_438, events=273_510))["loss"] == "full"
+    for items, events in ((49_438, 4_000_000), (30_000, 273_510), (300_000, 273_510)):
+        assert "loss" not in _chosen(name, LogStatistics(users=40_226, items=items, events=events))
+
+
+def test_the_full_softmax_that_was_chosen_keeps_the_repeat_bias(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(0)
+    log = _frame([rng.integers(0, 30, 8).tolist() for _ in range(40)])
+    monkeypatch.setitem(losses.FULL_LOSS_ITEMS, "cpu", 20)
+    lines: list[str] = []
+    model = Recommender(
+        "sasrec", encoder_options={"d_model": 16, "n_layers": 1}, training_options={"epochs": 1}
+    )
+    model.fit(log, out=tmp_path / "sampled", notify=lines.append)
+    assert model.encoder_.config.repeat_bias == 0
+    monkeypatch.setattr("recsys.encoders.suited.MANY_ITEMS", 20)
+    model.fit(log, out=tmp_path / "full", notify=lines.append)
+    assert model.encoder_.config.repeat_bias == 8
+    assert "Chosen for 30 items and 240 training events: training.loss = full" in lines
+    said: dict[str, Any]
+    for said in ({"negatives": 8}, {"negative_sampling": "popularity"}):  # who speaks of samples gets them
+        assert Recommender("sasrec", training_options=said).configs(model.store_)[1].loss == "auto"
+    assert Recommender("sasrec", encoder_options={"item_hashes": 2}).configs(model.store_)[1].loss == "auto"
+    assert Recommender("sasrec").configs(model.store_)[1].loss == "full"
 
 
 @pytest.mark.parametrize("name", BUILT_IN)
