@@ -87,7 +87,10 @@ def test_a_model_says_in_one_line_what_it_is(model: Recommender) -> None:
 def test_a_loaded_model_shows_only_what_differs(model: Recommender, tmp_path: Path) -> None:
     model.save(tmp_path / "run")
     loaded = recsys.load(tmp_path / "run")
-    assert "encoder_options={'d_model': 16, 'n_layers': 1, 'max_length': 16, 'd_ff': 16}" in repr(loaded)
+    assert (
+        "encoder_options={'d_model': 16, 'n_layers': 1, 'max_length': 16, 'item_sum': True, 'd_ff': 16}"
+        in repr(loaded)
+    )
     assert "training_options={'epochs': 2, 'batch_events': 256}" in repr(loaded)
     assert "<td" in loaded._repr_html_()
     assert loaded.history_ == model.history_
