@@ -8,14 +8,13 @@ import numpy as np
 
 from recsys.benchmarks.accuracy.recipes import Recipe, read_recipes
 from recsys.benchmarks.accuracy.records import COMPARISONS, records_of
-from recsys.benchmarks.accuracy.tables import reached
+from recsys.benchmarks.accuracy.tables import METRICS, means, pair_of, reached
 from recsys.files import read_json
 
 __all__ = ["bars_table", "items_table", "presets_table", "published_table", "results_table"]
 
 LOGS = {"ml-100k": "ML-100K", "ml-1m-sasrec-order": "ML-1M", "amazon-beauty-5core": "Beauty"}
 ENCODERS = ("sasrec", "bert4rec", "mamba")
-METRICS = ("hr@10", "ndcg@10")
 NO_RECORD = "no record"
 NAMES = {
     "block": "block",
@@ -104,7 +103,7 @@ def published_table(dataset: str, results: Path) -> str:
         strongest = max(recipe.published, key=lambda figure: figure.ndcg, default=None)
         told, beside = "", ""
         if strongest is not None:
-            told = f"{strongest.hr:.4f} / {strongest.ndcg:.4f}, seen {strongest.seen} ({strongest.name})"
+            told = f"{pair_of(strongest)}, seen {strongest.seen} ({strongest.name})"
             beside = _mean([] if ours is None else records_of(results, ours), strongest.seen)
         seeds = "" if recipe.is_baseline else str(len(records))
         cells = [recipe.model, seeds, _mean(records, "kept"), _mean(records, "removed"), told, beside]
@@ -122,14 +121,12 @@ def bars_table(recipes: Sequence[Recipe], results: Path) -> str:
         records, bar = records_of(results, recipe), recipe.bar
         if bar is None or not records:
             continue
-        ours = _means(records, bar.seen)
+        ours = means(records, bar.seen)
         published = "; ".join(
-            f"{figure.hr:.4f} / {figure.ndcg:.4f} ({figure.name})"
-            for figure in recipe.published
-            if figure.seen == bar.seen
+            f"{pair_of(figure)} ({figure.name})" for figure in recipe.published if figure.seen == bar.seen
         )
         cells = [recipe.dataset.name, recipe.name, _known_of(recipe), str(len(records)), _two(ours)]
-        cells += [published, f"{bar.hr:.4f} / {bar.ndcg:.4f}", reached(bar, ours)]
+        cells += [published, pair_of(bar), reached(bar, ours)]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
@@ -172,12 +169,7 @@ def _shown(key: str, settings: Mapping[str, Any]) -> str:
 def _mean(records: Sequence[Mapping[str, Any]], seen: str) -> str:
     if not records:
         return NO_RECORD
-    return _two(_means(records, seen))
-
-
-def _means(records: Sequence[Mapping[str, Any]], seen: str) -> dict[str, float]:
-    metrics = [record["result"][f"metrics_seen_{seen}"] for record in records]
-    return {name: float(np.mean([each[name] for each in metrics])) for name in METRICS}
+    return _two(means(records, seen))
 
 
 def _two(metrics: Mapping[str, float]) -> str:

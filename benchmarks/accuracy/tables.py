@@ -14,6 +14,8 @@ from recsys.files import read_json, write_text
 __all__ = [
     "all_tables",
     "dataset_tables",
+    "means",
+    "pair_of",
     "quality_table",
     "reached",
     "replace_section",
@@ -118,16 +120,16 @@ def _pair(metrics: Mapping[str, float]) -> list[str]:
 
 
 def _row(recipe: Recipe, records: Sequence[dict[str, Any]], seen: str) -> str:
-    mean = {name: float(np.mean([_metrics(r, seen)[name] for r in records])) for name in METRICS}
+    mean = means(records, seen)
     cells = [recipe.name, ", ".join(str(record["seed"]) for record in records), seen]
     cells += [_figure(records, seen, name, mean[name]) for name in METRICS]
     cells.append(_over_orders(records, seen))
     published = next((figure for figure in recipe.published if figure.seen == seen), None)
-    cells.append("" if published is None else f"{_two(published)} {published.name}")
+    cells.append("" if published is None else f"{pair_of(published)} {published.name}")
     bar = recipe.bar if recipe.bar is not None and recipe.bar.seen == seen else None
-    cells += ["" if bar is None else _two(bar), "" if bar is None else reached(bar, mean)]
+    cells += ["" if bar is None else pair_of(bar), "" if bar is None else reached(bar, mean)]
     aim = recipe.aim if recipe.aim is not None and recipe.aim.seen == seen else None
-    cells.append("" if aim is None else f"{_two(aim)}: {reached(aim, mean)}")
+    cells.append("" if aim is None else f"{pair_of(aim)}: {reached(aim, mean)}")
     epochs = [record["epochs"] for record in records if "epochs" in record]
     cells.append("" if not epochs else _span(epochs, "{:.0f}"))
     cells.append(_span([record["training_seconds"] for record in records], "{:,.0f} s"))
@@ -158,12 +160,18 @@ def _over_orders(records: Sequence[dict[str, Any]], seen: str) -> str:
     return " / ".join(f"{np.mean([metrics[name] for metrics in found]):.4f}" for name in METRICS)
 
 
-def _metrics(record: dict[str, Any], seen: str) -> Mapping[str, float]:
+def _metrics(record: Mapping[str, Any], seen: str) -> Mapping[str, float]:
     found: Mapping[str, float] = record["result"][f"metrics_seen_{seen}"]
     return found
 
 
-def _two(figure: Figure) -> str:
+def means(records: Sequence[Mapping[str, Any]], seen: str) -> dict[str, float]:
+    """``hr@10`` and ``ndcg@10`` under a seen rule, each the mean of some records."""
+    return {name: float(np.mean([_metrics(record, seen)[name] for record in records])) for name in METRICS}
+
+
+def pair_of(figure: Figure) -> str:
+    """HR@10 and NDCG@10 as the tables have them."""
     return f"{figure.hr:.4f} / {figure.ndcg:.4f}"
 
 
@@ -198,7 +206,7 @@ def _notes(known: Sequence[tuple[Recipe, Sequence[dict[str, Any]]]]) -> list[str
     sources: dict[str, None] = {}
     for recipe, _ in known:
         for figure in recipe.published:
-            sources[f"- {figure.name}, seen {figure.seen}, {_two(figure)}: {figure.source}"] = None
+            sources[f"- {figure.name}, seen {figure.seen}, {pair_of(figure)}: {figure.source}"] = None
     return ["", *found, *sources] if found or sources else []
 
 
